@@ -1,0 +1,34 @@
+//! What configuration means: pure, without runtime, clock, environment or randomness.
+//!
+//! | Module | Answers |
+//! |---|---|
+//! | [`wire`] | how a proto message becomes the model, and every rule it breaks |
+//! | [`validate`] | what a broken rule looks like |
+//! | [`model`] | configuration as it is used |
+//! | [`request`] | what is sent |
+//! | [`envelope`] | what a template, a filter and a dedup rule see of a trigger |
+//! | [`path`] | how a value in a body is named, and found again |
+//! | [`flatten`] | which parameters a body has |
+//! | [`filter`] | does this workflow want this trigger |
+//! | [`dedup`] | which triggers are the same |
+//! | [`incoming_auth`] | may this sender trigger |
+//! | [`address`] | may this URL and this address be called |
+//! | [`template`] | what a template prints |
+//! | [`response_event`] | what a delivery tells afterwards |
+//! | [`seal`] | how a secret rests |
+
+pub mod address;
+pub mod dedup;
+pub mod envelope;
+pub mod filter;
+pub mod flatten;
+pub mod incoming_auth;
+pub mod model;
+pub mod path;
+pub mod request;
+pub mod response_event;
+pub mod seal;
+pub mod snapshot;
+pub mod template;
+pub mod validate;
+pub mod wire;

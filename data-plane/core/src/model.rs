@@ -1,0 +1,231 @@
+//! Configuration as it is used: parsed once from the wire ([`crate::wire`]), templates compiled, secrets opened.
+//! What is wrong does not get here.
+
+use std::time::Duration;
+
+use crate::address::CheckedUrl;
+use crate::dedup;
+use crate::filter::Filter;
+use crate::seal::Secret;
+use crate::template::{OnMissing, Template};
+
+/// Stored credentials (R020).
+#[derive(Debug)]
+pub struct Connection {
+    /// `workspaces/{workspace}/connections/{id}`.
+    pub name: String,
+    /// Grows by one with every change.
+    pub version: i64,
+    /// How they are put on a request.
+    pub scheme: Scheme,
+}
+
+/// How requests are authenticated.
+#[derive(Debug)]
+pub enum Scheme {
+    /// Nothing is added (R022).
+    None,
+    /// HTTP basic authentication (R023).
+    LoginPassword {
+        /// Without `:`.
+        login: String,
+        /// May be empty.
+        password: Secret,
+    },
+    /// A secret placed by templates (R034).
+    ApiKey {
+        /// What `{{secret}}` prints.
+        secret: Secret,
+        /// Headers to set.
+        headers: Vec<Placement>,
+        /// URL parameters to append.
+        url_parameters: Vec<Placement>,
+    },
+}
+
+/// One place for a credential.
+#[derive(Debug)]
+pub struct Placement {
+    /// The header's or parameter's name.
+    pub name: String,
+    /// May use `secret`.
+    pub value: Template,
+}
+
+/// A public endpoint (R140).
+#[derive(Debug)]
+pub struct Incoming {
+    /// `workspaces/{workspace}/incomingIntegrations/{id}`.
+    pub name: String,
+    /// The published version.
+    pub version: i64,
+    /// The id in its URL.
+    pub endpoint_id: String,
+    /// Who may send.
+    pub authorization: Authorization,
+    /// Which requests are the same.
+    pub dedup: dedup::Rule,
+    /// How much it takes.
+    pub rate_limit: RateLimit,
+}
+
+/// Who may send to an endpoint.
+#[derive(Debug)]
+pub enum Authorization {
+    /// Anyone who knows the URL (R149).
+    None,
+    /// Webhooks from Meta (R154).
+    Meta {
+        /// Signs the bodies.
+        app_secret: Secret,
+        /// Sent when Meta verifies the endpoint.
+        verify_token: Secret,
+    },
+}
+
+/// A token bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Requests per second.
+    pub requests_per_second: u32,
+    /// Requests that may come at once.
+    pub burst: u32,
+}
+
+/// A reusable outgoing request (R003).
+#[derive(Debug)]
+pub struct Outgoing {
+    /// `workspaces/{workspace}/outgoingIntegrations/{id}`.
+    pub name: String,
+    /// The published version.
+    pub version: i64,
+    /// The request.
+    pub request: OutgoingRequest,
+}
+
+/// A request built from templates.
+#[derive(Debug)]
+pub struct OutgoingRequest {
+    /// Parameter `name` of the response event (R065).
+    pub webhook_name: String,
+    /// Action of the response event (R066, R067).
+    pub event_name: String,
+    /// An upper-case HTTP method.
+    pub method: &'static str,
+    /// The URL.
+    pub url: Template,
+    /// The literal beginning of the URL: every rendering must lead to its host and port (R073).
+    pub published_url: CheckedUrl,
+    /// Names and values.
+    pub headers: Vec<(Template, Template)>,
+    /// Absent: no body is sent.
+    pub body: Option<Template>,
+    /// Send `Content-Type: application/json` when the author sets none (X20).
+    pub default_json_type: bool,
+    /// `workspaces/{workspace}/connections/{id}`.
+    pub connection: Option<String>,
+    /// Additional event parameters.
+    pub event_parameters: Vec<(String, Template)>,
+    /// What a missing value prints.
+    pub on_missing: OnMissing,
+    /// When to try again.
+    pub retry: RetryPolicy,
+    /// For the whole exchange.
+    pub timeout: Duration,
+}
+
+impl OutgoingRequest {
+    /// Every template with its field's path.
+    pub fn templates(&self) -> Vec<(String, &Template)> {
+        let mut all = vec![("url".to_owned(), &self.url)];
+        for (index, (name, value)) in self.headers.iter().enumerate() {
+            all.push((format!("headers[{index}].name"), name));
+            all.push((format!("headers[{index}].value"), value));
+        }
+        all.extend(self.body.iter().map(|body| ("body".to_owned(), body)));
+        for (index, (_, value)) in self.event_parameters.iter().enumerate() {
+            all.push((format!("event_parameters[{index}].value"), value));
+        }
+        all
+    }
+}
+
+/// When a failed attempt is repeated (D09).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Attempts in all.
+    pub attempts_max: u32,
+    /// The longest wait after each attempt; the last one holds for all further attempts.
+    pub waits: Vec<Duration>,
+    /// How old a delivery may grow.
+    pub age_max: Duration,
+    /// Statuses to repeat after; `None`: 408, 425, 429 and every 5xx.
+    pub statuses: Option<Vec<u16>>,
+}
+
+/// Attempts by default (D09).
+pub const ATTEMPTS_DEFAULT: u32 = 8;
+/// Waits by default (D09): 5 s, 30 s, 5 min, 30 min, 2 h, 5 h, 10 h.
+pub const WAITS_DEFAULT: [Duration; 7] = [
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+    Duration::from_secs(5 * 60),
+    Duration::from_secs(30 * 60),
+    Duration::from_secs(2 * 3600),
+    Duration::from_secs(5 * 3600),
+    Duration::from_secs(10 * 3600),
+];
+/// Age limit by default: 3 days.
+pub const AGE_DEFAULT: Duration = Duration::from_secs(3 * 24 * 3600);
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self { attempts_max: ATTEMPTS_DEFAULT, waits: WAITS_DEFAULT.to_vec(), age_max: AGE_DEFAULT, statuses: None }
+    }
+}
+
+/// Which triggers lead to which requests (D01).
+#[derive(Debug)]
+pub struct Workflow {
+    /// `workspaces/{workspace}/workflows/{id}`.
+    pub name: String,
+    /// Never changes; `diagramId` of the response event.
+    pub uid: String,
+    /// What people call it; `diagramName` of the response event.
+    pub display_name: String,
+    /// The published version.
+    pub version: i64,
+    /// Joined by OR.
+    pub triggers: Vec<Trigger>,
+    /// Independent deliveries.
+    pub steps: Vec<Step>,
+}
+
+/// A start of a workflow.
+#[derive(Debug)]
+pub struct Trigger {
+    /// `workspaces/{workspace}/incomingIntegrations/{id}`.
+    pub incoming: String,
+    /// Which of its requests; absent: all.
+    pub filter: Option<Filter>,
+}
+
+/// One outgoing request of a workflow.
+#[derive(Debug)]
+pub struct Step {
+    /// `blockId` of the response event.
+    pub id: String,
+    /// `blockName` of the response event.
+    pub name: String,
+    /// What it sends.
+    pub action: Action,
+}
+
+/// What a step sends (R002).
+#[derive(Debug)]
+pub enum Action {
+    /// A published outgoing integration, by name.
+    Outgoing(String),
+    /// A request of its own.
+    Custom(OutgoingRequest),
+}

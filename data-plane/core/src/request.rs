@@ -1,0 +1,294 @@
+//! From templates to a complete request, and from a connection to its credentials. The one way a request is made: for a
+//! delivery now, for previews and tests as they come.
+
+use std::fmt;
+
+use crate::address::{UrlPolicy, check_rendered};
+use crate::envelope::Envelope;
+use crate::model::{OutgoingRequest, Placement, Scheme, Step, Workflow};
+use crate::response_event::FailureReason;
+use crate::seal::Secret;
+use crate::template::{
+    Context, OnMissing, RenderError, RenderErrorKind, Value, headers_value, map_value, value_from_json,
+};
+
+/// Longest header value, in bytes.
+const HEADER_BYTES_MAX: usize = 8 * 1024;
+
+/// Headers the connection to the destination owns: an author cannot set them (S28).
+const RESERVED_HEADERS: [&str; 14] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "expect",
+    "host",
+    "http2-settings",
+    "idempotency-key",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// A complete request before credentials: these bytes are sent at every attempt (D08).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenderedRequest {
+    /// An upper-case HTTP method.
+    pub method: String,
+    /// The URL, percent-encoded.
+    pub url: String,
+    /// In the author's order.
+    pub headers: Vec<(String, String)>,
+    /// Absent: no body is sent.
+    pub body: Option<String>,
+    /// Paths that were asked for and not found (D32).
+    pub missing: Vec<String>,
+}
+
+/// Why a request could not be made. Nothing was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenderFailure {
+    /// What the response event says.
+    pub reason: FailureReason,
+    /// The field, line and column, and what to do. Never holds data.
+    pub message: String,
+}
+
+/// What a connection adds to a request.
+#[derive(Debug, Default)]
+pub struct Credential {
+    /// Headers; each replaces one of the same name (S28).
+    pub headers: Vec<(String, Secret)>,
+    /// URL parameters to append (R037).
+    pub url_parameters: Vec<(String, Secret)>,
+}
+
+/// What a body is, by its `Content-Type` header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyType {
+    /// No such header: JSON is assumed and declared (X20).
+    Unset,
+    /// `application/json`, or something `+json`.
+    Json,
+    /// Anything else, or a type that only rendering will tell.
+    Other,
+}
+
+/// Reads the type of a body from the header templates.
+pub fn body_type<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> BodyType {
+    for (name, value) in headers {
+        if name.trim().eq_ignore_ascii_case("content-type") {
+            let media = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+            let json = media == "application/json" || media.ends_with("+json");
+            return if json { BodyType::Json } else { BodyType::Other };
+        }
+    }
+    BodyType::Unset
+}
+
+/// What is wrong with a header's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderProblem {
+    /// Not an HTTP token.
+    NotAToken,
+    /// Set by the connection to the destination.
+    Reserved,
+}
+
+impl fmt::Display for HeaderProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotAToken => "must be an HTTP header name: letters, digits and !#$%&'*+-.^_`|~",
+            Self::Reserved => "is set by Sluice and cannot be set here",
+        })
+    }
+}
+
+/// Whether `name` is an HTTP token (RFC 9110) of at most 256 bytes.
+pub fn is_token(name: &str) -> bool {
+    (1..=256).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// Checks a header's name as set by an author, static or rendered.
+pub fn check_header_name(name: &str) -> Result<(), HeaderProblem> {
+    if !is_token(name) {
+        return Err(HeaderProblem::NotAToken);
+    }
+    let lower = name.to_ascii_lowercase();
+    if RESERVED_HEADERS.contains(&lower.as_str()) { Err(HeaderProblem::Reserved) } else { Ok(()) }
+}
+
+/// What templates of a delivery see: `request` (R177) and `currentStep` (F84).
+pub fn context(envelope: &Envelope, workflow: &Workflow, step: &Step, execution_id: &str) -> Context {
+    let request = map_value([
+        ("body", value_from_json(&envelope.body)),
+        ("headers", headers_value(envelope.headers.iter())),
+        ("method", Value::from(envelope.method.as_str())),
+        ("time", Value::from(envelope.time)),
+        ("eventId", Value::from(envelope.event_id.as_str())),
+        ("endpointId", Value::from(envelope.endpoint_id.as_str())),
+        ("businessProfileId", Value::from(envelope.business_profile_id)),
+    ]);
+    let current_step = map_value([
+        ("diagramId", Value::from(workflow.uid.as_str())),
+        ("diagramName", Value::from(workflow.display_name.as_str())),
+        ("blockId", Value::from(step.id.as_str())),
+        ("blockName", Value::from(step.name.as_str())),
+        ("executionId", Value::from(execution_id)),
+    ]);
+    let mut context = Context::new();
+    context.set("request", request);
+    context.set("currentStep", current_step);
+    context
+}
+
+/// Renders a request.
+pub fn render(
+    request: &OutgoingRequest,
+    context: &Context,
+    urls: &UrlPolicy,
+) -> Result<RenderedRequest, RenderFailure> {
+    let mut missing = Vec::new();
+    let mut print =
+        |field: &str, template: &crate::template::Template| match template.render(context, request.on_missing) {
+            Ok(rendered) => {
+                missing.extend(rendered.missing);
+                Ok(rendered.text)
+            }
+            Err(error) => Err(failure(field, &error)),
+        };
+    let url = print("url", &request.url)?;
+    let mut headers = Vec::with_capacity(request.headers.len() + 1);
+    for (index, (name, value)) in request.headers.iter().enumerate() {
+        let name = print(&format!("headers[{index}].name"), name)?;
+        let value = print(&format!("headers[{index}].value"), value)?;
+        check_rendered_header(index, &name, &value)?;
+        headers.push((name, value));
+    }
+    let body = request.body.as_ref().map(|body| print("body", body)).transpose()?;
+    let url = check_url(request, &url, urls)?;
+    if request.default_json_type {
+        headers.push(("Content-Type".to_owned(), "application/json".to_owned()));
+    }
+    missing.sort();
+    missing.dedup();
+    missing.truncate(crate::template::limits::MISSING_PATHS);
+    Ok(RenderedRequest { method: request.method.to_owned(), url, headers, body, missing })
+}
+
+fn failure(field: &str, error: &RenderError) -> RenderFailure {
+    let reason = match error.kind {
+        RenderErrorKind::InvalidJson => FailureReason::RenderInvalidJson,
+        RenderErrorKind::BadHeader | RenderErrorKind::BadUrl => FailureReason::RequestInvalid,
+        RenderErrorKind::Eval | RenderErrorKind::Missing | RenderErrorKind::Limit => FailureReason::RenderError,
+    };
+    let (line, column) = (error.line, error.column);
+    let message = format!("{field}: {} (line {line}, column {column})\n{}", error.message, error.excerpt);
+    RenderFailure { reason, message }
+}
+
+fn check_rendered_header(index: usize, name: &str, value: &str) -> Result<(), RenderFailure> {
+    let fail = |message: String| Err(RenderFailure { reason: FailureReason::RequestInvalid, message });
+    if let Err(problem) = check_header_name(name) {
+        return fail(format!("headers[{index}].name: the rendered name {problem}"));
+    }
+    if value.len() > HEADER_BYTES_MAX {
+        return fail(format!("headers[{index}].value: `{name}` is longer than {HEADER_BYTES_MAX} bytes"));
+    }
+    Ok(())
+}
+
+/// The rendered URL must pass every rule again and lead where the published one leads (R073). What is called is the checked URL.
+fn check_url(request: &OutgoingRequest, url: &str, urls: &UrlPolicy) -> Result<String, RenderFailure> {
+    match check_rendered(url, &request.published_url, urls) {
+        Ok(checked) => Ok(checked.as_url().as_str().to_owned()),
+        Err(error) => {
+            let message = format!("url: the rendered URL is refused: {error}");
+            Err(RenderFailure { reason: FailureReason::RequestInvalid, message })
+        }
+    }
+}
+
+/// Renders what a connection puts on a request; fails only when a stored template fails.
+pub fn credential(scheme: &Scheme) -> Result<Credential, RenderError> {
+    match scheme {
+        Scheme::None => Ok(Credential::default()),
+        Scheme::LoginPassword { login, password } => {
+            use base64::Engine as _;
+            let pair = Secret::new(format!("{login}:{}", password.expose()));
+            let encoded = base64::engine::general_purpose::STANDARD.encode(pair.expose());
+            let header = ("Authorization".to_owned(), Secret::new(format!("Basic {encoded}")));
+            Ok(Credential { headers: vec![header], url_parameters: Vec::new() })
+        }
+        Scheme::ApiKey { secret, headers, url_parameters } => {
+            let mut context = Context::new();
+            context.set("secret", Value::from(secret.expose()));
+            Ok(Credential { headers: place(headers, &context)?, url_parameters: place(url_parameters, &context)? })
+        }
+    }
+}
+
+fn place(placements: &[Placement], context: &Context) -> Result<Vec<(String, Secret)>, RenderError> {
+    let print = |placement: &Placement| {
+        let rendered = placement.value.render(context, OnMissing::Empty)?;
+        Ok((placement.name.clone(), Secret::new(rendered.text)))
+    };
+    placements.iter().map(print).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_names() {
+        for good in ["X-Api-Key", "accept", "a!#$%&'*+-.^_`|~9"] {
+            assert_eq!(check_header_name(good), Ok(()), "{good}");
+        }
+        for bad in ["", "X Y", "X:Y", "X\r\nY", ":authority", "ä", &"a".repeat(257)] {
+            assert_eq!(check_header_name(bad), Err(HeaderProblem::NotAToken), "{bad:?}");
+        }
+        for reserved in ["Host", "content-LENGTH", "Transfer-Encoding", "Proxy-Authorization"] {
+            assert_eq!(check_header_name(reserved), Err(HeaderProblem::Reserved), "{reserved}");
+        }
+    }
+
+    #[test]
+    fn templates_see_the_request_and_the_step() {
+        let envelope: Envelope = serde_json::from_str(
+            r#"{"body":{"a":[{"n":18446744073709551617}]},"businessProfileId":7,"endpointId":"ep","eventId":"ev",
+                "headers":{"X-Request-ID":"r-1"},"method":"POST","time":1718010930123}"#,
+        )
+        .unwrap();
+        let step = Step { id: "s1".into(), name: "Send".into(), action: crate::model::Action::Outgoing("x".into()) };
+        let workflow = Workflow {
+            name: "workspaces/w/workflows/f".into(),
+            uid: "u1".into(),
+            display_name: "Flow".into(),
+            version: 1,
+            triggers: vec![],
+            steps: vec![],
+        };
+        let source = "{{ request.body.a[0].n }} {{ request.headers['x-request-id'] }} {{ request.method }} \
+                      {{ request.time }} {{ request.eventId }} {{ request.endpointId }} {{ request.businessProfileId }} \
+                      {{ currentStep.diagramId }} {{ currentStep.diagramName }} {{ currentStep.blockId }} \
+                      {{ currentStep.blockName }} {{ currentStep.executionId }}";
+        let template = crate::template::Template::compile(source, crate::template::Mode::Text).unwrap();
+        let rendered = template.render(&context(&envelope, &workflow, &step, "e1"), OnMissing::Fail).unwrap();
+        assert_eq!(rendered.text, "18446744073709551617 r-1 POST 1718010930123 ev ep 7 u1 Flow s1 Send e1");
+    }
+
+    #[test]
+    fn body_types() {
+        let of = |value: &str| body_type([("content-TYPE", value)].into_iter());
+        assert_eq!(body_type([].into_iter()), BodyType::Unset);
+        assert_eq!(of("application/json; charset=utf-8"), BodyType::Json);
+        assert_eq!(of("application/vnd.api+JSON"), BodyType::Json);
+        assert_eq!(of("text/xml"), BodyType::Other);
+        assert_eq!(of("{{ request.headers.accept }}"), BodyType::Other);
+    }
+}

@@ -1,0 +1,253 @@
+//! What is wrong, and where. Hides how a place in the source becomes a line, a column and a marked excerpt, and how the
+//! nearest known name is found. No message ever holds a data value (I7): only names and text of the template itself.
+
+use super::ast::Span;
+
+/// Why a template was refused (D29). Closed: every value is part of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorCode {
+    /// The text is not of the language.
+    Syntax,
+    /// A tag nobody knows.
+    UnknownTag,
+    /// A filter nobody knows (T36).
+    UnknownFilter,
+    /// A test (`is …`) nobody knows.
+    UnknownTest,
+    /// A function or method nobody knows.
+    UnknownFunction,
+    /// A tag of the dialect that has no data source here, or that is off by design (D03).
+    UnsupportedTag,
+    /// A JSON body whose placeholder cannot be placed inside or outside of a string (D07).
+    JsonSite,
+    /// An insert inside scheme, host or port of a URL (R073).
+    TemplatedAuthority,
+    /// Too long or too complex (I8).
+    Limit,
+}
+
+impl ErrorCode {
+    /// The code as refusals carry it.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Syntax => "SYNTAX",
+            Self::UnknownTag => "UNKNOWN_TAG",
+            Self::UnknownFilter => "UNKNOWN_FILTER",
+            Self::UnknownTest => "UNKNOWN_TEST",
+            Self::UnknownFunction => "UNKNOWN_FUNCTION",
+            Self::UnsupportedTag => "UNSUPPORTED_TAG",
+            Self::JsonSite => "JSON_SITE",
+            Self::TemplatedAuthority => "TEMPLATED_AUTHORITY",
+            Self::Limit => "LIMIT",
+        }
+    }
+}
+
+/// One reason why a template was refused on save.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateError {
+    /// Which rule was broken.
+    pub code: ErrorCode,
+    /// For the author.
+    pub message: String,
+    /// Line in the source, from 1.
+    pub line: u32,
+    /// Column in that line in characters, from 1.
+    pub column: u32,
+    /// The line, and a second line with a caret below the place.
+    pub excerpt: String,
+}
+
+impl RenderErrorKind {
+    /// The code as refusals carry it.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Eval => "RENDER_ERROR",
+            Self::InvalidJson => "RENDER_INVALID_JSON",
+            Self::BadHeader => "RENDER_BAD_HEADER",
+            Self::BadUrl => "RENDER_BAD_URL",
+            Self::Missing => "RENDER_MISSING",
+            Self::Limit => "RENDER_LIMIT",
+        }
+    }
+}
+
+/// Why a render ended without a result. Closed: every value is part of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RenderErrorKind {
+    /// An operation did not accept its operands.
+    Eval,
+    /// The body did not come out as JSON (D07).
+    InvalidJson,
+    /// A header value holds a control character (O04).
+    BadHeader,
+    /// A URL holds a character it cannot hold, or a path that climbs (S50, S55).
+    BadUrl,
+    /// A path was missing and [`OnMissing::Fail`](super::OnMissing::Fail) was asked for (D32).
+    Missing,
+    /// A limit of [`limits`](super::limits) was reached (I8).
+    Limit,
+}
+
+/// Why a render ended without a result. Holds no data values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenderError {
+    /// What went wrong.
+    pub kind: RenderErrorKind,
+    /// For the author.
+    pub message: String,
+    /// Line in the source, from 1.
+    pub line: u32,
+    /// Column in that line in characters, from 1.
+    pub column: u32,
+    /// The line, and a second line with a caret below the place.
+    pub excerpt: String,
+}
+
+impl std::fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {}:{}\n{}", self.message, self.line, self.column, self.excerpt)
+    }
+}
+
+impl std::error::Error for TemplateError {}
+
+impl std::fmt::Display for RenderError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {}:{}\n{}", self.message, self.line, self.column, self.excerpt)
+    }
+}
+
+impl std::error::Error for RenderError {}
+
+/// A render error before its place is known in lines. Boxed wherever it travels, so that the evaluator's frames stay small.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) kind: RenderErrorKind,
+    pub(super) message: String,
+    pub(super) at: Option<Span>,
+}
+
+impl Fault {
+    pub(super) fn new(kind: RenderErrorKind, message: impl Into<String>) -> Box<Fault> {
+        Box::new(Fault { kind, message: message.into(), at: None })
+    }
+
+    pub(super) fn eval(message: impl Into<String>) -> Box<Fault> {
+        Fault::new(RenderErrorKind::Eval, message)
+    }
+
+    /// The fault with a place, unless something further in has already given one.
+    pub(super) fn or_at(mut self: Box<Fault>, at: Span) -> Box<Fault> {
+        self.at.get_or_insert(at);
+        self
+    }
+
+    pub(super) fn into_error(self, source: &str) -> RenderError {
+        let place = Place::of(source, self.at.unwrap_or_default());
+        RenderError {
+            kind: self.kind,
+            message: self.message,
+            line: place.line,
+            column: place.column,
+            excerpt: place.excerpt,
+        }
+    }
+}
+
+/// A place in the source as people read it.
+pub(super) struct Place {
+    pub(super) line: u32,
+    pub(super) column: u32,
+    pub(super) excerpt: String,
+}
+
+/// How much of a long line an excerpt shows on each side of the place, in characters.
+const EXCERPT_REACH: usize = 60;
+
+impl Place {
+    pub(super) fn of(source: &str, at: Span) -> Place {
+        let start = source.floor_char_boundary(at.start as usize);
+        let line_start = source[..start].rfind('\n').map_or(0, |newline| newline + 1);
+        let line_end = source[start..].find('\n').map_or(source.len(), |newline| start + newline);
+        let before = &source[line_start..start];
+        let shown = before.char_indices().rev().nth(EXCERPT_REACH - 1).map_or(0, |(at, _)| at);
+        let mut excerpt = String::from(if shown > 0 { "…" } else { "" });
+        // Tabs and other controls become spaces: the caret must stand below its place.
+        let plain = |c: char| if c.is_control() { ' ' } else { c };
+        excerpt.extend(before[shown..].chars().map(plain));
+        let caret = excerpt.chars().count();
+        excerpt.extend(source[start..line_end].chars().take(EXCERPT_REACH).map(plain));
+        excerpt.push('\n');
+        excerpt.extend(std::iter::repeat_n(' ', caret));
+        excerpt.push('^');
+        let line = source[..line_start].matches('\n').count() + 1;
+        Place { line: line as u32, column: before.chars().count() as u32 + 1, excerpt }
+    }
+}
+
+/// Everything wrong with one source, as it is found.
+pub(super) struct Problems<'s> {
+    source: &'s str,
+    found: Vec<TemplateError>,
+}
+
+impl<'s> Problems<'s> {
+    pub(super) fn new(source: &'s str) -> Problems<'s> {
+        Problems { source, found: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, code: ErrorCode, at: Span, message: impl Into<String>) {
+        if self.found.len() < super::limits::ERRORS {
+            let place = Place::of(self.source, at);
+            let (line, column, excerpt) = (place.line, place.column, place.excerpt);
+            self.found.push(TemplateError { code, message: message.into(), line, column, excerpt });
+        }
+    }
+
+    /// Adds an unknown name with the nearest known one as a hint.
+    pub(super) fn unknown(&mut self, code: ErrorCode, at: Span, kind: &str, name: &str, known: &[&str]) {
+        if self.found.len() == super::limits::ERRORS {
+            return;
+        }
+        let hint = nearest(name, known).map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
+        self.add(code, at, format!("unknown {kind} '{name}'{hint}"));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// All problems in the order of the source.
+    pub(super) fn into_errors(mut self) -> Vec<TemplateError> {
+        self.found.sort_by_key(|error| (error.line, error.column));
+        self.found
+    }
+}
+
+/// The known name closest to `name`, if one is close enough to be what was meant.
+fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    let name: Vec<char> = name.chars().take(40).flat_map(char::to_lowercase).collect();
+    let allowed = (name.len() / 3).clamp(1, 3);
+    known
+        .iter()
+        .map(|candidate| (distance(&name, &candidate.to_lowercase().chars().collect::<Vec<_>>()), *candidate))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// Edits (insert, delete, replace) between two names.
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,603 @@
+//! Tokens into expressions. Hides precedence and the limits on size and depth. Precedence is Jinjava's: `or`, `and`,
+//! equality, order and `in`, `+ - ~`, `* / // % **`, prefixes, and closest of all what follows a value: `.a`, `[b]`,
+//! `|filter`, `is test`.
+//!
+//! Chains of one precedence become one flat node, so that nothing ever recurses along them; what does nest is counted
+//! ([`EXPRESSION_DEPTH`](limits::EXPRESSION_DEPTH)), both while reading and in the tree.
+
+use std::sync::Arc;
+
+use minijinja::Value;
+
+use super::ast::{Ast, Binary, Expr, ExprId, ExprKind, Link, Method, Span, Test};
+use super::error::{ErrorCode, Problems};
+use super::filters::Filter;
+use super::limits;
+use super::parser::Names;
+use super::tokens::{Token, tokenize};
+
+/// Reading has stopped; the reason is already among the problems.
+#[derive(Debug)]
+pub(super) struct Stop;
+
+pub(super) struct Expressions<'e, 's> {
+    span: Span,
+    source: &'s str,
+    tokens: Vec<(Token, Span)>,
+    at: usize,
+    /// How many brackets and branches are open.
+    nesting: usize,
+    /// Depth of each node made here; the first belongs to node `first`.
+    depths: Vec<usize>,
+    first: usize,
+    ast: &'e mut Ast,
+    problems: &'e mut Problems<'s>,
+    names: &'e mut Names<'s>,
+}
+
+/// An operator between two values.
+#[derive(Clone, Copy)]
+enum Infix {
+    Or,
+    And,
+    Binary(Binary),
+}
+
+impl Infix {
+    fn of(token: &Token) -> Option<Infix> {
+        use Binary::*;
+        let name = match token {
+            Token::Symbol(symbol) => symbol,
+            Token::Word(word) => &**word,
+            _ => return None,
+        };
+        Some(match name {
+            "||" | "or" => Infix::Or,
+            "&&" | "and" => Infix::And,
+            "==" | "eq" => Infix::Binary(Equal),
+            "!=" | "ne" => Infix::Binary(NotEqual),
+            "<" | "lt" => Infix::Binary(Less),
+            "<=" | "le" => Infix::Binary(LessOrEqual),
+            ">" | "gt" => Infix::Binary(Greater),
+            ">=" | "ge" => Infix::Binary(GreaterOrEqual),
+            "in" => Infix::Binary(In),
+            "+" => Infix::Binary(Add),
+            "-" => Infix::Binary(Subtract),
+            "~" => Infix::Binary(Concat),
+            "*" => Infix::Binary(Multiply),
+            "/" | "div" => Infix::Binary(Divide),
+            "//" => Infix::Binary(FloorDivide),
+            "%" | "mod" => Infix::Binary(Modulo),
+            "**" => Infix::Binary(Power),
+            _ => return None,
+        })
+    }
+
+    /// Higher binds closer.
+    fn strength(self) -> u8 {
+        use Binary::*;
+        match self {
+            Infix::Or => 0,
+            Infix::And => 1,
+            Infix::Binary(Equal | NotEqual) => 2,
+            Infix::Binary(Less | LessOrEqual | Greater | GreaterOrEqual | In | NotIn) => 3,
+            Infix::Binary(Add | Subtract | Concat) => 4,
+            Infix::Binary(Multiply | Divide | FloorDivide | Modulo | Power) => 5,
+        }
+    }
+}
+
+impl<'e, 's> Expressions<'e, 's> {
+    pub(super) fn new(
+        source: &'s str,
+        span: Span,
+        ast: &'e mut Ast,
+        problems: &'e mut Problems<'s>,
+        names: &'e mut Names<'s>,
+    ) -> Result<Self, Stop> {
+        let tokens = tokenize(source, span, problems).ok_or(Stop)?;
+        let first = ast.exprs.len();
+        Ok(Expressions { span, source, tokens, at: 0, nesting: 0, depths: Vec::new(), first, ast, problems, names })
+    }
+
+    /// One expression and nothing after it.
+    pub(super) fn only(mut self) -> Result<ExprId, Stop> {
+        let expr = self.expression()?;
+        self.end()?;
+        Ok(expr)
+    }
+
+    /// `a, b in list`, and nothing after it.
+    pub(super) fn loop_header(mut self) -> Result<(Vec<Arc<str>>, ExprId), Stop> {
+        let names = self.targets()?;
+        if !self.take_word("in") {
+            return self.fail("'in' is expected here: {% for name in list %}");
+        }
+        let list = self.expression()?;
+        self.end()?;
+        Ok((names, list))
+    }
+
+    /// `a, b = 1, 2`.
+    pub(super) fn assignment(mut self) -> Result<(Vec<Arc<str>>, Vec<ExprId>), Stop> {
+        let names = self.targets()?;
+        self.expect("=")?;
+        let mut values = vec![self.expression()?];
+        while self.take(",") {
+            values.push(self.expression()?);
+        }
+        self.end()?;
+        if names.len() != values.len() {
+            let message = format!("{} names and {} values", names.len(), values.len());
+            self.problems.add(ErrorCode::Syntax, self.span, message);
+            return Err(Stop);
+        }
+        Ok((names, values))
+    }
+
+    fn targets(&mut self) -> Result<Vec<Arc<str>>, Stop> {
+        let mut names = Vec::new();
+        loop {
+            match self.tokens.get(self.at) {
+                Some((Token::Word(name), _)) => names.push(name.clone()),
+                _ => return self.fail("a name is expected here"),
+            }
+            self.at += 1;
+            if !self.take(",") {
+                return Ok(names);
+            }
+        }
+    }
+
+    // ---- tokens ----
+
+    fn peek(&self) -> Option<&Token> {
+        self.tokens.get(self.at).map(|(token, _)| token)
+    }
+
+    /// The place of the next token, or the end of the text.
+    fn here(&self) -> Span {
+        self.tokens.get(self.at).map_or(Span { start: self.span.end, end: self.span.end }, |(_, span)| *span)
+    }
+
+    fn before(&self) -> Span {
+        self.at.checked_sub(1).and_then(|at| self.tokens.get(at)).map_or(self.span, |(_, span)| *span)
+    }
+
+    fn is(&self, symbol: &str) -> bool {
+        matches!(self.peek(), Some(Token::Symbol(found)) if *found == symbol)
+    }
+
+    fn is_word(&self, word: &str) -> bool {
+        matches!(self.peek(), Some(Token::Word(found)) if **found == *word)
+    }
+
+    fn take(&mut self, symbol: &str) -> bool {
+        let found = self.is(symbol);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn take_word(&mut self, word: &str) -> bool {
+        let found = self.is_word(word);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn expect(&mut self, symbol: &str) -> Result<(), Stop> {
+        if self.take(symbol) { Ok(()) } else { self.fail(&format!("'{symbol}' is expected here")) }
+    }
+
+    fn end(&mut self) -> Result<(), Stop> {
+        if self.at == self.tokens.len() { Ok(()) } else { self.fail("nothing more is expected here") }
+    }
+
+    #[inline(never)]
+    fn fail<T>(&mut self, message: &str) -> Result<T, Stop> {
+        let at = self.here();
+        self.problems.add(ErrorCode::Syntax, at, message);
+        Err(Stop)
+    }
+
+    // ---- nodes ----
+
+    fn depth(&self, id: ExprId) -> usize {
+        self.depths[id.0 as usize - self.first]
+    }
+
+    #[inline(never)]
+    fn node(&mut self, kind: ExprKind, at: Span, parts: usize) -> Result<ExprId, Stop> {
+        self.ast.exprs.push(Expr { kind, at });
+        self.depths.push(0);
+        let id = ExprId(self.ast.exprs.len() as u32 - 1);
+        self.deepen(id, parts)?;
+        Ok(id)
+    }
+
+    /// Notes that `id` has a part of depth `parts`.
+    fn deepen(&mut self, id: ExprId, parts: usize) -> Result<(), Stop> {
+        if parts >= limits::EXPRESSION_DEPTH {
+            return self.too_deep();
+        }
+        let depth = &mut self.depths[id.0 as usize - self.first];
+        *depth = (*depth).max(parts + 1);
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn too_deep<T>(&mut self) -> Result<T, Stop> {
+        let (at, message) = (self.before(), format!("nested deeper than {}", limits::EXPRESSION_DEPTH));
+        self.problems.add(ErrorCode::Limit, at, message);
+        Err(Stop)
+    }
+
+    // ---- grammar ----
+
+    /// `a`, `a if c else b`, `c ? a : b`.
+    fn expression(&mut self) -> Result<ExprId, Stop> {
+        self.nesting += 1;
+        if self.nesting > limits::EXPRESSION_DEPTH {
+            return self.too_deep();
+        }
+        let first = self.operators()?;
+        let expr = if self.is("?") || self.is_word("if") { self.choice(first)? } else { first };
+        self.nesting -= 1;
+        Ok(expr)
+    }
+
+    #[inline(never)]
+    fn choice(&mut self, first: ExprId) -> Result<ExprId, Stop> {
+        let (condition, then, otherwise);
+        if self.take("?") {
+            condition = first;
+            then = self.expression()?;
+            self.expect(":")?;
+            otherwise = Some(self.expression()?);
+        } else {
+            self.at += 1;
+            then = first;
+            condition = self.expression()?;
+            otherwise = if self.take_word("else") { Some(self.expression()?) } else { None };
+        }
+        let parts = [Some(condition), Some(then), otherwise].into_iter().flatten().map(|id| self.depth(id)).max();
+        let at = self.ast.expr(first).at.to(self.before());
+        self.node(ExprKind::Choice { condition, then, otherwise }, at, parts.unwrap_or(0))
+    }
+
+    /// Operators by precedence, with a stack of our own instead of one function for each level.
+    fn operators(&mut self) -> Result<ExprId, Stop> {
+        let mut values = vec![self.prefixed()?];
+        let mut waiting: Vec<Infix> = Vec::new();
+        while let Some(infix) = self.infix() {
+            while waiting.last().is_some_and(|top| top.strength() >= infix.strength()) {
+                self.reduce(&mut values, &mut waiting)?;
+            }
+            waiting.push(infix);
+            values.push(self.prefixed()?);
+        }
+        while !waiting.is_empty() {
+            self.reduce(&mut values, &mut waiting)?;
+        }
+        values.pop().ok_or(Stop)
+    }
+
+    fn infix(&mut self) -> Option<Infix> {
+        if self.is_word("not")
+            && matches!(self.tokens.get(self.at + 1), Some((Token::Word(word), _)) if **word == *"in")
+        {
+            self.at += 2;
+            return Some(Infix::Binary(Binary::NotIn));
+        }
+        let infix = self.peek().and_then(Infix::of)?;
+        self.at += 1;
+        Some(infix)
+    }
+
+    /// Applies the last waiting operator. A left side that already is a chain of the same kind grows by one link.
+    fn reduce(&mut self, values: &mut Vec<ExprId>, waiting: &mut Vec<Infix>) -> Result<(), Stop> {
+        let (Some(infix), Some(right), Some(left)) = (waiting.pop(), values.pop(), values.pop()) else {
+            return Err(Stop);
+        };
+        let depth = self.depth(right);
+        let right_at = self.ast.expr(right).at;
+        let expr = &mut self.ast.exprs[left.0 as usize];
+        let at = expr.at.to(right_at);
+        match (&mut expr.kind, infix) {
+            (ExprKind::Chain { rest, .. }, Infix::Binary(op))
+                if rest.first().is_some_and(|(link, _)| Infix::Binary(*link).strength() == infix.strength()) =>
+            {
+                rest.push((op, right));
+            }
+            (ExprKind::Logic { any, operands }, Infix::Or | Infix::And) if *any == matches!(infix, Infix::Or) => {
+                operands.push(right);
+            }
+            _ => {
+                let parts = depth.max(self.depth(left));
+                let kind = match infix {
+                    Infix::Binary(op) => ExprKind::Chain { first: left, rest: vec![(op, right)] },
+                    logic => ExprKind::Logic { any: matches!(logic, Infix::Or), operands: vec![left, right] },
+                };
+                let id = self.node(kind, at, parts)?;
+                values.push(id);
+                return Ok(());
+            }
+        }
+        expr.at = at;
+        values.push(left);
+        self.deepen(left, depth)
+    }
+
+    /// `-a`, `not a`, `!a`; `+a` is `a`.
+    fn prefixed(&mut self) -> Result<ExprId, Stop> {
+        let mut prefixes = Vec::new();
+        loop {
+            let at = self.here();
+            if self.take("-") {
+                prefixes.push((true, at));
+            } else if self.take("!") || self.take_word("not") {
+                prefixes.push((false, at));
+            } else if !self.take("+") {
+                break;
+            }
+        }
+        let mut expr = self.postfixed()?;
+        while let Some((negate, at)) = prefixes.pop() {
+            let (at, parts) = (at.to(self.ast.expr(expr).at), self.depth(expr));
+            expr = self.node(if negate { ExprKind::Negate(expr) } else { ExprKind::Not(expr) }, at, parts)?;
+        }
+        Ok(expr)
+    }
+
+    /// A value and everything hung on it.
+    fn postfixed(&mut self) -> Result<ExprId, Stop> {
+        let base = self.primary()?;
+        let mut links = Vec::new();
+        let mut parts = self.depth(base);
+        while let Some(link) = self.link(&mut parts)? {
+            links.push(link);
+        }
+        if links.is_empty() {
+            return Ok(base);
+        }
+        let at = self.ast.expr(base).at.to(self.before());
+        self.node(ExprKind::Postfix { base, links }, at, parts)
+    }
+
+    fn link(&mut self, parts: &mut usize) -> Result<Option<Link>, Stop> {
+        if self.take(".") {
+            return self.attr(parts).map(Some);
+        }
+        if self.take("[") {
+            let key = self.expression()?;
+            self.expect("]")?;
+            *parts = (*parts).max(self.depth(key));
+            return Ok(Some(Link::Item(key)));
+        }
+        if self.take("|") {
+            return self.filter(parts).map(Some);
+        }
+        if self.take_word("is") {
+            return self.test().map(Some);
+        }
+        Ok(None)
+    }
+
+    /// A word where a name must stand.
+    fn name(&mut self, what: &str) -> Result<(Arc<str>, Span), Stop> {
+        let at = self.here();
+        match self.peek() {
+            Some(Token::Word(name)) => {
+                let name = name.clone();
+                self.at += 1;
+                Ok((name, at))
+            }
+            _ => self.fail(&format!("{what} is expected here")),
+        }
+    }
+
+    #[inline(never)]
+    fn attr(&mut self, parts: &mut usize) -> Result<Link, Stop> {
+        let (name, at) = self.name("a name")?;
+        if !self.is("(") {
+            return Ok(Link::Attr(name));
+        }
+        let args = self.arguments(parts)?;
+        let Some(method) = Method::named(&name) else {
+            self.problems.unknown(ErrorCode::UnknownFunction, at, "method", &name, Method::NAMES);
+            return Ok(Link::Attr(name));
+        };
+        if !args.is_empty() {
+            self.problems.add(ErrorCode::Syntax, at, format!("'{name}' takes nothing"));
+        }
+        Ok(Link::Method { method, at })
+    }
+
+    #[inline(never)]
+    fn filter(&mut self, parts: &mut usize) -> Result<Link, Stop> {
+        let (name, at) = self.name("the name of a filter")?;
+        let given = if self.is("(") { self.arguments(parts)? } else { Vec::new() };
+        let Some(filter) = Filter::named(&name) else {
+            self.problems.unknown(ErrorCode::UnknownFilter, at, "filter", &name, Filter::NAMES);
+            return Ok(Link::Attr(name));
+        };
+        let args = self.placed(filter, &name, at, given);
+        Ok(Link::Filter { filter, args, at })
+    }
+
+    /// Arguments in the order the filter names them. What it does not take is refused, never ignored (I9).
+    fn placed(&mut self, filter: Filter, name: &str, at: Span, given: Vec<Argument>) -> Vec<Option<ExprId>> {
+        let parameters = filter.parameters();
+        let mut args = vec![None; parameters.len()];
+        for (position, argument) in given.into_iter().enumerate() {
+            let place = match &argument.name {
+                Some(word) => parameters.iter().position(|parameter| **parameter == **word),
+                None => Some(position).filter(|position| *position < parameters.len()),
+            };
+            match place {
+                Some(place) if args[place].is_none() => args[place] = Some(argument.value),
+                _ => {
+                    let message = match parameters {
+                        [] => format!("'{name}' takes nothing"),
+                        _ => format!("'{name}' takes: {}", parameters.join(", ")),
+                    };
+                    self.problems.add(ErrorCode::Syntax, self.ast.expr(argument.value).at, message);
+                }
+            }
+        }
+        if args.len() < filter.required() || args[..filter.required()].contains(&None) {
+            self.problems.add(ErrorCode::Syntax, at, format!("'{name}' needs: {}", parameters.join(", ")));
+        }
+        args
+    }
+
+    /// `(a, name=b)`.
+    fn arguments(&mut self, parts: &mut usize) -> Result<Vec<Argument>, Stop> {
+        let mut arguments = Vec::new();
+        self.expect("(")?;
+        while !self.take(")") {
+            let named = matches!(self.tokens.get(self.at + 1), Some((Token::Symbol("="), _)));
+            let name = if named { Some(self.name("a name")?.0) } else { None };
+            self.at += usize::from(named);
+            let value = self.expression()?;
+            *parts = (*parts).max(self.depth(value));
+            arguments.push(Argument { name, value });
+            if !self.take(",") && !self.is(")") {
+                return self.fail("',' or ')' is expected here");
+            }
+        }
+        Ok(arguments)
+    }
+
+    #[inline(never)]
+    fn test(&mut self) -> Result<Link, Stop> {
+        let negated = self.take_word("not");
+        let (name, at) = match self.tokens.get(self.at) {
+            // Jinjava also has tests written as signs (`x is >= 3`).
+            Some((Token::Symbol(sign), at)) if matches!(*sign, "==" | "!=" | "<" | "<=" | ">" | ">=") => {
+                let found: (Arc<str>, Span) = ((*sign).into(), *at);
+                self.at += 1;
+                found
+            }
+            _ => self.name("the name of a test")?,
+        };
+        if let Some(test) = Test::named(&name) {
+            return Ok(Link::Test { test, negated });
+        }
+        self.problems.unknown(ErrorCode::UnknownTest, at, "test", &name, Test::NAMES);
+        // Jinjava writes a test's argument without parentheses: `x is containing 2`.
+        let argument = match self.peek() {
+            Some(Token::Symbol(symbol)) => matches!(*symbol, "[" | "{" | "("),
+            Some(Token::Word(word)) => {
+                Infix::of(&Token::Word(word.clone())).is_none() && !["if", "else", "is"].contains(&&**word)
+            }
+            Some(_) => true,
+            None => false,
+        };
+        if argument {
+            self.primary()?;
+        }
+        Ok(Link::Attr(name))
+    }
+
+    fn primary(&mut self) -> Result<ExprId, Stop> {
+        let at = self.here();
+        let Some(token) = self.peek().cloned() else { return self.fail("a value is expected here") };
+        self.at += 1;
+        match token {
+            Token::Int(int) => self.node(ExprKind::Const(Value::from(int)), at, 0),
+            Token::Float(float) => self.node(ExprKind::Const(Value::from(float)), at, 0),
+            Token::Text(text) => self.node(ExprKind::Const(Value::from(text)), at, 0),
+            Token::Word(word) => self.word(&word, at),
+            Token::Symbol("(") => self.parentheses(at),
+            Token::Symbol("[") => self.list(at),
+            Token::Symbol("{") => self.dict(at),
+            Token::Symbol(_) => {
+                self.at -= 1;
+                self.fail("a value is expected here")
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn word(&mut self, word: &Arc<str>, at: Span) -> Result<ExprId, Stop> {
+        let constant = match &**word {
+            "true" | "True" => Some(Value::from(true)),
+            "false" | "False" => Some(Value::from(false)),
+            "null" | "none" | "None" => Some(Value::from(())),
+            _ => None,
+        };
+        if let Some(constant) = constant {
+            return self.node(ExprKind::Const(constant), at, 0);
+        }
+        if Infix::of(&Token::Word(word.clone())).is_some() || ["if", "else", "is"].contains(&&**word) {
+            self.at -= 1;
+            return self.fail("a value is expected here");
+        }
+        let mut parts = 0;
+        if self.is("(") {
+            self.arguments(&mut parts)?;
+            self.problems.unknown(ErrorCode::UnknownFunction, at, "function", word, &[]);
+        } else {
+            self.names.used(word, at);
+        }
+        self.node(ExprKind::Var(word.clone()), at, parts)
+    }
+
+    /// `(a)` is `a`; `(a, b)` is a list, as tuples are.
+    #[inline(never)]
+    fn parentheses(&mut self, at: Span) -> Result<ExprId, Stop> {
+        if self.is(")") {
+            return self.fail("a value is expected here");
+        }
+        let first = self.expression()?;
+        if self.take(")") {
+            return Ok(first);
+        }
+        self.expect(",")?;
+        self.items(at, vec![first], ")")
+    }
+
+    #[inline(never)]
+    fn list(&mut self, at: Span) -> Result<ExprId, Stop> {
+        self.items(at, Vec::new(), "]")
+    }
+
+    fn items(&mut self, at: Span, mut items: Vec<ExprId>, close: &'static str) -> Result<ExprId, Stop> {
+        while !self.take(close) {
+            items.push(self.expression()?);
+            if !self.take(",") && !self.is(close) {
+                return self.fail(&format!("',' or '{close}' is expected here"));
+            }
+        }
+        let parts = items.iter().map(|id| self.depth(*id)).max().unwrap_or(0);
+        self.node(ExprKind::List(items), at.to(self.before()), parts)
+    }
+
+    /// Keys are texts, quoted or not: `{price: 12}` is `{"price": 12}`.
+    #[inline(never)]
+    fn dict(&mut self, at: Span) -> Result<ExprId, Stop> {
+        let mut entries = Vec::new();
+        let mut parts = 0;
+        while !self.take("}") {
+            let key: Arc<str> = match self.peek() {
+                Some(Token::Text(key) | Token::Word(key)) => key.clone(),
+                Some(Token::Int(_) | Token::Float(_)) => self.here().text(self.source).into(),
+                _ => return self.fail("a key is expected here: a name, a text or a number"),
+            };
+            self.at += 1;
+            self.expect(":")?;
+            let value = self.expression()?;
+            parts = parts.max(self.depth(value));
+            entries.push((key, value));
+            if !self.take(",") && !self.is("}") {
+                return self.fail("',' or '}' is expected here");
+            }
+        }
+        self.node(ExprKind::Dict(entries), at.to(self.before()), parts)
+    }
+}
+
+struct Argument {
+    name: Option<Arc<str>>,
+    value: ExprId,
+}

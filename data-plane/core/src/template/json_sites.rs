@@ -1,0 +1,236 @@
+//! JSON bodies that data cannot break (D07). Hides how a placeholder's place in the document is found from the
+//! template's own text, how a value is written there, and how a document that is no JSON is traced to its placeholder.
+
+use serde::de::IgnoredAny;
+
+use super::ast::{Ast, BlockId, Node, Site, Span};
+use super::error::{ErrorCode, Fault, Problems, RenderErrorKind};
+use super::evaluator::Written;
+use super::traced::{Origin, Traced};
+use super::values::{self, TooLong, as_bool, is_null, number};
+
+/// What a JSON reader knows after some text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Outside,
+    InString,
+    /// Inside of a string, after a backslash.
+    Escape,
+}
+
+impl State {
+    fn after(self, text: &str) -> State {
+        text.bytes().fold(self, |state, byte| match (state, byte) {
+            (State::Outside, b'"') => State::InString,
+            (State::InString, b'"') => State::Outside,
+            (State::InString, b'\\') => State::Escape,
+            (State::Escape, _) => State::InString,
+            (state, _) => state,
+        })
+    }
+}
+
+/// Labels every output of a JSON template, or reports where that cannot be done.
+pub(super) fn label<'s>(ast: &mut Ast, root: BlockId, source: &'s str, problems: &mut Problems<'s>) {
+    let mut labels = Labels { ast, source, problems };
+    let end = labels.block(root, State::Outside);
+    if end != State::Outside {
+        let at = Span::new(source.len(), source.len());
+        labels.problems.add(ErrorCode::JsonSite, at, "the body ends inside of a JSON string: a '\"' is missing");
+    }
+}
+
+struct Labels<'l, 's> {
+    ast: &'l mut Ast,
+    source: &'s str,
+    problems: &'l mut Problems<'s>,
+}
+
+impl Labels<'_, '_> {
+    /// Recurses once for each level of tags, which are limited.
+    fn block(&mut self, id: BlockId, mut state: State) -> State {
+        let mut nodes = std::mem::take(&mut self.ast.blocks[id.0 as usize]);
+        for node in &mut nodes {
+            state = match node {
+                Node::Text(span) => state.after(span.text(self.source)),
+                Node::Output { site, at, .. } => {
+                    *site = self.site(state, *at);
+                    state
+                }
+                Node::If { arms, otherwise, at } => self.branches(arms, *otherwise, *at, state),
+                Node::For { body, at, .. } => self.body(*body, *at, state),
+                Node::Set { .. } => state,
+            };
+        }
+        self.ast.blocks[id.0 as usize] = nodes;
+        state
+    }
+
+    fn site(&mut self, state: State, at: Span) -> Site {
+        match state {
+            State::Outside => Site::JsonValue,
+            State::InString => Site::JsonString,
+            State::Escape => {
+                let message = "a placeholder directly after a backslash: what it prints would be read as an escape";
+                self.problems.add(ErrorCode::JsonSite, at, message);
+                Site::JsonString
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn branches<T>(&mut self, arms: &[(T, BlockId)], otherwise: Option<BlockId>, at: Span, start: State) -> State {
+        let mut end = None;
+        let mut same = true;
+        for body in arms.iter().map(|(_, body)| *body).chain(otherwise) {
+            let state = self.block(body, start);
+            same &= *end.get_or_insert(state) == state;
+        }
+        let end = end.unwrap_or(start);
+        // Without an `else` there is one branch more, which prints nothing.
+        if !same || otherwise.is_none() && end != start {
+            let message = "the branches of this 'if' open or close a JSON string differently";
+            self.problems.add(ErrorCode::JsonSite, at, message);
+        }
+        end
+    }
+
+    #[inline(never)]
+    fn body(&mut self, body: BlockId, at: Span, start: State) -> State {
+        if self.block(body, start) != start {
+            let message = "the body of this 'for' must end as it starts: inside or outside of a JSON string";
+            self.problems.add(ErrorCode::JsonSite, at, message);
+        }
+        start
+    }
+}
+
+/// The bytes of one output, at most `cap` of them.
+pub(super) fn encode(site: Site, traced: &Traced, cap: usize) -> Result<String, Box<Fault>> {
+    let text = if site == Site::JsonString { in_string(traced, cap) } else { in_value(traced, cap) };
+    let text = text.map_err(|TooLong| super::limits::over("bytes of output", super::limits::OUTPUT_BYTES))?;
+    let start = if site == Site::JsonString { State::InString } else { State::Outside };
+    // Text that is written as it is must not move the border between inside and outside, on which the labels of
+    // everything after it rest.
+    if start.after(&text) != start {
+        let message = "the output of this placeholder opens or closes a JSON string";
+        return Err(Fault::new(RenderErrorKind::InvalidJson, message));
+    }
+    Ok(text)
+}
+
+fn in_string(traced: &Traced, cap: usize) -> Result<String, TooLong> {
+    let value = &traced.value;
+    if is_null(value) {
+        return Ok(String::new());
+    }
+    let scalar = value.as_str().is_some() || as_bool(value).is_some() || number(value).is_some();
+    let text = if scalar { values::display(value, cap)? } else { values::to_json(value, cap)? };
+    let as_is = match traced.origin {
+        Origin::Safe => true,
+        Origin::Author | Origin::JsonContent => scalar && is_string_content(&text),
+        Origin::Data | Origin::Json | Origin::UrlEncoded => false,
+    };
+    if as_is {
+        return Ok(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    values::write_json_content(&text, &mut out);
+    Ok(out)
+}
+
+fn in_value(traced: &Traced, cap: usize) -> Result<String, TooLong> {
+    let value = &traced.value;
+    let Some(text) = value.as_str() else {
+        if value.is_undefined() && traced.origin == Origin::Author {
+            return Ok(String::new());
+        }
+        return values::to_json(value, cap);
+    };
+    if text.len() > cap {
+        return Err(TooLong);
+    }
+    let mut out = String::with_capacity(text.len() + 2);
+    match traced.origin {
+        Origin::Safe | Origin::Json => out.push_str(text),
+        Origin::Author if is_json_tokens(text) => out.push_str(text),
+        Origin::JsonContent if is_string_content(text) => {
+            out.push('"');
+            out.push_str(text);
+            out.push('"');
+        }
+        Origin::Data | Origin::UrlEncoded if is_scalar(text) => out.push_str(text),
+        _ => values::write_json_string(text, &mut out),
+    }
+    Ok(out)
+}
+
+/// The text between the quotes of a valid JSON string.
+fn is_string_content(text: &str) -> bool {
+    let plain = !text.bytes().any(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f));
+    plain || serde_json::from_str::<IgnoredAny>(&format!("\"{text}\"")).is_ok()
+}
+
+/// Pieces of JSON, whole each of them: `,`, `"x"`, `{"a":`. The author writes structure with them; any other text of the
+/// author's (`n/a`) can only be meant as a value, and is quoted like data.
+fn is_json_tokens(text: &str) -> bool {
+    let mut rest = text;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', '\n', '\r', ',', ':', '[', ']', '{', '}']);
+        let length = match rest.strip_prefix('"') {
+            Some(inner) => 1 + quoted_length(inner),
+            None => rest.find([' ', '\t', '\n', '\r', ',', ':', '[', ']', '{', '}', '"']).unwrap_or(rest.len()),
+        };
+        let Some((token, after)) = rest.split_at_checked(length) else { return false };
+        match token {
+            "" => return rest.is_empty(),
+            _ if token.starts_with('"') && token.len() > 1 && is_string_content(&token[1..token.len() - 1]) => {}
+            _ if is_scalar(token) => {}
+            _ => return false,
+        }
+        rest = after;
+    }
+}
+
+/// How far it is to the end of a string, with its closing quote.
+fn quoted_length(inner: &str) -> usize {
+    let mut skip = false;
+    let close = inner.bytes().position(|byte| {
+        let closes = byte == b'"' && !skip;
+        skip = byte == b'\\' && !skip;
+        closes
+    });
+    close.map_or(inner.len(), |close| close + 1)
+}
+
+/// `true`, `false`, `null` or a JSON number, and nothing around it.
+fn is_scalar(text: &str) -> bool {
+    match text.bytes().next() {
+        Some(b't' | b'f' | b'n') => matches!(text, "true" | "false" | "null"),
+        Some(b'-' | b'0'..=b'9') => {
+            !text.ends_with(|c: char| !c.is_ascii_digit()) && serde_json::from_str::<IgnoredAny>(text).is_ok()
+        }
+        _ => false,
+    }
+}
+
+/// A document that is not JSON is not sent. Reads without building a tree and without recursion.
+pub(super) fn verify(text: &str, written: &[Written]) -> Result<(), Box<Fault>> {
+    let Err(error) = serde_json::from_str::<IgnoredAny>(text) else { return Ok(()) };
+    let line: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    let offset = line + error.column().saturating_sub(1);
+    // Where the text after a placeholder cannot stand, the placeholder is what is wrong.
+    let culprit = written
+        .iter()
+        .rfind(|written| written.start <= offset && written.start < written.end)
+        .or_else(|| written.iter().rfind(|written| written.start <= offset));
+    let message = match culprit {
+        Some(_) => "the body is not JSON: this placeholder, or the text after it, breaks it",
+        None => "the body is not JSON",
+    };
+    let fault = Fault::new(RenderErrorKind::InvalidJson, message);
+    Err(match culprit {
+        Some(written) => fault.or_at(written.at),
+        None => fault,
+    })
+}

@@ -1,0 +1,219 @@
+//! What a template prints: Jinjava 2.x with nested interpretation off (D31), on an engine of our own.
+//!
+//! Hides the language. [`Template::compile`] finds every mistake an author can make before anything is sent (D29, T36);
+//! [`Template::render`] prints, within limits that no template can get around ([`limits`], I8), for one of four kinds of
+//! field ([`Mode`]). Data is never read as template text (T35). No message holds a data value.
+//!
+//! | Module | Job |
+//! |---|---|
+//! | `scanner` | source into text, outputs and tags |
+//! | `tokens` | the inside of an output or tag into tokens |
+//! | `parser`, `expressions`, `ast` | tags and expressions into a flat tree |
+//! | `evaluator` | the tree into text |
+//! | `operators`, `filters`, `values`, `traced` | what can be done with a value, and where its text comes from |
+//! | `json_text` | JSON text into values |
+//! | `json_sites`, `url_sites` | how a value enters a JSON body or a URL without breaking it |
+//! | [`limits`], `error` | what it may cost, and what is said when it is wrong |
+
+mod ast;
+mod error;
+mod evaluator;
+mod expressions;
+mod filters;
+mod json_sites;
+mod json_text;
+pub mod limits;
+mod operators;
+mod parser;
+mod scanner;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod traced;
+mod url_sites;
+mod values;
+
+use std::sync::Arc;
+
+pub use error::{ErrorCode, RenderError, RenderErrorKind, TemplateError};
+pub use minijinja::Value;
+pub use values::{headers_value, map_value, value_from_json, value_from_json_text};
+
+use ast::{Ast, BlockId, Node};
+use error::{Fault, Problems};
+use evaluator::{Evaluator, Written};
+
+/// What the text is for. The field decides, not the author.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Jinjava's bytes, as they are. Also a JSON body whose integration says `template_mode: EXACT`.
+    Text,
+    /// A JSON body: values are written so that data cannot break or change the document, and the result must parse (D07).
+    Json,
+    /// A URL: scheme, host and port are the author's own text (R073), inserts are percent-encoded. Whether the host may
+    /// be called is judged by [`address`](crate::address), before and after rendering.
+    Url,
+    /// A header value: no control characters but the tab (O04), spaces and tabs around it are cut off (O05).
+    Header,
+}
+
+/// What a missing path prints (D32). A value that is present and null is not missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnMissing {
+    /// Nothing; `null` where a JSON value must stand.
+    #[default]
+    Empty,
+    /// `null`, everywhere.
+    Null,
+    /// The render fails with [`RenderErrorKind::Missing`]. Asking is no use: `is defined`, `default`, conditions, `not`,
+    /// `and` and all but the last operand of `or` may name what is missing.
+    Fail,
+}
+
+/// A compiled template: made once, on save and when a snapshot is loaded; rendered from many threads.
+pub struct Template {
+    source: Box<str>,
+    mode: Mode,
+    ast: Ast,
+    root: BlockId,
+    roots: Box<[RootUse]>,
+}
+
+/// A name that a template takes from the context (or would, where a `set` in a branch may not have run), at its first
+/// use. With it, business workflows refuse `customer` (R080).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootUse {
+    /// The name.
+    pub name: String,
+    /// Line in the source, from 1.
+    pub line: u32,
+    /// Column in that line in characters, from 1.
+    pub column: u32,
+    /// The line, and a second line with a caret below the name.
+    pub excerpt: String,
+}
+
+/// What came out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// The text, fit for the template's [`Mode`].
+    pub text: String,
+    /// Paths that were used and missing: names as the template has them, each once, at most
+    /// [`MISSING_PATHS`](limits::MISSING_PATHS) (D32).
+    pub missing: Vec<String>,
+}
+
+/// The names a template can use. Cheap to clone: clones share what they hold.
+#[derive(Clone, Debug, Default)]
+pub struct Context {
+    names: Arc<Vec<(Box<str>, Value)>>,
+}
+
+impl Context {
+    /// A context without names.
+    pub fn new() -> Context {
+        Context::default()
+    }
+
+    /// Gives `name` a value, in place of the one it had. Values come from [`value_from_json_text`], [`value_from_json`],
+    /// [`headers_value`] or `Value::from`; what a caller builds itself must be nested no deeper than [`VALUE_DEPTH`](limits::VALUE_DEPTH).
+    pub fn set(&mut self, name: &str, value: Value) {
+        let names = Arc::make_mut(&mut self.names);
+        match names.iter_mut().find(|(known, _)| **known == *name) {
+            Some((_, place)) => *place = value,
+            None => names.push((name.into(), value)),
+        }
+    }
+
+    fn get(&self, name: &str) -> Value {
+        let found = self.names.iter().find(|(known, _)| **known == *name);
+        found.map_or(Value::UNDEFINED, |(_, value)| value.clone())
+    }
+}
+
+impl std::fmt::Debug for Template {
+    /// The source says all; the tree would be pages.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Template").field("mode", &self.mode).field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+impl Template {
+    /// Reads a template.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, in the order of the source (at most [`ERRORS`](limits::ERRORS)).
+    pub fn compile(source: &str, mode: Mode) -> Result<Template, Vec<TemplateError>> {
+        let mut problems = Problems::new(source);
+        if source.len() > limits::SOURCE_BYTES {
+            let message = format!("the template is longer than {} bytes", limits::SOURCE_BYTES);
+            problems.add(ErrorCode::Limit, ast::Span::default(), message);
+            return Err(problems.into_errors());
+        }
+        let pieces = scanner::scan(source, &mut problems);
+        let mut parsed = parser::parse(source, &pieces, &mut problems);
+        // Placement is judged on a tree that is whole; on what is left of a broken one it would only mislead.
+        if problems.is_empty() {
+            match mode {
+                Mode::Json => json_sites::label(&mut parsed.ast, parsed.root, source, &mut problems),
+                Mode::Url => url_sites::check(&parsed.ast, parsed.root, source, &mut problems),
+                Mode::Text | Mode::Header => {}
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems.into_errors());
+        }
+        let parser::Parsed { mut ast, root, roots } = parsed;
+        ast.exprs.shrink_to_fit();
+        ast.blocks.shrink_to_fit();
+        Ok(Template { source: source.into(), mode, ast, root, roots: roots.into() })
+    }
+
+    /// Prints the template with what `context` holds.
+    ///
+    /// # Errors
+    /// The first thing that went wrong; nothing may be sent then.
+    pub fn render(&self, context: &Context, on_missing: OnMissing) -> Result<Rendered, RenderError> {
+        let mut run = Evaluator::new(&self.ast, &self.source, self.mode, context, on_missing);
+        let result = run.block(self.root);
+        let Evaluator { out, written, missing, .. } = run;
+        match result.and_then(|()| self.finished(out, &written)) {
+            Ok(text) => Ok(Rendered { text, missing }),
+            Err(fault) => Err(fault.into_error(&self.source)),
+        }
+    }
+
+    /// What the field asks of the whole text.
+    fn finished(&self, text: String, written: &[Written]) -> Result<String, Box<Fault>> {
+        match self.mode {
+            Mode::Text => Ok(text),
+            Mode::Json => json_sites::verify(&text, written).map(|()| text),
+            Mode::Url => url_sites::verify(&text, written).map(|()| text),
+            Mode::Header => header(&text, written),
+        }
+    }
+
+    /// Whether the template is text only: no inserts and no tags.
+    pub fn is_static(&self) -> bool {
+        self.ast.block(self.root).iter().all(|node| matches!(node, Node::Text(_)))
+    }
+
+    /// The names taken from the context, in the order of their first use.
+    pub fn roots(&self) -> &[RootUse] {
+        &self.roots
+    }
+}
+
+/// A header value, trimmed. Control characters are refused and never dropped: dropping them would change what is sent.
+fn header(text: &str, written: &[Written]) -> Result<String, Box<Fault>> {
+    let trimmed = text.trim_matches([' ', '\t']);
+    let offset = text.len() - text.trim_start_matches([' ', '\t']).len();
+    let Some(at) = trimmed.find(|c: char| c.is_control() && c != '\t') else { return Ok(trimmed.to_owned()) };
+    let fault =
+        Fault::new(RenderErrorKind::BadHeader, "a header value cannot hold line breaks or other control characters");
+    let culprit = written.iter().find(|written| (written.start..written.end).contains(&(offset + at)));
+    Err(match culprit {
+        Some(written) => fault.or_at(written.at),
+        None => fault,
+    })
+}

@@ -1,0 +1,513 @@
+//! Values as the dialect sees them. Hides how JSON becomes values without losing number text or key order (D16), how
+//! values are looked into, how they print (Java's way and JSON's way), and keeps every walk free of recursion.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use minijinja::Value;
+use minijinja::value::{DynObject, Enumerator, Object, ObjectRepr, ValueKind};
+
+use super::limits::VALUE_DEPTH;
+
+/// A list. Knows its depth, so that a template cannot build one too deep to be dropped safely.
+#[derive(Debug)]
+pub(super) struct List {
+    pub(super) items: Vec<Value>,
+    depth: u32,
+}
+
+/// A map with text keys, in the order they came.
+#[derive(Debug)]
+pub(super) struct Map {
+    pub(super) entries: IndexMap<Arc<str>, Value>,
+    depth: u32,
+    /// Keys are HTTP header names: looked up without regard to ASCII case.
+    headers: bool,
+}
+
+/// One entry of `map.items()`: unpacks to two names, and has `key` and `value`.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) key: Arc<str>,
+    pub(super) value: Value,
+}
+
+/// A number whose text neither `i64` nor `f64` would print back (D16): `1.10`, `1e2`, `18446744073709551617`.
+#[derive(Debug)]
+pub(super) struct ExactNumber {
+    text: Box<str>,
+    number: Number,
+}
+
+/// A number to calculate with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Number {
+    Int(i128),
+    Float(f64),
+}
+
+impl Number {
+    pub(super) fn as_f64(self) -> f64 {
+        match self {
+            Number::Int(int) => int as f64,
+            Number::Float(float) => float,
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Number> {
+        // Longer ones are no numbers anybody calculates with, and reading them again and again would cost time.
+        let digits = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E');
+        if text.len() > 400 || !text.bytes().all(digits) {
+            return None;
+        }
+        if let Ok(int) = text.parse() {
+            return Some(Number::Int(int));
+        }
+        text.parse().ok().map(Number::Float)
+    }
+
+    pub(super) fn into_value(self) -> Value {
+        match self {
+            Number::Int(int) => i64::try_from(int).map_or_else(|_| Value::from(int), Value::from),
+            Number::Float(float) => Value::from(float),
+        }
+    }
+}
+
+impl Object for List {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Seq
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.items.get(key.as_usize()?).cloned()
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Seq(self.items.len())
+    }
+}
+
+impl Object for Map {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.get_value_by_str(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
+        let found = self.entries.get(key);
+        if found.is_none() && self.headers {
+            return self
+                .entries
+                .iter()
+                .find(|(name, _)| name.eq_ignore_ascii_case(key))
+                .map(|(_, value)| value.clone());
+        }
+        found.cloned()
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.entries.keys().map(|key| Value::from(key.clone())).collect())
+    }
+
+    fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
+        Some(self.entries.len())
+    }
+}
+
+impl Object for Entry {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        match key.as_str()? {
+            "key" => Some(Value::from(self.key.clone())),
+            "value" => Some(self.value.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl Object for ExactNumber {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn custom_cmp(self: &Arc<Self>, other: &DynObject) -> Option<std::cmp::Ordering> {
+        Some(self.number.as_f64().total_cmp(&other.downcast_ref::<Self>()?.number.as_f64()))
+    }
+
+    fn render(self: &Arc<Self>, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A JSON value as a template sees it: key order is kept, and number text as far as serde_json kept it (it rewrites
+/// `1e2` as `1e+2`; [`value_from_json_text`] does not, D16).
+///
+/// A document nested deeper than [`VALUE_DEPTH`] becomes an invalid value, which fails the render that uses it.
+pub fn value_from_json(json: &serde_json::Value) -> Value {
+    from_json(json, 0).unwrap_or_else(|| {
+        Value::from(minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, "nested too deeply"))
+    })
+}
+
+/// A JSON text as a template sees it: key order and number text are kept to the last digit (D16). Faster than going
+/// through [`value_from_json`]. `None` for what is no JSON, or nested deeper than [`VALUE_DEPTH`].
+pub fn value_from_json_text(text: &str) -> Option<Value> {
+    super::json_text::read(text, VALUE_DEPTH as usize).ok()
+}
+
+/// `None` when it is too deep.
+fn from_json(json: &serde_json::Value, depth: u32) -> Option<Value> {
+    use serde_json::Value as Json;
+    Some(match json {
+        Json::Null => Value::from(()),
+        Json::Bool(bool) => Value::from(*bool),
+        Json::Number(number) => number_from_text(number.as_str()),
+        Json::String(text) => Value::from(text.as_str()),
+        Json::Array(_) | Json::Object(_) if depth == VALUE_DEPTH => return None,
+        Json::Array(items) => list(items.iter().map(|item| from_json(item, depth + 1)).collect::<Option<_>>()?),
+        Json::Object(entries) => {
+            let entry = |(key, value): (&String, _)| Some((key.as_str().into(), from_json(value, depth + 1)?));
+            map(entries.iter().map(entry).collect::<Option<_>>()?)
+        }
+    })
+}
+
+/// A JSON number. Keeps the text wherever the plain number would print otherwise.
+pub(super) fn number_from_text(text: &str) -> Value {
+    if let Ok(int) = text.parse::<i64>()
+        && int.to_string() == text
+    {
+        return Value::from(int);
+    }
+    let float = text.parse::<f64>().unwrap_or(f64::NAN);
+    if float.is_finite() && java_double(float) == text {
+        return Value::from(float);
+    }
+    let number = text.parse().map_or(Number::Float(float), Number::Int);
+    Value::from_object(ExactNumber { text: text.into(), number })
+}
+
+/// A map of named values, in this order.
+pub fn map_value<'n>(entries: impl IntoIterator<Item = (&'n str, Value)>) -> Value {
+    map(entries.into_iter().map(|(name, value)| (Arc::from(name), value)).collect())
+}
+
+/// Headers as a map: looked up without regard to ASCII case (T02), printed with the capitals they came with. Of a name
+/// that comes twice, the last value wins.
+pub fn headers_value<'h>(headers: impl Iterator<Item = (&'h str, &'h str)>) -> Value {
+    let mut entries: IndexMap<Arc<str>, Value> = IndexMap::new();
+    for (name, value) in headers {
+        let known = entries.keys().find(|known| known.eq_ignore_ascii_case(name)).cloned();
+        entries.insert(known.unwrap_or_else(|| name.into()), Value::from(value));
+    }
+    Value::from_object(Map { entries, depth: 1, headers: true })
+}
+
+pub(super) fn list(items: Vec<Value>) -> Value {
+    let depth = 1 + items.iter().map(depth).max().unwrap_or(0);
+    Value::from_object(List { items, depth })
+}
+
+pub(super) fn map(entries: IndexMap<Arc<str>, Value>) -> Value {
+    let depth = 1 + entries.values().map(depth).max().unwrap_or(0);
+    Value::from_object(Map { entries, depth, headers: false })
+}
+
+/// How deep lists and maps are nested in `value`. Foreign objects come from our own code and are flat.
+pub(super) fn depth(value: &Value) -> u32 {
+    let Some(object) = value.as_object() else { return 0 };
+    if let Some(list) = object.downcast_ref::<List>() {
+        list.depth
+    } else if let Some(map) = object.downcast_ref::<Map>() {
+        map.depth
+    } else if let Some(entry) = object.downcast_ref::<Entry>() {
+        1 + depth(&entry.value)
+    } else {
+        1
+    }
+}
+
+pub(super) fn is_null(value: &Value) -> bool {
+    value.is_undefined() || value.is_none()
+}
+
+/// The number a value *is*; texts that look like one are not.
+pub(super) fn number(value: &Value) -> Option<Number> {
+    if value.kind() == ValueKind::Number {
+        if value.is_integer() {
+            return i128::try_from(value.clone()).ok().map(Number::Int);
+        }
+        return f64::try_from(value.clone()).ok().map(Number::Float);
+    }
+    value.downcast_object_ref::<ExactNumber>().map(|exact| exact.number)
+}
+
+/// The number a value can be read as in arithmetic: null is 0, texts are parsed.
+pub(super) fn coerced_number(value: &Value) -> Option<Number> {
+    if is_null(value) {
+        return Some(Number::Int(0));
+    }
+    match value.as_str() {
+        Some("") => Some(Number::Int(0)),
+        Some(text) => Number::parse(text),
+        None => number(value),
+    }
+}
+
+pub(super) fn as_bool(value: &Value) -> Option<bool> {
+    (value.kind() == ValueKind::Bool).then(|| value.is_true())
+}
+
+/// Jinjava's truth (T42): null, `false`, 0, empty text, the text `false` in any case, and empty lists and maps are false.
+pub(super) fn is_true(value: &Value) -> bool {
+    if let Some(text) = value.as_str() {
+        return !text.is_empty() && !text.eq_ignore_ascii_case("false");
+    }
+    if let Some(number) = number(value) {
+        return number.as_f64() != 0.0;
+    }
+    match value.kind() {
+        ValueKind::Undefined | ValueKind::None => false,
+        ValueKind::Bool => value.is_true(),
+        ValueKind::Seq | ValueKind::Map | ValueKind::Iterable => value.len() != Some(0),
+        _ => true,
+    }
+}
+
+/// The items of a list; nothing else has items.
+pub(super) fn items(value: &Value) -> Option<Cow<'_, [Value]>> {
+    if let Some(list) = value.downcast_object_ref::<List>() {
+        return Some(Cow::Borrowed(&list.items));
+    }
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Iterable => value.try_iter().ok().map(|items| Cow::Owned(items.collect())),
+        _ => None,
+    }
+}
+
+/// The entries of a map, in order.
+pub(super) fn entries(value: &Value) -> Option<Vec<(Arc<str>, Value)>> {
+    if let Some(map) = value.downcast_object_ref::<Map>() {
+        return Some(map.entries.iter().map(|(key, value)| (key.clone(), value.clone())).collect());
+    }
+    if value.kind() != ValueKind::Map {
+        return None;
+    }
+    let keys = value.try_iter().ok()?;
+    Some(
+        keys.map(|key| {
+            let item = value.get_item(&key).unwrap_or(Value::UNDEFINED);
+            (key.to_str().unwrap_or_else(|| display(&key, usize::MAX).unwrap_or_default().into()), item)
+        })
+        .collect(),
+    )
+}
+
+/// `value.name`: `UNDEFINED` when there is no such thing.
+pub(super) fn attr(value: &Value, name: &str) -> Value {
+    match value.as_object() {
+        Some(object) => object.get_value_by_str(name).unwrap_or(Value::UNDEFINED),
+        None => Value::UNDEFINED,
+    }
+}
+
+/// `value[key]`: maps by the key's text, lists by position, also from the end. Texts have no items (Jinjava).
+pub(super) fn item(value: &Value, key: &Value) -> Value {
+    if matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) {
+        let Some(Number::Int(index)) = coerced_index(key) else { return Value::UNDEFINED };
+        let Some(items) = items(value) else { return Value::UNDEFINED };
+        let index = if index < 0 { index + items.len() as i128 } else { index };
+        return usize::try_from(index).ok().and_then(|index| items.get(index).cloned()).unwrap_or(Value::UNDEFINED);
+    }
+    match key.as_str() {
+        Some(name) => attr(value, name),
+        None if is_null(key) || items(key).is_some() || key.kind() == ValueKind::Map => Value::UNDEFINED,
+        None => attr(value, &display(key, usize::MAX).unwrap_or_default()),
+    }
+}
+
+fn coerced_index(key: &Value) -> Option<Number> {
+    if is_null(key) || key.as_str() == Some("") {
+        return None;
+    }
+    match coerced_number(key)? {
+        Number::Float(float) if float.fract() == 0.0 => Some(Number::Int(float as i128)),
+        number => Some(number),
+    }
+}
+
+/// The text is longer than allowed.
+#[derive(Debug)]
+pub(super) struct TooLong;
+
+/// A value as Jinjava prints it in text: `{a=1, b=[x, null]}`; null alone is empty.
+pub(super) fn display(value: &Value, cap: usize) -> Result<String, TooLong> {
+    if is_null(value) {
+        return Ok(String::new());
+    }
+    write(value, Style::Java, cap)
+}
+
+/// A value as compact JSON: keys in order, number text kept, nothing escaped that JSON does not ask for.
+pub(super) fn to_json(value: &Value, cap: usize) -> Result<String, TooLong> {
+    write(value, Style::Json, cap)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Style {
+    Java,
+    Json,
+}
+
+/// A list or map half way through being printed.
+struct Open {
+    rest: std::vec::IntoIter<(Option<Arc<str>>, Value)>,
+    close: char,
+    first: bool,
+}
+
+/// Prints without recursion: `open` is the stack.
+fn write(value: &Value, style: Style, cap: usize) -> Result<String, TooLong> {
+    let mut out = String::new();
+    let mut open: Vec<Open> = Vec::new();
+    let mut next = Some(value.clone());
+    loop {
+        if let Some(value) = next.take() {
+            match children(&value, style) {
+                Some((start, opened)) => {
+                    out.push_str(start);
+                    open.push(opened);
+                }
+                None => write_scalar(&value, style, &mut out),
+            }
+        }
+        if out.len() > cap {
+            return Err(TooLong);
+        }
+        let Some(top) = open.last_mut() else { return Ok(out) };
+        match top.rest.next() {
+            Some((key, value)) => {
+                if !std::mem::take(&mut top.first) {
+                    out.push_str(if style == Style::Json { "," } else { ", " });
+                }
+                match key {
+                    Some(key) if style == Style::Json => {
+                        write_json_string(&key, &mut out);
+                        out.push(':');
+                    }
+                    Some(key) => {
+                        out.push_str(&key);
+                        out.push('=');
+                    }
+                    None => {}
+                }
+                next = Some(value);
+            }
+            None => {
+                if top.close != '\0' {
+                    out.push(top.close);
+                }
+                open.pop();
+            }
+        }
+    }
+}
+
+fn children(value: &Value, style: Style) -> Option<(&'static str, Open)> {
+    if let Some(items) = items(value) {
+        let rest: Vec<_> = items.iter().map(|item| (None, item.clone())).collect();
+        return Some(("[", Open { rest: rest.into_iter(), close: ']', first: true }));
+    }
+    if let Some(entries) = entries(value) {
+        let rest: Vec<_> = entries.into_iter().map(|(key, value)| (Some(key), value)).collect();
+        return Some(("{", Open { rest: rest.into_iter(), close: '}', first: true }));
+    }
+    let entry = value.downcast_object_ref::<Entry>()?;
+    let rest = vec![(Some(entry.key.clone()), entry.value.clone())].into_iter();
+    let (start, close) = if style == Style::Json { ("{", '}') } else { ("", '\0') };
+    Some((start, Open { rest, close, first: true }))
+}
+
+fn write_scalar(value: &Value, style: Style, out: &mut String) {
+    if is_null(value) {
+        out.push_str("null");
+    } else if let Some(text) = value.as_str() {
+        match style {
+            Style::Java => out.push_str(text),
+            Style::Json => write_json_string(text, out),
+        }
+    } else if let Some(bool) = as_bool(value) {
+        out.push_str(if bool { "true" } else { "false" });
+    } else if let Some(exact) = value.downcast_object_ref::<ExactNumber>() {
+        out.push_str(&exact.text);
+    } else {
+        match number(value) {
+            Some(Number::Int(int)) => {
+                let _ = write!(out, "{int}");
+            }
+            Some(Number::Float(float)) if style == Style::Json && !float.is_finite() => out.push_str("null"),
+            Some(Number::Float(float)) => out.push_str(&java_double(float)),
+            // Objects of our own code that have no text (a `loop`): nothing to show in text, null in JSON.
+            None if style == Style::Json => out.push_str("null"),
+            None => {}
+        }
+    }
+}
+
+/// `Double.toString` of Java: `1.0`, `1.0E8`, `1.619618967E9`.
+pub(super) fn java_double(float: f64) -> String {
+    if float.is_nan() {
+        return "NaN".into();
+    }
+    if float.is_infinite() {
+        return if float > 0.0 { "Infinity".into() } else { "-Infinity".into() };
+    }
+    let size = float.abs();
+    if size == 0.0 || (1e-3..1e7).contains(&size) {
+        return format!("{float:?}");
+    }
+    let text = format!("{float:e}");
+    match text.split_once('e') {
+        Some((mantissa, exponent)) if mantissa.contains('.') => format!("{mantissa}E{exponent}"),
+        Some((mantissa, exponent)) => format!("{mantissa}.0E{exponent}"),
+        None => text,
+    }
+}
+
+/// A JSON string with its quotes.
+pub(super) fn write_json_string(text: &str, out: &mut String) {
+    out.push('"');
+    write_json_content(text, out);
+    out.push('"');
+}
+
+/// The inside of a JSON string. Escapes what JSON asks for and nothing else.
+pub(super) fn write_json_content(text: &str, out: &mut String) {
+    let mut plain = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let escaped = match byte {
+            b'"' => "\\\"",
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            b'\r' => "\\r",
+            b'\t' => "\\t",
+            0x08 => "\\b",
+            0x0c => "\\f",
+            0..=0x1f => "",
+            _ => continue,
+        };
+        out.push_str(&text[plain..at]);
+        plain = at + 1;
+        if escaped.is_empty() {
+            let _ = write!(out, "\\u{byte:04X}");
+        } else {
+            out.push_str(escaped);
+        }
+    }
+    out.push_str(&text[plain..]);
+}

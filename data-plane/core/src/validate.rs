@@ -1,0 +1,241 @@
+//! Broken rules, all of them at once. A document is checked by parsing it ([`crate::wire`]); this module holds what a broken
+//! rule looks like, how they are collected, and the limits that have no better home.
+
+use std::fmt;
+
+use sluice_proto::admin::v1 as admin;
+
+use crate::address::UrlPolicy;
+use crate::template::TemplateError;
+use crate::wire;
+
+/// Longest display name, step name and webhook name, in characters.
+pub const NAME_CHARS_MAX: usize = 128;
+/// Most triggers of a workflow.
+pub const TRIGGERS_MAX: usize = 10;
+/// Most steps of a workflow (D01).
+pub const STEPS_MAX: usize = 20;
+/// Most headers an author may set on a request.
+pub const HEADERS_MAX: usize = 50;
+/// Longest template of a header's name or value, an event parameter or a credential placement, in bytes.
+pub const SHORT_TEMPLATE_BYTES_MAX: usize = 4 * 1024;
+/// Most headers and most URL parameters of an API key connection.
+pub const PLACEMENTS_MAX: usize = 10;
+/// Longest secret of a connection, in characters.
+pub const SECRET_CHARS_MAX: usize = 4 * 1024;
+
+/// One broken rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The field's path from the resource, for example `request.headers[2].value`.
+    pub field: String,
+    /// Upper-case code, for example `UNKNOWN_FILTER`.
+    pub reason: &'static str,
+    /// What is wrong and what to do; with the marked line for a template. Never holds a secret.
+    pub message: String,
+    /// The line in a template, from 1; 0 when there is none.
+    pub line: u32,
+    /// The column in a template, from 1; 0 when there is none.
+    pub column: u32,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+/// Collects violations under a field path that grows and shrinks with the walk through the document.
+#[derive(Debug, Default)]
+pub struct Check {
+    path: Vec<String>,
+    found: Vec<Violation>,
+}
+
+impl Check {
+    /// Runs `body` with `field` appended to the path.
+    pub fn within<T>(&mut self, field: impl Into<String>, body: impl FnOnce(&mut Self) -> T) -> T {
+        self.path.push(field.into());
+        let result = body(self);
+        self.path.pop();
+        result
+    }
+
+    fn field(&self, field: &str) -> String {
+        let mut path = self.path.join(".");
+        if !field.is_empty() {
+            if !path.is_empty() {
+                path.push('.');
+            }
+            path.push_str(field);
+        }
+        path
+    }
+
+    /// Records a broken rule of `field` (empty: the field the walk stands at).
+    pub fn fail(&mut self, field: &str, reason: &'static str, message: impl Into<String>) {
+        let field = self.field(field);
+        self.found.push(Violation { field, reason, message: message.into(), line: 0, column: 0 });
+    }
+
+    /// Records the errors of a template.
+    pub fn fail_template(&mut self, field: &str, errors: &[TemplateError]) {
+        for error in errors {
+            let (line, column) = (error.line, error.column);
+            let message = format!("{} (line {line}, column {column})\n{}", error.message, error.excerpt);
+            let field = self.field(field);
+            self.found.push(Violation { field, reason: error.code.reason(), message, line, column });
+        }
+    }
+
+    /// Requires between 1 and `max` characters and no control characters.
+    pub fn name(&mut self, field: &str, text: &str, max: usize) {
+        let chars = text.chars().count();
+        if chars == 0 {
+            self.fail(field, "REQUIRED", "is required");
+        } else if chars > max {
+            self.fail(field, "TOO_LONG", format!("has {chars} characters; the limit is {max}"));
+        }
+        if text.chars().any(char::is_control) {
+            self.fail(field, "CONTROL_CHARACTER", "must not hold control characters");
+        }
+    }
+
+    /// Requires at most `max` items.
+    pub fn count(&mut self, field: &str, count: usize, max: usize) {
+        if count > max {
+            self.fail(field, "TOO_MANY", format!("has {count} items; the limit is {max}"));
+        }
+    }
+
+    /// Requires `value` within `min..=max`.
+    pub fn range(&mut self, field: &str, value: i64, min: i64, max: i64, unit: &str) {
+        if !(min..=max).contains(&value) {
+            self.fail(field, "OUT_OF_RANGE", format!("is {value}{unit}; it must be {min} to {max}{unit}"));
+        }
+    }
+
+    /// The value if nothing was found, else everything that was found.
+    pub fn finish<T>(self, value: Option<T>) -> Result<T, Vec<Violation>> {
+        match value {
+            Some(value) if self.found.is_empty() => Ok(value),
+            _ => Err(self.found),
+        }
+    }
+
+    /// How many violations were found so far.
+    pub fn found(&self) -> usize {
+        self.found.len()
+    }
+}
+
+/// Checks the last segment of a name as chosen by a caller: `[a-z][a-z0-9-]{2,62}` (AIP-122).
+pub fn resource_id(id: &str) -> Result<(), String> {
+    let bytes = id.as_bytes();
+    let well_formed = (3..=63).contains(&bytes.len())
+        && bytes[0].is_ascii_lowercase()
+        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');
+    if well_formed {
+        Ok(())
+    } else {
+        Err("must be 3 to 63 lower-case letters, digits and hyphens, and start with a letter".to_owned())
+    }
+}
+
+/// Broken rules of a workspace.
+pub fn workspace(workspace: &admin::Workspace) -> Vec<Violation> {
+    let mut check = Check::default();
+    check.name("display_name", &workspace.display_name, NAME_CHARS_MAX);
+    check.found
+}
+
+/// Broken rules of a connection.
+pub fn connection(connection: &admin::Connection) -> Vec<Violation> {
+    wire::connection(connection).err().unwrap_or_default()
+}
+
+/// Broken rules of an incoming integration.
+pub fn incoming_integration(incoming: &admin::IncomingIntegration) -> Vec<Violation> {
+    wire::incoming(incoming).err().unwrap_or_default()
+}
+
+/// Broken rules of an outgoing integration.
+pub fn outgoing_integration(outgoing: &admin::OutgoingIntegration, urls: &UrlPolicy) -> Vec<Violation> {
+    wire::outgoing(outgoing, urls).err().unwrap_or_default()
+}
+
+/// Broken rules of a workflow by itself; what it refers to is checked by who can look it up.
+pub fn workflow(workflow: &admin::Workflow, urls: &UrlPolicy) -> Vec<Violation> {
+    wire::workflow(workflow, urls).err().unwrap_or_default()
+}
+
+/// Rules a workflow must keep together with the integrations it uses: one that is started by requests has no customer,
+/// so none of its templates may use `customer` (R080).
+pub fn workflow_publish(
+    workflow: &admin::Workflow,
+    urls: &UrlPolicy,
+    outgoing: &dyn Fn(&str) -> Option<admin::OutgoingIntegration>,
+) -> Vec<Violation> {
+    let Ok(parsed) = wire::workflow(workflow, urls) else {
+        return self::workflow(workflow, urls);
+    };
+    let mut check = Check::default();
+    for (index, step) in parsed.steps.iter().enumerate() {
+        check.within(format!("steps[{index}]"), |check| match &step.action {
+            crate::model::Action::Custom(request) => {
+                check.within("custom_webhook", |check| refuse_customer(check, request, ""));
+            }
+            crate::model::Action::Outgoing(name) => {
+                let found = outgoing(name).and_then(|proto| wire::outgoing(&proto, urls).ok());
+                if let Some(found) = found {
+                    check.within("outgoing_integration", |check| refuse_customer(check, &found.request, name));
+                }
+            }
+        });
+    }
+    check.found
+}
+
+fn refuse_customer(check: &mut Check, request: &crate::model::OutgoingRequest, resource: &str) {
+    for (field, template) in request.templates() {
+        for root in template.roots().iter().filter(|root| root.name == "customer") {
+            let (line, column) = (root.line, root.column);
+            let place = if resource.is_empty() { String::new() } else { format!(" in field `{field}` of {resource}") };
+            let message = format!(
+                "`customer` cannot be used in a workflow that is started by a request{place}: there is no customer \
+                 (line {line}, column {column})\n{}",
+                root.excerpt
+            );
+            let field = check.field(if resource.is_empty() { &field } else { "" });
+            check.found.push(Violation { field, reason: "CUSTOMER_NOT_AVAILABLE", message, line, column });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids() {
+        for good in ["abc", "a-1", "orders-2024", &"a".repeat(63)] {
+            assert!(resource_id(good).is_ok(), "{good}");
+        }
+        for bad in ["", "ab", "1abc", "-abc", "Abc", "a_b", "a b", &"a".repeat(64), "ä-abc"] {
+            assert!(resource_id(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_broken_rule_is_reported_with_its_path() {
+        let mut check = Check::default();
+        check.within("request", |check| {
+            check.name("webhook_name", "", 5);
+            check.within("headers[1]", |check| check.name("name", "abcdef", 5));
+            check.range("timeout", 0, 1, 120, " s");
+        });
+        let found = check.finish(Some(())).unwrap_err();
+        let fields: Vec<&str> = found.iter().map(|violation| violation.field.as_str()).collect();
+        assert_eq!(fields, ["request.webhook_name", "request.headers[1].name", "request.timeout"]);
+    }
+}

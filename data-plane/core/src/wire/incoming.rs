@@ -1,0 +1,125 @@
+//! Incoming integrations.
+
+use sluice_proto::admin::v1 as admin;
+
+use super::connection::secret;
+use super::{Parsed, duration};
+use crate::dedup;
+use crate::model::{Authorization, Incoming, RateLimit};
+use crate::path::{Path, Root};
+use crate::request::is_token;
+use crate::seal::Secret;
+use crate::validate::{Check, NAME_CHARS_MAX};
+
+/// Requests per second when the integration says nothing (F01).
+const REQUESTS_PER_SECOND_DEFAULT: i32 = 50;
+/// Most requests per second that can be set (D10).
+const REQUESTS_PER_SECOND_MAX: i64 = 10_000;
+/// Largest burst that can be set.
+const BURST_MAX: i64 = 20_000;
+/// Longest app secret and verify token, in characters.
+const META_SECRET_CHARS_MAX: usize = 512;
+
+/// The path of an endpoint (R142).
+pub fn endpoint_path(endpoint_id: &str) -> String {
+    format!("/automation-endpoint/endpoints/authorized/{endpoint_id}/trigger")
+}
+
+/// Parses an incoming integration.
+pub fn incoming(proto: &admin::IncomingIntegration) -> Parsed<Incoming> {
+    use admin::incoming_integration::Authorization as Wire;
+    let mut check = Check::default();
+    check.name("display_name", &proto.display_name, NAME_CHARS_MAX);
+    let authorization = match &proto.authorization {
+        Some(Wire::None(_)) => Some(Authorization::None),
+        Some(Wire::Meta(meta)) => {
+            check.within("meta", |check| {
+                secret(check, "app_secret", &meta.app_secret, meta.app_secret_set, META_SECRET_CHARS_MAX);
+                secret(check, "verify_token", &meta.verify_token, meta.verify_token_set, META_SECRET_CHARS_MAX);
+            });
+            let app_secret = Secret::new(meta.app_secret.clone());
+            Some(Authorization::Meta { app_secret, verify_token: Secret::new(meta.verify_token.clone()) })
+        }
+        None => {
+            check.fail(
+                "authorization",
+                "REQUIRED",
+                "one of none, meta is required: it is chosen, never assumed (R155)",
+            );
+            None
+        }
+    };
+    let dedup = check.within("deduplication", |check| rule(check, proto.deduplication.as_ref()));
+    let rate_limit = check.within("rate_limit", |check| rate_limit(check, proto.rate_limit.as_ref()));
+    let parsed = authorization.zip(dedup).map(|(authorization, dedup)| Incoming {
+        name: proto.name.clone(),
+        version: proto.published_version,
+        endpoint_id: proto.endpoint_id.clone(),
+        authorization,
+        dedup,
+        rate_limit,
+    });
+    check.finish(parsed)
+}
+
+fn rule(check: &mut Check, wire: Option<&admin::Deduplication>) -> Option<dedup::Rule> {
+    let none = admin::Deduplication::default();
+    let wire = wire.unwrap_or(&none);
+    let mut parameters = Vec::new();
+    for (index, parameter) in wire.parameters.iter().enumerate() {
+        parameters.extend(check.within(format!("parameters[{index}]"), |check| dedup_parameter(check, parameter)));
+    }
+    let limits = (dedup::MIN_WINDOW, dedup::MAX_WINDOW);
+    let window = duration(check, "window", wire.window.as_ref(), dedup::DEFAULT_WINDOW, limits);
+    if parameters.len() < wire.parameters.len() {
+        return None;
+    }
+    match dedup::Rule::new(parameters, window, !wire.ignore_deduplication_header) {
+        Ok(rule) => Some(rule),
+        Err(error) => {
+            check.fail("parameters", "DEDUPLICATION_INVALID", error.to_string());
+            None
+        }
+    }
+}
+
+fn dedup_parameter(check: &mut Check, wire: &admin::DeduplicationParameter) -> Option<dedup::Parameter> {
+    use admin::deduplication_parameter::Source;
+    match &wire.source {
+        Some(Source::BodyPath(text)) => match text.parse::<Path>() {
+            Ok(path) if path.root() != Root::Body => {
+                check.fail("body_path", "PATH_INVALID", "must begin with `body`; a header is chosen with `header`");
+                None
+            }
+            Ok(path) if path.has_any() => {
+                check.fail("body_path", "PATH_INVALID", "must name one value; `[*]` names many");
+                None
+            }
+            Ok(path) => Some(dedup::Parameter::Body(path)),
+            Err(error) => {
+                check.fail("body_path", "PATH_INVALID", error.to_string());
+                None
+            }
+        },
+        Some(Source::Header(name)) if is_token(name) => Some(dedup::Parameter::Header(name.clone())),
+        Some(Source::Header(_)) => {
+            check.fail("header", "HEADER_NAME", "must be an HTTP header name");
+            None
+        }
+        None => {
+            check.fail("source", "REQUIRED", "one of body_path, header is required");
+            None
+        }
+    }
+}
+
+fn rate_limit(check: &mut Check, wire: Option<&admin::RateLimit>) -> RateLimit {
+    let none = admin::RateLimit::default();
+    let wire = wire.unwrap_or(&none);
+    let rate = if wire.requests_per_second == 0 { REQUESTS_PER_SECOND_DEFAULT } else { wire.requests_per_second };
+    check.range("requests_per_second", rate.into(), 1, REQUESTS_PER_SECOND_MAX, "");
+    let burst = if wire.burst == 0 { rate.saturating_mul(2) } else { wire.burst };
+    check.range("burst", burst.into(), 1, BURST_MAX, "");
+    let at_least_one = |value: i32| u32::try_from(value).unwrap_or(1).max(1);
+    RateLimit { requests_per_second: at_least_one(rate), burst: at_least_one(burst) }
+}

@@ -1,0 +1,73 @@
+//! Workflows.
+
+use sluice_proto::admin::v1 as admin;
+
+use super::outgoing::request;
+use super::{Parsed, filter, reference};
+use crate::address::UrlPolicy;
+use crate::model::{Action, Step, Trigger, Workflow};
+use crate::validate::{Check, NAME_CHARS_MAX, STEPS_MAX, TRIGGERS_MAX};
+
+/// Parses a workflow.
+pub fn workflow(proto: &admin::Workflow, urls: &UrlPolicy) -> Parsed<Workflow> {
+    let mut check = Check::default();
+    check.name("display_name", &proto.display_name, NAME_CHARS_MAX);
+    if proto.triggers.is_empty() {
+        check.fail("triggers", "REQUIRED", "at least one is required");
+    }
+    if proto.steps.is_empty() {
+        check.fail("steps", "REQUIRED", "at least one is required");
+    }
+    check.count("triggers", proto.triggers.len(), TRIGGERS_MAX);
+    check.count("steps", proto.steps.len(), STEPS_MAX);
+    let mut triggers = Vec::new();
+    for (index, wire) in proto.triggers.iter().enumerate() {
+        triggers.extend(check.within(format!("triggers[{index}]"), |check| trigger(check, wire)));
+    }
+    let mut steps = Vec::new();
+    for (index, wire) in proto.steps.iter().enumerate() {
+        let earlier = &proto.steps[..index];
+        steps.extend(check.within(format!("steps[{index}]"), |check| step(check, wire, earlier, urls)));
+    }
+    let whole = triggers.len() == proto.triggers.len() && steps.len() == proto.steps.len();
+    check.finish(whole.then(|| Workflow {
+        name: proto.name.clone(),
+        uid: proto.uid.clone(),
+        display_name: proto.display_name.clone(),
+        version: proto.published_version,
+        triggers,
+        steps,
+    }))
+}
+
+fn trigger(check: &mut Check, wire: &admin::Trigger) -> Option<Trigger> {
+    let named = reference(check, "incoming_integration", &wire.incoming_integration, "incomingIntegrations");
+    let filter = match &wire.filter {
+        None => None,
+        Some(wire) => Some(check.within("filter", |check| filter::filter(check, wire))?),
+    };
+    named.then(|| Trigger { incoming: wire.incoming_integration.clone(), filter })
+}
+
+fn step(check: &mut Check, wire: &admin::Step, earlier: &[admin::Step], urls: &UrlPolicy) -> Option<Step> {
+    use admin::step::Action as Wire;
+    check.name("step_name", &wire.step_name, NAME_CHARS_MAX);
+    if earlier.iter().any(|other| other.step_name == wire.step_name) {
+        check.fail("step_name", "DUPLICATE", format!("`{}` is there twice", wire.step_name));
+    }
+    if !wire.step_id.is_empty() && earlier.iter().any(|other| other.step_id == wire.step_id) {
+        check.fail("step_id", "DUPLICATE", "is there twice");
+    }
+    let action = match &wire.action {
+        Some(Wire::OutgoingIntegration(name)) => reference(check, "outgoing_integration", name, "outgoingIntegrations")
+            .then(|| Action::Outgoing(name.clone())),
+        Some(Wire::CustomWebhook(wire)) => {
+            check.within("custom_webhook", |check| request(check, wire, urls)).map(Action::Custom)
+        }
+        None => {
+            check.fail("action", "REQUIRED", "one of outgoing_integration, custom_webhook is required (R002)");
+            None
+        }
+    };
+    Some(Step { id: wire.step_id.clone(), name: wire.step_name.clone(), action: action? })
+}
