@@ -1,0 +1,153 @@
+//! One changing call: the transaction it works in and the rules every change keeps: `validate_only` does everything but
+//! the commit, and a `request_id` sent again gets the first answer.
+
+use prost::Message;
+use sluice_core::validate::Violation;
+use sluice_proto::admin::v1 as admin;
+use tonic::Request;
+
+use crate::clock::UnixMillis;
+use crate::door::Caller;
+use crate::error::{Failure, violation};
+use crate::resource::is_uuid;
+use crate::shared::Shared;
+use crate::store::{Remembered, Transaction};
+
+/// How long a request id is remembered.
+pub(crate) const REMEMBERED_MILLIS: i64 = 24 * 3600 * 1000;
+
+/// A request that changes something.
+pub(crate) trait Changing: Message {
+    /// Check everything and change nothing.
+    fn validate_only(&self) -> bool;
+    /// The caller's id of the request.
+    fn request_id(&self) -> &str;
+}
+
+macro_rules! changing {
+    ($($request:ident),* $(,)?) => {
+        $(impl Changing for admin::$request {
+            fn validate_only(&self) -> bool {
+                self.validate_only
+            }
+
+            fn request_id(&self) -> &str {
+                &self.request_id
+            }
+        })*
+    };
+}
+
+changing!(
+    CreateWorkspaceRequest,
+    UpdateWorkspaceRequest,
+    DeleteWorkspaceRequest,
+    CreateConnectionRequest,
+    UpdateConnectionRequest,
+    DeleteConnectionRequest,
+    CreateIncomingIntegrationRequest,
+    UpdateIncomingIntegrationRequest,
+    DeleteIncomingIntegrationRequest,
+    PublishIncomingIntegrationRequest,
+    UnpublishIncomingIntegrationRequest,
+    CreateOutgoingIntegrationRequest,
+    UpdateOutgoingIntegrationRequest,
+    DeleteOutgoingIntegrationRequest,
+    PublishOutgoingIntegrationRequest,
+    UnpublishOutgoingIntegrationRequest,
+    CreateWorkflowRequest,
+    UpdateWorkflowRequest,
+    DeleteWorkflowRequest,
+    PublishWorkflowRequest,
+    UnpublishWorkflowRequest,
+);
+
+/// What is known of a changing call before it begins.
+pub(crate) struct Call {
+    /// Check everything and change nothing.
+    pub(crate) validate_only: bool,
+    /// Who calls and the caller's id of the request, when it has one.
+    request: Option<(String, String)>,
+    /// A keyed hash of method and request: requests may hold secrets.
+    fingerprint: [u8; 32],
+    /// Broken rules of the call itself.
+    found: Vec<Violation>,
+}
+
+/// A change that has begun, or the answer it got before.
+pub(crate) enum Begun<R> {
+    New(Change),
+    Known(R),
+}
+
+/// A change under way. Dropped without [`Change::finish`], nothing of it remains.
+pub(crate) struct Change {
+    pub(crate) tx: Transaction,
+    pub(crate) now: UnixMillis,
+    /// Every broken rule so far. They are told together, and no change that has one is finished.
+    pub(crate) found: Vec<Violation>,
+    call: Call,
+}
+
+impl Call {
+    /// Unpacks a changing request.
+    pub(crate) fn open<M: Changing>(shared: &Shared, request: Request<M>) -> Result<(Self, M), Failure> {
+        let caller = request.extensions().get::<Caller>().cloned();
+        let caller = caller.ok_or_else(|| Failure::Internal("a request came past the door".to_owned()))?;
+        let message = request.into_inner();
+        let mut found = Vec::new();
+        let id = message.request_id();
+        if !id.is_empty() && !is_uuid(id) {
+            found.push(violation("request_id", "UUID_INVALID", "must be a UUID in lower case, or empty"));
+        }
+        let validate_only = message.validate_only();
+        let request =
+            (!id.is_empty() && found.is_empty() && !validate_only).then(|| (caller.access.key_id, id.to_owned()));
+        let fingerprint = shared.secrets.mac(&[b"request", caller.method.as_bytes(), &message.encode_to_vec()]);
+        Ok((Self { validate_only, request, fingerprint, found }, message))
+    }
+
+    /// Begins the change, unless the same request was answered before.
+    pub(crate) async fn begin<R: Message + Default>(mut self, shared: &Shared) -> Result<Begun<R>, Failure> {
+        let mut tx = shared.store.write().await?;
+        let now = shared.settings.clock.now();
+        if let Some((caller, id)) = &self.request
+            && let Some(before) = tx.request(caller, id, now - REMEMBERED_MILLIS).await?
+        {
+            if before.hash != self.fingerprint {
+                return Err(Failure::RequestIdReused);
+            }
+            let answer = R::decode(before.answer.as_slice());
+            return answer.map(Begun::Known).map_err(|error| Failure::Internal(format!("a stored answer: {error}")));
+        }
+        let found = std::mem::take(&mut self.found);
+        Ok(Begun::New(Change { tx, now, found, call: self }))
+    }
+}
+
+impl Change {
+    /// Whether nothing of it will remain.
+    pub(crate) fn validate_only(&self) -> bool {
+        self.call.validate_only
+    }
+
+    /// Refuses the change if any rule is broken.
+    pub(crate) fn refuse_broken(&mut self) -> Result<(), Failure> {
+        if self.found.is_empty() { Ok(()) } else { Err(Failure::Fields(std::mem::take(&mut self.found))) }
+    }
+
+    /// Makes the change durable, remembers its answer and wakes whoever waits for changes.
+    pub(crate) async fn finish<R: Message>(mut self, shared: &Shared, answer: R) -> Result<R, Failure> {
+        self.refuse_broken()?;
+        if self.call.validate_only {
+            return Ok(answer);
+        }
+        if let Some((caller, id)) = &self.call.request {
+            let request = Remembered { hash: self.call.fingerprint.to_vec(), answer: answer.encode_to_vec() };
+            self.tx.request_put(caller, id, &request, self.now).await?;
+        }
+        self.tx.commit().await?;
+        shared.snapshots.wake();
+        Ok(answer)
+    }
+}

@@ -1,0 +1,186 @@
+//! The data planes this control plane has seen since it started: which are connected and what they serve. Kept in memory;
+//! each tells it again when it connects.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sluice_proto::admin::v1::{DataPlane, Problem, Refusal, ServedWorkspace};
+use sluice_proto::sync::v1::{Ack, Hello, Nack};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{UnixMillis, timestamp};
+use crate::error::Failure;
+
+/// Most data planes that are remembered; those longest gone are forgotten first.
+const PLANES_MAX: usize = 10_000;
+/// Most problems of a refusal that are kept.
+const PROBLEMS_MAX: usize = 100;
+
+/// Who is connected and what they serve.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Registry(Arc<Mutex<Planes>>);
+
+#[derive(Debug, Default)]
+struct Planes {
+    by_id: BTreeMap<String, Plane>,
+    sessions: u64,
+}
+
+#[derive(Debug)]
+struct Plane {
+    build: String,
+    connect_time: UnixMillis,
+    /// The session that is connected now.
+    session: Option<(u64, CancellationToken)>,
+    workspaces: BTreeMap<String, ServedWorkspace>,
+}
+
+/// A connected data plane; dropping it disconnects.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    registry: Registry,
+    id: String,
+    session: u64,
+    /// Fires when another stream of the same data plane takes over.
+    pub(crate) replaced: CancellationToken,
+}
+
+impl Registry {
+    /// Registers a stream; an older one of the same data plane ends.
+    ///
+    /// # Errors
+    /// Too many data planes are connected.
+    pub(crate) fn register(&self, hello: &Hello, now: UnixMillis) -> Result<Registration, Failure> {
+        let mut planes = self.lock();
+        if planes.by_id.len() >= PLANES_MAX && !planes.by_id.contains_key(&hello.data_plane_id) {
+            let gone = planes.by_id.iter().filter(|(_, plane)| plane.session.is_none());
+            let oldest = gone.min_by_key(|(_, plane)| plane.connect_time).map(|(id, _)| id.clone());
+            planes.by_id.remove(&oldest.ok_or(Failure::Overloaded("data planes"))?);
+        }
+        planes.sessions += 1;
+        let (session, replaced) = (planes.sessions, CancellationToken::new());
+        let serving = |cursor: &sluice_proto::sync::v1::Cursor| ServedWorkspace {
+            workspace: cursor.workspace.clone(),
+            revision: cursor.revision,
+            ..ServedWorkspace::default()
+        };
+        let plane = Plane {
+            build: hello.build.clone(),
+            connect_time: now,
+            session: Some((session, replaced.clone())),
+            workspaces: hello.cursors.iter().map(|cursor| (cursor.workspace.clone(), serving(cursor))).collect(),
+        };
+        if let Some((_, older)) = planes.by_id.insert(hello.data_plane_id.clone(), plane).and_then(|old| old.session) {
+            older.cancel();
+        }
+        Ok(Registration { registry: self.clone(), id: hello.data_plane_id.clone(), session, replaced })
+    }
+
+    /// At most `limit` data planes by id, those after `after`.
+    pub(crate) fn list(&self, after: &str, limit: i64) -> Vec<DataPlane> {
+        let planes = self.lock();
+        let range = (std::ops::Bound::Excluded(after.to_owned()), std::ops::Bound::Unbounded);
+        let shown = planes.by_id.range(range).take(usize::try_from(limit).unwrap_or(0));
+        shown.map(|(id, plane)| plane.present(id)).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Planes> {
+        // Nothing panics while it is held; if something did, what is in it is still whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Plane {
+    fn present(&self, id: &str) -> DataPlane {
+        DataPlane {
+            name: format!("dataPlanes/{id}"),
+            build: self.build.clone(),
+            connected: self.session.is_some(),
+            connect_time: Some(timestamp(self.connect_time)),
+            workspaces: self.workspaces.values().cloned().collect(),
+        }
+    }
+}
+
+impl Registration {
+    /// A revision is served.
+    pub(crate) fn served(&self, ack: &Ack) {
+        let Some(serving) = &ack.serving else { return };
+        self.change(&serving.workspace, |workspace| {
+            workspace.revision = serving.revision;
+            workspace.apply_micros = ack.apply_micros;
+            workspace.refusal = None;
+        });
+    }
+
+    /// A revision was refused.
+    pub(crate) fn refused(&self, nack: &Nack, now: UnixMillis) {
+        let problems: Vec<Problem> = nack.problems.iter().take(PROBLEMS_MAX).cloned().collect();
+        let refusal = Refusal { revision: nack.revision, time: Some(timestamp(now)), problems };
+        self.change(&nack.workspace, |workspace| {
+            workspace.revision = nack.serving.as_ref().map_or(0, |serving| serving.revision);
+            workspace.refusal = Some(refusal);
+        });
+    }
+
+    /// A workspace was dropped.
+    pub(crate) fn dropped(&self, workspace: &str) {
+        if let Some(plane) = self.registry.lock().by_id.get_mut(&self.id).filter(|plane| plane.is(self.session)) {
+            plane.workspaces.remove(workspace);
+        }
+    }
+
+    fn change(&self, workspace: &str, change: impl FnOnce(&mut ServedWorkspace)) {
+        let mut planes = self.registry.lock();
+        if let Some(plane) = planes.by_id.get_mut(&self.id).filter(|plane| plane.is(self.session)) {
+            let served = plane.workspaces.entry(workspace.to_owned());
+            change(served.or_insert_with(|| ServedWorkspace { workspace: workspace.to_owned(), ..Default::default() }));
+        }
+    }
+}
+
+impl Plane {
+    fn is(&self, session: u64) -> bool {
+        self.session.as_ref().is_some_and(|(current, _)| *current == session)
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if let Some(plane) = self.registry.lock().by_id.get_mut(&self.id).filter(|plane| plane.is(self.session)) {
+            plane.session = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello(id: &str) -> Hello {
+        Hello { data_plane_id: id.to_owned(), ..Hello::default() }
+    }
+
+    #[test]
+    fn a_later_stream_of_the_same_data_plane_takes_over() {
+        let registry = Registry::default();
+        let first = registry.register(&hello("a"), 1).unwrap();
+        let second = registry.register(&hello("a"), 2).unwrap();
+        assert!(first.replaced.is_cancelled() && !second.replaced.is_cancelled());
+        drop(first);
+        assert!(registry.list("", 10)[0].connected, "the end of the first does not disconnect the second");
+        drop(second);
+        assert!(!registry.list("", 10)[0].connected);
+    }
+
+    #[test]
+    fn those_longest_gone_are_forgotten_first_and_the_connected_never() {
+        let registry = Registry::default();
+        let held: Vec<_> = (1..PLANES_MAX).map(|n| registry.register(&hello(&n.to_string()), 1).unwrap()).collect();
+        drop(registry.register(&hello("gone"), 1).unwrap());
+        let newest = registry.register(&hello("new"), 2).unwrap();
+        assert!(registry.list("", i64::MAX).iter().all(|plane| plane.name != "dataPlanes/gone"));
+        assert!(registry.register(&hello("more"), 3).is_err());
+        drop((held, newest));
+    }
+}

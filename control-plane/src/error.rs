@@ -1,0 +1,418 @@
+//! What can go wrong: why the control plane does not run ([`Error`]), and why it refuses a call ([`Failure`]), with the one
+//! table from failures to gRPC. Each failure has two messages: one for the caller, and one for the log where there is more to
+//! say. Neither ever holds a secret.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sluice_core::validate::Violation;
+use sluice_proto::admin::v1::ErrorReason;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt as _};
+
+use crate::store::StoreError;
+
+/// The domain of every `google.rpc.ErrorInfo` of this server.
+const DOMAIN: &str = "sluice.dev";
+
+/// Most violations one answer carries; the details travel in HTTP/2 headers, which are limited.
+const VIOLATIONS_MAX: usize = 100;
+/// Longest description of a violation, in bytes, for the same reason.
+const DESCRIPTION_BYTES_MAX: usize = 512;
+/// Most bytes of field paths and descriptions one answer carries, for the same reason.
+const DETAIL_BYTES_MAX: usize = 4096;
+
+/// Why the control plane does not start or stopped running. The operator can mend all of it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no master key, so no secret can be kept (K04).
+    #[error(
+        "there is no master key file at {path}: make one with `(umask 077; echo \"main:$(head -c 32 /dev/urandom | \
+         base64)\" > {path})`, or start `sluice dev`, which makes its own. Without it secrets cannot be kept, so nothing \
+         was started"
+    )]
+    MasterKeyMissing {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The master key file does not hold a key ring.
+    #[error("the master key file {path} cannot be used: {problem}")]
+    MasterKeyInvalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it; never its content.
+        problem: String,
+    },
+    /// No master key of the ring opens a key of the store.
+    #[error(
+        "no master key in the ring opens {object} (wrapped by master key `{key_id}`): put that key back into the ring"
+    )]
+    MasterKeyWrong {
+        /// Whose key cannot be opened.
+        object: String,
+        /// The master key it needs.
+        key_id: String,
+    },
+    /// An API key file does not hold an API key.
+    #[error("{path} does not hold an API key: restore it, or delete it, and a new key is made at the next start")]
+    KeyFileInvalid {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file cannot be read or written.
+    #[error("cannot use {path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The configuration store cannot be used.
+    #[error("cannot use the configuration store")]
+    Store(#[from] StoreError),
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Randomness(getrandom::Error),
+    /// The server ended.
+    #[error("the gRPC server ended: {0}")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+/// Why a call is refused.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// No API key, or none that is known.
+    KeyInvalid,
+    /// The key lacks this permission.
+    PermissionMissing(String),
+    /// All rules that are broken.
+    Fields(Vec<Violation>),
+    /// All rules that keep the stored draft of `name` from being in force.
+    Draft { name: String, violations: Vec<Violation> },
+    /// This resource is not there.
+    NotFound(String),
+    /// This resource is there already.
+    Exists(String),
+    /// This resource has another etag.
+    EtagMismatch(String),
+    /// `name` is used by `users`.
+    InUse { name: String, users: Vec<String> },
+    /// This resource is published, so it cannot be deleted.
+    Published(String),
+    /// This resource is not published.
+    NotPublished(String),
+    /// The workspace `name` holds `documents`, and maybe more.
+    WorkspaceNotEmpty { name: String, documents: Vec<String> },
+    /// The page token was not made by this server for this list.
+    PageToken,
+    /// The request id belongs to another request.
+    RequestIdReused,
+    /// The store failed.
+    Store(StoreError),
+    /// The server stops.
+    Stopping,
+    /// Another stream of the same data plane took over.
+    Replaced,
+    /// The deadline of the server passed.
+    TookTooLong(Duration),
+    /// A limit on what is done at once is reached; it has this name.
+    Overloaded(&'static str),
+    /// The call could not be read.
+    CallInvalid { code: Code, message: String },
+    /// A defect; the text is for the log.
+    Internal(String),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Failure> for Status {
+    fn from(failure: Failure) -> Self {
+        failure.into_status()
+    }
+}
+
+impl Failure {
+    /// One broken rule of one field.
+    pub(crate) fn field(field: &str, reason: &'static str, message: impl Into<String>) -> Self {
+        Self::Fields(vec![violation(field, reason, message)])
+    }
+
+    /// The status for the caller. Logs the failure, once, in the span of the call.
+    pub(crate) fn into_status(self) -> Status {
+        let (code, reason) = self.verdict();
+        match &self {
+            Self::Store(error) => tracing::error!(error = %chain(error), "the store failed"),
+            Self::Internal(detail) => tracing::error!(detail, "a defect"),
+            Self::KeyInvalid
+            | Self::PermissionMissing(_)
+            | Self::Fields(_)
+            | Self::Draft { .. }
+            | Self::NotFound(_)
+            | Self::Exists(_)
+            | Self::EtagMismatch(_)
+            | Self::InUse { .. }
+            | Self::Published(_)
+            | Self::NotPublished(_)
+            | Self::WorkspaceNotEmpty { .. }
+            | Self::PageToken
+            | Self::RequestIdReused
+            | Self::Stopping
+            | Self::Replaced
+            | Self::TookTooLong(_)
+            | Self::Overloaded(_)
+            | Self::CallInvalid { .. } => tracing::info!(reason = reason.as_str_name(), "refused"),
+        }
+        let mut details = ErrorDetails::new();
+        details.set_error_info(reason.as_str_name(), DOMAIN, std::collections::HashMap::new());
+        self.describe(&mut details);
+        Status::with_error_details(code, self.message(), details)
+    }
+
+    /// The one table: which code, which reason.
+    fn verdict(&self) -> (Code, ErrorReason) {
+        match self {
+            Self::KeyInvalid => (Code::Unauthenticated, ErrorReason::ApiKeyInvalid),
+            Self::PermissionMissing(_) => (Code::PermissionDenied, ErrorReason::PermissionMissing),
+            Self::Fields(_) | Self::Draft { .. } => (Code::InvalidArgument, ErrorReason::FieldsInvalid),
+            Self::NotFound(_) => (Code::NotFound, ErrorReason::ResourceNotFound),
+            Self::Exists(_) => (Code::AlreadyExists, ErrorReason::ResourceExists),
+            Self::EtagMismatch(_) => (Code::Aborted, ErrorReason::EtagMismatch),
+            Self::InUse { .. } | Self::Published(_) => (Code::FailedPrecondition, ErrorReason::ResourceInUse),
+            Self::NotPublished(_) => (Code::FailedPrecondition, ErrorReason::NotPublished),
+            Self::WorkspaceNotEmpty { .. } => (Code::FailedPrecondition, ErrorReason::WorkspaceNotEmpty),
+            Self::PageToken => (Code::InvalidArgument, ErrorReason::PageTokenInvalid),
+            Self::RequestIdReused => (Code::InvalidArgument, ErrorReason::RequestIdReused),
+            Self::Store(StoreError::Unavailable(_)) => (Code::Unavailable, ErrorReason::StoreUnavailable),
+            Self::Store(StoreError::Corrupt(_) | StoreError::Newer { .. }) => {
+                (Code::Internal, ErrorReason::InternalError)
+            }
+            Self::Stopping => (Code::Unavailable, ErrorReason::ServerStopping),
+            Self::Replaced => (Code::Aborted, ErrorReason::StreamReplaced),
+            Self::TookTooLong(_) => (Code::DeadlineExceeded, ErrorReason::TookTooLong),
+            Self::Overloaded(_) => (Code::ResourceExhausted, ErrorReason::Overloaded),
+            Self::CallInvalid { code, .. } => (*code, ErrorReason::CallInvalid),
+            Self::Internal(_) => (Code::Internal, ErrorReason::InternalError),
+        }
+    }
+
+    /// What the caller reads.
+    fn message(&self) -> String {
+        match self {
+            Self::KeyInvalid => "send exactly one header `authorization: Bearer <API key>` with a known key".to_owned(),
+            Self::PermissionMissing(permission) if permission.is_empty() => "there is no such method".to_owned(),
+            Self::PermissionMissing(permission) => format!("the API key lacks the permission `{permission}`"),
+            Self::Fields(violations) => summary(violations),
+            Self::Draft { name, violations } => format!("`{name}` cannot be published: {}", summary(violations)),
+            Self::NotFound(name) => format!("`{}` does not exist", short(name)),
+            Self::Exists(name) => format!("`{name}` exists already"),
+            Self::EtagMismatch(name) => format!("`{name}` was changed in between: read it again"),
+            Self::InUse { name, users } => format!("`{name}` is used by {}", users.join(", ")),
+            Self::Published(name) => format!("`{name}` is published: unpublish it first"),
+            Self::NotPublished(name) => format!("`{name}` is not published"),
+            Self::WorkspaceNotEmpty { name, documents } => format!("`{name}` still holds {}", documents.join(", ")),
+            Self::PageToken => "the page token is not one of this list".to_owned(),
+            Self::RequestIdReused => "the request_id was used before with another request".to_owned(),
+            Self::Store(StoreError::Unavailable(_)) => {
+                "the configuration store did not answer; nothing was changed; try again".to_owned()
+            }
+            Self::Stopping => "the server is stopping: call again".to_owned(),
+            Self::Replaced => "another stream of this data plane took over".to_owned(),
+            Self::TookTooLong(limit) => format!("the call took longer than {} s; nothing was changed", limit.as_secs()),
+            Self::Overloaded(limit) => format!("the limit `{limit}` is reached: try again later"),
+            Self::CallInvalid { message, .. } => short(message),
+            Self::Store(StoreError::Corrupt(_) | StoreError::Newer { .. }) | Self::Internal(_) => {
+                "a defect of the server; its log has the details under the request's id".to_owned()
+            }
+        }
+    }
+
+    /// The details a program reads.
+    fn describe(&self, details: &mut ErrorDetails) {
+        let precondition = |kind: &str, subject: &str, description: String| {
+            vec![PreconditionViolation::new(kind, subject, description)]
+        };
+        match self {
+            Self::Fields(violations) => {
+                details.set_bad_request(fields(violations));
+            }
+            Self::Draft { name, violations } => {
+                // The caller sent a name only: it must read which draft the fields are of. The text is the status's.
+                details.set_resource_info(kind_of(name), name, "", "");
+                details.set_bad_request(fields(violations));
+            }
+            Self::NotFound(name) | Self::Exists(name) | Self::EtagMismatch(name) => {
+                details.set_resource_info(kind_of(name), short(name), "", self.message());
+            }
+            Self::InUse { name, users } => {
+                let violations: Vec<_> = users
+                    .iter()
+                    .map(|user| PreconditionViolation::new("IN_USE", user, format!("uses {name}")))
+                    .collect();
+                details.set_resource_info(kind_of(name), name, "", self.message());
+                details.set_precondition_failure(violations);
+            }
+            Self::WorkspaceNotEmpty { name, documents } => {
+                let violations: Vec<_> = documents
+                    .iter()
+                    .map(|document| PreconditionViolation::new("NOT_EMPTY", document, format!("belongs to {name}")))
+                    .collect();
+                details.set_resource_info(kind_of(name), name, "", self.message());
+                details.set_precondition_failure(violations);
+            }
+            Self::Published(name) => {
+                details.set_precondition_failure(precondition("PUBLISHED", name, self.message()));
+            }
+            Self::NotPublished(name) => {
+                details.set_precondition_failure(precondition("NOT_PUBLISHED", name, self.message()));
+            }
+            Self::PageToken => {
+                let field = FieldViolation { field: "page_token".to_owned(), description: self.message(), ..none() };
+                details.set_bad_request(vec![field]);
+            }
+            Self::RequestIdReused => {
+                let field = FieldViolation { field: "request_id".to_owned(), description: self.message(), ..none() };
+                details.set_bad_request(vec![field]);
+            }
+            Self::Overloaded(_) | Self::Stopping => {
+                details.set_retry_info(Some(Duration::from_secs(1)));
+            }
+            Self::KeyInvalid
+            | Self::PermissionMissing(_)
+            | Self::Store(_)
+            | Self::Replaced
+            | Self::TookTooLong(_)
+            | Self::CallInvalid { .. }
+            | Self::Internal(_) => {}
+        }
+    }
+}
+
+/// One broken rule of one field.
+pub(crate) fn violation(field: &str, reason: &'static str, message: impl Into<String>) -> Violation {
+    Violation { field: field.to_owned(), reason, message: message.into(), line: 0, column: 0 }
+}
+
+/// An error with everything behind it, on one line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
+}
+
+fn none() -> FieldViolation {
+    FieldViolation::new("", "")
+}
+
+/// The first of these in full, and how many more there are.
+fn summary(violations: &[Violation]) -> String {
+    match violations {
+        [one] => short(&one.to_string()),
+        [first, rest @ ..] => format!("{} (and {} more broken rules)", short(&first.to_string()), rest.len()),
+        [] => "a field breaks a rule".to_owned(),
+    }
+}
+
+/// As many violations as an answer can carry; the last says how many there is no room for.
+fn fields(violations: &[Violation]) -> Vec<FieldViolation> {
+    let mut room = DETAIL_BYTES_MAX;
+    let mut fields = Vec::new();
+    for one in violations.iter().take(VIOLATIONS_MAX) {
+        let field = FieldViolation {
+            field: short(&one.field),
+            description: short(&one.message),
+            reason: one.reason.to_owned(),
+            ..none()
+        };
+        let size = field.field.len() + field.description.len() + field.reason.len();
+        let Some(left) = room.checked_sub(size) else { break };
+        room = left;
+        fields.push(field);
+    }
+    let left_out = violations.len() - fields.len();
+    if left_out > 0 {
+        let description = format!("{left_out} more broken rules do not fit into this answer");
+        fields.push(FieldViolation { description, reason: "MORE".to_owned(), ..none() });
+    }
+    fields
+}
+
+/// The kind of resource a name tells of: `workspaces/w/connections/c` is of `connections`.
+fn kind_of(name: &str) -> &str {
+    name.split('/').step_by(2).filter(|part| part.len() <= 32).last().unwrap_or_default()
+}
+
+/// Texts that may come from callers are cut in messages and details.
+fn short(text: &str) -> String {
+    if text.len() <= DESCRIPTION_BYTES_MAX {
+        return text.to_owned();
+    }
+    let end = (0..=DESCRIPTION_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}…", &text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_violations_are_told_and_what_does_not_fit_is_counted() {
+        let few: Vec<_> = (0..20).map(|index| violation(&format!("f[{index}]"), "REQUIRED", "is required")).collect();
+        let status = Failure::Fields(few).into_status();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let details = status.get_error_details();
+        assert_eq!(details.bad_request().unwrap().field_violations.len(), 20);
+        assert_eq!(details.error_info().unwrap().reason, "FIELDS_INVALID");
+        assert_eq!(details.error_info().unwrap().domain, "sluice.dev");
+
+        let many: Vec<_> = (0..500).map(|index| violation(&format!("f[{index}]"), "LONG", "ä".repeat(600))).collect();
+        let status = Failure::Fields(many).into_status();
+        let told = status.get_error_details().bad_request().unwrap().field_violations.clone();
+        let last = told.last().unwrap();
+        assert_eq!(last.reason, "MORE");
+        assert!(last.description.starts_with(&format!("{} more", 501 - told.len())));
+        assert!(status.details().len() < 8192, "{}", status.details().len());
+    }
+
+    #[test]
+    fn the_kind_of_a_name() {
+        assert_eq!(kind_of("workspaces/w"), "workspaces");
+        assert_eq!(kind_of("workspaces/w/connections/c"), "connections");
+        assert_eq!(kind_of(""), "");
+    }
+
+    #[test]
+    fn every_reason_of_the_contract_but_the_unused_one_has_a_failure() {
+        let failures = [
+            Failure::KeyInvalid,
+            Failure::PermissionMissing(String::new()),
+            Failure::Fields(Vec::new()),
+            Failure::NotFound(String::new()),
+            Failure::Exists(String::new()),
+            Failure::EtagMismatch(String::new()),
+            Failure::Published(String::new()),
+            Failure::NotPublished(String::new()),
+            Failure::WorkspaceNotEmpty { name: String::new(), documents: Vec::new() },
+            Failure::PageToken,
+            Failure::RequestIdReused,
+            Failure::Store(StoreError::Unavailable(sqlx::Error::PoolTimedOut)),
+            Failure::Internal(String::new()),
+            Failure::Stopping,
+            Failure::Replaced,
+            Failure::TookTooLong(Duration::ZERO),
+            Failure::Overloaded(""),
+            Failure::CallInvalid { code: Code::OutOfRange, message: String::new() },
+        ];
+        let mut told: Vec<i32> = failures.iter().map(|failure| failure.verdict().1 as i32).collect();
+        told.sort_unstable();
+        assert_eq!(told, (1..=18).collect::<Vec<_>>());
+        assert!(ErrorReason::try_from(19).is_err(), "a new reason needs a failure");
+    }
+}

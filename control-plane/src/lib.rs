@@ -1,0 +1,228 @@
+//! Where configuration is kept: drafts, versions, what is published, and the streams that bring it to data planes.
+//!
+//! | Module | Answers |
+//! |---|---|
+//! | [`Settings`] | what the caller decides |
+//! | `door` | may this call come in: key, permission, limits |
+//! | `services` | what each method does, unpacked |
+//! | `lifecycle` | how a document is created, changed and deleted, the same for all kinds |
+//! | `publish` | how a draft becomes what every data plane serves |
+//! | `snapshots` | where every workspace stands, for data planes |
+//! | `session` | what one data plane needs next |
+//! | `reports` | what data planes tell |
+//! | `secrets` | how secrets rest |
+//! | `store` | where all of it is kept |
+//! | `error` | what can go wrong and how callers hear of it |
+
+mod access;
+mod call;
+mod clock;
+mod data_planes;
+mod door;
+mod error;
+mod lifecycle;
+mod names;
+mod paging;
+mod publish;
+mod reports;
+mod resource;
+mod secrets;
+mod services;
+mod session;
+mod settings;
+mod shared;
+mod snapshots;
+mod store;
+mod stored;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sluice_proto::admin::v1::connection_service_server::ConnectionServiceServer;
+use sluice_proto::admin::v1::data_plane_service_server::DataPlaneServiceServer;
+use sluice_proto::admin::v1::delivery_service_server::DeliveryServiceServer;
+use sluice_proto::admin::v1::event_service_server::EventServiceServer;
+use sluice_proto::admin::v1::incoming_integration_service_server::IncomingIntegrationServiceServer;
+use sluice_proto::admin::v1::outgoing_integration_service_server::OutgoingIntegrationServiceServer;
+use sluice_proto::admin::v1::workflow_service_server::WorkflowServiceServer;
+use sluice_proto::admin::v1::workspace_service_server::WorkspaceServiceServer;
+use sluice_proto::sync::v1::sync_service_server::SyncServiceServer;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use uuid::Uuid;
+
+pub use clock::{Clock, UnixMillis};
+pub use error::Error;
+pub use settings::{Limits, Settings};
+pub use store::StoreError;
+
+use door::Door;
+use error::chain;
+use secrets::Secrets;
+use services::Services;
+use shared::Shared;
+use snapshots::Snapshots;
+use store::Store;
+
+/// Largest message that is taken, in bytes.
+const MESSAGE_BYTES_MAX: usize = 4 << 20;
+/// Streams and calls on one connection at once.
+const CALLS_PER_CONNECTION_MAX: u32 = 256;
+/// Largest header block, in bytes.
+const HEADER_BYTES_MAX: u32 = 16 << 10;
+/// A connection that answers no ping is closed.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_ANSWER: Duration = Duration::from_secs(20);
+/// How often what is too old is deleted.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
+/// A control plane that is ready to serve: its store is open, its keys fit and its API keys are in their files.
+pub struct ControlPlane {
+    shared: Arc<Shared>,
+}
+
+impl ControlPlane {
+    /// Opens everything. Nothing listens yet.
+    ///
+    /// # Errors
+    /// Whatever the operator has to mend first: see [`Error`].
+    pub async fn start(settings: Settings) -> Result<Self, Error> {
+        let store = Store::open(&settings.database).await?;
+        let mut write = store.write().await?;
+        let epoch = write.epoch(&Uuid::new_v4().to_string()).await?;
+        write.commit().await?;
+        let secrets = Secrets::open(&settings.master_key_file, &store).await?;
+        rewrap(&settings, &store, &secrets).await?;
+        access::reconcile_keys(&settings, &store).await?;
+        let stop = CancellationToken::new();
+        let snapshots = Snapshots::start(store.clone(), stop.clone()).await?;
+        tokio::spawn(sweep(settings.clone(), store.clone(), stop.clone()));
+        Ok(Self { shared: Arc::new(Shared::new(settings, store, secrets, snapshots, epoch, stop)) })
+    }
+
+    /// Serves gRPC on `listener` until `shutdown`, then ends streams, lets calls finish and closes the store.
+    ///
+    /// # Errors
+    /// The server ended by itself.
+    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
+        let shared = self.shared.clone();
+        let stop = shared.stop.clone();
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_service_status("", ServingStatus::Serving).await;
+        let routes = self.routes().add_service(health_service);
+        let draining = stop.clone();
+        let server = Server::builder()
+            .layer(Door::new(shared.store.clone(), shared.settings.limits))
+            .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
+            .http2_max_header_list_size(HEADER_BYTES_MAX)
+            .http2_keepalive_interval(Some(PING_EVERY))
+            .http2_keepalive_timeout(Some(PING_ANSWER))
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move {
+                shutdown.cancelled().await;
+                health.set_service_status("", ServingStatus::NotServing).await;
+                draining.cancel();
+            });
+        let drain_time = shared.settings.limits.drain_time;
+        let drained = async {
+            stop.cancelled().await;
+            tokio::time::sleep(drain_time).await;
+        };
+        let served = tokio::select! {
+            served = server => served,
+            () = drained => {
+                tracing::warn!("connections that did not end in time were closed");
+                Ok(())
+            }
+        };
+        stop.cancel();
+        shared.store.close().await;
+        served.map_err(Error::from)
+    }
+
+    fn routes(self) -> Routes {
+        let services = Services(self.shared.clone());
+        macro_rules! limited {
+            ($($server:ident),*) => {
+                Routes::builder().routes()$(.add_service(
+                    $server::new(services.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+                ))*
+            };
+        }
+        let routes = limited!(
+            WorkspaceServiceServer,
+            ConnectionServiceServer,
+            IncomingIntegrationServiceServer,
+            OutgoingIntegrationServiceServer,
+            WorkflowServiceServer,
+            EventServiceServer,
+            DeliveryServiceServer,
+            DataPlaneServiceServer,
+            SyncServiceServer
+        );
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(sluice_proto::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        const OURS: &str = "our own descriptors are whole";
+        routes.add_service(reflection().build_v1().expect(OURS)).add_service(reflection().build_v1alpha().expect(OURS))
+    }
+}
+
+/// Starts a control plane and serves on `listener` until `shutdown`: [`ControlPlane::start`] and [`ControlPlane::serve`].
+///
+/// # Errors
+/// Whatever the operator has to mend first, or the server ended by itself: see [`Error`].
+pub async fn run(settings: Settings, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
+    ControlPlane::start(settings).await?.serve(listener, shutdown).await
+}
+
+/// Wraps every data key with the newest master key. Each is a revision that changes nothing else, so that data planes get the
+/// new wrapping before the old master key leaves their ring.
+async fn rewrap(settings: &Settings, store: &Store, secrets: &Secrets) -> Result<(), Error> {
+    let mut after = String::new();
+    loop {
+        let mut write = store.write().await?;
+        let rows = write.workspaces(&after, 100).await?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        after.clone_from(&last.id);
+        for mut row in rows {
+            if let Some(wrapped) = secrets.rewrapped(&row)? {
+                (row.key_id, row.wrapped_key) = (wrapped.key_id, wrapped.ciphertext.into());
+                let now = settings.clock.now();
+                publish::commit_revision(&mut write, &mut row, Vec::new(), Vec::new(), now).await?;
+            }
+        }
+        write.commit().await?;
+    }
+}
+
+/// Deletes outcomes that are kept long enough and requests that need not be remembered any more.
+async fn sweep(settings: Settings, store: Store, stop: CancellationToken) {
+    loop {
+        let now = settings.clock.now();
+        let retention = i64::try_from(settings.retention.as_millis()).unwrap_or(i64::MAX);
+        let swept = async {
+            loop {
+                let mut write = store.write().await?;
+                let more = write.sweep(now.saturating_sub(retention), now - call::REMEMBERED_MILLIS).await?;
+                write.commit().await?;
+                if !more {
+                    return Ok::<_, StoreError>(());
+                }
+            }
+        };
+        if let Err(error) = swept.await {
+            tracing::error!(error = %chain(&error), "cannot delete what is too old; trying again later");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SWEEP_EVERY) => {}
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Page sizes and page tokens. A token says where the next page begins and is signed for one list: it cannot be made by
+//! hand, and one list's token is refused by every other (A03).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::error::Failure;
+use crate::secrets::Secrets;
+
+/// Items of a page when the caller does not say.
+const SIZE_DEFAULT: i32 = 50;
+/// Most items of a page; more is refused, not cut (I9).
+const SIZE_MAX: i32 = 1000;
+/// Largest page, in bytes: gRPC clients take 4 MiB by default.
+const BYTES_MAX: usize = 3 << 20;
+const SIGNATURE_BYTES: usize = 16;
+/// Longest token that is looked at, in bytes.
+const TOKEN_BYTES_MAX: usize = 1024;
+
+/// One list: the method and everything that selects what is in it.
+pub(crate) struct List<'a> {
+    secrets: &'a Secrets,
+    scope: Vec<&'a str>,
+}
+
+/// What a caller asked for.
+pub(crate) struct Page {
+    /// How many items to show.
+    size: usize,
+    /// Where the page before ended; `None` for the first.
+    pub(crate) after: Option<String>,
+}
+
+impl Page {
+    /// How many items to read: one more than is shown tells whether there is a next page.
+    pub(crate) fn limit(&self) -> i64 {
+        i64::try_from(self.size).unwrap_or(i64::MAX).saturating_add(1)
+    }
+}
+
+impl<'a> List<'a> {
+    /// The list that `scope` names.
+    pub(crate) fn new(secrets: &'a Secrets, scope: &[&'a str]) -> Self {
+        Self { secrets, scope: scope.to_vec() }
+    }
+
+    /// Reads size and token of a request.
+    pub(crate) fn page(&self, size: i32, token: &str) -> Result<Page, Failure> {
+        let size = match size {
+            0 => SIZE_DEFAULT,
+            1..=SIZE_MAX => size,
+            _ => {
+                let message = format!("is {size}; it must be 0 (for {SIZE_DEFAULT}) to {SIZE_MAX}");
+                return Err(Failure::field("page_size", "OUT_OF_RANGE", message));
+            }
+        };
+        let after = if token.is_empty() { None } else { Some(self.open(token).ok_or(Failure::PageToken)?) };
+        Ok(Page { size: usize::try_from(size).unwrap_or(1), after })
+    }
+
+    /// Cuts `items`, read with [`Page::limit`], to the page and gives the token of the next one, empty on the last.
+    ///
+    /// A page also ends before the answer grows beyond what clients take by default; `size` is an item's, in bytes.
+    pub(crate) fn cut<T>(
+        &self,
+        page: &Page,
+        items: &mut Vec<T>,
+        size: impl Fn(&T) -> usize,
+        position: impl Fn(&T) -> String,
+    ) -> String {
+        let mut bytes = 0;
+        let fits = |item: &&T| {
+            bytes += size(item);
+            bytes <= BYTES_MAX
+        };
+        // An item that is larger than that goes alone.
+        let shown = items.iter().take(page.size).take_while(fits).count().max(1);
+        if items.len() <= shown {
+            return String::new();
+        }
+        items.truncate(shown);
+        items.last().map_or_else(String::new, |last| self.token(&position(last)))
+    }
+
+    fn token(&self, position: &str) -> String {
+        let mut bytes = self.signature(position).to_vec();
+        bytes.extend_from_slice(position.as_bytes());
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    fn open(&self, token: &str) -> Option<String> {
+        let bytes = URL_SAFE_NO_PAD.decode(Some(token).filter(|token| token.len() <= TOKEN_BYTES_MAX)?).ok()?;
+        let (signature, position) = bytes.split_at_checked(SIGNATURE_BYTES)?;
+        let position = std::str::from_utf8(position).ok()?;
+        (signature == self.signature(position)).then(|| position.to_owned())
+    }
+
+    fn signature(&self, position: &str) -> [u8; SIGNATURE_BYTES] {
+        let mut parts: Vec<&[u8]> = vec![b"page"];
+        parts.extend(self.scope.iter().map(|part| part.as_bytes()));
+        parts.push(position.as_bytes());
+        let mac = self.secrets.mac(&parts);
+        std::array::from_fn(|index| mac[index])
+    }
+}

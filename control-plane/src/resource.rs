@@ -1,0 +1,306 @@
+//! What the four kinds of documents have in common, so that one lifecycle serves all: where their shared fields are, which
+//! fields a caller may change, what the server adds, and what makes them valid.
+
+use prost::Message;
+use prost_types::Timestamp;
+use sluice_core::address::UrlPolicy;
+use sluice_core::validate::{self, Violation};
+use sluice_core::wire::{self, References, SecretFields};
+use sluice_proto::admin::v1::{Connection, IncomingIntegration, OutgoingIntegration, Workflow};
+use sluice_proto::admin::v1::{connection::Scheme, incoming_integration::Authorization};
+use sluice_proto::sync::v1::resource::Document;
+use uuid::Uuid;
+
+use crate::error::violation;
+
+/// The fields that only the server writes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stamp {
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) etag: String,
+    pub(crate) create_time: Option<Timestamp>,
+    pub(crate) update_time: Option<Timestamp>,
+    /// The version in force; 0 when none is.
+    pub(crate) version: i64,
+    pub(crate) has_unpublished_changes: bool,
+}
+
+/// A kind of document.
+pub(crate) trait Resource:
+    Message + Default + Clone + PartialEq + SecretFields + References + Send + Sync + 'static
+{
+    /// The part of its name before the id.
+    const COLLECTION: &'static str;
+    /// The field of requests that holds one.
+    const FIELD: &'static str;
+    /// The field of create requests that holds the id.
+    const ID_FIELD: &'static str;
+    /// Whether a change is in force at once, without publishing.
+    const IMMEDIATE: bool;
+    /// The top-level fields a caller may change.
+    const MUTABLE: &'static [&'static str];
+
+    /// Sets the fields that only the server writes; the default clears them.
+    fn stamp(&mut self, stamp: Stamp);
+    /// Empties the etag alone.
+    fn clear_etag(&mut self);
+    /// The name and the etag as the caller sent them.
+    fn sent(&self) -> (&str, &str);
+    /// Takes one of [`Resource::MUTABLE`] from `other`, whether it is set there or not.
+    fn copy(&mut self, field: &str, other: &Self);
+    /// Brings what a caller sent into the form that is stored, adding what the server makes; `stored` is what was there before.
+    fn complete(&mut self, stored: Option<&Self>);
+    /// Empties what [`Resource::complete`] made and was not stored.
+    fn forget_made(&mut self) {}
+    /// Every broken rule of the document by itself.
+    fn violations(&self, urls: &UrlPolicy) -> Vec<Violation>;
+    /// As data planes get it.
+    fn into_document(self) -> Document;
+    /// From what data planes get; `None` when it is of another kind.
+    fn from_document(document: Document) -> Option<Self>;
+}
+
+/// The fields all kinds but connections share.
+macro_rules! stamp_published {
+    () => {
+        fn stamp(&mut self, stamp: Stamp) {
+            self.name = stamp.name;
+            self.uid = stamp.uid;
+            self.etag = stamp.etag;
+            self.create_time = stamp.create_time;
+            self.update_time = stamp.update_time;
+            self.published_version = stamp.version;
+            self.has_unpublished_changes = stamp.has_unpublished_changes;
+        }
+
+        fn clear_etag(&mut self) {
+            self.etag.clear();
+        }
+
+        fn sent(&self) -> (&str, &str) {
+            (&self.name, &self.etag)
+        }
+    };
+}
+
+/// How a kind travels inside a `sync.v1.Resource`.
+macro_rules! travels_as {
+    ($variant:ident) => {
+        fn into_document(self) -> Document {
+            Document::$variant(self)
+        }
+
+        fn from_document(document: Document) -> Option<Self> {
+            match document {
+                Document::$variant(this) => Some(this),
+                _ => None,
+            }
+        }
+    };
+}
+
+/// Copies one alternative of a oneof: taken when `other` chose it, cleared when only `self` did.
+macro_rules! copy_choice {
+    ($self:ident . $oneof:ident, $other:ident, $variant:pat) => {
+        if matches!($other.$oneof, Some($variant)) || matches!($self.$oneof, Some($variant)) {
+            $self.$oneof.clone_from(&$other.$oneof);
+        }
+    };
+}
+
+impl Resource for Connection {
+    const COLLECTION: &'static str = "connections";
+    const FIELD: &'static str = "connection";
+    const ID_FIELD: &'static str = "connection_id";
+    const IMMEDIATE: bool = true;
+    const MUTABLE: &'static [&'static str] = &["display_name", "none", "login_password", "api_key", "token"];
+
+    fn stamp(&mut self, stamp: Stamp) {
+        self.name = stamp.name;
+        self.uid = stamp.uid;
+        self.etag = stamp.etag;
+        self.create_time = stamp.create_time;
+        self.update_time = stamp.update_time;
+        self.version = stamp.version;
+    }
+
+    fn clear_etag(&mut self) {
+        self.etag.clear();
+    }
+
+    fn sent(&self) -> (&str, &str) {
+        (&self.name, &self.etag)
+    }
+
+    fn copy(&mut self, field: &str, other: &Self) {
+        match field {
+            "display_name" => self.display_name.clone_from(&other.display_name),
+            "none" => copy_choice!(self.scheme, other, Scheme::None(_)),
+            "login_password" => copy_choice!(self.scheme, other, Scheme::LoginPassword(_)),
+            "api_key" => copy_choice!(self.scheme, other, Scheme::ApiKey(_)),
+            "token" => copy_choice!(self.scheme, other, Scheme::Token(_)),
+            _ => {}
+        }
+    }
+
+    fn complete(&mut self, _: Option<&Self>) {
+        wire::normalise(self);
+    }
+
+    fn violations(&self, _: &UrlPolicy) -> Vec<Violation> {
+        validate::connection(self)
+    }
+
+    travels_as!(Connection);
+}
+
+impl Resource for IncomingIntegration {
+    const COLLECTION: &'static str = "incomingIntegrations";
+    const FIELD: &'static str = "incoming_integration";
+    const ID_FIELD: &'static str = "incoming_integration_id";
+    const IMMEDIATE: bool = false;
+    const MUTABLE: &'static [&'static str] = &["display_name", "none", "meta", "deduplication", "rate_limit"];
+
+    stamp_published!();
+
+    fn copy(&mut self, field: &str, other: &Self) {
+        match field {
+            "display_name" => self.display_name.clone_from(&other.display_name),
+            "none" => copy_choice!(self.authorization, other, Authorization::None(_)),
+            "meta" => copy_choice!(self.authorization, other, Authorization::Meta(_)),
+            "deduplication" => self.deduplication.clone_from(&other.deduplication),
+            "rate_limit" => self.rate_limit.clone_from(&other.rate_limit),
+            _ => {}
+        }
+    }
+
+    /// The endpoint's id is made once and stays: senders hold the URL.
+    fn complete(&mut self, stored: Option<&Self>) {
+        self.endpoint_id = stored.map_or_else(|| Uuid::new_v4().to_string(), |stored| stored.endpoint_id.clone());
+        self.endpoint_path = wire::endpoint_path(&self.endpoint_id);
+    }
+
+    fn forget_made(&mut self) {
+        self.endpoint_id.clear();
+        self.endpoint_path.clear();
+    }
+
+    fn violations(&self, _: &UrlPolicy) -> Vec<Violation> {
+        validate::incoming_integration(self)
+    }
+
+    travels_as!(IncomingIntegration);
+}
+
+impl Resource for OutgoingIntegration {
+    const COLLECTION: &'static str = "outgoingIntegrations";
+    const FIELD: &'static str = "outgoing_integration";
+    const ID_FIELD: &'static str = "outgoing_integration_id";
+    const IMMEDIATE: bool = false;
+    const MUTABLE: &'static [&'static str] = &["display_name", "request"];
+
+    stamp_published!();
+
+    fn copy(&mut self, field: &str, other: &Self) {
+        match field {
+            "display_name" => self.display_name.clone_from(&other.display_name),
+            "request" => self.request.clone_from(&other.request),
+            _ => {}
+        }
+    }
+
+    fn complete(&mut self, _: Option<&Self>) {}
+
+    fn violations(&self, urls: &UrlPolicy) -> Vec<Violation> {
+        validate::outgoing_integration(self, urls)
+    }
+
+    travels_as!(OutgoingIntegration);
+}
+
+impl Resource for Workflow {
+    const COLLECTION: &'static str = "workflows";
+    const FIELD: &'static str = "workflow";
+    const ID_FIELD: &'static str = "workflow_id";
+    const IMMEDIATE: bool = false;
+    const MUTABLE: &'static [&'static str] = &["display_name", "triggers", "steps"];
+
+    stamp_published!();
+
+    fn copy(&mut self, field: &str, other: &Self) {
+        match field {
+            "display_name" => self.display_name.clone_from(&other.display_name),
+            "triggers" => self.triggers.clone_from(&other.triggers),
+            "steps" => self.steps.clone_from(&other.steps),
+            _ => {}
+        }
+    }
+
+    fn complete(&mut self, _: Option<&Self>) {
+        for step in self.steps.iter_mut().filter(|step| step.step_id.is_empty()) {
+            step.step_id = Uuid::new_v4().to_string();
+        }
+    }
+
+    fn violations(&self, urls: &UrlPolicy) -> Vec<Violation> {
+        let mut found = validate::workflow(self, urls);
+        for (index, step) in self.steps.iter().enumerate() {
+            if !is_uuid(&step.step_id) {
+                let message = "must be a UUID in lower case, or empty: then the server makes one";
+                found.push(violation(&format!("steps[{index}].step_id"), "UUID_INVALID", message));
+            }
+        }
+        found
+    }
+
+    travels_as!(Workflow);
+}
+
+/// Whether `text` is a UUID written the usual way: lower case, with hyphens.
+pub(crate) fn is_uuid(text: &str) -> bool {
+    Uuid::try_parse(text).is_ok_and(|uuid| uuid.hyphenated().to_string() == text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sluice_proto::admin::v1::{ApiKey, LoginPassword, Step};
+
+    #[test]
+    fn a_masked_choice_replaces_or_clears_only_itself() {
+        let api_key = Connection { scheme: Some(Scheme::ApiKey(ApiKey::default())), ..Default::default() };
+        let login = Connection { scheme: Some(Scheme::LoginPassword(LoginPassword::default())), ..Default::default() };
+        let mut changed = api_key.clone();
+        changed.copy("login_password", &login);
+        assert_eq!(changed, login);
+        let mut untouched = api_key.clone();
+        untouched.copy("login_password", &Connection::default());
+        assert_eq!(untouched, api_key);
+        let mut cleared = api_key;
+        cleared.copy("api_key", &login);
+        assert_eq!(cleared.scheme, login.scheme, "the caller sent another choice for the one he named");
+    }
+
+    #[test]
+    fn an_endpoint_id_never_changes() {
+        let mut first = IncomingIntegration::default();
+        first.complete(None);
+        assert!(is_uuid(&first.endpoint_id));
+        let mut second = IncomingIntegration { endpoint_id: "chosen".to_owned(), ..Default::default() };
+        second.complete(Some(&first));
+        assert_eq!(second.endpoint_id, first.endpoint_id);
+        assert!(second.endpoint_path.contains(&first.endpoint_id));
+    }
+
+    #[test]
+    fn steps_get_ids_and_keep_them() {
+        let mut workflow = Workflow { steps: vec![Step::default(), Step::default()], ..Default::default() };
+        workflow.complete(None);
+        let made: Vec<_> = workflow.steps.iter().map(|step| step.step_id.clone()).collect();
+        assert!(made.iter().all(|id| is_uuid(id)) && made[0] != made[1]);
+        workflow.complete(None);
+        assert_eq!(workflow.steps[0].step_id, made[0]);
+        assert!(!is_uuid("67E55044-10B1-426F-9247-BB680E5FE0C8") && !is_uuid("x"));
+    }
+}

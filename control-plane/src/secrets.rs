@@ -1,0 +1,224 @@
+//! Secrets at rest: which key seals what, and how secret fields leave a document before it is stored. Hides key wrapping,
+//! nonces and the order in which secrets are taken out, sealed and put beside the document.
+//!
+//! Each workspace has a data key of its own, wrapped by a master key from the ring. A sealed secret is bound to its workspace,
+//! resource, field and the resource's save under which it was sealed, so it opens nowhere else.
+
+use std::path::Path;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use sluice_core::seal::{self, Aad, DataKey, MasterKeys, Sealed, Secret};
+use sluice_core::wire::SecretFields;
+use sluice_proto::sync::v1::{SealedSecret, WrappedKey};
+
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Failure};
+use crate::names::workspace_name;
+use crate::store::{ServerKeyRow, Store, WorkspaceRow};
+
+/// The object of the server's own key.
+const SERVER: &str = "server";
+
+/// Opens and seals.
+pub(crate) struct Secrets {
+    master: MasterKeys,
+    hash_key: Zeroizing<Vec<u8>>,
+}
+
+/// The secrets of a document that a caller sent, taken out of it.
+pub(crate) struct Taken {
+    fresh: Vec<(&'static str, Secret)>,
+    kept: Vec<SealedSecret>,
+}
+
+impl Taken {
+    /// Whether a caller sent a new secret.
+    pub(crate) fn has_fresh(&self) -> bool {
+        !self.fresh.is_empty()
+    }
+}
+
+/// Random bytes from the system.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn no_randomness(error: getrandom::Error) -> Failure {
+    Failure::Internal(format!("the system gives no random numbers: {error}"))
+}
+
+/// Says in the document which of its secrets are stored already, which decides whether an empty one is missing.
+pub(crate) fn mark<R: SecretFields>(document: &mut R, stored: &[SealedSecret]) {
+    for field in document.secret_fields() {
+        *field.is_set = stored.iter().any(|sealed| sealed.field == field.path);
+    }
+}
+
+/// Takes the secrets out of a document: new ones, and the stored ones of fields that were left empty. What is stored for
+/// fields that the document no longer has is dropped.
+pub(crate) fn take<R: SecretFields>(document: &mut R, stored: &[SealedSecret]) -> Taken {
+    let mut taken = Taken { fresh: Vec::new(), kept: Vec::new() };
+    for field in document.secret_fields() {
+        let before = stored.iter().find(|sealed| sealed.field == field.path);
+        *field.is_set = !field.value.is_empty() || before.is_some();
+        if field.value.is_empty() {
+            taken.kept.extend(before.cloned());
+        } else {
+            taken.fresh.push((field.path, Secret::new(std::mem::take(field.value))));
+        }
+    }
+    taken
+}
+
+impl Secrets {
+    /// Reads the ring of master keys and opens the server's own key, making one for a new store.
+    ///
+    /// # Errors
+    /// The ring is missing, cannot be used, or does not open the store's keys.
+    pub(crate) async fn open(master_key_file: &Path, store: &Store) -> Result<Self, Error> {
+        let path = master_key_file.to_owned();
+        let text = match tokio::fs::read_to_string(master_key_file).await {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Error::MasterKeyMissing { path }),
+            Err(source) => return Err(Error::File { path, source }),
+        };
+        let master = MasterKeys::parse(&text)
+            .map_err(|problem| Error::MasterKeyInvalid { path, problem: problem.to_string() })?;
+        let hash_key = hash_key(&master, store).await?;
+        Ok(Self { master, hash_key })
+    }
+
+    /// A data key for a new workspace, wrapped: the master key's id and the ciphertext.
+    pub(crate) fn data_key_new(&self, workspace: &str) -> Result<WrappedKey, Failure> {
+        let key = DataKey::new(random().map_err(no_randomness)?);
+        wrap(&self.master, &key, workspace).map_err(no_randomness)
+    }
+
+    /// The workspace's data key under the newest master key; `None` when it is already.
+    pub(crate) fn rewrapped(&self, row: &WorkspaceRow) -> Result<Option<WrappedKey>, Error> {
+        let name = workspace_name(&row.id);
+        if row.key_id == self.master.primary() {
+            return Ok(None);
+        }
+        let key = unwrap(&self.master, &row.key_id, &row.wrapped_key, &name)?;
+        wrap(&self.master, &key, &name).map(Some).map_err(Error::Randomness)
+    }
+
+    /// Seals what was taken out of the resource `object` for its save `version`; what was kept stays as it is.
+    pub(crate) fn seal(
+        &self,
+        workspace: &WorkspaceRow,
+        object: &str,
+        version: i64,
+        taken: Taken,
+    ) -> Result<Vec<SealedSecret>, Failure> {
+        let mut sealed = taken.kept;
+        if !taken.fresh.is_empty() {
+            let name = workspace_name(&workspace.id);
+            let key = unwrap(&self.master, &workspace.key_id, &workspace.wrapped_key, &name)
+                .map_err(|error| Failure::Internal(error.to_string()))?;
+            for (field, secret) in taken.fresh {
+                let aad = Aad { workspace: &name, object, field, version: version.unsigned_abs() };
+                let nonce = random().map_err(no_randomness)?;
+                let ciphertext = seal::seal(&key, aad, secret.expose().as_bytes(), &nonce);
+                let ciphertext = ciphertext.as_bytes().to_vec().into();
+                sealed.push(SealedSecret { field: field.to_owned(), version, ciphertext });
+            }
+        }
+        sealed.sort_by(|one, other| one.field.cmp(&other.field));
+        Ok(sealed)
+    }
+
+    /// A keyed hash over `parts`: nobody without the store's key can make one, or try what was hashed.
+    pub(crate) fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.hash_key).expect("HMAC takes keys of any length");
+        for part in parts {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+}
+
+fn wrap(master: &MasterKeys, key: &DataKey, object: &str) -> Result<WrappedKey, getrandom::Error> {
+    let wrapped = master.wrap(key, object, &random()?);
+    Ok(WrappedKey { key_id: wrapped.key_id, ciphertext: wrapped.bytes.into() })
+}
+
+fn unwrap(master: &MasterKeys, key_id: &str, wrapped: &[u8], object: &str) -> Result<DataKey, Error> {
+    let wrapped = seal::WrappedKey { key_id: key_id.to_owned(), bytes: wrapped.to_vec() };
+    master
+        .unwrap(&wrapped, object)
+        .map_err(|_| Error::MasterKeyWrong { object: object.to_owned(), key_id: key_id.to_owned() })
+}
+
+/// The key of [`Secrets::mac`], which rests sealed by the server's own data key.
+async fn hash_key(master: &MasterKeys, store: &Store) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let aad = Aad { workspace: "", object: SERVER, field: "hash_key", version: 1 };
+    let mut write = store.write().await?;
+    let stored = write.server_key().await?;
+    let (key, mut row) = match stored {
+        Some(row) => (unwrap(master, &row.key_id, &row.wrapped, SERVER)?, row),
+        None => {
+            let key = DataKey::new(random().map_err(Error::Randomness)?);
+            let fresh = random::<32>().map_err(Error::Randomness)?;
+            let sealed = seal::seal(&key, aad, &fresh, &random().map_err(Error::Randomness)?);
+            let hash_key = sealed.as_bytes().to_vec();
+            (key, ServerKeyRow { key_id: String::new(), wrapped: Vec::new(), hash_key })
+        }
+    };
+    if row.key_id != master.primary() {
+        let wrapped = wrap(master, &key, SERVER).map_err(Error::Randomness)?;
+        (row.key_id, row.wrapped) = (wrapped.key_id, wrapped.ciphertext.into());
+        write.server_key_set(&row).await?;
+        write.commit().await?;
+    }
+    let opened = seal::open(&key, aad, &Sealed::from_bytes(row.hash_key));
+    opened.map_err(|_| Error::MasterKeyWrong { object: SERVER.to_owned(), key_id: row.key_id })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sluice_proto::admin::v1::connection::Scheme;
+    use sluice_proto::admin::v1::{ApiKey, Connection, LoginPassword};
+
+    fn api_key(secret: &str) -> Connection {
+        let scheme = Scheme::ApiKey(ApiKey { secret: secret.to_owned(), ..Default::default() });
+        Connection { scheme: Some(scheme), ..Default::default() }
+    }
+
+    fn stored() -> Vec<SealedSecret> {
+        vec![SealedSecret { field: "api_key.secret".to_owned(), version: 3, ciphertext: vec![1].into() }]
+    }
+
+    #[test]
+    fn an_empty_secret_keeps_the_stored_one() {
+        let mut document = api_key("");
+        let taken = take(&mut document, &stored());
+        assert!(!taken.has_fresh());
+        assert_eq!(taken.kept, stored());
+        assert!(*document.secret_fields()[0].is_set);
+    }
+
+    #[test]
+    fn a_new_secret_leaves_the_document_and_replaces_the_stored_one() {
+        let mut document = api_key("fresh");
+        let taken = take(&mut document, &stored());
+        assert!(taken.has_fresh() && taken.kept.is_empty());
+        assert!(document.secret_fields()[0].value.is_empty());
+    }
+
+    #[test]
+    fn another_choice_drops_the_stored_secret() {
+        let scheme = Scheme::LoginPassword(LoginPassword { login: "me".to_owned(), ..Default::default() });
+        let mut document = Connection { scheme: Some(scheme), ..Default::default() };
+        mark(&mut document, &stored());
+        assert!(!*document.secret_fields()[0].is_set, "the caller cannot claim a stored one");
+        assert!(take(&mut document, &stored()).kept.is_empty());
+    }
+}

@@ -1,0 +1,77 @@
+//! Incoming integrations: drafts and published versions.
+
+use sluice_proto::admin::v1::incoming_integration_service_server::IncomingIntegrationService;
+use sluice_proto::admin::v1::{
+    CreateIncomingIntegrationRequest, DeleteIncomingIntegrationRequest, DeleteIncomingIntegrationResponse,
+    GetIncomingIntegrationRequest, IncomingIntegration, ListIncomingIntegrationsRequest,
+    ListIncomingIntegrationsResponse, PublishIncomingIntegrationRequest, UnpublishIncomingIntegrationRequest,
+    UpdateIncomingIntegrationRequest,
+};
+use tonic::{Request, async_trait};
+
+use super::{Answer, Services, pack};
+use crate::call::Call;
+use crate::lifecycle::{create, delete, get, list, update};
+use crate::publish::{publish, unpublish};
+
+#[async_trait]
+impl IncomingIntegrationService for Services {
+    async fn create_incoming_integration(
+        &self,
+        request: Request<CreateIncomingIntegrationRequest>,
+    ) -> Answer<IncomingIntegration> {
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(create(&self.0, call, &asked.parent, &asked.incoming_integration_id, asked.incoming_integration).await)
+    }
+
+    async fn get_incoming_integration(
+        &self,
+        request: Request<GetIncomingIntegrationRequest>,
+    ) -> Answer<IncomingIntegration> {
+        pack(get(&self.0, &request.get_ref().name).await)
+    }
+
+    async fn list_incoming_integrations(
+        &self,
+        request: Request<ListIncomingIntegrationsRequest>,
+    ) -> Answer<ListIncomingIntegrationsResponse> {
+        let asked = request.get_ref();
+        let listed = list(&self.0, &asked.parent, asked.page_size, &asked.page_token).await;
+        pack(listed.map(|(incoming_integrations, next_page_token)| ListIncomingIntegrationsResponse {
+            incoming_integrations,
+            next_page_token,
+        }))
+    }
+
+    async fn update_incoming_integration(
+        &self,
+        request: Request<UpdateIncomingIntegrationRequest>,
+    ) -> Answer<IncomingIntegration> {
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(update(&self.0, call, asked.incoming_integration, asked.update_mask).await)
+    }
+
+    async fn delete_incoming_integration(
+        &self,
+        request: Request<DeleteIncomingIntegrationRequest>,
+    ) -> Answer<DeleteIncomingIntegrationResponse> {
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(delete::<IncomingIntegration, _>(&self.0, call, &asked.name, &asked.etag).await)
+    }
+
+    async fn publish_incoming_integration(
+        &self,
+        request: Request<PublishIncomingIntegrationRequest>,
+    ) -> Answer<IncomingIntegration> {
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(publish(&self.0, call, &asked.name, &asked.etag).await)
+    }
+
+    async fn unpublish_incoming_integration(
+        &self,
+        request: Request<UnpublishIncomingIntegrationRequest>,
+    ) -> Answer<IncomingIntegration> {
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(unpublish(&self.0, call, &asked.name, &asked.etag).await)
+    }
+}

@@ -1,0 +1,29 @@
+//! One service each: unpack the request, call what does the work, pack the answer.
+
+mod connections;
+mod data_planes;
+mod deliveries;
+mod events;
+mod incoming_integrations;
+mod outgoing_integrations;
+mod sync;
+mod workflows;
+mod workspaces;
+
+use std::sync::Arc;
+
+use tonic::{Response, Status};
+
+use crate::error::Failure;
+use crate::shared::Shared;
+
+/// What every unary method returns.
+type Answer<T> = Result<Response<T>, Status>;
+
+/// All services of one control plane.
+#[derive(Clone)]
+pub(crate) struct Services(pub(crate) Arc<Shared>);
+
+fn pack<T>(result: Result<T, Failure>) -> Answer<T> {
+    result.map(Response::new).map_err(Status::from)
+}

@@ -1,0 +1,79 @@
+//! What data planes call: configuration down, outcomes up.
+
+use std::sync::Arc;
+
+use sluice_proto::sync::v1::sync_service_server::SyncService;
+use sluice_proto::sync::v1::{ReportRequest, ReportResponse, SyncRequest, SyncResponse};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming, async_trait};
+use tracing::Instrument as _;
+
+use super::{Answer, Services};
+use crate::error::Failure;
+use crate::shared::Shared;
+use crate::{reports, session};
+
+/// Messages that wait for a data plane that reads slowly; everything else is made when there is room.
+const AHEAD: usize = 4;
+
+#[async_trait]
+impl SyncService for Services {
+    type SyncStream = ReceiverStream<Result<SyncResponse, Status>>;
+
+    async fn sync(&self, request: Request<Streaming<SyncRequest>>) -> Answer<Self::SyncStream> {
+        let place = self.0.stream_place()?;
+        let (out, answers) = mpsc::channel(AHEAD);
+        let shared = self.0.clone();
+        let work = async move {
+            let ended = tokio::select! {
+                ended = session::run(shared, request.into_inner(), out.clone()) => ended,
+                () = out.closed() => Ok(()),
+            };
+            if let Err(status) = ended {
+                // Nobody reads it when the data plane is gone.
+                let _ = out.send(Err(status)).await;
+            }
+            drop(place);
+        };
+        tokio::spawn(work.in_current_span());
+        Ok(Response::new(ReceiverStream::new(answers)))
+    }
+
+    type ReportStream = ReceiverStream<Result<ReportResponse, Status>>;
+
+    async fn report(&self, request: Request<Streaming<ReportRequest>>) -> Answer<Self::ReportStream> {
+        let place = self.0.stream_place()?;
+        let (out, answers) = mpsc::channel(AHEAD);
+        let shared = self.0.clone();
+        let work = async move {
+            if let Err(status) = listen(&shared, request.into_inner(), &out).await {
+                // Nobody reads it when the data plane is gone.
+                let _ = out.send(Err(status)).await;
+            }
+            drop(place);
+        };
+        tokio::spawn(work.in_current_span());
+        Ok(Response::new(ReceiverStream::new(answers)))
+    }
+}
+
+/// Stores report after report and acknowledges each when it is durable.
+async fn listen(
+    shared: &Arc<Shared>,
+    mut reports: Streaming<ReportRequest>,
+    out: &mpsc::Sender<Result<ReportResponse, Status>>,
+) -> Result<(), Status> {
+    loop {
+        let report = tokio::select! {
+            report = reports.message() => report?,
+            () = shared.stop.cancelled() => return Err(Failure::Stopping.into()),
+            () = out.closed() => return Ok(()),
+        };
+        let Some(report) = report else { return Ok(()) };
+        reports::store(shared, &report).await?;
+        if out.send(Ok(ReportResponse { sequence: report.sequence })).await.is_err() {
+            return Ok(());
+        }
+    }
+}

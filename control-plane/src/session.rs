@@ -1,0 +1,374 @@
+//! One data plane's stream: what it holds, what it refused, and what to send it next. Level-triggered: nothing is queued for
+//! it but the names of workspaces to look at; whatever is sent is made from the newest revision.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sluice_proto::sync::v1 as sync;
+use sluice_proto::sync::v1::sync_request::Kind as Said;
+use sluice_proto::sync::v1::sync_response::Kind as Answer;
+use sluice_proto::sync::v1::{Cursor, Delta, Hello, SnapshotChunk, SyncRequest, SyncResponse};
+use tokio::sync::{mpsc, watch};
+use tonic::{Status, Streaming};
+
+use crate::data_planes::Registration;
+use crate::error::Failure;
+use crate::shared::Shared;
+use crate::snapshots::{Body, Head, Heads};
+
+/// Largest part of a snapshot, and largest delta; what is larger goes as a snapshot. In bytes.
+const PART_BYTES_MAX: usize = 1 << 20;
+/// Longest id and longest version of a data plane, in bytes.
+const ID_BYTES_MAX: usize = 128;
+
+/// A running session.
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+    registration: Registration,
+    heads: watch::Receiver<Arc<Heads>>,
+    held: BTreeMap<String, Held>,
+    /// Workspaces to look at.
+    pending: BTreeSet<String>,
+    /// Parts of the workspace that is being sent.
+    parts: VecDeque<Answer>,
+    synced: bool,
+}
+
+/// What is known of one workspace at the data plane.
+#[derive(Clone, Debug, Default)]
+struct Held {
+    serving: Option<Cursor>,
+    /// What it serves comes from another store: numbers cannot be compared, digests can.
+    foreign: bool,
+    /// Sent and not answered.
+    sent: Option<Sent>,
+    /// Refused; not sent again until there is a newer one.
+    refused: Option<i64>,
+    /// A delta did not fit.
+    wants_snapshot: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Sent {
+    cursor: Cursor,
+    whole: bool,
+}
+
+/// What to send next.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Nothing,
+    Delta {
+        base: i64,
+    },
+    /// It holds the same under another number.
+    Renumber {
+        base: i64,
+    },
+    Snapshot,
+}
+
+impl Held {
+    /// What the data plane needs to come to `head`.
+    fn next(&self, head: &Cursor) -> Step {
+        if self.sent.is_some() || self.refused == Some(head.revision) {
+            return Step::Nothing;
+        }
+        match &self.serving {
+            None => Step::Snapshot,
+            Some(serving) if serving.digest == head.digest && serving.revision == head.revision => Step::Nothing,
+            Some(serving) if self.foreign && serving.digest == head.digest => Step::Renumber { base: serving.revision },
+            Some(_) if self.foreign || self.wants_snapshot => Step::Snapshot,
+            // It is ahead, or has another content under the same number: this store was set back. The data plane, which goes
+            // forward only, refuses by name what it must not take, and that is shown.
+            Some(serving) if serving.revision >= head.revision => Step::Snapshot,
+            Some(serving) => Step::Delta { base: serving.revision },
+        }
+    }
+}
+
+/// Serves one stream until it ends, the server stops, or another stream of the same data plane takes over.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    mut inbound: Streaming<SyncRequest>,
+    out: mpsc::Sender<Result<SyncResponse, Status>>,
+) -> Result<(), Status> {
+    let stop = shared.stop.clone();
+    let hello = tokio::select! {
+        hello = first(&mut inbound) => hello?,
+        () = stop.cancelled() => return Err(Failure::Stopping.into()),
+    };
+    // What was published before a data plane says hello is part of what it gets before `synced`.
+    shared.snapshots.fresh().await;
+    let registration = shared.data_planes.register(&hello, shared.settings.clock.now())?;
+    let replaced = registration.replaced.clone();
+    tracing::info!(data_plane = hello.data_plane_id, build = hello.build, "a data plane is connected");
+    let session = Session::new(shared, registration, &hello);
+    tokio::select! {
+        ended = session.serve(inbound, &out) => ended,
+        () = stop.cancelled() => Err(Failure::Stopping.into()),
+        () = replaced.cancelled() => Err(Failure::Replaced.into()),
+    }
+}
+
+async fn first(inbound: &mut Streaming<SyncRequest>) -> Result<Hello, Status> {
+    let Some(SyncRequest { kind: Some(Said::Hello(hello)) }) = inbound.message().await? else {
+        return Err(Failure::field("hello", "REQUIRED", "must be the first message").into());
+    };
+    let id = &hello.data_plane_id;
+    let plain = id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if id.is_empty() || id.len() > ID_BYTES_MAX || !plain {
+        let message = format!("must be 1 to {ID_BYTES_MAX} letters, digits, `-`, `_` and `.`");
+        return Err(Failure::field("hello.data_plane_id", "ID_INVALID", message).into());
+    }
+    if hello.build.len() > ID_BYTES_MAX {
+        let message = format!("is longer than {ID_BYTES_MAX} bytes");
+        return Err(Failure::field("hello.build", "TOO_LONG", message).into());
+    }
+    Ok(hello)
+}
+
+impl Session {
+    fn new(shared: Arc<Shared>, registration: Registration, hello: &Hello) -> Self {
+        let foreign = hello.store_epoch != shared.epoch;
+        let held = |cursor: &Cursor| Held { serving: Some(cursor.clone()), foreign, ..Held::default() };
+        let held = hello.cursors.iter().map(|cursor| (cursor.workspace.clone(), held(cursor))).collect();
+        let heads = shared.snapshots.subscribe();
+        let welcome = Answer::Welcome(sync::Welcome { store_epoch: shared.epoch.clone() });
+        let mut session = Self {
+            shared,
+            registration,
+            heads,
+            held,
+            pending: BTreeSet::new(),
+            parts: VecDeque::from([welcome]),
+            synced: false,
+        };
+        session.look_at_all();
+        session
+    }
+
+    /// Sends and listens at once: a data plane that waits for us to read its answers would not read ours.
+    async fn serve(
+        mut self,
+        mut inbound: Streaming<SyncRequest>,
+        out: &mpsc::Sender<Result<SyncResponse, Status>>,
+    ) -> Result<(), Status> {
+        loop {
+            let work = !self.synced || !self.parts.is_empty() || !self.pending.is_empty();
+            tokio::select! {
+                said = inbound.message() => match said? {
+                    Some(SyncRequest { kind }) => self.listen(kind)?,
+                    None => return Ok(()),
+                },
+                changed = self.heads.changed() => match changed {
+                    Ok(()) => self.look_at_all(),
+                    Err(_) => return Err(Failure::Stopping.into()),
+                },
+                place = out.reserve(), if work => match place {
+                    Ok(place) => if let Some(answer) = self.next_answer().await? {
+                        place.send(Ok(SyncResponse { kind: Some(answer) }));
+                    },
+                    Err(_) => return Ok(()),
+                },
+            }
+        }
+    }
+
+    /// Marks every workspace that differs.
+    fn look_at_all(&mut self) {
+        let heads = self.heads.borrow_and_update().clone();
+        for (name, head) in &heads.workspaces {
+            let known = self.held.get(name);
+            if known.is_none_or(|held| held.next(&head.cursor) != Step::Nothing) {
+                self.pending.insert(name.clone());
+            }
+        }
+        let gone = self.held.keys().filter(|name| !heads.workspaces.contains_key(*name));
+        self.pending.extend(gone.cloned());
+    }
+
+    /// The next message, made from the truth as it is now; `None` when the workspace looked at needs none.
+    async fn next_answer(&mut self) -> Result<Option<Answer>, Failure> {
+        if let Some(part) = self.parts.pop_front() {
+            return Ok(Some(part));
+        }
+        let Some(workspace) = self.pending.pop_first() else {
+            let first = !std::mem::replace(&mut self.synced, true);
+            return Ok(first.then_some(Answer::Synced(sync::Synced {})));
+        };
+        let heads = self.heads.borrow().clone();
+        let Some(head) = heads.workspaces.get(&workspace) else {
+            return Ok(self.drop_workspace(&heads, workspace));
+        };
+        self.prepare(&workspace, head).await?;
+        Ok(self.parts.pop_front())
+    }
+
+    /// A workspace that is not there is dropped only by its tombstone; one that is merely unknown stays (I5).
+    fn drop_workspace(&mut self, heads: &Heads, workspace: String) -> Option<Answer> {
+        self.held.remove(&workspace);
+        if heads.tombstones.contains(&workspace) {
+            self.registration.dropped(&workspace);
+            return Some(Answer::Drop(sync::WorkspaceDrop { workspace }));
+        }
+        tracing::warn!(workspace, "a data plane serves a workspace that this store has never had; it is left alone");
+        None
+    }
+
+    /// Puts the parts that lead to `head` in line.
+    async fn prepare(&mut self, workspace: &str, head: &Arc<Head>) -> Result<(), Failure> {
+        let held = self.held.entry(workspace.to_owned()).or_default();
+        let store = &self.shared.store;
+        let step = held.next(&head.cursor);
+        let delta = match step {
+            Step::Nothing => return Ok(()),
+            Step::Delta { base } => {
+                let body = head.change_from(store, base).await?.filter(|body| body.len() <= PART_BYTES_MAX);
+                body.map(|body| (base, Body { cursor: head.cursor.clone(), bytes: body }))
+            }
+            Step::Renumber { base } => head.empty(store).await?.map(|body| (base, body)),
+            Step::Snapshot => None,
+        };
+        if let Some((base_revision, Body { cursor, bytes: body })) = delta {
+            held.sent = Some(Sent { cursor: cursor.clone(), whole: false });
+            self.parts.push_back(Answer::Delta(Delta { cursor: Some(cursor), base_revision, body }));
+        } else if let Some(body) = head.snapshot(store).await? {
+            held.sent = Some(Sent { cursor: body.cursor.clone(), whole: true });
+            self.parts.extend(chunks(&body));
+        }
+        Ok(())
+    }
+
+    fn listen(&mut self, said: Option<Said>) -> Result<(), Failure> {
+        match said {
+            Some(Said::Ack(ack)) => {
+                let Some(serving) = ack.serving.clone() else {
+                    return Err(Failure::field("ack.serving", "REQUIRED", "is required"));
+                };
+                self.acknowledged(serving, &ack);
+                Ok(())
+            }
+            Some(Said::Nack(nack)) => {
+                self.refused(&nack);
+                Ok(())
+            }
+            Some(Said::Hello(_)) => Err(Failure::field("hello", "REPEATED", "is sent once")),
+            None => Err(Failure::field("kind", "REQUIRED", "one of hello, ack, nack is required")),
+        }
+    }
+
+    fn acknowledged(&mut self, serving: Cursor, ack: &sync::Ack) {
+        // Only what we know of is kept: the memory of a session is bounded by the store, not by the caller.
+        let Some(held) = self.held.get_mut(&serving.workspace) else { return };
+        self.registration.served(ack);
+        let sent = held.sent.take_if(|sent| sent.cursor.revision == serving.revision);
+        if let Some(sent) = sent {
+            held.foreign = false;
+            held.wants_snapshot = false;
+            held.refused = None;
+            if sent.cursor.digest != serving.digest {
+                let (workspace, revision) = (&serving.workspace, serving.revision);
+                tracing::error!(
+                    workspace,
+                    revision,
+                    "a data plane serves something else than was sent under this revision"
+                );
+                // Sending it again would end the same way: wait for the next one, and send that whole.
+                held.refused = Some(revision);
+                held.wants_snapshot = true;
+            }
+        }
+        self.pending.insert(serving.workspace.clone());
+        held.serving = Some(serving);
+    }
+
+    fn refused(&mut self, nack: &sync::Nack) {
+        let Some(held) = self.held.get_mut(&nack.workspace) else { return };
+        let reasons: Vec<_> = nack.problems.iter().take(5).map(|problem| problem.reason.as_str()).collect();
+        let (workspace, revision) = (&nack.workspace, nack.revision);
+        tracing::warn!(workspace, revision, ?reasons, needs_snapshot = nack.needs_snapshot, "a revision was refused");
+        let sent = held.sent.take_if(|sent| sent.cursor.revision == nack.revision);
+        held.serving = nack.serving.clone().filter(|serving| serving.revision > 0);
+        if nack.needs_snapshot && sent.is_some_and(|sent| !sent.whole) {
+            held.wants_snapshot = true;
+        } else {
+            held.refused = Some(nack.revision);
+            self.registration.refused(nack, self.shared.settings.clock.now());
+        }
+        self.pending.insert(nack.workspace.clone());
+    }
+}
+
+/// A snapshot in parts.
+fn chunks(body: &Body) -> impl Iterator<Item = Answer> + use<> {
+    let Body { cursor, bytes } = body.clone();
+    let count = bytes.len().div_ceil(PART_BYTES_MAX).max(1);
+    (0..count).map(move |index| {
+        let part: Bytes = bytes.slice(index * PART_BYTES_MAX..bytes.len().min((index + 1) * PART_BYTES_MAX));
+        let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+        Answer::Snapshot(SnapshotChunk {
+            cursor: Some(cursor.clone()),
+            index: number(index),
+            count: number(count),
+            body: part,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cursor(revision: i64, digest: u8) -> Cursor {
+        Cursor { workspace: "workspaces/abc".to_owned(), revision, digest: vec![digest].into() }
+    }
+
+    fn holding(revision: i64, digest: u8) -> Held {
+        Held { serving: Some(cursor(revision, digest)), ..Held::default() }
+    }
+
+    #[test]
+    fn what_to_send() {
+        let head = cursor(5, 5);
+        let foreign = |held| Held { foreign: true, ..held };
+        let unanswered = Some(Sent { cursor: cursor(4, 4), whole: false });
+        let table = [
+            (Held::default(), Step::Snapshot),
+            (holding(5, 5), Step::Nothing),
+            (holding(4, 4), Step::Delta { base: 4 }),
+            (holding(1, 1), Step::Delta { base: 1 }),
+            // Published and taken back: the number moves though the content is the same.
+            (holding(4, 5), Step::Delta { base: 4 }),
+            (holding(5, 9), Step::Snapshot),
+            (holding(6, 6), Step::Snapshot),
+            (foreign(holding(5, 5)), Step::Nothing),
+            (foreign(holding(9, 5)), Step::Renumber { base: 9 }),
+            (foreign(holding(5, 9)), Step::Snapshot),
+            (foreign(holding(9, 9)), Step::Snapshot),
+            (Held { wants_snapshot: true, ..holding(4, 4) }, Step::Snapshot),
+            (Held { refused: Some(5), ..holding(4, 4) }, Step::Nothing),
+            (Held { refused: Some(4), ..holding(3, 3) }, Step::Delta { base: 3 }),
+            (Held { sent: unanswered, ..holding(3, 3) }, Step::Nothing),
+        ];
+        for (held, step) in table {
+            assert_eq!(held.next(&head), step, "{held:?}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_cut_into_parts_that_make_it_whole() {
+        for (size, count) in [(0, 1), (1, 1), (PART_BYTES_MAX, 1), (PART_BYTES_MAX + 1, 2), (3 * PART_BYTES_MAX, 3)] {
+            let bytes: Bytes = (0..size).map(|at| (at % 251) as u8).collect::<Vec<_>>().into();
+            let mut whole = Vec::new();
+            for (index, part) in chunks(&Body { cursor: cursor(1, 1), bytes: bytes.clone() }).enumerate() {
+                let Answer::Snapshot(part) = part else { panic!("not a part") };
+                assert_eq!((part.index as usize, part.count), (index, count));
+                assert!(part.body.len() <= PART_BYTES_MAX);
+                whole.extend_from_slice(&part.body);
+            }
+            assert_eq!(whole, bytes);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What the caller decides. This package reads no environment and opens no port by itself.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sluice_core::address::UrlPolicy;
+
+use crate::clock::Clock;
+
+/// Settings of a control plane.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The SQLite file with everything in it; made with mode 0600 when it is not there.
+    pub database: PathBuf,
+    /// The ring of master keys, which must be there: secrets are sealed with keys that are wrapped by its first key.
+    pub master_key_file: PathBuf,
+    /// Where the API key for administrators is kept: everything but `sync.*`. Made with mode 0600 when it is not there,
+    /// which revokes the one before; taken over when it is; never overwritten.
+    pub admin_key_file: PathBuf,
+    /// Where the API key for data planes is kept: `sync.*`. Treated like `admin_key_file`.
+    pub data_plane_key_file: PathBuf,
+    /// Which URLs integrations may name (D20).
+    pub urls: UrlPolicy,
+    /// How long events and deliveries are kept (D18): 30 days by default.
+    pub retention: Duration,
+    /// What is done at once, at most.
+    pub limits: Limits,
+    /// The time of day.
+    pub clock: Clock,
+}
+
+/// Limits of one control plane; a call above one is refused and the error names it.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Calls that are answered at once: 256 by default.
+    pub calls: usize,
+    /// Data plane streams and event watchers at once: 4,096 by default.
+    pub streams: usize,
+    /// How long a call may take, streams excepted: 30 s by default.
+    pub call_time: Duration,
+    /// How long streams may take to end when the server stops: 10 s by default.
+    pub drain_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { calls: 256, streams: 4096, call_time: Duration::from_secs(30), drain_time: Duration::from_secs(10) }
+    }
+}
+
+impl Settings {
+    /// Settings with everything in `folder` under its usual name, and the defaults.
+    pub fn in_folder(folder: impl Into<PathBuf>, urls: UrlPolicy) -> Self {
+        let folder = folder.into();
+        Self {
+            database: folder.join("control-plane.db"),
+            master_key_file: folder.join("master.key"),
+            admin_key_file: folder.join("admin.key"),
+            data_plane_key_file: folder.join("data-plane.key"),
+            urls,
+            retention: Duration::from_secs(30 * 24 * 3600),
+            limits: Limits::default(),
+            clock: Clock::system(),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What every service of one control plane works with.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::data_planes::Registry;
+use crate::error::Failure;
+use crate::secrets::Secrets;
+use crate::settings::Settings;
+use crate::snapshots::Snapshots;
+use crate::store::Store;
+
+/// The parts of a running control plane.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) store: Store,
+    pub(crate) secrets: Secrets,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) data_planes: Registry,
+    /// Moves when outcomes were stored; carries nothing but the wake-up.
+    pub(crate) outcomes: watch::Sender<()>,
+    /// The name of this store.
+    pub(crate) epoch: String,
+    /// Ends every stream.
+    pub(crate) stop: CancellationToken,
+    /// Places for streams.
+    streams: Arc<Semaphore>,
+    /// Ends the tasks when everything else is gone.
+    _end: DropGuard,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        settings: Settings,
+        store: Store,
+        secrets: Secrets,
+        snapshots: Snapshots,
+        epoch: String,
+        stop: CancellationToken,
+    ) -> Self {
+        let streams = Arc::new(Semaphore::new(settings.limits.streams));
+        let (outcomes, _) = watch::channel(());
+        Self {
+            settings,
+            store,
+            secrets,
+            snapshots,
+            data_planes: Registry::default(),
+            outcomes,
+            epoch,
+            _end: stop.clone().drop_guard(),
+            stop,
+            streams,
+        }
+    }
+
+    /// A place for a stream, given back when dropped.
+    ///
+    /// # Errors
+    /// All are taken.
+    pub(crate) fn stream_place(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        self.streams.clone().try_acquire_owned().map_err(|_| Failure::Overloaded("streams"))
+    }
+}

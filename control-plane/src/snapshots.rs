@@ -1,0 +1,202 @@
+//! The published truth, for data planes: at which revision each workspace stands, and its encoded bodies. Hides reading,
+//! caching and waking.
+//!
+//! Reconciled without input: a wake-up carries nothing, and a slow timer makes a missed one harmless. Each time the truth is
+//! read again; an error keeps what is known. Bodies are read when the first data plane needs them and shared by all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message as _;
+use sluice_core::snapshot::merge;
+use sluice_proto::sync::v1::{Cursor, Resource, WorkspaceBody};
+use tokio::sync::{Notify, OnceCell, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Failure, chain};
+use crate::names::workspace_name;
+use crate::publish::frame;
+use crate::store::{Store, StoreError, Transaction};
+
+/// How often the truth is read again when nobody wakes the reconciler.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Where every workspace stands.
+#[derive(Debug, Default)]
+pub(crate) struct Heads {
+    /// By workspace name; only those that ever published.
+    pub(crate) workspaces: BTreeMap<String, Arc<Head>>,
+    /// Names of workspaces that were deleted.
+    pub(crate) tombstones: BTreeSet<String>,
+}
+
+/// One workspace at its newest revision.
+#[derive(Debug)]
+pub(crate) struct Head {
+    /// Workspace, revision and digest.
+    pub(crate) cursor: Cursor,
+    id: String,
+    /// The change from the revision before.
+    change: OnceCell<Option<Bytes>>,
+    snapshot: OnceCell<Option<Body>>,
+}
+
+/// A workspace as a whole, with the revision it was read at.
+#[derive(Clone, Debug)]
+pub(crate) struct Body {
+    pub(crate) cursor: Cursor,
+    pub(crate) bytes: Bytes,
+}
+
+impl Head {
+    fn new(id: String, revision: i64, digest: Vec<u8>) -> Self {
+        let cursor = Cursor { workspace: workspace_name(&id), revision, digest: digest.into() };
+        Self { cursor, id, change: OnceCell::new(), snapshot: OnceCell::new() }
+    }
+
+    /// The change from `base` to this revision: as it was stored, or several merged. `None` when some are forgotten.
+    pub(crate) async fn change_from(&self, store: &Store, base: i64) -> Result<Option<Bytes>, Failure> {
+        if base + 1 == self.cursor.revision {
+            let read = || async { self.read_changes(store, base).await };
+            return Ok(self.change.get_or_try_init(read).await?.clone());
+        }
+        self.read_changes(store, base).await
+    }
+
+    async fn read_changes(&self, store: &Store, base: i64) -> Result<Option<Bytes>, Failure> {
+        let mut changes = store.read().await?.changes(&self.id, base, self.cursor.revision).await?;
+        let expected = base + 1..=self.cursor.revision;
+        if expected.is_empty() || !changes.iter().map(|change| change.revision).eq(expected) {
+            return Ok(None);
+        }
+        if let [_] = changes.as_slice() {
+            return Ok(changes.pop().map(|change| change.body.into()));
+        }
+        let bodies = changes.iter().map(|change| WorkspaceBody::decode(change.body.as_slice()));
+        let bodies = bodies.collect::<Result<Vec<_>, _>>().map_err(|error| corrupt(&self.id, &error))?;
+        Ok(merge(bodies).map(|body| body.encode_to_vec().into()))
+    }
+
+    /// The whole workspace. It may be newer than this head: it is read as it is now. `None` when it is gone.
+    pub(crate) async fn snapshot(&self, store: &Store) -> Result<Option<Body>, Failure> {
+        let read = || async { read_snapshot(&mut store.read().await?, &self.id, true).await };
+        Ok(self.snapshot.get_or_try_init(read).await?.clone())
+    }
+
+    /// A body that changes no resource: it carries the key and leads to this revision who holds the same by another number.
+    pub(crate) async fn empty(&self, store: &Store) -> Result<Option<Body>, Failure> {
+        read_snapshot(&mut store.read().await?, &self.id, false).await
+    }
+}
+
+async fn read_snapshot(tx: &mut Transaction, id: &str, with_resources: bool) -> Result<Option<Body>, Failure> {
+    let Some(workspace) = tx.workspace(id).await? else { return Ok(None) };
+    let mut body = frame(&workspace);
+    if with_resources {
+        let resources = tx.heads(id).await?.into_iter().map(|bytes| Resource::decode(bytes.as_slice()));
+        body.upserts = resources.collect::<Result<_, _>>().map_err(|error| corrupt(id, &error))?;
+    }
+    let cursor =
+        Cursor { workspace: workspace_name(id), revision: workspace.revision, digest: workspace.digest.into() };
+    Ok(Some(Body { cursor, bytes: body.encode_to_vec().into() }))
+}
+
+fn corrupt(id: &str, error: &prost::DecodeError) -> Failure {
+    Failure::Internal(format!("what is stored of workspace {id} cannot be read: {error}"))
+}
+
+/// The handle to the reconciler.
+#[derive(Debug)]
+pub(crate) struct Snapshots {
+    asked: Arc<Asked>,
+    heads: watch::Receiver<Arc<Heads>>,
+    /// The newest question that was answered.
+    answered: watch::Receiver<u64>,
+}
+
+/// Who asks the reconciler to read leaves a number and wakes it; one reading answers all who asked before it began.
+#[derive(Debug, Default)]
+struct Asked {
+    wake: Notify,
+    number: AtomicU64,
+}
+
+impl Snapshots {
+    /// Reads the truth and keeps reading it in a task until `stop`.
+    pub(crate) async fn start(store: Store, stop: CancellationToken) -> Result<Self, StoreError> {
+        let first = read(&store, &Heads::default()).await?.unwrap_or_default();
+        let (sender, heads) = watch::channel(Arc::new(first));
+        let (done, answered) = watch::channel(0);
+        let asked = Arc::new(Asked::default());
+        tokio::spawn(reconcile(store, sender, asked.clone(), done, stop));
+        Ok(Self { asked, heads, answered })
+    }
+
+    /// Something may have changed.
+    pub(crate) fn wake(&self) {
+        self.asked.wake.notify_one();
+    }
+
+    /// Waits until the truth was read once more, or could not be.
+    pub(crate) async fn fresh(&self) {
+        let mine = self.asked.number.fetch_add(1, Ordering::SeqCst) + 1;
+        self.wake();
+        // The reconciler ends with the server only, and then everybody stops waiting.
+        let _ = self.answered.clone().wait_for(|answered| *answered >= mine).await;
+    }
+
+    /// Where every workspace stands, now and from now on.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Heads>> {
+        self.heads.clone()
+    }
+}
+
+async fn reconcile(
+    store: Store,
+    heads: watch::Sender<Arc<Heads>>,
+    asked: Arc<Asked>,
+    done: watch::Sender<u64>,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = asked.wake.notified() => {}
+            () = tokio::time::sleep(EVERY) => {}
+        }
+        let number = asked.number.load(Ordering::SeqCst);
+        let known = heads.borrow().clone();
+        match read(&store, &known).await {
+            Ok(Some(new)) => drop(heads.send_replace(Arc::new(new))),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(error = %chain(&error), "cannot read the published revisions; keeping those known")
+            }
+        }
+        done.send_replace(number);
+    }
+}
+
+/// The truth, sharing with `known` what stayed the same; `None` when all did.
+async fn read(store: &Store, known: &Heads) -> Result<Option<Heads>, StoreError> {
+    let mut tx = store.read().await?;
+    let mut heads = Heads::default();
+    let mut changed = false;
+    for (id, revision, digest) in tx.revisions().await? {
+        let name = workspace_name(&id);
+        let head = match known.workspaces.get(&name) {
+            Some(head) if head.cursor.revision == revision && head.cursor.digest == digest => head.clone(),
+            _ => {
+                changed = true;
+                Arc::new(Head::new(id, revision, digest))
+            }
+        };
+        heads.workspaces.insert(name, head);
+    }
+    heads.tombstones = tx.tombstones().await?.iter().map(|id| workspace_name(id)).collect();
+    changed |= heads.workspaces.len() != known.workspaces.len() || heads.tombstones != known.tombstones;
+    Ok(changed.then_some(heads))
+}

@@ -1,0 +1,272 @@
+//! Where configuration, keys and outcomes are kept. Hides the database behind transactions whose methods speak in rows.
+//!
+//! Statements are written once, in the subset that SQLite and PostgreSQL share, with `$1` placeholders; only opening a
+//! database and passing values differ, and those live in one module per database. Every statement is a constant: values
+//! are bound and never become part of it (A21).
+
+mod api_keys;
+mod documents;
+mod outcomes;
+mod requests;
+mod sqlite;
+mod workspaces;
+
+use std::path::Path;
+
+pub(crate) use api_keys::ApiKeyRow;
+pub(crate) use documents::{DocumentRow, HeadRow};
+pub(crate) use outcomes::OutcomeRow;
+pub(crate) use requests::Remembered;
+pub(crate) use workspaces::{ServerKeyRow, WorkspaceRow};
+
+/// One script per schema version, the first for version 1.
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_first.sql")];
+
+/// Why the store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database did not do what it was asked; nothing was changed.
+    #[error("the configuration store did not answer: {0}")]
+    Unavailable(#[from] sqlx::Error),
+    /// The database holds something that this program cannot have written.
+    #[error("the configuration store holds what cannot be read: {0}")]
+    Corrupt(String),
+    /// The database was written by a newer program; it is left alone.
+    #[error("the configuration store has schema version {found}, this program knows {known}: use a newer sluice")]
+    Newer {
+        /// The version of the database.
+        found: i64,
+        /// The newest version this program knows.
+        known: i64,
+    },
+}
+
+/// An open configuration store.
+#[derive(Clone, Debug)]
+pub(crate) enum Store {
+    /// The default: one file.
+    Sqlite(sqlite::Database),
+}
+
+/// Everything in it happens, or nothing. Dropped without [`Transaction::commit`], it is rolled back.
+#[derive(Debug)]
+pub(crate) enum Transaction {
+    Sqlite(sqlite::Transaction),
+}
+
+/// A value to bind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Value<'a> {
+    Integer(i64),
+    Text(&'a str),
+    Blob(&'a [u8]),
+}
+
+impl From<i64> for Value<'_> {
+    fn from(value: i64) -> Self {
+        Self::Integer(value)
+    }
+}
+
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(value: &'a str) -> Self {
+        Self::Text(value)
+    }
+}
+
+impl<'a> From<&'a String> for Value<'a> {
+    fn from(value: &'a String) -> Self {
+        Self::Text(value)
+    }
+}
+
+impl<'a> From<&'a [u8]> for Value<'a> {
+    fn from(value: &'a [u8]) -> Self {
+        Self::Blob(value)
+    }
+}
+
+impl<'a> From<&'a Vec<u8>> for Value<'a> {
+    fn from(value: &'a Vec<u8>) -> Self {
+        Self::Blob(value)
+    }
+}
+
+/// A value that was read.
+#[derive(Debug)]
+enum Owned {
+    Null,
+    Integer(i64),
+    Text(String),
+    Blob(Vec<u8>),
+}
+
+/// A row that was read; columns are taken in the order the statement names them.
+#[derive(Debug)]
+pub(crate) struct Row(Vec<Owned>);
+
+impl Row {
+    fn take(&mut self, column: usize) -> Owned {
+        self.0.get_mut(column).map_or(Owned::Null, |value| std::mem::replace(value, Owned::Null))
+    }
+
+    fn integer(&mut self, column: usize) -> Result<i64, StoreError> {
+        match self.take(column) {
+            Owned::Integer(value) => Ok(value),
+            other => Err(StoreError::Corrupt(format!("column {column} is no integer but {}", other.kind()))),
+        }
+    }
+
+    fn text(&mut self, column: usize) -> Result<String, StoreError> {
+        match self.take(column) {
+            Owned::Text(value) => Ok(value),
+            other => Err(StoreError::Corrupt(format!("column {column} is no text but {}", other.kind()))),
+        }
+    }
+
+    fn blob(&mut self, column: usize) -> Result<Vec<u8>, StoreError> {
+        match self.take(column) {
+            Owned::Blob(value) => Ok(value),
+            other => Err(StoreError::Corrupt(format!("column {column} is no blob but {}", other.kind()))),
+        }
+    }
+
+    fn is_null(&self, column: usize) -> bool {
+        matches!(self.0.get(column), None | Some(Owned::Null))
+    }
+}
+
+impl Owned {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Integer(_) => "an integer",
+            Self::Text(_) => "a text",
+            Self::Blob(_) => "a blob",
+        }
+    }
+}
+
+impl Store {
+    /// Opens the SQLite file at `path`, makes it when it is not there and brings its schema up to date.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or a newer program wrote it.
+    pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
+        let store = Self::Sqlite(sqlite::Database::open(path).await?);
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        let Self::Sqlite(database) = self;
+        database.script("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)").await?;
+        let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+        for version in 1..=known {
+            let mut write = self.write().await?;
+            let found = write.schema_version().await?;
+            if found > known {
+                return Err(StoreError::Newer { found, known });
+            }
+            if found < version {
+                let sql = MIGRATIONS[usize::try_from(version - 1).unwrap_or(0)];
+                let Transaction::Sqlite(transaction) = &mut write;
+                sqlx::raw_sql(sql).execute(&mut **transaction).await?;
+                write.run("INSERT INTO schema_version (version) VALUES ($1)", &[version.into()]).await?;
+                write.commit().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A view of the store as it is now; it does not move while it is read.
+    pub(crate) async fn read(&self) -> Result<Transaction, StoreError> {
+        let Self::Sqlite(database) = self;
+        Ok(Transaction::Sqlite(database.read().await?))
+    }
+
+    /// The right to change; writers stand in line.
+    pub(crate) async fn write(&self) -> Result<Transaction, StoreError> {
+        let Self::Sqlite(database) = self;
+        Ok(Transaction::Sqlite(database.write().await?))
+    }
+
+    /// Ends all connections, which folds the journal into the file.
+    pub(crate) async fn close(&self) {
+        let Self::Sqlite(database) = self;
+        database.close().await;
+    }
+}
+
+impl Transaction {
+    /// Makes everything durable.
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        let Self::Sqlite(transaction) = self;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn rows(&mut self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+        let Self::Sqlite(transaction) = self;
+        sqlite::rows(transaction, sql, values).await
+    }
+
+    async fn row(&mut self, sql: &'static str, values: &[Value<'_>]) -> Result<Option<Row>, StoreError> {
+        Ok(self.rows(sql, values).await?.into_iter().next())
+    }
+
+    async fn run(&mut self, sql: &'static str, values: &[Value<'_>]) -> Result<u64, StoreError> {
+        let Self::Sqlite(transaction) = self;
+        sqlite::run(transaction, sql, values).await
+    }
+
+    async fn schema_version(&mut self) -> Result<i64, StoreError> {
+        let row = self.row("SELECT COALESCE(MAX(version), 0) FROM schema_version", &[]).await?;
+        row.map_or(Ok(0), |mut row| row.integer(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_newer_schema_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        let store = Store::open(&path).await.unwrap();
+        let mut write = store.write().await.unwrap();
+        write.run("INSERT INTO schema_version (version) VALUES ($1)", &[7.into()]).await.unwrap();
+        write.commit().await.unwrap();
+        store.close().await;
+        let error = Store::open(&path).await.unwrap_err();
+        assert!(matches!(error, StoreError::Newer { found: 7, known: 1 }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_committed_did_not_happen() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store.db")).await.unwrap();
+        let mut write = store.write().await.unwrap();
+        write.run("INSERT INTO schema_version (version) VALUES ($1)", &[9.into()]).await.unwrap();
+        drop(write);
+        assert_eq!(store.write().await.unwrap().schema_version().await.unwrap(), 1);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn nobody_else_can_read_the_files() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store.db")).await.unwrap();
+        let mut write = store.write().await.unwrap();
+        write.run("INSERT INTO schema_version (version) VALUES ($1)", &[1.into()]).await.unwrap();
+        write.commit().await.unwrap();
+        let mut files = 0;
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let entry = entry.unwrap();
+            files += 1;
+            assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+        }
+        assert!(files >= 2, "the journal is there too");
+    }
+}

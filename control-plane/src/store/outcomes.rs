@@ -1,0 +1,144 @@
+//! What data planes reported: deliveries that ended, and their events.
+
+use super::{Row, StoreError, Transaction};
+use crate::clock::UnixMillis;
+
+/// How many old rows one sweep step deletes, so that writers do not wait long.
+const SWEEP_ROWS: i64 = 1000;
+
+/// A delivery or an event as stored.
+#[derive(Clone, Debug)]
+pub(crate) struct OutcomeRow {
+    /// Grows with every stored outcome.
+    pub(crate) sequence: i64,
+    /// The encoded message.
+    pub(crate) body: Vec<u8>,
+}
+
+fn outcome(mut row: Row) -> Result<OutcomeRow, StoreError> {
+    Ok(OutcomeRow { sequence: row.integer(0)?, body: row.blob(1)? })
+}
+
+impl Transaction {
+    /// Reserves `count` sequences and returns the first. The lock it takes makes them visible in order.
+    pub(crate) async fn outcome_sequences(&mut self, count: i64) -> Result<i64, StoreError> {
+        let sql =
+            "UPDATE store_meta SET outcome_sequence = outcome_sequence + $1 WHERE id = 1 RETURNING outcome_sequence";
+        let row = self.row(sql, &[count.into()]).await?;
+        let last = row.map_or(Err(StoreError::Corrupt("no store_meta".to_owned())), |mut row| row.integer(0))?;
+        Ok(last - count + 1)
+    }
+
+    /// The last sequence given.
+    pub(crate) async fn outcome_sequence(&mut self) -> Result<i64, StoreError> {
+        let row = self.row("SELECT outcome_sequence FROM store_meta WHERE id = 1", &[]).await?;
+        row.map_or(Ok(0), |mut row| row.integer(0))
+    }
+
+    /// Stores a delivery that ended; one that is known already stays as it is.
+    pub(crate) async fn delivery_insert(
+        &mut self,
+        workspace: &str,
+        name: &str,
+        state: i32,
+        row: &OutcomeRow,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let sql = "INSERT INTO delivery (sequence, workspace, name, state, body, store_time) \
+                   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO NOTHING";
+        let state = i64::from(state);
+        let values = [row.sequence.into(), workspace.into(), name.into(), state.into(), (&row.body).into(), now.into()];
+        self.run(sql, &values).await.map(drop)
+    }
+
+    /// Stores an event; one that is known already stays as it is.
+    pub(crate) async fn event_insert(
+        &mut self,
+        workspace: &str,
+        name: &str,
+        action: &str,
+        row: &OutcomeRow,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let sql = "INSERT INTO event (sequence, workspace, name, action, body, store_time) \
+                   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO NOTHING";
+        let values =
+            [row.sequence.into(), workspace.into(), name.into(), action.into(), (&row.body).into(), now.into()];
+        self.run(sql, &values).await.map(drop)
+    }
+
+    /// One delivery of the workspace.
+    pub(crate) async fn delivery(&mut self, workspace: &str, name: &str) -> Result<Option<OutcomeRow>, StoreError> {
+        let sql = "SELECT sequence, body FROM delivery WHERE name = $1 AND workspace = $2";
+        self.row(sql, &[name.into(), workspace.into()]).await?.map(outcome).transpose()
+    }
+
+    /// Deliveries before the sequence `before`, newest first; `state` 0 means any.
+    pub(crate) async fn deliveries(
+        &mut self,
+        workspace: &str,
+        state: i32,
+        before: i64,
+        limit: i64,
+    ) -> Result<Vec<OutcomeRow>, StoreError> {
+        let sql = "SELECT sequence, body FROM delivery WHERE workspace = $1 AND sequence < $2 AND ($3 = 0 OR state = $3) \
+                   ORDER BY sequence DESC LIMIT $4";
+        let values = [workspace.into(), before.into(), i64::from(state).into(), limit.into()];
+        self.rows(sql, &values).await?.into_iter().map(outcome).collect()
+    }
+
+    /// Events before the sequence `before`, newest first; an empty `action` means any.
+    pub(crate) async fn events_before(
+        &mut self,
+        workspace: &str,
+        action: &str,
+        before: i64,
+        limit: i64,
+    ) -> Result<Vec<OutcomeRow>, StoreError> {
+        let sql = "SELECT sequence, body FROM event WHERE workspace = $1 AND sequence < $2 AND ($3 = '' OR action = $3) \
+                   ORDER BY sequence DESC LIMIT $4";
+        let values = [workspace.into(), before.into(), action.into(), limit.into()];
+        self.rows(sql, &values).await?.into_iter().map(outcome).collect()
+    }
+
+    /// Events after the sequence `after`, oldest first; an empty `action` means any.
+    pub(crate) async fn events_after(
+        &mut self,
+        workspace: &str,
+        action: &str,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<OutcomeRow>, StoreError> {
+        let sql = "SELECT sequence, body FROM event WHERE workspace = $1 AND sequence > $2 AND ($3 = '' OR action = $3) \
+                   ORDER BY sequence LIMIT $4";
+        let values = [workspace.into(), after.into(), action.into(), limit.into()];
+        self.rows(sql, &values).await?.into_iter().map(outcome).collect()
+    }
+
+    /// The sequence of an event of the workspace.
+    pub(crate) async fn event_sequence(&mut self, workspace: &str, name: &str) -> Result<Option<i64>, StoreError> {
+        let sql = "SELECT sequence FROM event WHERE name = $1 AND workspace = $2";
+        self.row(sql, &[name.into(), workspace.into()]).await?.map(|mut row| row.integer(0)).transpose()
+    }
+
+    /// Deletes some outcomes stored before `outcomes_before` and some remembered requests from before `requests_before`.
+    /// Returns whether there may be more.
+    pub(crate) async fn sweep(
+        &mut self,
+        outcomes_before: UnixMillis,
+        requests_before: UnixMillis,
+    ) -> Result<bool, StoreError> {
+        let deliveries = "DELETE FROM delivery WHERE sequence IN \
+                          (SELECT sequence FROM delivery WHERE store_time < $1 ORDER BY store_time LIMIT $2)";
+        let events = "DELETE FROM event WHERE sequence IN \
+                      (SELECT sequence FROM event WHERE store_time < $1 ORDER BY store_time LIMIT $2)";
+        let requests = "DELETE FROM request WHERE (api_key, id) IN \
+                        (SELECT api_key, id FROM request WHERE create_time < $1 ORDER BY create_time LIMIT $2)";
+        let mut more = false;
+        for (sql, before) in [(deliveries, outcomes_before), (events, outcomes_before), (requests, requests_before)] {
+            let deleted = self.run(sql, &[before.into(), SWEEP_ROWS.into()]).await?;
+            more |= i64::try_from(deleted).is_ok_and(|deleted| deleted == SWEEP_ROWS);
+        }
+        Ok(more)
+    }
+}

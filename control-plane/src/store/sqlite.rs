@@ -1,0 +1,126 @@
+//! SQLite: one file, one writer, readers beside it. Hides pools, pragmas and how values cross into the driver.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::pool::PoolOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{Row as _, Sqlite, SqlitePool, TypeInfo as _, ValueRef as _};
+
+use super::{Owned, Row, StoreError, Value};
+
+/// Connections that read at once.
+const READERS: u32 = 4;
+/// How long a call waits for a connection, and a connection for a lock of another process.
+const WAIT: Duration = Duration::from_secs(5);
+
+pub(super) type Transaction = sqlx::Transaction<'static, Sqlite>;
+
+/// An open database file.
+#[derive(Clone, Debug)]
+pub(crate) struct Database {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl Database {
+    /// Opens the file, making it with mode 0600 when it is not there; its journal inherits the mode.
+    pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
+        restrict(path).map_err(|error| StoreError::Unavailable(sqlx::Error::Io(error)))?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            // 200 means kept: a commit returns after its fsync.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            // What is deleted, sealed secrets included, is overwritten in the file.
+            .pragma("secure_delete", "ON")
+            .busy_timeout(WAIT);
+        let pool = |connections| {
+            PoolOptions::<Sqlite>::new()
+                .min_connections(1)
+                .max_connections(connections)
+                .acquire_timeout(WAIT)
+                .idle_timeout(None)
+                .max_lifetime(None)
+        };
+        let writer = pool(1).connect_with(options.clone()).await?;
+        let readers = pool(READERS).connect_with(options.read_only(true)).await?;
+        Ok(Self { writer, readers })
+    }
+
+    /// Many statements at once, in one transaction.
+    pub(super) async fn script(&self, sql: &'static str) -> Result<(), StoreError> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::raw_sql(sql).execute(&mut *transaction).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    pub(super) async fn read(&self) -> Result<Transaction, StoreError> {
+        Ok(self.readers.begin().await?)
+    }
+
+    pub(super) async fn write(&self) -> Result<Transaction, StoreError> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    pub(super) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+#[cfg(unix)]
+fn restrict(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    let file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))
+}
+
+#[cfg(not(unix))]
+fn restrict(path: &Path) -> std::io::Result<()> {
+    fs::OpenOptions::new().create(true).append(true).open(path).map(drop)
+}
+
+pub(super) async fn rows(
+    transaction: &mut Transaction,
+    sql: &'static str,
+    values: &[Value<'_>],
+) -> Result<Vec<Row>, StoreError> {
+    let found = bind(sql, values).fetch_all(&mut **transaction).await?;
+    found.iter().map(row).collect()
+}
+
+pub(super) async fn run(
+    transaction: &mut Transaction,
+    sql: &'static str,
+    values: &[Value<'_>],
+) -> Result<u64, StoreError> {
+    Ok(bind(sql, values).execute(&mut **transaction).await?.rows_affected())
+}
+
+fn bind(sql: &'static str, values: &[Value<'_>]) -> sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments> {
+    values.iter().fold(sqlx::query(sql), |query, value| match value {
+        Value::Integer(value) => query.bind(*value),
+        Value::Text(value) => query.bind((*value).to_owned()),
+        Value::Blob(value) => query.bind(value.to_vec()),
+    })
+}
+
+fn row(row: &sqlx::sqlite::SqliteRow) -> Result<Row, StoreError> {
+    let column = |index| {
+        let raw = row.try_get_raw(index)?;
+        if raw.is_null() {
+            return Ok(Owned::Null);
+        }
+        let kind = raw.type_info().name().to_owned();
+        match kind.as_str() {
+            "INTEGER" => Ok(Owned::Integer(row.try_get_unchecked(index)?)),
+            "TEXT" => Ok(Owned::Text(row.try_get_unchecked(index)?)),
+            "BLOB" => Ok(Owned::Blob(row.try_get_unchecked(index)?)),
+            _ => Err(StoreError::Corrupt(format!("a column of type {kind}"))),
+        }
+    };
+    (0..row.len()).map(column).collect::<Result<_, _>>().map(Row)
+}

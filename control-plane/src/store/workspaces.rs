@@ -1,0 +1,200 @@
+//! Workspaces, their revisions, and the one row about the store itself.
+
+use super::{Row, StoreError, Transaction};
+use crate::clock::UnixMillis;
+
+/// How many revisions of a workspace are kept for deltas; who is further behind gets a snapshot.
+const REVISIONS_KEPT: i64 = 256;
+
+/// A workspace as stored.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkspaceRow {
+    pub(crate) id: String,
+    pub(crate) uid: String,
+    pub(crate) display_name: String,
+    pub(crate) business_profile_id: i64,
+    pub(crate) revision: i64,
+    pub(crate) digest: Vec<u8>,
+    pub(crate) key_id: String,
+    pub(crate) wrapped_key: Vec<u8>,
+    pub(crate) saves: i64,
+    pub(crate) create_time: UnixMillis,
+    pub(crate) update_time: UnixMillis,
+}
+
+/// One revision's change as stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    pub(crate) revision: i64,
+    pub(crate) body: Vec<u8>,
+}
+
+/// The server's own key, wrapped, and what it seals.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerKeyRow {
+    pub(crate) key_id: String,
+    pub(crate) wrapped: Vec<u8>,
+    pub(crate) hash_key: Vec<u8>,
+}
+
+macro_rules! select_workspace {
+    ($tail:literal) => {
+        concat!(
+            "SELECT id, uid, display_name, business_profile_id, revision, digest, key_id, wrapped_key, saves, ",
+            "create_time, update_time FROM workspace ",
+            $tail
+        )
+    };
+}
+
+fn workspace(mut row: Row) -> Result<WorkspaceRow, StoreError> {
+    Ok(WorkspaceRow {
+        id: row.text(0)?,
+        uid: row.text(1)?,
+        display_name: row.text(2)?,
+        business_profile_id: row.integer(3)?,
+        revision: row.integer(4)?,
+        digest: row.blob(5)?,
+        key_id: row.text(6)?,
+        wrapped_key: row.blob(7)?,
+        saves: row.integer(8)?,
+        create_time: row.integer(9)?,
+        update_time: row.integer(10)?,
+    })
+}
+
+impl Transaction {
+    /// The workspace, for reading.
+    pub(crate) async fn workspace(&mut self, id: &str) -> Result<Option<WorkspaceRow>, StoreError> {
+        self.row(select_workspace!("WHERE id = $1"), &[id.into()]).await?.map(workspace).transpose()
+    }
+
+    /// The workspace, which nobody else changes until this transaction ends.
+    pub(crate) async fn workspace_locked(&mut self, id: &str) -> Result<Option<WorkspaceRow>, StoreError> {
+        self.run("UPDATE workspace SET saves = saves WHERE id = $1", &[id.into()]).await?;
+        self.workspace(id).await
+    }
+
+    /// At most `limit` workspaces by id, those after `after`.
+    pub(crate) async fn workspaces(&mut self, after: &str, limit: i64) -> Result<Vec<WorkspaceRow>, StoreError> {
+        let sql = select_workspace!("WHERE id > $1 ORDER BY id LIMIT $2");
+        self.rows(sql, &[after.into(), limit.into()]).await?.into_iter().map(workspace).collect()
+    }
+
+    /// Adds a workspace.
+    pub(crate) async fn workspace_insert(&mut self, row: &WorkspaceRow) -> Result<(), StoreError> {
+        let sql = "INSERT INTO workspace (id, uid, display_name, business_profile_id, revision, digest, key_id, \
+                   wrapped_key, saves, create_time, update_time) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+        let values = [
+            (&row.id).into(),
+            (&row.uid).into(),
+            (&row.display_name).into(),
+            row.business_profile_id.into(),
+            row.revision.into(),
+            (&row.digest).into(),
+            (&row.key_id).into(),
+            (&row.wrapped_key).into(),
+            row.saves.into(),
+            row.create_time.into(),
+            row.update_time.into(),
+        ];
+        self.run(sql, &values).await.map(drop)
+    }
+
+    /// Writes back what can change: name, revision, digest, key, saves and update time.
+    pub(crate) async fn workspace_update(&mut self, row: &WorkspaceRow) -> Result<(), StoreError> {
+        let sql = "UPDATE workspace SET display_name = $1, revision = $2, digest = $3, key_id = $4, wrapped_key = $5, \
+                   saves = $6, update_time = $7 WHERE id = $8";
+        let values = [
+            (&row.display_name).into(),
+            row.revision.into(),
+            (&row.digest).into(),
+            (&row.key_id).into(),
+            (&row.wrapped_key).into(),
+            row.saves.into(),
+            row.update_time.into(),
+            (&row.id).into(),
+        ];
+        self.run(sql, &values).await.map(drop)
+    }
+
+    /// Deletes a workspace without documents, with its revisions and outcomes, and leaves a tombstone.
+    pub(crate) async fn workspace_delete(&mut self, row: &WorkspaceRow, now: UnixMillis) -> Result<(), StoreError> {
+        self.run("DELETE FROM workspace WHERE id = $1", &[(&row.id).into()]).await?;
+        let sql = "INSERT INTO tombstone (workspace, revision, delete_time) VALUES ($1, $2, $3)";
+        self.run(sql, &[(&row.id).into(), (row.revision + 1).into(), now.into()]).await.map(drop)
+    }
+
+    /// Takes away the tombstone of `id` and returns the revision to go on from; 0 when there is none.
+    pub(crate) async fn tombstone_take(&mut self, id: &str) -> Result<i64, StoreError> {
+        let row = self.row("DELETE FROM tombstone WHERE workspace = $1 RETURNING revision", &[id.into()]).await?;
+        row.map_or(Ok(0), |mut row| row.integer(0))
+    }
+
+    /// Ids of the workspaces that were deleted and not made again.
+    pub(crate) async fn tombstones(&mut self) -> Result<Vec<String>, StoreError> {
+        self.rows("SELECT workspace FROM tombstone", &[]).await?.iter_mut().map(|row| row.text(0)).collect()
+    }
+
+    /// Id, revision and digest of every workspace that has published something.
+    pub(crate) async fn revisions(&mut self) -> Result<Vec<(String, i64, Vec<u8>)>, StoreError> {
+        let rows = self.rows("SELECT id, revision, digest FROM workspace WHERE revision > 0", &[]).await?;
+        rows.into_iter().map(|mut row| Ok((row.text(0)?, row.integer(1)?, row.blob(2)?))).collect()
+    }
+
+    /// Adds the revision that `row` stands at and forgets those that are too old.
+    pub(crate) async fn revision_insert(
+        &mut self,
+        row: &WorkspaceRow,
+        body: &[u8],
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let sql = "INSERT INTO revision (workspace, revision, digest, body, commit_time) VALUES ($1, $2, $3, $4, $5)";
+        let values = [(&row.id).into(), row.revision.into(), (&row.digest).into(), body.into(), now.into()];
+        self.run(sql, &values).await?;
+        let sql = "DELETE FROM revision WHERE workspace = $1 AND revision <= $2";
+        self.run(sql, &[(&row.id).into(), (row.revision - REVISIONS_KEPT).into()]).await.map(drop)
+    }
+
+    /// The changes after `base` up to `head`, oldest first; fewer than asked for when some are forgotten.
+    pub(crate) async fn changes(&mut self, workspace: &str, base: i64, head: i64) -> Result<Vec<Change>, StoreError> {
+        let sql = "SELECT revision, body FROM revision WHERE workspace = $1 AND revision > $2 AND revision <= $3 \
+                   ORDER BY revision";
+        let rows = self.rows(sql, &[workspace.into(), base.into(), head.into()]).await?;
+        rows.into_iter().map(|mut row| Ok(Change { revision: row.integer(0)?, body: row.blob(1)? })).collect()
+    }
+
+    /// The name of this store; a new one gets `fresh`.
+    pub(crate) async fn epoch(&mut self, fresh: &str) -> Result<String, StoreError> {
+        let sql = "INSERT INTO store_meta (id, epoch, business_profile_id, outcome_sequence) VALUES (1, $1, 0, 0) \
+                   ON CONFLICT (id) DO NOTHING";
+        self.run(sql, &[fresh.into()]).await?;
+        let row = self.row("SELECT epoch FROM store_meta WHERE id = 1", &[]).await?;
+        row.map_or(Err(StoreError::Corrupt("no epoch".to_owned())), |mut row| row.text(0))
+    }
+
+    /// A number no workspace has had.
+    pub(crate) async fn business_profile_id_next(&mut self) -> Result<i64, StoreError> {
+        let sql = "UPDATE store_meta SET business_profile_id = business_profile_id + 1 WHERE id = 1 \
+                   RETURNING business_profile_id";
+        let row = self.row(sql, &[]).await?;
+        row.map_or(Err(StoreError::Corrupt("no store_meta".to_owned())), |mut row| row.integer(0))
+    }
+
+    /// The server's own key.
+    pub(crate) async fn server_key(&mut self) -> Result<Option<ServerKeyRow>, StoreError> {
+        let sql = "SELECT server_key_id, server_key, hash_key FROM store_meta WHERE id = 1";
+        let Some(mut row) = self.row(sql, &[]).await? else { return Ok(None) };
+        if row.is_null(0) {
+            return Ok(None);
+        }
+        Ok(Some(ServerKeyRow { key_id: row.text(0)?, wrapped: row.blob(1)?, hash_key: row.blob(2)? }))
+    }
+
+    /// Sets the server's own key.
+    pub(crate) async fn server_key_set(&mut self, key: &ServerKeyRow) -> Result<(), StoreError> {
+        let sql = "UPDATE store_meta SET server_key_id = $1, server_key = $2, hash_key = $3 WHERE id = 1";
+        self.run(sql, &[(&key.key_id).into(), (&key.wrapped).into(), (&key.hash_key).into()]).await.map(drop)
+    }
+}

@@ -1,0 +1,156 @@
+//! A document as it is stored and as it is shown: drafts without secrets, sealed secrets beside them, and the fields only
+//! the server writes. Hides how a draft is encoded and when it counts as changed.
+
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+use sluice_core::snapshot::content_hash;
+use sluice_proto::sync::v1::{self as sync, SealedSecret};
+
+use crate::clock::{UnixMillis, timestamp};
+use crate::error::Failure;
+use crate::names::Name;
+use crate::resource::{Resource, Stamp};
+use crate::store::{DocumentRow, Transaction};
+
+/// A stored document of kind `R`.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored<R> {
+    pub(crate) row: DocumentRow,
+    /// The draft, without the fields that only the server writes.
+    pub(crate) draft: R,
+    /// The draft's secrets.
+    pub(crate) secrets: Vec<SealedSecret>,
+}
+
+/// The etag of the resource `uid` after `saves` changes.
+pub(crate) fn etag(uid: &str, saves: i64) -> String {
+    hex::encode(&Sha256::digest(format!("{uid} {saves}"))[..8])
+}
+
+impl<R: Resource> Stored<R> {
+    /// Loads the document `name`.
+    ///
+    /// # Errors
+    /// It is not there, or `wanted_etag` is filled and not its etag.
+    pub(crate) async fn load(tx: &mut Transaction, name: &Name, wanted_etag: &str) -> Result<Self, Failure> {
+        let row = tx.document(&name.workspace, &name.full).await?;
+        let stored = Self::of(row.ok_or_else(|| Failure::NotFound(name.full.clone()))?)?;
+        if !wanted_etag.is_empty() && wanted_etag != stored.etag() {
+            return Err(Failure::EtagMismatch(name.full.clone()));
+        }
+        Ok(stored)
+    }
+
+    /// Reads a row.
+    pub(crate) fn of(row: DocumentRow) -> Result<Self, Failure> {
+        let (draft, secrets) = decode(&row.draft)?;
+        Ok(Self { row, draft, secrets })
+    }
+
+    /// A new document; it gets its draft with [`Stored::save`].
+    pub(crate) fn new(name: &Name, uid: String, now: UnixMillis) -> Self {
+        let row = DocumentRow {
+            name: name.full.clone(),
+            workspace: name.workspace.clone(),
+            collection: R::COLLECTION.to_owned(),
+            uid,
+            saves: 0,
+            draft: Vec::new(),
+            draft_hash: Vec::new(),
+            last_version: 0,
+            published_version: 0,
+            published_hash: Vec::new(),
+            create_time: now,
+            update_time: now,
+        };
+        Self { row, draft: R::default(), secrets: Vec::new() }
+    }
+
+    /// Takes a draft over. Its secrets were sealed for the save after the last one.
+    pub(crate) fn save(&mut self, draft: R, secrets: Vec<SealedSecret>, now: UnixMillis) {
+        (self.draft, self.secrets) = (draft, secrets);
+        let resource = self.encoded(self.draft.clone(), 0);
+        self.row.draft_hash = content_hash(&resource).to_vec();
+        self.row.draft = resource.encode_to_vec();
+        self.touch(now);
+    }
+
+    /// Counts a change.
+    pub(crate) fn touch(&mut self, now: UnixMillis) {
+        self.row.saves += 1;
+        self.row.update_time = now;
+    }
+
+    /// Puts the draft in force under the next version number and returns it as data planes get it.
+    pub(crate) fn put_in_force(&mut self) -> sync::Resource {
+        self.row.last_version = if R::IMMEDIATE { self.row.saves } else { self.row.last_version + 1 };
+        self.row.published_version = self.row.last_version;
+        self.row.published_hash.clone_from(&self.row.draft_hash);
+        let mut document = self.draft.clone();
+        document.stamp(Stamp {
+            name: self.row.name.clone(),
+            uid: self.row.uid.clone(),
+            version: self.row.published_version,
+            ..Stamp::default()
+        });
+        self.encoded(document, self.row.published_version)
+    }
+
+    /// Takes it out of force; its version numbers go on.
+    pub(crate) fn take_out_of_force(&mut self) {
+        self.row.published_version = 0;
+        self.row.published_hash.clear();
+    }
+
+    /// A version is in force.
+    pub(crate) fn is_published(&self) -> bool {
+        self.row.published_version > 0
+    }
+
+    /// The draft is what is in force.
+    pub(crate) fn is_in_force(&self) -> bool {
+        self.row.published_hash == self.row.draft_hash
+    }
+
+    /// Changes with every change.
+    pub(crate) fn etag(&self) -> String {
+        etag(&self.row.uid, self.row.saves)
+    }
+
+    /// What this draft uses, by name.
+    pub(crate) fn targets(&self) -> Vec<String> {
+        self.draft.references().into_iter().map(|(_, target)| target).collect()
+    }
+
+    /// As callers see it.
+    pub(crate) fn present(&self) -> R {
+        let mut shown = self.draft.clone();
+        shown.stamp(Stamp {
+            name: self.row.name.clone(),
+            uid: self.row.uid.clone(),
+            etag: self.etag(),
+            create_time: Some(timestamp(self.row.create_time)),
+            update_time: Some(timestamp(self.row.update_time)),
+            version: self.row.published_version,
+            has_unpublished_changes: !self.is_in_force(),
+        });
+        shown
+    }
+
+    fn encoded(&self, document: R, version: i64) -> sync::Resource {
+        sync::Resource {
+            name: self.row.name.clone(),
+            version,
+            document: Some(document.into_document()),
+            secrets: self.secrets.clone(),
+        }
+    }
+}
+
+/// The document and its secrets in an encoded `sync.v1.Resource`.
+pub(crate) fn decode<R: Resource>(bytes: &[u8]) -> Result<(R, Vec<SealedSecret>), Failure> {
+    let corrupt = || Failure::Internal(format!("a stored {} cannot be read", R::FIELD));
+    let resource = sync::Resource::decode(bytes).map_err(|_| corrupt())?;
+    let document = resource.document.and_then(R::from_document).ok_or_else(corrupt)?;
+    Ok((document, resource.secrets))
+}

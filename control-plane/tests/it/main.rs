@@ -1,0 +1,13 @@
+//! The control plane as its callers see it: a real server on a free port, spoken to with the generated clients.
+
+// Everything here is a test, helpers included: an `unwrap` that fails is a test that fails.
+#![allow(clippy::unwrap_used)]
+
+mod access;
+mod documents;
+mod outcomes;
+mod publishing;
+mod restart;
+mod secrets;
+mod sync;
+mod world;
