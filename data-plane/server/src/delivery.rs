@@ -1,0 +1,342 @@
+//! **Spine 2**: what happens to one job, from its lease to its recorded outcome.
+//!
+//! [`deliver`] is the whole story, one step a line. Every way out of it records exactly one outcome, or leaves the job to be
+//! leased again.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::Method;
+use prost::Message as _;
+use sluice_core::envelope::Envelope;
+use sluice_core::request::{self, RenderFailure};
+use sluice_core::response_event::FailureReason;
+use sluice_egress::{Additions, Exchange, Request, SendError};
+use sluice_proto::admin::v1::{Attempt, DeliveryState, RequestHeader};
+use sluice_proto::sync::v1::{Job, RenderedRequest};
+
+use crate::clock::UnixMillis;
+use crate::inbox::{Finish, LeaseError, Leased};
+use crate::link::dice;
+use crate::outcome::{self, Ended, timestamp};
+use crate::plane::Plane;
+use crate::retry::{Attempted, Decision, decide, parse_retry_after};
+use crate::runtime::{Target, Workspace};
+
+/// How long a job waits whose workspace is not served: the configuration may still be on its way.
+const UNKNOWN_WORKSPACE_WAIT_MS: i64 = 30_000;
+
+/// Why a job ends without an attempt.
+struct Refused {
+    reason: FailureReason,
+    message: String,
+}
+
+impl Refused {
+    fn new(reason: FailureReason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// Works on one job until its lease is given back.
+pub async fn deliver(plane: &Plane, leased: Leased) {
+    let Ok(job) = Job::decode(leased.payload.clone()) else {
+        // Written by another build: nothing can be said of it, not even whose it is.
+        tracing::error!(id = %leased.id, "a job cannot be read and is kept as dead");
+        settle(plane, &leased, Finish::Dead { reason: "unreadable".to_owned(), report: Bytes::new() }).await;
+        return;
+    };
+    let runtime = plane.served.load();
+    let Some(workspace) = runtime.workspace(&job.workspace) else {
+        postpone(plane, &leased).await;
+        return;
+    };
+    let work = Work { plane, leased: &leased, job: &job, workspace };
+    let finish = match work.attempt().await {
+        Ok(finish) => finish,
+        Err(Stopped::Refused { refused, target, attempts }) => work.give_up(refused, target.as_ref(), attempts),
+        Err(Stopped::Lease(error)) => {
+            tracing::warn!(id = %leased.id, %error, "an attempt was not begun");
+            return;
+        }
+    };
+    settle(plane, &leased, finish).await;
+}
+
+/// Why an attempt was not made.
+enum Stopped {
+    Refused { refused: Refused, target: Option<Target>, attempts: Vec<Attempt> },
+    Lease(LeaseError),
+}
+
+/// One job under the configuration in force.
+struct Work<'a> {
+    plane: &'a Plane,
+    leased: &'a Leased,
+    job: &'a Job,
+    workspace: &'a Arc<Workspace>,
+}
+
+impl Work<'_> {
+    /// One attempt: render or recall, fetch credentials, record that it begins, send, decide what follows.
+    async fn attempt(&self) -> Result<Finish, Stopped> {
+        let target = self.target()?;
+        let kept = self.rendered(&target)?;
+        let request = self.with_credentials(&target, &kept)?;
+        let number = self.leased.attempt + 1;
+        let begun = self.plane.inbox.begin(self.leased.id, self.leased.fence, kept.encode_to_vec().into()).await;
+        begun.map_err(Stopped::Lease)?;
+        let (started, clock) = (self.plane.clock.now(), Instant::now());
+        let sent = self.plane.egress.send(request, timeout(&target)).await;
+        let took = clock.elapsed();
+        let now = self.plane.clock.now();
+        let attempted = attempted(&sent, now);
+        let attempt = Attempt {
+            number: number.cast_signed(),
+            start_time: Some(timestamp(started)),
+            duration_ms: i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
+            status: sent.as_ref().map_or(0, |exchange| i32::from(exchange.status)),
+            failure: sent.as_ref().err().map(|error| failure(error).description().to_owned()).unwrap_or_default(),
+            ambiguous: self.leased.ambiguous,
+        };
+        self.plane.metrics.attempt(result_label(&sent), took);
+        let policy = &request_of(&target).retry;
+        let decision = decide(policy, attempted, number, self.leased.accepted_at, now, dice());
+        Ok(self.follow(decision, &target, kept, attempt, sent))
+    }
+
+    /// What the job is to send, under the configuration in force (D08).
+    fn target(&self) -> Result<Target, Stopped> {
+        let refuse = |reason, message: &str| {
+            let attempts = self.kept().map(|kept| kept.attempts).unwrap_or_default();
+            Stopped::Refused { refused: Refused::new(reason, message), target: None, attempts }
+        };
+        if self.leased.poisoned {
+            let message = "the process ended again and again while working on this delivery; nothing more is sent";
+            return Err(refuse(FailureReason::CrashLoop, message));
+        }
+        let target = self.workspace.target(&self.job.workflow, &self.job.step_id);
+        target.filter(|target| target.request().is_some()).ok_or_else(|| {
+            let message = "the workflow or this step of it was taken out of force before the delivery was made";
+            refuse(FailureReason::StepRemoved, message)
+        })
+    }
+
+    /// The bytes of the first attempt; rendered now if this is the first (D08).
+    fn rendered(&self, target: &Target) -> Result<RenderedRequest, Stopped> {
+        if let Some(kept) = self.kept() {
+            return Ok(kept);
+        }
+        let refuse = |failure: RenderFailure| Stopped::Refused {
+            refused: Refused::new(failure.reason, failure.message),
+            target: self.workspace.target(&self.job.workflow, &self.job.step_id),
+            attempts: Vec::new(),
+        };
+        let envelope = Envelope::from_json(&self.job.envelope).map_err(|_unreadable| {
+            refuse(RenderFailure {
+                reason: FailureReason::RenderError,
+                message: "the stored request cannot be read".to_owned(),
+            })
+        })?;
+        let context = request::context(&envelope, &target.workflow, target.step(), &self.job.trigger_id);
+        let rendered = request::render(request_of(target), &context, &self.plane.urls).map_err(refuse)?;
+        let header = |(name, value)| RequestHeader { name, value };
+        Ok(RenderedRequest {
+            method: rendered.method,
+            url: rendered.url,
+            headers: rendered.headers.into_iter().map(header).collect(),
+            body: rendered.body.map(Bytes::from),
+            missing_paths: rendered.missing,
+            revision: target.revision,
+            attempts: Vec::new(),
+        })
+    }
+
+    fn kept(&self) -> Option<RenderedRequest> {
+        self.leased.rendered.as_ref().and_then(|bytes| RenderedRequest::decode(bytes.clone()).ok())
+    }
+
+    /// The request with its `Idempotency-Key` and the credentials in force now (D08).
+    fn with_credentials(&self, target: &Target, kept: &RenderedRequest) -> Result<Request, Stopped> {
+        let refuse = |reason, message: String| Stopped::Refused {
+            refused: Refused::new(reason, message),
+            target: self.workspace.target(&self.job.workflow, &self.job.step_id),
+            attempts: kept.attempts.clone(),
+        };
+        let Ok(method) = Method::from_bytes(kept.method.as_bytes()) else {
+            return Err(refuse(FailureReason::RequestInvalid, "the method cannot be sent".to_owned()));
+        };
+        let mut headers: Vec<(String, String)> =
+            kept.headers.iter().map(|header| (header.name.clone(), header.value.clone())).collect();
+        headers.push(("Idempotency-Key".to_owned(), self.leased.id.to_string()));
+        let body = kept.body.clone().unwrap_or_default();
+        let mut request = Request { method, url: kept.url.clone(), headers, body };
+        let Some(name) = &request_of(target).connection else { return Ok(request) };
+        let Some(connection) = self.workspace.connection(name) else {
+            return Err(refuse(FailureReason::ConnectionMissing, format!("the connection {name} is not there")));
+        };
+        let credential = request::credential(&connection.scheme).map_err(|error| {
+            let message = format!("{name}: {} (line {}, column {})", error.message, error.line, error.column);
+            refuse(FailureReason::AuthError, message)
+        })?;
+        let additions = Additions { headers: credential.headers, parameters: credential.url_parameters };
+        sluice_egress::apply(&mut request, additions);
+        Ok(request)
+    }
+
+    /// Turns the decision into what the inbox records.
+    fn follow(
+        &self,
+        decision: Decision,
+        target: &Target,
+        mut kept: RenderedRequest,
+        attempt: Attempt,
+        sent: Result<Exchange, SendError>,
+    ) -> Finish {
+        kept.attempts.push(attempt);
+        kept.revision = target.revision;
+        match decision {
+            Decision::RetryAt(due) => Finish::Retry { due, rendered: kept.encode_to_vec().into() },
+            Decision::Delivered => {
+                self.plane.metrics.delivery("delivered");
+                Finish::Done { report: self.report(DeliveryState::Delivered, "", "", target, &kept, &sent) }
+            }
+            Decision::GiveUp => {
+                self.plane.metrics.delivery("dead");
+                let (reason, message) = match &sent {
+                    Ok(exchange) => {
+                        (format!("STATUS_{}", exchange.status), "the destination did not take it".to_owned())
+                    }
+                    Err(error) => (failure(error).description().to_owned(), error.to_string()),
+                };
+                let report = self.report(DeliveryState::Dead, &reason, &message, target, &kept, &sent);
+                Finish::Dead { reason, report }
+            }
+        }
+    }
+
+    fn report(
+        &self,
+        state: DeliveryState,
+        reason: &str,
+        message: &str,
+        target: &Target,
+        kept: &RenderedRequest,
+        sent: &Result<Exchange, SendError>,
+    ) -> Bytes {
+        let end = match sent {
+            Ok(exchange) => outcome::End::Response(exchange),
+            Err(error) => outcome::End::NoResponse(failure(error)),
+        };
+        self.outcome(state, reason, message, Some(target), kept, end)
+    }
+
+    /// Ends the delivery without another attempt. One that was begun before and never recorded is told with it: the destination
+    /// may have seen it (I3).
+    fn give_up(&self, refused: Refused, target: Option<&Target>, mut attempts: Vec<Attempt>) -> Finish {
+        self.plane.metrics.delivery("dead");
+        let reason = refused.reason.description();
+        if self.leased.ambiguous {
+            attempts.push(Attempt {
+                number: (self.leased.attempt + 1).cast_signed(),
+                failure: reason.to_owned(),
+                ambiguous: true,
+                ..Attempt::default()
+            });
+        }
+        tracing::info!(id = %self.leased.id, reason, message = refused.message, "given up");
+        let kept = RenderedRequest { attempts, ..self.kept().unwrap_or_default() };
+        let end = outcome::End::NoResponse(refused.reason);
+        let report = self.outcome(DeliveryState::Dead, reason, &refused.message, target, &kept, end);
+        Finish::Dead { reason: reason.to_owned(), report }
+    }
+
+    fn outcome(
+        &self,
+        state: DeliveryState,
+        reason: &str,
+        message: &str,
+        target: Option<&Target>,
+        kept: &RenderedRequest,
+        end: outcome::End<'_>,
+    ) -> Bytes {
+        let built = outcome::build(&Ended {
+            workspace: self.workspace,
+            job: self.job,
+            delivery_id: self.leased.id,
+            accepted_at: self.leased.accepted_at,
+            now: self.plane.clock.now(),
+            state,
+            reason,
+            message,
+            target,
+            kept,
+            end,
+        });
+        self.plane.metrics.event_values_cut(built.values_cut);
+        built.outcome.encode_to_vec().into()
+    }
+}
+
+/// Only targets with a request are worked on.
+fn request_of(target: &Target) -> &sluice_core::model::OutgoingRequest {
+    target.request().expect("a target without a request is refused before")
+}
+
+fn timeout(target: &Target) -> std::time::Duration {
+    request_of(target).timeout
+}
+
+fn attempted(sent: &Result<Exchange, SendError>, now: UnixMillis) -> Attempted {
+    match sent {
+        Ok(exchange) => {
+            let header = exchange.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
+            let retry_after = header.and_then(|(_, value)| parse_retry_after(value, now));
+            Attempted::Answered { status: exchange.status, retry_after }
+        }
+        Err(error) => Attempted::Failed { reason: failure(error), retryable: error.is_retryable() },
+    }
+}
+
+/// What the response event says when there was no response (S20, D18).
+fn failure(error: &SendError) -> FailureReason {
+    match error {
+        SendError::UrlDenied(_) | SendError::AddressDenied | SendError::ProxyDenied => FailureReason::EgressDenied,
+        SendError::BadRequest(_) => FailureReason::RequestInvalid,
+        SendError::Dns | SendError::DnsTimeout => FailureReason::DnsError,
+        SendError::Connect => FailureReason::ConnectError,
+        SendError::TlsHandshake | SendError::CertificateInvalid => FailureReason::TlsError,
+        SendError::Timeout { .. } => FailureReason::Timeout,
+        SendError::ConnectionClosed { .. } => FailureReason::ConnectionReset,
+        SendError::ResponseInvalid => FailureReason::ResponseInvalid,
+    }
+}
+
+fn result_label(sent: &Result<Exchange, SendError>) -> &'static str {
+    match sent {
+        Ok(exchange) => match exchange.status / 100 {
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            5 => "5xx",
+            _ => "other",
+        },
+        Err(error) => failure(error).description(),
+    }
+}
+
+async fn postpone(plane: &Plane, leased: &Leased) {
+    let due = plane.clock.now() + UNKNOWN_WORKSPACE_WAIT_MS;
+    tracing::debug!(id = %leased.id, "the workspace is not served; the job waits");
+    if let Err(error) = plane.inbox.postpone(leased.id, leased.fence, due).await {
+        tracing::warn!(id = %leased.id, %error, "a job could not be given back");
+    }
+}
+
+/// Records the outcome. Without it, the lease runs out and the job is worked on again, marked ambiguous.
+async fn settle(plane: &Plane, leased: &Leased, finish: Finish) {
+    if let Err(error) = plane.inbox.finish(leased.id, leased.fence, finish).await {
+        tracing::warn!(id = %leased.id, %error, "an outcome was not recorded");
+    }
+}

@@ -1,0 +1,447 @@
+//! The embedded backend: SQLite on a file of its own, in WAL mode with `synchronous=FULL`.
+//!
+//! Hides the file (its mode, its lock, its version), the single writer behind a bounded channel ([`committer`]) and a
+//! second connection for reading reports, so that a slow reader never stands in the way of a commit.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, Row};
+use thiserror::Error;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use uuid::Uuid;
+
+use super::{Accept, Accepted, Fence, Finish, Lane, LeaseError, Leased, Stats, Unavailable};
+use crate::clock::{Clock, UnixMillis};
+
+mod book;
+mod committer;
+mod group;
+mod store;
+
+use book::{Book, Counts};
+use committer::{Board, Committer, LaneView, Life, Limits, OutboxView};
+use group::{Command, Reply};
+use store::Store;
+
+/// The schema this build reads and writes.
+const SCHEMA_VERSION: i64 = 1;
+/// "SLIX": a file that says otherwise is not an inbox.
+const APPLICATION_ID: i64 = 0x534c_4958;
+/// Sets both numbers above (a test compares them).
+const SCHEMA: &str = concat!(
+    "BEGIN IMMEDIATE;\n",
+    include_str!("embedded/schema.sql"),
+    "\nPRAGMA user_version = 1; PRAGMA application_id = 1397508440; COMMIT;",
+);
+const PAGE_BYTES: u64 = 4096;
+/// Pages in the log before they are moved into the file: fewer moves than SQLite's 1,000 under load.
+const CHECKPOINT_PAGES: &str = "4000";
+/// The log is cut to this size when it starts anew.
+const LOG_BYTES: &str = "67108864";
+/// Commands that wait for the committer; more callers wait for a place (I8).
+const COMMANDS: usize = 1_024;
+
+/// Where the embedded inbox is kept, and its limits.
+#[derive(Clone, Debug)]
+pub struct EmbeddedSettings {
+    /// The database file; its log and its lock lie beside it. Created with mode 0600, its folder must exist.
+    pub path: PathBuf,
+    /// Jobs that may be ready, leased or delayed at once; more are [`Accepted::Full`]. Default 1,000,000.
+    pub max_jobs: u64,
+    /// Size of the file in bytes (rounded down to pages of 4 KiB), without its log; when it is reached, accepting is
+    /// [`Unavailable`] and finishing makes room. Default 64 GiB.
+    pub max_file_bytes: u64,
+    /// How long a lease lasts unless renewed. Default 60 s.
+    pub lease: Duration,
+    /// How long dead jobs are kept. Default 30 days.
+    pub dead_retention: Duration,
+    /// A bug to have, so that a crash test can show it would notice.
+    #[cfg(feature = "fault-injection")]
+    pub fault: Option<Fault>,
+}
+
+impl EmbeddedSettings {
+    /// The defaults, on this file.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            max_jobs: 1_000_000,
+            max_file_bytes: 64 << 30,
+            lease: Duration::from_secs(60),
+            dead_retention: Duration::from_secs(30 * 24 * 3_600),
+            #[cfg(feature = "fault-injection")]
+            fault: None,
+        }
+    }
+}
+
+/// A bug a crash test must notice. Never compiled into a release.
+#[cfg(feature = "fault-injection")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The key is committed in a transaction of its own before the jobs: a crash between loses the request (I2).
+    KeyBeforeJobs,
+    /// Requests are answered before the commit: a crash between loses what was answered 200 (I1).
+    AnswerBeforeCommit,
+}
+
+/// How long a fault holds its window open.
+#[cfg(feature = "fault-injection")]
+const FAULT_DELAY: Duration = Duration::from_millis(20);
+
+/// Why the inbox could not be opened. Nothing was changed; the operator has to act.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Another process (or another inbox in this one) has the file.
+    #[error("the inbox {0} is in use by another process")]
+    InUse(PathBuf),
+    /// Written by a newer release.
+    #[error("the inbox {path} has schema version {found}; this release knows versions up to {SCHEMA_VERSION}")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+    },
+    /// A database, but somebody else's.
+    #[error("{0} is a database but not an inbox")]
+    Foreign(PathBuf),
+    /// A setting that cannot be kept.
+    #[error("setting `{0}` of the embedded inbox must be {1}")]
+    Setting(&'static str, &'static str),
+    /// The file, its lock or its folder.
+    #[error("inbox file {path}: {source}")]
+    File {
+        /// What was opened.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// SQLite.
+    #[error("inbox database: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// A handle on the embedded inbox. When the last one is dropped the file is let go, as after a crash nothing is lost.
+#[derive(Clone, Debug)]
+pub struct Embedded(Arc<Shared>);
+
+struct Shared {
+    commands: mpsc::Sender<Command>,
+    lanes: [watch::Receiver<LaneView>; 2],
+    outbox: watch::Receiver<OutboxView>,
+    counts: watch::Receiver<[Counts; 2]>,
+    life: watch::Receiver<Life>,
+    reader: Mutex<Option<SqliteConnection>>,
+    clock: Clock,
+    path: PathBuf,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Embedded").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Embedded {
+    /// Opens or creates the file, releases the leases of earlier processes and starts the committer on this runtime.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(settings: EmbeddedSettings, clock: Clock) -> Result<Self, OpenError> {
+        let limits = limits(&settings)?;
+        let lock = lock(&settings.path)?;
+        create(&settings.path)?;
+        let new = inspect(&settings.path).await?;
+        let mut conn = connect(&settings).await?;
+        if new {
+            sqlx::raw_sql(SCHEMA).execute(&mut conn).await?;
+        }
+        let mut store = Store::new(conn);
+        store.release_all(clock.now()).await?;
+        let book = Book::new(&store.load().await?);
+        let reader = options(&settings.path).read_only(true).connect().await?;
+        let (commands, queue) = mpsc::channel(COMMANDS);
+        let lanes = [watch::Sender::new(LaneView::default()), watch::Sender::new(LaneView::default())];
+        let board = Board {
+            lanes,
+            outbox: watch::Sender::new(OutboxView::default()),
+            counts: watch::Sender::new(Default::default()),
+            life: watch::Sender::new(Life::Working),
+        };
+        let shared = Shared {
+            commands,
+            lanes: [board.lanes[0].subscribe(), board.lanes[1].subscribe()],
+            outbox: board.outbox.subscribe(),
+            counts: board.counts.subscribe(),
+            life: board.life.subscribe(),
+            reader: Mutex::new(Some(reader)),
+            clock: clock.clone(),
+            path: settings.path,
+        };
+        tokio::spawn(Committer::new(store, book, clock, limits, board, queue, lock).run());
+        Ok(Self(Arc::new(shared)))
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        self.0.commands.send(command(reply)).await.map_err(|_| Unavailable)?;
+        answer.await.map_err(|_| Unavailable)
+    }
+
+    async fn step(&self, command: impl FnOnce(Reply<bool>) -> Command) -> Result<(), LeaseError> {
+        if self.ask(command).await? { Ok(()) } else { Err(LeaseError::Fenced) }
+    }
+
+    pub(super) async fn accept(&self, accept: Accept) -> Result<Accepted, Unavailable> {
+        self.ask(|reply| Command::Accept(accept, reply)).await
+    }
+
+    pub(super) async fn lease(&self, lane: Lane, max: usize) -> Result<Vec<Leased>, Unavailable> {
+        self.ask(|reply| Command::Lease { lane, max, reply }).await
+    }
+
+    pub(super) async fn renew(&self, leases: &[(Uuid, Fence)]) -> Result<Vec<Uuid>, Unavailable> {
+        self.ask(|reply| Command::Renew(leases.to_vec(), reply)).await
+    }
+
+    pub(super) async fn begin(&self, id: Uuid, fence: Fence, rendered: Bytes) -> Result<(), LeaseError> {
+        self.step(|reply| Command::Begin { id, fence, rendered, reply }).await
+    }
+
+    pub(super) async fn finish(&self, id: Uuid, fence: Fence, finish: Finish) -> Result<(), LeaseError> {
+        self.step(|reply| Command::Finish { id, fence, finish, reply }).await
+    }
+
+    pub(super) async fn postpone(&self, id: Uuid, fence: Fence, due: UnixMillis) -> Result<(), LeaseError> {
+        self.step(|reply| Command::Postpone { id, fence, due, reply }).await
+    }
+
+    pub(super) async fn outbox_read(
+        &self,
+        after_seq: i64,
+        max_rows: u32,
+        max_bytes: usize,
+    ) -> Result<Vec<(i64, Bytes)>, Unavailable> {
+        let mut reader = self.0.reader.lock().await;
+        let conn = reader.as_mut().ok_or(Unavailable)?;
+        let mut rows = sqlx::query("SELECT seq, report FROM outbox WHERE seq > ?1 ORDER BY seq LIMIT ?2")
+            .bind(after_seq)
+            .bind(max_rows)
+            .fetch(conn);
+        let (mut reports, mut bytes) = (Vec::new(), 0usize);
+        while let Some(row) = rows.try_next().await.map_err(unreadable)? {
+            let report: Vec<u8> = row.try_get(1).map_err(unreadable)?;
+            bytes = bytes.saturating_add(report.len());
+            if bytes > max_bytes && !reports.is_empty() {
+                break;
+            }
+            reports.push((row.try_get(0).map_err(unreadable)?, Bytes::from(report)));
+        }
+        Ok(reports)
+    }
+
+    pub(super) async fn outbox_trim(&self, up_to_seq: i64) -> Result<(), Unavailable> {
+        while self.ask(|reply| Command::Trim { up_to: up_to_seq, reply }).await? {}
+        Ok(())
+    }
+
+    pub(super) async fn wait(&self, lane: Lane) -> Result<(), Unavailable> {
+        let mut view = self.0.lanes[lane.index()].clone();
+        loop {
+            let LaneView { ready, next_at } = *view.borrow_and_update();
+            if self.0.commands.is_closed() {
+                return Err(Unavailable);
+            }
+            let in_ms = next_at.map(|at| at.saturating_sub(self.0.clock.now()));
+            if ready || in_ms.is_some_and(|ms| ms <= 0) {
+                return Ok(());
+            }
+            let due = async {
+                match in_ms {
+                    // In parts of an hour at most, so that a wall clock that jumps is noticed.
+                    Some(ms) => tokio::time::sleep(Duration::from_millis(ms.unsigned_abs().min(3_600_000))).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = view.changed() => changed.map_err(|_| Unavailable)?,
+                () = due => {}
+            }
+        }
+    }
+
+    pub(super) async fn wait_outbox(&self, after_seq: i64) -> Result<(), Unavailable> {
+        let mut view = self.0.outbox.clone();
+        let waits = |view: &OutboxView| view.last > after_seq.max(view.trimmed);
+        view.wait_for(waits).await.map(drop).map_err(|_| Unavailable)?;
+        if self.0.commands.is_closed() { Err(Unavailable) } else { Ok(()) }
+    }
+
+    pub(super) async fn stats(&self) -> Result<Stats, Unavailable> {
+        let mut reader = self.0.reader.lock().await;
+        let conn = reader.as_mut().ok_or(Unavailable)?;
+        let counts = *self.0.counts.borrow();
+        let outbox = *self.0.outbox.borrow();
+        let now = self.0.clock.now();
+        let mut oldest = [0; 2];
+        for (lane, oldest) in (0i64..).zip(&mut oldest) {
+            let since: Option<UnixMillis> = sqlx::query_scalar(
+                "SELECT min(at) FROM (SELECT min(at) AS at FROM job WHERE lane = ?1 AND state = 0 AND retry = 0
+                                      UNION ALL
+                                      SELECT min(at) FROM job WHERE lane = ?1 AND state = 0 AND retry = 1)",
+            )
+            .bind(lane)
+            .fetch_one(&mut *conn)
+            .await
+            .map_err(unreadable)?;
+            *oldest = since.map_or(0, |since| u64::try_from(now.saturating_sub(since)).unwrap_or(0));
+        }
+        Ok(Stats {
+            realtime: counts[0].stats(oldest[0]),
+            bulk: counts[1].stats(oldest[1]),
+            outbox: u64::try_from(outbox.last - outbox.trimmed).unwrap_or(0),
+        })
+    }
+
+    pub(super) async fn failed(&self) -> String {
+        let mut life = self.0.life.clone();
+        loop {
+            match &*life.borrow_and_update() {
+                Life::Failed(reason) => return reason.clone(),
+                Life::Closed => break,
+                Life::Working => {}
+            }
+            if life.changed().await.is_err() {
+                return match &*life.borrow() {
+                    Life::Failed(reason) => reason.clone(),
+                    Life::Closed => break,
+                    Life::Working => "the inbox's committer panicked".to_owned(),
+                };
+            }
+        }
+        std::future::pending().await
+    }
+
+    pub(super) async fn close(&self) {
+        // The reader first: the last connection to close moves the log into the file.
+        if let Some(reader) = self.0.reader.lock().await.take()
+            && let Err(error) = reader.close().await
+        {
+            tracing::warn!(error = %error, "closing the inbox reader");
+        }
+        let _already_closed = self.ask(Command::Close).await;
+    }
+}
+
+fn unreadable(error: sqlx::Error) -> Unavailable {
+    tracing::error!(error = %error, "reading the inbox");
+    Unavailable
+}
+
+fn limits(settings: &EmbeddedSettings) -> Result<Limits, OpenError> {
+    let millis = |duration: Duration, name| {
+        i64::try_from(duration.as_millis())
+            .ok()
+            .filter(|millis| *millis > 0)
+            .ok_or(OpenError::Setting(name, "between 1 ms and 292 million years"))
+    };
+    if settings.max_jobs == 0 {
+        return Err(OpenError::Setting("max_jobs", "at least 1"));
+    }
+    // SQLite counts pages in 32 bits and needs some for the schema.
+    if !(32..u64::from(u32::MAX)).contains(&(settings.max_file_bytes / PAGE_BYTES)) {
+        return Err(OpenError::Setting("max_file_bytes", "between 128 KiB and 16 TiB"));
+    }
+    Ok(Limits {
+        max_jobs: settings.max_jobs,
+        lease_ms: millis(settings.lease, "lease")?,
+        dead_retention_ms: millis(settings.dead_retention, "dead_retention")?,
+        #[cfg(feature = "fault-injection")]
+        fault: settings.fault,
+    })
+}
+
+fn open_private(path: &Path) -> Result<File, OpenError> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(|source| OpenError::File { path: path.to_owned(), source })
+}
+
+/// Held as long as the committer lives; the system releases it when the process dies.
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    let beside = PathBuf::from(beside);
+    let file = open_private(&beside)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
+        Err(TryLockError::Error(source)) => Err(OpenError::File { path: beside, source }),
+    }
+}
+
+/// Sees to it that the file exists, is nobody else's to read (SQLite gives its log the same mode), and that its name
+/// survives a power loss.
+fn create(path: &Path) -> Result<(), OpenError> {
+    let file = open_private(path)?;
+    let failed = |source| OpenError::File { path: path.to_owned(), source };
+    #[cfg(unix)]
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    #[cfg(unix)]
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    // Elsewhere folders cannot be flushed.
+    #[cfg(not(unix))]
+    std::fs::metadata(folder).map_err(failed)?;
+    Ok(())
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .foreign_keys(false)
+        .busy_timeout(Duration::from_secs(5))
+        .disable_statement_logging()
+}
+
+async fn connect(settings: &EmbeddedSettings) -> Result<SqliteConnection, sqlx::Error> {
+    options(&settings.path)
+        .page_size(u32::try_from(PAGE_BYTES).unwrap_or(4096))
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("fullfsync", "1")
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+        .pragma("journal_size_limit", LOG_BYTES)
+        .pragma("max_page_count", (settings.max_file_bytes / PAGE_BYTES).to_string())
+        .connect()
+        .await
+}
+
+/// Refuses what this release does not understand, before anything is changed; answers whether the file is empty.
+async fn inspect(path: &Path) -> Result<bool, OpenError> {
+    let mut conn = options(path).connect().await?;
+    let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut conn).await?;
+    let application: i64 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut conn).await?;
+    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut conn).await?;
+    conn.close().await?;
+    match (application, version, tables) {
+        (APPLICATION_ID, SCHEMA_VERSION, _) => Ok(false),
+        (APPLICATION_ID, found, _) if found > SCHEMA_VERSION => Err(OpenError::Newer { path: path.to_owned(), found }),
+        (0, 0, 0) => Ok(true),
+        _ => Err(OpenError::Foreign(path.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,555 @@
+//! The one writer: takes a first command and whatever is already waiting, does it all in one transaction, and answers
+//! everybody after the fsync. A busy inbox makes large groups by itself, an idle one answers at once; there is no timer.
+//!
+//! A dropped reply is the answer "unavailable", so a group that failed is answered by forgetting it.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
+
+use super::super::{Accept, Accepted, Fence, Finish, LEASE_LIMIT, Lane, Leased, NewJob, REQUEST_MEMORY};
+use super::book::{Book, Counts};
+use super::group::{Answers, Command, Group, Leases, Reply};
+use super::store::{Key, Known, Store};
+use crate::clock::{Clock, UnixMillis};
+
+/// Reports trimmed by one command.
+const TRIM_ROWS: i64 = 2_048;
+/// Between sweeps that found less than a full batch, and after a failed group.
+const SWEEP_PAUSE_MS: i64 = 1_000;
+/// A longer sleep is slept in parts, so that a wall clock that jumps is noticed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3_600);
+/// Of four places in a lease, the last prefers retries.
+const PLACES: u64 = 4;
+
+/// What waiters look at, published after each commit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LaneView {
+    pub(super) ready: bool,
+    pub(super) next_at: Option<UnixMillis>,
+}
+
+/// The numbers of the last report written and of the last one trimmed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct OutboxView {
+    pub(super) last: i64,
+    pub(super) trimmed: i64,
+}
+
+/// Where the committer publishes.
+pub(super) struct Board {
+    pub(super) lanes: [watch::Sender<LaneView>; 2],
+    pub(super) outbox: watch::Sender<OutboxView>,
+    pub(super) counts: watch::Sender<[Counts; 2]>,
+    pub(super) life: watch::Sender<Life>,
+}
+
+/// Whether the committer works. Gone without having ended one way or the other means that it panicked.
+#[derive(Clone, Debug)]
+pub(super) enum Life {
+    Working,
+    Closed,
+    /// Why, for the log.
+    Failed(String),
+}
+
+/// The limits the committer enforces, in milliseconds where they are times.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) max_jobs: u64,
+    pub(super) lease_ms: i64,
+    pub(super) dead_retention_ms: i64,
+    #[cfg(feature = "fault-injection")]
+    pub(super) fault: Option<super::Fault>,
+}
+
+/// What an error of SQLite means for the inbox.
+enum Trouble {
+    /// Rolled back, the inbox itself is well: no space (`SQLITE_FULL`), a foreign tool holds the file
+    /// (`SQLITE_BUSY`), or more bytes than SQLite takes (`SQLITE_TOOBIG`).
+    Passing,
+    /// Whether data reached the disk is unknown: never acknowledge anything again.
+    Fatal,
+}
+
+impl Trouble {
+    fn of(error: &sqlx::Error) -> Self {
+        const SQLITE_BUSY: i32 = 5;
+        const SQLITE_FULL: i32 = 13;
+        const SQLITE_TOOBIG: i32 = 18;
+        let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i32>().ok());
+        match code.map(|code| code & 0xff) {
+            Some(SQLITE_BUSY | SQLITE_FULL | SQLITE_TOOBIG) => Self::Passing,
+            _ => Self::Fatal,
+        }
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A request without a key is remembered under its own id. Padded with zeros to the length of a key: no digest that
+/// occurs ends in sixteen zero bytes.
+fn own_key(request: Uuid) -> Key {
+    let mut key = [0; 32];
+    key[..16].copy_from_slice(request.as_bytes());
+    key
+}
+
+fn key_of(accept: &Accept) -> (Key, Duration) {
+    accept.claim.map_or((own_key(accept.request), REQUEST_MEMORY), |claim| (claim.key, claim.window))
+}
+
+/// Owns the writer connection and the lock on the file.
+pub(super) struct Committer {
+    store: Store,
+    book: Book,
+    clock: Clock,
+    limits: Limits,
+    board: Board,
+    commands: mpsc::Receiver<Command>,
+    lock: File,
+}
+
+impl Committer {
+    pub(super) fn new(
+        store: Store,
+        book: Book,
+        clock: Clock,
+        limits: Limits,
+        board: Board,
+        commands: mpsc::Receiver<Command>,
+        lock: File,
+    ) -> Self {
+        let committer = Self { store, book, clock, limits, board, commands, lock };
+        committer.publish();
+        committer
+    }
+
+    /// Runs until everybody let go of the inbox, it was closed, or it failed.
+    pub(super) async fn run(mut self) {
+        loop {
+            let wait = Duration::from_millis(self.sweep_in().unsigned_abs()).min(LONGEST_SLEEP);
+            let mut group = Group::default();
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => match command {
+                    Some(command) => self.gather(&mut group, command).await,
+                    None => return self.finish(None).await,
+                },
+                () = tokio::time::sleep(wait) => {}
+            }
+            let close = group.close.take();
+            if let Err(error) = self.serve(group).await {
+                let reason = format!("the inbox cannot write to its file any more: {error}");
+                tracing::error!(error = %error, "inbox failed; nothing is acknowledged any more");
+                self.board.life.send_replace(Life::Failed(reason));
+                return;
+            }
+            if close.is_some() {
+                return self.finish(close).await;
+            }
+        }
+    }
+
+    fn sweep_in(&self) -> i64 {
+        self.book.numbers.next_sweep.saturating_sub(self.clock.now()).max(0)
+    }
+
+    /// Adds what is already waiting. Yielding once lets those run who were answered a moment ago and are about to ask
+    /// again; otherwise the first of them would make a group, and pay an fsync, alone.
+    async fn gather(&mut self, group: &mut Group, first: Command) {
+        group.push(first);
+        tokio::task::yield_now().await;
+        while !group.is_full() {
+            match self.commands.try_recv() {
+                Ok(command) => group.push(command),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Lets go of file and lock, then says so.
+    async fn finish(mut self, close: Option<Reply<()>>) {
+        self.commands.close();
+        if let Err(error) = self.store.close().await {
+            tracing::warn!(error = %error, "closing the inbox file; it is complete, its log stays");
+        }
+        drop(self.lock);
+        self.board.life.send_replace(Life::Closed);
+        if let Some(reply) = close {
+            let _nobody_waits = reply.send(());
+        }
+    }
+
+    /// Does a group. Without space, what makes space (finishing, trimming) is tried again without what takes it.
+    async fn serve(&mut self, mut group: Group) -> Result<(), sqlx::Error> {
+        // Who stopped waiting gets no jobs.
+        group.leases.retain(|(_, _, reply)| !reply.is_closed());
+        let mut result = self.transact(&mut group).await;
+        if matches!(&result, Err(error) if matches!(Trouble::of(error), Trouble::Passing))
+            && !group.accepts.is_empty()
+            && group.ops > group.accepts.len()
+        {
+            group.accepts.clear();
+            result = self.transact(&mut group).await;
+        }
+        match result {
+            Ok(answers) => {
+                self.publish();
+                self.answer(group, answers);
+                Ok(())
+            }
+            Err(error) => match Trouble::of(&error) {
+                Trouble::Fatal => Err(error),
+                Trouble::Passing => {
+                    tracing::warn!(error = %error, commands = group.ops, "the inbox refused a group of commands");
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    /// One transaction: all of the group or, rolled back, nothing.
+    async fn transact(&mut self, group: &mut Group) -> Result<Answers, sqlx::Error> {
+        let result = self.attempt(group).await;
+        match &result {
+            Ok(_) => self.book.commit(),
+            Err(_) => {
+                self.store.rollback().await;
+                self.book.rollback();
+                let soon = self.clock.now().saturating_add(SWEEP_PAUSE_MS);
+                self.book.numbers.next_sweep = self.book.numbers.next_sweep.max(soon);
+                self.book.commit();
+            }
+        }
+        result
+    }
+
+    async fn attempt(&mut self, group: &mut Group) -> Result<Answers, sqlx::Error> {
+        let now = self.clock.now();
+        self.store.begin().await?;
+        let mut answers = Answers {
+            accepts: self.accept(&group.accepts, now).await?,
+            renews: self.renew(&group.renews, now),
+            begins: self.begin(&group.begins).await?,
+            finishes: self.finish_jobs(&group.finishes, now).await?,
+            postpones: self.postpone(&group.postpones, now).await?,
+            trims: self.trim(&group.trims).await?,
+            leases: vec![Vec::new(); group.leases.len()],
+        };
+        for lane in Lane::ALL {
+            self.lease(lane, &group.leases, &mut answers.leases, now).await?;
+        }
+        self.sweep(now).await?;
+        #[cfg(feature = "fault-injection")]
+        if self.limits.fault == Some(super::Fault::AnswerBeforeCommit) && !group.accepts.is_empty() {
+            for ((_, reply), answer) in group.accepts.drain(..).zip(answers.accepts.drain(..)) {
+                let _nobody_waits = reply.send(answer);
+            }
+            tokio::time::sleep(super::FAULT_DELAY).await;
+        }
+        self.store.commit().await?;
+        Ok(answers)
+    }
+
+    /// Looks all keys up, decides in order of arrival, writes jobs first and then keys.
+    async fn accept(
+        &mut self,
+        accepts: &[(Accept, Reply<Accepted>)],
+        now: UnixMillis,
+    ) -> Result<Vec<Accepted>, sqlx::Error> {
+        if accepts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys: Vec<Key> = accepts.iter().map(|(accept, _)| key_of(accept).0).collect();
+        let mut known = self.store.known(&keys).await?;
+        let mut changed: HashMap<Key, Known> = HashMap::with_capacity(accepts.len());
+        let mut jobs: Vec<(i64, &NewJob)> = Vec::with_capacity(accepts.len());
+        let mut answers = Vec::with_capacity(accepts.len());
+        for ((accept, _), key) in accepts.iter().zip(keys) {
+            let exp = now.saturating_add(millis(key_of(accept).1));
+            let earlier = known.get(&key).filter(|known| now < known.exp);
+            let (answer, request) = match earlier {
+                Some(earlier) if earlier.request == accept.request => (Accepted::Accepted, earlier.request),
+                Some(earlier) => (Accepted::Duplicate, earlier.request),
+                None if !self.has_room(&accept.jobs) => {
+                    answers.push(Accepted::Full);
+                    continue;
+                }
+                None => {
+                    for job in &accept.jobs {
+                        jobs.push((self.book.numbers.next_seq, job));
+                        self.book.numbers.next_seq += 1;
+                        self.book.counts(job.lane).ready += 1;
+                    }
+                    (Accepted::Accepted, accept.request)
+                }
+            };
+            known.insert(key, Known { request, exp });
+            changed.insert(key, Known { request, exp });
+            answers.push(answer);
+        }
+        let changed: Vec<(Key, Known)> = changed.into_iter().collect();
+        self.write_accepted(&jobs, &changed, now).await?;
+        Ok(answers)
+    }
+
+    fn has_room(&self, jobs: &[NewJob]) -> bool {
+        jobs.is_empty() || self.book.live() + jobs.len() as u64 <= self.limits.max_jobs
+    }
+
+    async fn write_accepted(
+        &mut self,
+        jobs: &[(i64, &NewJob)],
+        keys: &[(Key, Known)],
+        now: UnixMillis,
+    ) -> Result<(), sqlx::Error> {
+        #[cfg(feature = "fault-injection")]
+        if self.limits.fault == Some(super::Fault::KeyBeforeJobs) && !keys.is_empty() {
+            self.store.remember(keys).await?;
+            self.store.commit().await?;
+            tokio::time::sleep(super::FAULT_DELAY).await;
+            self.store.begin().await?;
+        }
+        if !jobs.is_empty() {
+            self.store.add(jobs, now).await?;
+        }
+        if let Some(first) = keys.iter().map(|(_, known)| known.exp).min() {
+            self.store.remember(keys).await?;
+            let numbers = &mut self.book.numbers;
+            numbers.next_sweep = numbers.next_sweep.min(first.max(now.saturating_add(SWEEP_PAUSE_MS)));
+        }
+        Ok(())
+    }
+
+    fn renew(&mut self, renews: &[(Leases, Reply<Vec<Uuid>>)], now: UnixMillis) -> Vec<Vec<Uuid>> {
+        let until = now.saturating_add(self.limits.lease_ms);
+        renews
+            .iter()
+            .map(|(leases, _)| {
+                leases.iter().filter(|(id, fence)| !self.book.renew(*id, *fence, until)).map(|(id, _)| *id).collect()
+            })
+            .collect()
+    }
+
+    async fn begin(&mut self, begins: &[(Uuid, Fence, Bytes, Reply<bool>)]) -> Result<Vec<bool>, sqlx::Error> {
+        let verdicts: Vec<bool> = begins.iter().map(|(id, fence, ..)| self.book.held(*id, *fence).is_some()).collect();
+        let attempts: Vec<(i64, &Bytes)> = begins
+            .iter()
+            .zip(&verdicts)
+            .filter(|(_, holds)| **holds)
+            .map(|((_, fence, rendered, _), _)| (fence.row, rendered))
+            .collect();
+        if !attempts.is_empty() {
+            self.store.mark_begun(&attempts).await?;
+        }
+        Ok(verdicts)
+    }
+
+    async fn finish_jobs(
+        &mut self,
+        finishes: &[(Uuid, Fence, Finish, Reply<bool>)],
+        now: UnixMillis,
+    ) -> Result<Vec<bool>, sqlx::Error> {
+        let mut verdicts = Vec::with_capacity(finishes.len());
+        let (mut done, mut retries, mut dead, mut reports) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (id, fence, finish, _) in finishes {
+            let holds = match finish {
+                Finish::Retry { due, .. } => self.book.put_back(*id, *fence, *due, now),
+                Finish::Done { .. } => self.book.end(*id, *fence).is_some(),
+                Finish::Dead { .. } => self.book.end(*id, *fence).map(|counts| counts.dead += 1).is_some(),
+            };
+            verdicts.push(holds);
+            if !holds {
+                continue;
+            }
+            match finish {
+                Finish::Done { .. } => done.push(fence.row),
+                Finish::Retry { due, rendered } => retries.push((fence.row, *due, rendered)),
+                Finish::Dead { reason, .. } => dead.push((fence.row, reason.as_str())),
+            }
+            reports.extend(finish.report());
+        }
+        if !done.is_empty() {
+            self.store.remove(&done).await?;
+        }
+        if !retries.is_empty() {
+            self.store.retry(&retries, now).await?;
+        }
+        if !dead.is_empty() {
+            self.store.bury(&dead, now).await?;
+            let numbers = &mut self.book.numbers;
+            let over = now.saturating_add(self.limits.dead_retention_ms.max(SWEEP_PAUSE_MS));
+            numbers.next_sweep = numbers.next_sweep.min(over);
+        }
+        if !reports.is_empty() {
+            self.store.report(self.book.numbers.outbox_last, &reports).await?;
+            self.book.numbers.outbox_last += i64::try_from(reports.len()).unwrap_or(0);
+        }
+        Ok(verdicts)
+    }
+
+    async fn postpone(
+        &mut self,
+        postpones: &[(Uuid, Fence, UnixMillis, Reply<bool>)],
+        now: UnixMillis,
+    ) -> Result<Vec<bool>, sqlx::Error> {
+        let mut verdicts = Vec::with_capacity(postpones.len());
+        let mut jobs = Vec::with_capacity(postpones.len());
+        for (id, fence, due, _) in postpones {
+            let holds = self.book.put_back(*id, *fence, *due, now);
+            verdicts.push(holds);
+            if holds {
+                jobs.push((fence.row, *due));
+            }
+        }
+        if !jobs.is_empty() {
+            self.store.postpone(&jobs, now).await?;
+        }
+        Ok(verdicts)
+    }
+
+    async fn trim(&mut self, trims: &[(i64, Reply<bool>)]) -> Result<Vec<bool>, sqlx::Error> {
+        let numbers = &mut self.book.numbers;
+        let wanted = trims.iter().map(|(up_to, _)| *up_to).max().unwrap_or(0).min(numbers.outbox_last);
+        if wanted > numbers.outbox_trimmed {
+            numbers.outbox_trimmed = wanted.min(numbers.outbox_trimmed.saturating_add(TRIM_ROWS));
+            self.store.trim(numbers.outbox_trimmed).await?;
+        }
+        let (last, trimmed) = (self.book.numbers.outbox_last, self.book.numbers.outbox_trimmed);
+        Ok(trims.iter().map(|(up_to, _)| (*up_to).min(last) > trimmed).collect())
+    }
+
+    /// Serves all who want jobs of one lane from one selection, and hands them out in its order.
+    async fn lease(
+        &mut self,
+        lane: Lane,
+        leases: &[(Lane, usize, Reply<Vec<Leased>>)],
+        answers: &mut [Vec<Leased>],
+        now: UnixMillis,
+    ) -> Result<(), sqlx::Error> {
+        let wanted: usize = leases.iter().filter(|l| l.0 == lane).map(|l| l.1.min(LEASE_LIMIT)).sum();
+        if wanted == 0 {
+            return Ok(());
+        }
+        self.wake_up(lane, now).await?;
+        if self.book.counts(lane).ready == 0 {
+            return Ok(());
+        }
+        let (first, again) = self.store.candidates(lane, wanted.min(LEASE_LIMIT)).await?;
+        let seqs = self.choose(lane, first, again, wanted.min(LEASE_LIMIT));
+        let mut jobs = self.store.take(&seqs, now).await?;
+        let place: HashMap<i64, usize> = seqs.iter().copied().zip(0..).collect();
+        jobs.sort_by_key(|job| place.get(&job.fence.row).copied());
+        let until = now.saturating_add(self.limits.lease_ms);
+        for job in &jobs {
+            self.book.take(job.fence.row, job.into(), until);
+        }
+        let mut jobs = jobs.into_iter();
+        for ((_, max, _), answer) in leases.iter().zip(answers).filter(|((of, ..), _)| *of == lane) {
+            answer.extend(jobs.by_ref().take((*max).min(LEASE_LIMIT)));
+        }
+        Ok(())
+    }
+
+    /// Makes ready what became so with time alone: leases that ran out, jobs that are due.
+    async fn wake_up(&mut self, lane: Lane, now: UnixMillis) -> Result<(), sqlx::Error> {
+        let over = self.book.expire(lane, now, LEASE_LIMIT);
+        if !over.is_empty() {
+            tracing::warn!(jobs = over.len(), lane = ?lane, "leases ran out");
+            self.store.release(&over, now).await?;
+        }
+        if self.book.numbers.next_due[lane.index()].is_some_and(|due| due <= now) {
+            let due = self.store.promote(lane, now).await?;
+            let counts = self.book.counts(lane);
+            counts.delayed = counts.delayed.saturating_sub(due);
+            counts.ready += due;
+            self.book.numbers.next_due[lane.index()] = self.store.next_due(lane).await?;
+        }
+        Ok(())
+    }
+
+    /// Deals places: each goes to the class it prefers, or to the other when that has none left.
+    fn choose(&mut self, lane: Lane, first: Vec<i64>, again: Vec<i64>, max: usize) -> Vec<i64> {
+        let (mut first, mut again) = (first.into_iter(), again.into_iter());
+        let places = &mut self.book.numbers.places[lane.index()];
+        let mut chosen = Vec::with_capacity(max);
+        while chosen.len() < max {
+            *places = places.wrapping_add(1);
+            let next = if places.is_multiple_of(PLACES) {
+                again.next().or_else(|| first.next())
+            } else {
+                first.next().or_else(|| again.next())
+            };
+            let Some(seq) = next else { break };
+            chosen.push(seq);
+        }
+        chosen
+    }
+
+    /// Forgets a batch of what is over, when it is time.
+    async fn sweep(&mut self, now: UnixMillis) -> Result<(), sqlx::Error> {
+        if now < self.book.numbers.next_sweep {
+            return Ok(());
+        }
+        let retention = self.limits.dead_retention_ms;
+        let swept = self.store.sweep(now, now.saturating_sub(retention)).await?;
+        for lane in Lane::ALL {
+            let counts = self.book.counts(lane);
+            counts.dead = counts.dead.saturating_sub(swept.dead[lane.index()]);
+        }
+        let dead = swept.next_dead.map(|at| at.saturating_add(retention));
+        let next = swept.next_key.into_iter().chain(dead).min().unwrap_or(UnixMillis::MAX);
+        self.book.numbers.next_sweep = if swept.more { now } else { next.max(now.saturating_add(SWEEP_PAUSE_MS)) };
+        Ok(())
+    }
+
+    fn publish(&self) {
+        let numbers = &self.book.numbers;
+        for lane in Lane::ALL {
+            let ready = numbers.counts[lane.index()].ready > 0;
+            replace(&self.board.lanes[lane.index()], LaneView { ready, next_at: self.book.next_at(lane) });
+        }
+        replace(&self.board.outbox, OutboxView { last: numbers.outbox_last, trimmed: numbers.outbox_trimmed });
+        replace(&self.board.counts, numbers.counts);
+    }
+
+    fn answer(&mut self, group: Group, answers: Answers) {
+        fn tell<T>(replies: impl IntoIterator<Item = Reply<T>>, answers: Vec<T>) {
+            for (reply, answer) in replies.into_iter().zip(answers) {
+                let _nobody_waits = reply.send(answer);
+            }
+        }
+        tell(group.accepts.into_iter().map(|a| a.1), answers.accepts);
+        tell(group.renews.into_iter().map(|r| r.1), answers.renews);
+        tell(group.begins.into_iter().map(|b| b.3), answers.begins);
+        tell(group.finishes.into_iter().map(|f| f.3), answers.finishes);
+        tell(group.postpones.into_iter().map(|p| p.3), answers.postpones);
+        tell(group.trims.into_iter().map(|t| t.1), answers.trims);
+        let mut abandoned = false;
+        for ((_, _, reply), jobs) in group.leases.into_iter().zip(answers.leases) {
+            for job in reply.send(jobs).err().into_iter().flatten() {
+                self.book.abandon(job.id, job.fence);
+                abandoned = true;
+            }
+        }
+        if abandoned {
+            self.publish();
+        }
+    }
+}
+
+/// Wakes waiters only for news.
+fn replace<T: PartialEq>(watch: &watch::Sender<T>, new: T) {
+    watch.send_if_modified(|old| {
+        let news = *old != new;
+        *old = new;
+        news
+    });
+}

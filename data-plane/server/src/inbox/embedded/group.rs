@@ -1,0 +1,124 @@
+//! Commands on their way to the committer, and the group of them that shares a transaction.
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::super::{Accept, Accepted, Fence, Finish, Lane, Leased};
+use crate::clock::UnixMillis;
+
+/// Commands in one transaction.
+const GROUP_OPS: usize = 256;
+/// Accepted requests in one transaction.
+const GROUP_ACCEPTS: usize = 64;
+/// Bytes in one transaction; one command may exceed it alone.
+const GROUP_BYTES: usize = 8 << 20;
+
+/// Dropped, it answers "unavailable".
+pub(super) type Reply<T> = oneshot::Sender<T>;
+
+/// The leases of one renewal.
+pub(super) type Leases = Vec<(Uuid, Fence)>;
+
+/// Something to do in a transaction, and whom to tell.
+pub(super) enum Command {
+    Accept(Accept, Reply<Accepted>),
+    Lease {
+        lane: Lane,
+        max: usize,
+        reply: Reply<Vec<Leased>>,
+    },
+    Renew(Leases, Reply<Vec<Uuid>>),
+    Begin {
+        id: Uuid,
+        fence: Fence,
+        rendered: Bytes,
+        reply: Reply<bool>,
+    },
+    Finish {
+        id: Uuid,
+        fence: Fence,
+        finish: Finish,
+        reply: Reply<bool>,
+    },
+    Postpone {
+        id: Uuid,
+        fence: Fence,
+        due: UnixMillis,
+        reply: Reply<bool>,
+    },
+    /// Answers whether more is left to trim.
+    Trim {
+        up_to: i64,
+        reply: Reply<bool>,
+    },
+    Close(Reply<()>),
+}
+
+/// The commands of one transaction, by kind. Within a group their order is free: nobody has been answered yet.
+#[derive(Default)]
+pub(super) struct Group {
+    pub(super) accepts: Vec<(Accept, Reply<Accepted>)>,
+    pub(super) renews: Vec<(Leases, Reply<Vec<Uuid>>)>,
+    pub(super) begins: Vec<(Uuid, Fence, Bytes, Reply<bool>)>,
+    pub(super) finishes: Vec<(Uuid, Fence, Finish, Reply<bool>)>,
+    pub(super) postpones: Vec<(Uuid, Fence, UnixMillis, Reply<bool>)>,
+    pub(super) trims: Vec<(i64, Reply<bool>)>,
+    pub(super) leases: Vec<(Lane, usize, Reply<Vec<Leased>>)>,
+    pub(super) close: Option<Reply<()>>,
+    pub(super) ops: usize,
+    bytes: usize,
+}
+
+/// The answers to a group, each list in the order of the commands.
+#[derive(Default)]
+pub(super) struct Answers {
+    pub(super) accepts: Vec<Accepted>,
+    pub(super) renews: Vec<Vec<Uuid>>,
+    pub(super) begins: Vec<bool>,
+    pub(super) finishes: Vec<bool>,
+    pub(super) postpones: Vec<bool>,
+    pub(super) trims: Vec<bool>,
+    pub(super) leases: Vec<Vec<Leased>>,
+}
+
+impl Group {
+    pub(super) fn push(&mut self, command: Command) {
+        self.ops += 1;
+        match command {
+            Command::Accept(accept, reply) => {
+                self.bytes += accept.jobs.iter().map(|job| job.payload.len()).sum::<usize>();
+                self.accepts.push((accept, reply));
+            }
+            Command::Lease { lane, max, reply } => self.leases.push((lane, max, reply)),
+            Command::Renew(leases, reply) => self.renews.push((leases, reply)),
+            Command::Begin { id, fence, rendered, reply } => {
+                self.bytes += rendered.len();
+                self.begins.push((id, fence, rendered, reply));
+            }
+            Command::Finish { id, fence, finish, reply } => {
+                self.bytes += finish.report().map_or(0, Bytes::len);
+                self.finishes.push((id, fence, finish, reply));
+            }
+            Command::Postpone { id, fence, due, reply } => self.postpones.push((id, fence, due, reply)),
+            Command::Trim { up_to, reply } => self.trims.push((up_to, reply)),
+            Command::Close(reply) => self.close = Some(reply),
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.ops >= GROUP_OPS
+            || self.accepts.len() >= GROUP_ACCEPTS
+            || self.bytes >= GROUP_BYTES
+            || self.close.is_some()
+    }
+}
+
+impl Finish {
+    pub(super) fn report(&self) -> Option<&Bytes> {
+        match self {
+            Self::Done { report } | Self::Dead { report, .. } => Some(report),
+            Self::Retry { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! What only this backend has: a file with a mode, a lock and a version, a disk that can be full, a writer that can fail.
+
+use futures::FutureExt;
+use futures::future::join_all;
+use sqlx::sqlite::SqliteRow;
+
+use super::super::{Claim, Inbox, NewJob};
+use super::*;
+
+const START: UnixMillis = 1_700_000_000_000;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Place {
+    dir: tempfile::TempDir,
+    clock: Clock,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), clock: Clock::manual(START) }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("inbox.db")
+    }
+
+    fn settings(&self) -> EmbeddedSettings {
+        EmbeddedSettings::new(self.path())
+    }
+
+    async fn open(&self) -> Inbox {
+        self.open_with(self.settings()).await
+    }
+
+    async fn open_with(&self, settings: EmbeddedSettings) -> Inbox {
+        Inbox::Embedded(Embedded::open(settings, self.clock.clone()).await.unwrap())
+    }
+
+    async fn refused(&self, settings: EmbeddedSettings) -> OpenError {
+        Embedded::open(settings, self.clock.clone()).await.expect_err("refused")
+    }
+
+    /// A connection of somebody else.
+    async fn sql(&self) -> SqliteConnection {
+        options(&self.path()).create_if_missing(true).connect().await.unwrap()
+    }
+
+    async fn count(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&mut self.sql().await).await.unwrap()
+    }
+}
+
+fn keyed(n: u64, window: Duration, payload: usize) -> Accept {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&n.to_le_bytes());
+    let job = NewJob { id: Uuid::new_v4(), lane: Lane::Realtime, payload: Bytes::from(vec![1; payload]) };
+    Accept { request: Uuid::new_v4(), claim: Some(Claim { key, window }), jobs: vec![job] }
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[tokio::test]
+async fn the_files_are_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    std::fs::write(place.path(), b"").unwrap();
+    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let inbox = place.open().await;
+    inbox.accept(keyed(1, DAY, 10)).await.unwrap();
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(place.dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        names.push(entry.file_name().into_string().unwrap());
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{names:?}");
+    }
+    names.sort();
+    assert_eq!(names, ["inbox.db", "inbox.db-shm", "inbox.db-wal", "inbox.db.lock"]);
+}
+
+#[tokio::test]
+async fn a_second_inbox_on_the_same_file_is_refused() {
+    let place = Place::new();
+    let inbox = place.open().await;
+    assert!(matches!(place.refused(place.settings()).await, OpenError::InUse(_)));
+    inbox.close().await;
+    place.open().await.close().await;
+}
+
+#[tokio::test]
+async fn dropping_lets_go_of_the_file() {
+    let place = Place::new();
+    let inbox = place.open().await;
+    inbox.accept(keyed(1, DAY, 10)).await.unwrap();
+    drop(inbox);
+    let again = tokio::time::timeout(PATIENCE, async {
+        loop {
+            match Embedded::open(place.settings(), place.clock.clone()).await {
+                Err(OpenError::InUse(_)) => tokio::task::yield_now().await,
+                other => return other.unwrap(),
+            }
+        }
+    });
+    assert_eq!(again.await.unwrap().lease(Lane::Realtime, 9).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_of_somebody_else_or_of_the_future_is_refused_untouched() {
+    let place = Place::new();
+    sqlx::raw_sql("CREATE TABLE theirs (x)").execute(&mut place.sql().await).await.unwrap();
+    assert!(matches!(place.refused(place.settings()).await, OpenError::Foreign(_)));
+    assert_eq!(place.count("SELECT count(*) FROM sqlite_schema").await, 1);
+
+    let place = Place::new();
+    place.open().await.close().await;
+    assert_eq!(place.count("SELECT user_version FROM pragma_user_version").await, SCHEMA_VERSION);
+    assert_eq!(place.count("SELECT application_id FROM pragma_application_id").await, APPLICATION_ID);
+    sqlx::raw_sql("PRAGMA user_version = 2").execute(&mut place.sql().await).await.unwrap();
+    let error = place.refused(place.settings()).await;
+    assert!(matches!(error, OpenError::Newer { found: 2, .. }), "{error}");
+
+    let place = Place::new();
+    std::fs::write(place.path(), vec![b'x'; 5_000]).unwrap();
+    assert!(matches!(place.refused(place.settings()).await, OpenError::Database(_)));
+}
+
+#[tokio::test]
+async fn settings_that_cannot_be_kept_are_refused() {
+    let place = Place::new();
+    for settings in [
+        EmbeddedSettings { max_jobs: 0, ..place.settings() },
+        EmbeddedSettings { max_file_bytes: 4_096, ..place.settings() },
+        EmbeddedSettings { max_file_bytes: u64::MAX, ..place.settings() },
+        EmbeddedSettings { lease: Duration::ZERO, ..place.settings() },
+        EmbeddedSettings { dead_retention: Duration::MAX, ..place.settings() },
+    ] {
+        assert!(matches!(place.refused(settings).await, OpenError::Setting(..)));
+    }
+    let nowhere = EmbeddedSettings::new(place.dir.path().join("missing/inbox.db"));
+    assert!(matches!(place.refused(nowhere).await, OpenError::File { .. }));
+}
+
+#[tokio::test]
+async fn every_commit_is_flushed() {
+    let place = Place::new();
+    let inbox = place.open().await;
+    let mut conn = connect(&place.settings()).await.unwrap();
+    let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut conn).await.unwrap();
+    let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut conn).await.unwrap();
+    assert_eq!((synchronous, journal.as_str()), (2, "wal"));
+    inbox.close().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_without_failing_and_work_goes_on() {
+    let place = Place::new();
+    let settings = EmbeddedSettings { max_file_bytes: 400 << 10, ..place.settings() };
+    let inbox = place.open_with(settings).await;
+    let mut kept = 0;
+    while inbox.accept(keyed(kept, DAY, 8_000)).await.is_ok() {
+        kept += 1;
+        assert!(kept < 100, "the limit is reached");
+    }
+    let refused = keyed(kept, DAY, 8_000);
+    assert_eq!(inbox.accept(refused.clone()).await, Err(Unavailable));
+    let stats = inbox.stats().await.unwrap();
+    assert_eq!((stats.realtime.ready, place.count("SELECT count(*) FROM dedup").await), (kept, kept as i64));
+
+    // Leasing and finishing go on, also in one group with what is refused.
+    let jobs = inbox.lease(Lane::Realtime, 2).await.unwrap();
+    let finish =
+        |at: usize| inbox.finish(jobs[at].id, jobs[at].fence, Finish::Done { report: Bytes::from(vec![0; 9]) });
+    let large = || keyed(999, DAY, 100_000);
+    let (a, b, c) = tokio::join!(inbox.accept(large()), finish(0), inbox.accept(large()));
+    assert_eq!((a, b, c), (Err(Unavailable), Ok(()), Err(Unavailable)));
+    finish(1).await.unwrap();
+    assert_eq!(inbox.accept(refused).await, Ok(Accepted::Accepted), "room was made, and nothing had been claimed");
+    assert!(inbox.failed().now_or_never().is_none());
+    assert_eq!(inbox.outbox_read(0, 9, 99).await.unwrap().len(), 2);
+    let (ready, file) = (inbox.stats().await.unwrap().realtime.ready, place.count("SELECT count(*) FROM job").await);
+    assert_eq!(ready as i64, file, "what was rolled back is not counted");
+}
+
+#[tokio::test]
+async fn a_lease_dropped_during_its_transaction_is_given_again() {
+    let place = Place::new();
+    let inbox = place.open().await;
+    inbox.accept(keyed(1, DAY, 10)).await.unwrap();
+    let mut other = place.sql().await;
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let mut lease = Box::pin(inbox.lease(Lane::Realtime, 1));
+    assert!((&mut lease).now_or_never().is_none());
+    // One thread: by now the committer has the command and stands before the other's lock.
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+    drop(lease);
+    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+    // Behind the abandoned one.
+    assert_eq!(inbox.accept(keyed(1, DAY, 10)).await, Ok(Accepted::Duplicate));
+    let again = inbox.lease(Lane::Realtime, 1).await.unwrap();
+    assert_eq!((again.len(), again[0].fence.epoch), (1, 2));
+}
+
+#[tokio::test]
+async fn any_other_error_of_the_file_ends_the_inbox() {
+    let place = Place::new();
+    let inbox = place.open().await;
+    inbox.accept(keyed(1, DAY, 10)).await.unwrap();
+    sqlx::raw_sql("DROP TABLE payload").execute(&mut place.sql().await).await.unwrap();
+    let group = join_all((2..9).map(|n| inbox.accept(keyed(n, DAY, 10)))).await;
+    assert!(group.iter().all(|answer| *answer == Err(Unavailable)), "{group:?}");
+    let reason = tokio::time::timeout(PATIENCE, inbox.failed()).await.unwrap();
+    assert!(reason.contains("payload"), "{reason}");
+    assert_eq!(inbox.accept(keyed(1, DAY, 10)).await, Err(Unavailable));
+    assert_eq!(inbox.lease(Lane::Realtime, 1).await, Err(Unavailable));
+    assert_eq!(inbox.wait(Lane::Bulk).await, Err(Unavailable));
+    assert_eq!(place.count("SELECT count(*) FROM job").await, 1, "the group was rolled back");
+    assert_eq!(place.count("SELECT count(*) FROM dedup").await, 1);
+}
+
+#[tokio::test]
+async fn expired_keys_are_swept_in_batches() {
+    let place = Place::new();
+    let inbox = place.open().await;
+    let minute = Duration::from_secs(60);
+    assert!(join_all((0..1_300).map(|n| inbox.accept(keyed(n, minute, 1)))).await.iter().all(Result::is_ok));
+    inbox.accept(keyed(5_000, DAY, 1)).await.unwrap();
+    place.clock.advance(59_000);
+    inbox.lease(Lane::Bulk, 1).await.unwrap();
+    assert_eq!(place.count("SELECT count(*) FROM dedup").await, 1_301, "before their time none");
+    place.clock.advance(1_000);
+    inbox.lease(Lane::Bulk, 1).await.unwrap();
+    let left = place.count("SELECT count(*) FROM dedup").await;
+    assert!((1..1_301).contains(&left), "{left}");
+    // The rest follows without anybody asking.
+    tokio::time::timeout(PATIENCE, async {
+        while place.count("SELECT count(*) FROM dedup").await > 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(inbox.accept(keyed(5_000, DAY, 1)).await, Ok(Accepted::Duplicate));
+}
+
+#[tokio::test]
+async fn memory_and_file_agree() {
+    let place = Place::new();
+    let inbox = place.open().await;
+    join_all((0..40).map(|n| inbox.accept(keyed(n, DAY, 10)))).await;
+    for (n, job) in inbox.lease(Lane::Realtime, 30).await.unwrap().into_iter().enumerate() {
+        let due = START + 1_000 * (n as i64 - 3);
+        let report = Bytes::from_static(b"r");
+        match n % 5 {
+            0 => inbox.finish(job.id, job.fence, Finish::Retry { due, rendered: report }).await.unwrap(),
+            1 => inbox.finish(job.id, job.fence, Finish::Dead { reason: String::new(), report }).await.unwrap(),
+            2 => inbox.finish(job.id, job.fence, Finish::Done { report }).await.unwrap(),
+            3 => inbox.postpone(job.id, job.fence, due).await.unwrap(),
+            _ => inbox.begin(job.id, job.fence, report).await.unwrap(),
+        }
+    }
+    place.clock.advance(8_000);
+    inbox.lease(Lane::Realtime, 3).await.unwrap();
+    let rows: Vec<SqliteRow> = sqlx::query("SELECT state, count(*) FROM job GROUP BY state ORDER BY state")
+        .fetch_all(&mut place.sql().await)
+        .await
+        .unwrap();
+    let file: Vec<(i64, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let stats = inbox.stats().await.unwrap();
+    let lane = stats.realtime;
+    let memory: Vec<(i64, i64)> =
+        (0..).zip([lane.ready, lane.leased, lane.delayed, lane.dead].map(|count| count as i64)).collect();
+    assert_eq!(memory, file);
+    assert_eq!(place.count("SELECT count(*) FROM outbox").await, stats.outbox as i64);
+    let jobs = lane.ready + lane.leased + lane.delayed + lane.dead;
+    assert_eq!(place.count("SELECT count(*) FROM payload").await, jobs as i64, "what is done leaves nothing behind");
+}
+
+#[tokio::test]
+async fn the_file_itself_refuses_a_job_in_two_states() {
+    let place = Place::new();
+    let inbox = place.open().await;
+    inbox.accept(keyed(1, DAY, 10)).await.unwrap();
+    for wrong in [
+        "UPDATE job SET state = 4",
+        "UPDATE job SET begun = 1",
+        "UPDATE job SET reason = 'dead?'",
+        "UPDATE job SET state = 3",
+        "UPDATE job SET attempts = 1",
+    ] {
+        let result = sqlx::raw_sql(wrong).execute(&mut place.sql().await).await;
+        assert!(result.is_err(), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn an_idle_inbox_writes_nothing() {
+    let place = Place::new();
+    let inbox = place.open().await;
+    inbox.accept(keyed(1, DAY, 10)).await.unwrap();
+    let log = || std::fs::metadata(format!("{}-wal", place.path().display())).unwrap().len();
+    let before = log();
+    for _ in 0..50 {
+        assert!(inbox.lease(Lane::Bulk, 10).await.unwrap().is_empty());
+        inbox.stats().await.unwrap();
+    }
+    assert_eq!(log(), before);
+}
+
+/// The faults do what they are for: a copy of the files made in their window shows the broken promise.
+#[cfg(feature = "fault-injection")]
+mod faults {
+    use super::*;
+
+    /// What a crash would have left when `jobs` and `keys` first differ from both empty.
+    async fn first_sight(place: &Place) -> (i64, i64) {
+        loop {
+            let row = sqlx::query("SELECT (SELECT count(*) FROM dedup), (SELECT count(*) FROM job)")
+                .fetch_one(&mut place.sql().await)
+                .await
+                .unwrap();
+            if row.get::<i64, _>(0) > 0 {
+                return (row.get(0), row.get(1));
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn key_before_jobs_shows_a_key_without_its_jobs() {
+        for (fault, seen) in [(None, (1, 1)), (Some(Fault::KeyBeforeJobs), (1, 0))] {
+            let place = Place::new();
+            let inbox = place.open_with(EmbeddedSettings { fault, ..place.settings() }).await;
+            let (accepted, first) = tokio::join!(inbox.accept(keyed(1, DAY, 10)), first_sight(&place));
+            assert_eq!((accepted, first), (Ok(Accepted::Accepted), seen), "{fault:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn answer_before_commit_answers_for_nothing() {
+        for (fault, kept) in [(None, 1), (Some(Fault::AnswerBeforeCommit), 0)] {
+            let place = Place::new();
+            let inbox = place.open_with(EmbeddedSettings { fault, ..place.settings() }).await;
+            assert_eq!(inbox.accept(keyed(1, DAY, 10)).await, Ok(Accepted::Accepted));
+            assert_eq!(place.count("SELECT count(*) FROM job").await, kept, "{fault:?}");
+        }
+    }
+}

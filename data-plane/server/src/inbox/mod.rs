@@ -1,0 +1,350 @@
+//! The durable heart: what a trigger was promised lives here until it ends in exactly one way (I1, I2, I3).
+//!
+//! Hides where jobs, dedup keys and outcomes are kept, how several requests share one fsync, and how the right to work
+//! on a job is handed out, renewed, lost and fenced. Callers see a closed enum of backends with one meaning:
+//!
+//! - **A job is in exactly one of** *ready* (may be leased), *leased* (somebody works on it), *delayed* (waits for a
+//!   time) and *dead* (gave up, kept for a while); a job that is done is gone, and its report waits in the outbox.
+//! - **Durable before answered.** `Ok` means flushed to disk. [`Unavailable`] means that nothing may be relied on: it
+//!   was rolled back, or whether it happened is unknown, and repeating it is safe.
+//! - **Accepting is one step.** Jobs first, then the key, together or not at all. It is idempotent on
+//!   [`Accept::request`]: a repeated request is [`Accepted::Accepted`] again and enqueues nothing twice, for as long as
+//!   its key is remembered, or [`REQUEST_MEMORY`] without a key.
+//! - **A lease is a time-limited right**, named by a [`Fence`]. Who comes late is [`LeaseError::Fenced`]. A lease that runs out
+//!   (the worker hung or died) makes the job ready again, marked ambiguous when an attempt was begun (I3); after more
+//!   than [`MAX_LEASES`] leases in a row that ended without a word the job is handed out marked poisoned, so that the
+//!   worker buries it with a report like any other.
+//! - **Idle costs nothing**: [`Inbox::wait`] sleeps until a signal or until the next computed time.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::clock::UnixMillis;
+
+mod embedded;
+#[cfg(test)]
+mod suite;
+
+#[cfg(feature = "fault-injection")]
+pub use embedded::Fault;
+pub use embedded::{Embedded, EmbeddedSettings, OpenError};
+
+/// How many leases in a row may end without a word (crash, hang) before a job is handed out as poisoned.
+pub const MAX_LEASES: u32 = 5;
+
+/// How long a request without a key is remembered, so that a lost reply can be repeated without enqueuing twice.
+pub const REQUEST_MEMORY: Duration = Duration::from_secs(15 * 60);
+
+/// The most jobs one [`Inbox::lease`] gives, however many are asked for.
+pub const LEASE_LIMIT: usize = 1_000;
+
+/// A separate queue with its own workers: bulk can never delay realtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Answers a person or a system that waits.
+    Realtime,
+    /// Large amounts without hurry.
+    Bulk,
+}
+
+impl Lane {
+    /// Every lane.
+    pub const ALL: [Self; 2] = [Self::Realtime, Self::Bulk];
+
+    fn index(self) -> usize {
+        match self {
+            Self::Realtime => 0,
+            Self::Bulk => 1,
+        }
+    }
+}
+
+/// One piece of work to keep.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewJob {
+    /// Made by the caller and never used for another job; also the `Idempotency-Key` of the delivery.
+    pub id: Uuid,
+    /// Whose workers do it.
+    pub lane: Lane,
+    /// What the worker needs; opaque here, free of secrets (I7).
+    pub payload: Bytes,
+}
+
+/// The dedup key a request takes, and for how long (D05).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// A digest; must already bind the workspace and the integration (I10).
+    pub key: [u8; 32],
+    /// How long the key stays known after the last request that carried it.
+    pub window: Duration,
+}
+
+/// What one incoming request asks to be kept, as one step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accept {
+    /// Made by the caller, one per incoming request; repeated unchanged when the reply was lost.
+    pub request: Uuid,
+    /// The dedup key, if the integration has one.
+    pub claim: Option<Claim>,
+    /// May be empty: then only the key is recorded.
+    pub jobs: Vec<NewJob>,
+}
+
+/// How a request was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// Kept, durably; also the answer to a repetition of the same request.
+    Accepted,
+    /// Another request took the key inside its window; the window starts anew (it slides, D05) and nothing is enqueued.
+    Duplicate,
+    /// The queue quota is reached: nothing is enqueued, nothing is claimed (D06).
+    Full,
+}
+
+/// Which lease of which job: what a late worker lacks. The numbers belong to the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fence {
+    row: i64,
+    epoch: i64,
+}
+
+/// A job, and the right to work on it until the lease runs out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leased {
+    /// The job.
+    pub id: Uuid,
+    /// Where it was queued.
+    pub lane: Lane,
+    /// As accepted.
+    pub payload: Bytes,
+    /// Finished attempts so far; 0 for a first attempt.
+    pub attempt: u32,
+    /// The bytes given to the first [`Inbox::begin`], or to the last [`Finish::Retry`] since; every later attempt sends
+    /// the request they hold (D08).
+    pub rendered: Option<Bytes>,
+    /// An earlier attempt was begun and its outcome never recorded: the destination may have seen it (I3).
+    pub ambiguous: bool,
+    /// More than [`MAX_LEASES`] leases in a row ended without a word: do not work on it, finish it as
+    /// [`Finish::Dead`] with reason `crash_loop`.
+    pub poisoned: bool,
+    /// Shown with every later call about this lease.
+    pub fence: Fence,
+    /// When it was accepted.
+    pub accepted_at: UnixMillis,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// Over (delivered, filtered out, skipped): the job is gone, the report waits in the outbox.
+    Done {
+        /// For the outbox.
+        report: Bytes,
+    },
+    /// The attempt failed and is tried again.
+    Retry {
+        /// Not before; in the past means at once.
+        due: UnixMillis,
+        /// Takes the place of the bytes given to [`Inbox::begin`]: the same request, and what was learned of it so far.
+        rendered: Bytes,
+    },
+    /// Given up: kept as dead until the retention is over.
+    Dead {
+        /// Why, for people and filters; free of secrets (I7).
+        reason: String,
+        /// For the outbox.
+        report: Bytes,
+    },
+}
+
+/// How many jobs a lane holds, each job counted once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneStats {
+    /// May be leased now.
+    pub ready: u64,
+    /// Being worked on. A lease that ran out counts here until the next [`Inbox::lease`] finds it.
+    pub leased: u64,
+    /// Waiting for a time. A job whose time has come counts here until the next [`Inbox::lease`] finds it.
+    pub delayed: u64,
+    /// Given up and kept.
+    pub dead: u64,
+    /// How long the longest waiting ready job has been ready, in milliseconds; 0 when none is.
+    pub oldest_ready_ms: u64,
+}
+
+/// What the inbox holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Lane `realtime`.
+    pub realtime: LaneStats,
+    /// Lane `bulk`.
+    pub bulk: LaneStats,
+    /// Reports not yet trimmed.
+    pub outbox: u64,
+}
+
+/// The inbox cannot keep or give anything now: its disk is full, it was closed, or it failed (see [`Inbox::failed`]).
+/// The caller's answer is 503 with `Retry-After` (D06); the cause is in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the inbox is unavailable")]
+pub struct Unavailable;
+
+/// Why a step of a lease was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum LeaseError {
+    /// The lease is no longer the caller's: it ran out and the job was leased again, or the job was finished. Nothing
+    /// changed; drop the work.
+    #[error("the lease is over: the job was finished or leased again")]
+    Fenced,
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// The durable inbox; cheap to clone, every clone is the same inbox.
+#[derive(Clone, Debug)]
+pub enum Inbox {
+    /// SQLite in this process, on its own file.
+    Embedded(Embedded),
+}
+
+impl Inbox {
+    /// Keeps a request: one atomic, durable step (I1, I2).
+    ///
+    /// # Errors
+    /// [`Unavailable`]; repeat with the same [`Accept::request`] or answer 503.
+    pub async fn accept(&self, accept: Accept) -> Result<Accepted, Unavailable> {
+        match self {
+            Self::Embedded(inbox) => inbox.accept(accept).await,
+        }
+    }
+
+    /// Takes the right to work on up to `max` ready jobs of a lane, at most [`LEASE_LIMIT`]. Three of four places
+    /// prefer first attempts, the fourth prefers retries, and no place stays empty while either waits, so that neither
+    /// starves the other. Empty when nothing is ready: then [`Inbox::wait`]. What is leased is held in memory:
+    /// ask for as many as there are workers.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn lease(&self, lane: Lane, max: usize) -> Result<Vec<Leased>, Unavailable> {
+        match self {
+            Self::Embedded(inbox) => inbox.lease(lane, max).await,
+        }
+    }
+
+    /// Starts the time of these leases anew; call it every third of the lease. Answers the jobs whose lease is lost.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn renew(&self, leases: &[(Uuid, Fence)]) -> Result<Vec<Uuid>, Unavailable> {
+        match self {
+            Self::Embedded(inbox) => inbox.renew(leases).await,
+        }
+    }
+
+    /// Records durably that an attempt starts, before its first byte is sent (I3). The first call keeps the bytes of the
+    /// job; later ones leave them as they are (D08).
+    ///
+    /// # Errors
+    /// [`LeaseError`]; on either, do not send.
+    pub async fn begin(&self, id: Uuid, fence: Fence, rendered: Bytes) -> Result<(), LeaseError> {
+        match self {
+            Self::Embedded(inbox) => inbox.begin(id, fence, rendered).await,
+        }
+    }
+
+    /// Ends the lease with an outcome: job and report change in one transaction.
+    ///
+    /// # Errors
+    /// [`LeaseError`]; repeating after `Unavailable` is safe and answers `Fenced` if the first did succeed.
+    pub async fn finish(&self, id: Uuid, fence: Fence, finish: Finish) -> Result<(), LeaseError> {
+        match self {
+            Self::Embedded(inbox) => inbox.finish(id, fence, finish).await,
+        }
+    }
+
+    /// Gives the job back without using an attempt, not to be leased before `due` (in the past: at once, which
+    /// releases it). Says that nothing was sent under this lease; an older ambiguity stays.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    pub async fn postpone(&self, id: Uuid, fence: Fence, due: UnixMillis) -> Result<(), LeaseError> {
+        match self {
+            Self::Embedded(inbox) => inbox.postpone(id, fence, due).await,
+        }
+    }
+
+    /// Reports with a number above `after_seq`, in the order of their numbers, without gaps: at most `max_rows`, and
+    /// no more than fit in `max_bytes`, but at least one if there is one.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn outbox_read(
+        &self,
+        after_seq: i64,
+        max_rows: u32,
+        max_bytes: usize,
+    ) -> Result<Vec<(i64, Bytes)>, Unavailable> {
+        match self {
+            Self::Embedded(inbox) => inbox.outbox_read(after_seq, max_rows, max_bytes).await,
+        }
+    }
+
+    /// Forgets the reports up to and including `up_to_seq`: they were acknowledged. Numbers are never used again.
+    ///
+    /// # Errors
+    /// [`Unavailable`]; some may have been forgotten, repeating is safe.
+    pub async fn outbox_trim(&self, up_to_seq: i64) -> Result<(), Unavailable> {
+        match self {
+            Self::Embedded(inbox) => inbox.outbox_trim(up_to_seq).await,
+        }
+    }
+
+    /// Resolves when there may be something to lease: something became ready, a due time came, a lease ran out.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: closed or failed, nothing will come.
+    pub async fn wait(&self, lane: Lane) -> Result<(), Unavailable> {
+        match self {
+            Self::Embedded(inbox) => inbox.wait(lane).await,
+        }
+    }
+
+    /// Resolves when a report with a number above `after_seq` waits.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: closed or failed, nothing will come.
+    pub async fn wait_outbox(&self, after_seq: i64) -> Result<(), Unavailable> {
+        match self {
+            Self::Embedded(inbox) => inbox.wait_outbox(after_seq).await,
+        }
+    }
+
+    /// What the inbox holds.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn stats(&self) -> Result<Stats, Unavailable> {
+        match self {
+            Self::Embedded(inbox) => inbox.stats().await,
+        }
+    }
+
+    /// Resolves, with the reason for the log, when the inbox can no longer keep its promise; the process must exit
+    /// non-zero. Never resolves otherwise, not even after [`Inbox::close`].
+    pub async fn failed(&self) -> String {
+        match self {
+            Self::Embedded(inbox) => inbox.failed().await,
+        }
+    }
+
+    /// Finishes what was asked before, then lets go of the store. Every later call is [`Unavailable`].
+    pub async fn close(&self) {
+        match self {
+            Self::Embedded(inbox) => inbox.close().await,
+        }
+    }
+}

@@ -1,0 +1,724 @@
+//! What every backend must do, run on each: add a backend to [`Backend`] and one `suite!` line at the end.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::join_all;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::*;
+use crate::clock::Clock;
+
+const START: UnixMillis = 1_700_000_000_000;
+const MINUTE: i64 = 60_000;
+const DAY: i64 = 24 * 60 * MINUTE;
+const LEASE: i64 = 60_000;
+/// Nothing takes this long: a test that waits for it has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The backends the suite runs on.
+#[derive(Clone, Copy)]
+pub(super) enum Backend {
+    Embedded,
+}
+
+/// An inbox on trial, with a clock that can be moved.
+pub(super) struct Bench {
+    pub(super) inbox: Inbox,
+    pub(super) clock: Clock,
+    max_jobs: u64,
+    lease: Duration,
+    dir: TempDir,
+    generation: u32,
+}
+
+impl Bench {
+    async fn new(backend: Backend) -> Self {
+        Self::with(backend, Clock::manual(START), 1_000_000, Duration::from_millis(LEASE as u64)).await
+    }
+
+    async fn with(backend: Backend, clock: Clock, max_jobs: u64, lease: Duration) -> Self {
+        match backend {
+            Backend::Embedded => {
+                let dir = tempfile::tempdir().unwrap();
+                let inbox = Self::open(dir.path().join("inbox-0"), &clock, max_jobs, lease).await;
+                Self { inbox, clock, max_jobs, lease, dir, generation: 0 }
+            }
+        }
+    }
+
+    async fn open(path: PathBuf, clock: &Clock, max_jobs: u64, lease: Duration) -> Inbox {
+        let settings = EmbeddedSettings { max_jobs, lease, ..EmbeddedSettings::new(path) };
+        Inbox::Embedded(Embedded::open(settings, clock.clone()).await.unwrap())
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.dir.path().join(format!("inbox-{}", self.generation))
+    }
+
+    /// Continues from what a kill would have left on disk at this moment: nothing is closed before it is copied.
+    async fn crash(&mut self) {
+        let old = self.path();
+        self.generation += 1;
+        let new = self.path();
+        for suffix in ["", "-wal"] {
+            let (from, to) = (format!("{}{suffix}", old.display()), format!("{}{suffix}", new.display()));
+            if std::fs::exists(&from).unwrap() {
+                std::fs::copy(from, to).unwrap();
+            }
+        }
+        let inbox = Self::open(new, &self.clock, self.max_jobs, self.lease).await;
+        std::mem::replace(&mut self.inbox, inbox).close().await;
+    }
+
+    /// An orderly restart.
+    async fn restart(&mut self) {
+        self.inbox.close().await;
+        self.inbox = Self::open(self.path(), &self.clock, self.max_jobs, self.lease).await;
+    }
+
+    async fn stats(&self) -> Stats {
+        self.inbox.stats().await.unwrap()
+    }
+
+    /// Enqueues one job without a key.
+    async fn enqueue(&self, lane: Lane) -> Uuid {
+        let accept = request(None, vec![job(lane)]);
+        assert_eq!(self.inbox.accept(accept.clone()).await, Ok(Accepted::Accepted));
+        accept.jobs[0].id
+    }
+
+    async fn lease(&self, lane: Lane, max: usize) -> Vec<Leased> {
+        self.inbox.lease(lane, max).await.unwrap()
+    }
+
+    /// Leases exactly one realtime job.
+    async fn one(&self) -> Leased {
+        let mut jobs = self.lease(Lane::Realtime, 1).await;
+        assert_eq!(jobs.len(), 1, "one job is ready: {:?}", self.stats().await);
+        jobs.remove(0)
+    }
+
+    async fn finish(&self, job: &Leased, finish: Finish) -> Result<(), LeaseError> {
+        self.inbox.finish(job.id, job.fence, finish).await
+    }
+
+    async fn retry_at(&self, job: &Leased, due: UnixMillis) {
+        let rendered = job.rendered.clone().unwrap_or_default();
+        self.finish(job, Finish::Retry { due, rendered }).await.unwrap();
+    }
+
+    async fn reports(&self) -> Vec<Bytes> {
+        let rows = self.inbox.outbox_read(0, 10_000, usize::MAX).await.unwrap();
+        rows.into_iter().map(|(_, report)| report).collect()
+    }
+}
+
+fn job(lane: Lane) -> NewJob {
+    let id = Uuid::new_v4();
+    NewJob { id, lane, payload: Bytes::copy_from_slice(id.as_bytes()) }
+}
+
+fn request(claim: Option<Claim>, jobs: Vec<NewJob>) -> Accept {
+    Accept { request: Uuid::new_v4(), claim, jobs }
+}
+
+fn key(n: u8, window_ms: i64) -> Option<Claim> {
+    Some(Claim { key: [n; 32], window: Duration::from_millis(window_ms as u64) })
+}
+
+fn done() -> Finish {
+    Finish::Done { report: Bytes::from_static(b"done") }
+}
+
+fn dead(reason: &str) -> Finish {
+    Finish::Dead { reason: reason.to_owned(), report: Bytes::from_static(b"dead") }
+}
+
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it happens at all")
+}
+
+pub(super) async fn a_repeated_request_is_accepted_again_and_kept_once(backend: Backend) {
+    let bench = Bench::new(backend).await;
+    for claim in [None, key(1, DAY)] {
+        let accept = request(claim, vec![job(Lane::Realtime), job(Lane::Bulk)]);
+        for _ in 0..3 {
+            assert_eq!(bench.inbox.accept(accept.clone()).await, Ok(Accepted::Accepted));
+        }
+        let both = join_all([bench.inbox.accept(accept.clone()), bench.inbox.accept(accept.clone())]).await;
+        assert_eq!(both, [Ok(Accepted::Accepted), Ok(Accepted::Accepted)]);
+        let leased = bench.one().await;
+        assert_eq!((leased.id, leased.payload.clone()), (accept.jobs[0].id, accept.jobs[0].payload.clone()));
+        bench.finish(&leased, done()).await.unwrap();
+        // Even when the job is long done.
+        assert_eq!(bench.inbox.accept(accept.clone()).await, Ok(Accepted::Accepted));
+        assert!(bench.lease(Lane::Realtime, 10).await.is_empty());
+        let bulk = bench.lease(Lane::Bulk, 10).await;
+        assert_eq!(bulk.len(), 1);
+        bench.finish(&bulk[0], done()).await.unwrap();
+    }
+    // The same request, twice in one group and never seen before.
+    let accept = request(None, vec![job(Lane::Realtime)]);
+    let answers = join_all((0..8).map(|_| bench.inbox.accept(accept.clone()))).await;
+    assert!(answers.iter().all(|answer| *answer == Ok(Accepted::Accepted)));
+    assert_eq!(bench.stats().await.realtime.ready, 1);
+}
+
+pub(super) async fn a_request_without_a_key_is_forgotten_after_its_time(backend: Backend) {
+    let bench = Bench::new(backend).await;
+    let accept = request(None, vec![job(Lane::Realtime)]);
+    let memory = REQUEST_MEMORY.as_millis() as i64;
+    bench.inbox.accept(accept.clone()).await.unwrap();
+    bench.clock.advance(memory - 1);
+    bench.inbox.accept(accept.clone()).await.unwrap();
+    assert_eq!(bench.stats().await.realtime.ready, 1);
+    bench.clock.advance(memory);
+    bench.inbox.accept(accept).await.unwrap();
+    assert_eq!(bench.stats().await.realtime.ready, 2);
+}
+
+pub(super) async fn the_window_slides_with_every_request(backend: Backend) {
+    let bench = Bench::new(backend).await;
+    let ask = async |window| bench.inbox.accept(request(key(7, window), vec![job(Lane::Realtime)])).await.unwrap();
+    assert_eq!(ask(7 * DAY).await, Accepted::Accepted);
+    for _ in 0..3 {
+        bench.clock.advance(7 * DAY - 1);
+        assert_eq!(ask(7 * DAY).await, Accepted::Duplicate);
+    }
+    bench.clock.advance(7 * DAY);
+    assert_eq!(ask(MINUTE).await, Accepted::Accepted, "known until, not including, the end of the window");
+    bench.clock.advance(MINUTE - 1);
+    assert_eq!(ask(2 * MINUTE).await, Accepted::Duplicate);
+    bench.clock.advance(MINUTE + 1);
+    assert_eq!(ask(2 * MINUTE).await, Accepted::Duplicate, "the last request sets the window");
+    assert_eq!(bench.stats().await.realtime.ready, 2, "duplicates enqueue nothing");
+}
+
+pub(super) async fn of_parallel_equals_exactly_one_is_accepted(backend: Backend) {
+    let bench = Bench::new(backend).await;
+    for round in 0..40 {
+        let ask = |_| {
+            let inbox = bench.inbox.clone();
+            let accept = request(key(round, DAY), vec![job(Lane::Realtime)]);
+            async move { tokio::spawn(async move { inbox.accept(accept).await.unwrap() }).await.unwrap() }
+        };
+        let answers = join_all((0..64).map(ask)).await;
+        let accepted = answers.iter().filter(|answer| **answer == Accepted::Accepted).count();
+        let duplicates = answers.iter().filter(|answer| **answer == Accepted::Duplicate).count();
+        assert_eq!((accepted, duplicates), (1, 63), "round {round}");
+    }
+    assert_eq!(bench.stats().await.realtime.ready, 40);
+}
+
+pub(super) async fn a_key_can_be_claimed_without_jobs(backend: Backend) {
+    let bench = Bench::with(backend, Clock::manual(START), 1, Duration::from_secs(60)).await;
+    bench.enqueue(Lane::Realtime).await;
+    // Needs no place in the queue.
+    assert_eq!(bench.inbox.accept(request(key(1, DAY), vec![])).await, Ok(Accepted::Accepted));
+    assert_eq!(bench.inbox.accept(request(key(1, DAY), vec![])).await, Ok(Accepted::Duplicate));
+    assert_eq!(bench.inbox.accept(request(key(1, DAY), vec![job(Lane::Bulk)])).await, Ok(Accepted::Duplicate));
+    assert_eq!(bench.stats().await.bulk.ready, 0);
+}
+
+pub(super) async fn a_full_queue_takes_and_claims_nothing(backend: Backend) {
+    let bench = Bench::with(backend, Clock::manual(START), 3, Duration::from_secs(60)).await;
+    bench.enqueue(Lane::Realtime).await;
+    let two = request(key(2, DAY), vec![job(Lane::Bulk), job(Lane::Bulk)]);
+    assert_eq!(bench.inbox.accept(two.clone()).await, Ok(Accepted::Accepted));
+    let one = request(key(3, DAY), vec![job(Lane::Realtime)]);
+    let answers =
+        join_all([one.clone(), request(key(3, DAY), vec![job(Lane::Bulk)])].map(|a| bench.inbox.accept(a))).await;
+    assert_eq!(answers, [Ok(Accepted::Full), Ok(Accepted::Full)]);
+    assert_eq!(bench.inbox.accept(two).await, Ok(Accepted::Accepted), "what is kept already needs no room");
+    let leased = bench.one().await;
+    assert_eq!(bench.inbox.accept(one.clone()).await, Ok(Accepted::Full), "a leased job still counts");
+    bench.retry_at(&leased, START + MINUTE).await;
+    assert_eq!(bench.inbox.accept(one.clone()).await, Ok(Accepted::Full), "a delayed job still counts");
+    bench.clock.advance(MINUTE);
+    let leased = bench.one().await;
+    bench.finish(&leased, dead("gone")).await.unwrap();
+    assert_eq!(bench.inbox.accept(one).await, Ok(Accepted::Accepted), "the dead do not count, the key was not claimed");
+}
+
+pub(super) async fn jobs_come_in_order_with_what_was_accepted(backend: Backend) {
+    let bench = Bench::new(backend).await;
+    let empty = NewJob { payload: Bytes::new(), ..job(Lane::Bulk) };
+    let large = NewJob { payload: Bytes::from(vec![7; 300_000]), ..job(Lane::Bulk) };
+    let jobs = vec![job(Lane::Bulk), empty, large, job(Lane::Bulk)];
+    bench.inbox.accept(request(None, jobs.clone())).await.unwrap();
+    bench.clock.advance(5);
+    let leased = bench.lease(Lane::Bulk, 3).await;
+    for (leased, job) in leased.iter().zip(&jobs) {
+        assert_eq!((leased.id, leased.lane, &leased.payload), (job.id, job.lane, &job.payload));
+        assert_eq!((leased.attempt, leased.rendered.clone(), leased.accepted_at), (0, None, START));
+        assert!(!leased.ambiguous && !leased.poisoned);
+    }
+    let stats = bench.stats().await;
+    assert_eq!(stats.bulk, LaneStats { ready: 1, leased: 3, delayed: 0, dead: 0, oldest_ready_ms: 5 });
+    assert_eq!(bench.lease(Lane::Bulk, 3).await.len(), 1);
+    assert!(bench.lease(Lane::Bulk, 3).await.is_empty());
+    assert!(bench.lease(Lane::Bulk, 0).await.is_empty());
+}
+
+pub(super) async fn parallel_leases_never_share_a_job(backend: Backend) {
+    let bench = Bench::new(backend).await;
+    let jobs: Vec<NewJob> = (0..100).map(|_| job(Lane::Realtime)).collect();
+    bench.inbox.accept(request(None, jobs)).await.unwrap();
+    let leased = join_all((0..30).map(|_| bench.lease(Lane::Realtime, 4))).await;
+    let ids: HashSet<Uuid> = leased.iter().flatten().map(|job| job.id).collect();
+    assert_eq!((leased.iter().flatten().count(), ids.len()), (100, 100));
+    assert!(leased.iter().all(|jobs| jobs.len() <= 4));
+}
+
+pub(super) async fn lanes_are_independent(backend: Backend) {
+    let bench = Bench::new(backend).await;
+    let bulk: Vec<NewJob> = (0..500).map(|_| job(Lane::Bulk)).collect();
+    bench.inbox.accept(request(None, bulk)).await.unwrap();
+    assert!(bench.lease(Lane::Realtime, 10).await.is_empty());
+    let id = bench.enqueue(Lane::Realtime).await;
+    assert_eq!(bench.one().await.id, id);
+    let stats = bench.stats().await;
+    assert_eq!((stats.realtime.leased, stats.bulk.ready, stats.bulk.leased), (1, 500, 0));
+}
+
+pub(super) async fn a_late_finisher_is_fenced(backend: Backend) {
+    let bench = Bench::new(backend).await;
+    bench.enqueue(Lane::Realtime).await;
+    let late = bench.one().await;
+    bench.clock.advance(LEASE);
+    let present = bench.one().await;
+    assert_eq!(present.id, late.id);
+    let fenced = Err(LeaseError::Fenced);
+    for finish in [done(), dead("late"), Finish::Retry { due: 0, rendered: Bytes::from_static(b"late") }] {
+        assert_eq!(bench.finish(&late, finish).await, fenced);
+    }
+    assert_eq!(bench.inbox.begin(late.id, late.fence, Bytes::from_static(b"late")).await, fenced);
+    assert_eq!(bench.inbox.postpone(late.id, late.fence, 0).await, fenced);
+    assert_eq!(bench.inbox.finish(Uuid::new_v4(), present.fence, done()).await, fenced, "another job's fence");
+    assert!(bench.reports().await.is_empty());
+    let twice = join_all([bench.finish(&present, done()), bench.finish(&present, done())]).await;
+    assert_eq!(twice, [Ok(()), fenced], "in one group as in two");
+    assert_eq!(bench.finish(&present, done()).await, fenced);
+    assert_eq!(bench.reports().await.len(), 1);
+    assert_eq!(bench.stats().await.realtime, LaneStats::default());
+}
+
+pub(super) async fn a_lease_nobody_took_over_may_still_finish(backend: Backend) {
+    let bench = Bench::new(backend).await;
+    bench.enqueue(Lane::Realtime).await;
+    let job = bench.one().await;
+    bench.clock.advance(10 * LEASE);
+    assert_eq!(bench.finish(&job, done()).await, Ok(()));
+}
+
+pub(super) async fn renewing_keeps_a_lease_and_names_the_lost(backend: Backend) {
+    let bench = Bench::new(backend).await;
+    let (_, _) = (bench.enqueue(Lane::Realtime).await, bench.enqueue(Lane::Realtime).await);
+    let jobs = bench.lease(Lane::Realtime, 2).await;
+    let leases: Vec<(Uuid, Fence)> = jobs.iter().map(|job| (job.id, job.fence)).collect();
+    for _ in 0..5 {
+        bench.clock.advance(LEASE - 1);
+        assert_eq!(bench.inbox.renew(&leases[..1]).await, Ok(vec![]));
+    }
+    let stolen = bench.one().await;
+    assert_eq!(stolen.id, jobs[1].id, "the one that was not renewed");
+    assert_eq!(bench.inbox.renew(&leases).await, Ok(vec![jobs[1].id]));
+    assert_eq!(bench.finish(&jobs[0], done()).await, Ok(()));
+    assert_eq!(bench.inbox.renew(&leases).await, Ok(vec![jobs[0].id, jobs[1].id]));
+}
+
+pub(super) async fn a_retry_comes_when_due_with_the_same_bytes(backend: Backend) {
+    let bench = Bench::new(backend).await;
+    bench.enqueue(Lane::Realtime).await;
+    let first = bench.one().await;
+    let bytes = Bytes::from_static(b"POST / fixed");
+    bench.inbox.begin(first.id, first.fence, bytes.clone()).await.unwrap();
+    let learned = Bytes::from_static(b"POST / fixed, attempt 1 failed");
+    bench.finish(&first, Finish::Retry { due: START + 5_000, rendered: learned.clone() }).await.unwrap();
+    assert_eq!(bench.stats().await.realtime.delayed, 1);
+    bench.clock.advance(4_999);
+    assert!(bench.lease(Lane::Realtime, 1).await.is_empty());
+    bench.clock.advance(1);
+    let second = bench.one().await;
+    assert_eq!((second.attempt, second.rendered.clone(), second.ambiguous), (1, Some(learned.clone()), false));
+    bench.inbox.begin(second.id, second.fence, Bytes::from_static(b"other")).await.unwrap();
+    bench.retry_at(&second, START).await;
+    let third = bench.one().await;
+    assert_eq!((third.attempt, third.rendered.clone()), (2, Some(learned)), "what was kept stays; past means at once");
+    bench.finish(&third, done()).await.unwrap();
+    assert_eq!(bench.reports().await, [&b"done"[..]]);
+    assert_eq!(bench.stats().await.realtime, LaneStats::default());
+}
+
+pub(super) async fn an_attempt_without_an_outcome_is_ambiguous(backend: Backend) {
+    let bench = Bench::new(backend).await;
+    bench.enqueue(Lane::Realtime).await;
+    bench.one().await;
+    bench.clock.advance(LEASE);
+    let job = bench.one().await;
+    assert!(!job.ambiguous, "leased, but nothing was begun");
+    bench.inbox.begin(job.id, job.fence, Bytes::from_static(b"x")).await.unwrap();
+    bench.clock.advance(LEASE);
+    let job = bench.one().await;
+    assert_eq!((job.ambiguous, job.attempt, job.rendered.as_deref()), (true, 0, Some(&b"x"[..])));
+    bench.inbox.postpone(job.id, job.fence, 0).await.unwrap();
+    let job = bench.one().await;
+    assert!(job.ambiguous, "giving it back does not settle an older attempt");
+    bench.retry_at(&job, 0).await;
+    assert!(!bench.one().await.ambiguous, "a finished attempt does");
+}
+
+pub(super) async fn a_job_that_kills_its_workers_is_poisoned_and_reported_once(backend: Backend) {
+    let mut bench = Bench::new(backend).await;
+    bench.enqueue(Lane::Realtime).await;
+    for round in 0..MAX_LEASES {
+        assert!(!bench.one().await.poisoned, "lease {round}");
+        if round % 2 == 0 {
+            bench.crash().await;
+        } else {
+            bench.clock.advance(LEASE);
+        }
+    }
+    assert!(bench.one().await.poisoned);
+    bench.crash().await;
+    let job = bench.one().await;
+    assert!(job.poisoned, "until somebody buries it");
+    bench.finish(&job, dead("crash_loop")).await.unwrap();
+    assert_eq!(bench.reports().await, [&b"dead"[..]]);
+    assert_eq!(bench.stats().await.realtime, LaneStats { dead: 1, ..LaneStats::default() });
+    bench.clock.advance(DAY);
+    assert!(bench.lease(Lane::Realtime, 1).await.is_empty());
+}
+
+pub(super) async fn orderly_returns_do_not_poison(backend: Backend) {
+    let bench = Bench::new(backend).await;
+    bench.enqueue(Lane::Realtime).await;
+    for round in 0..4 * MAX_LEASES {
+        let job = bench.one().await;
+        assert!(!job.poisoned, "round {round}");
+        if round < 2 * MAX_LEASES {
+            bench.inbox.postpone(job.id, job.fence, 0).await.unwrap();
+        } else {
+            bench.retry_at(&job, 0).await;
+        }
+    }
+}
+
+pub(super) async fn first_attempts_and_retries_do_not_starve_each_other(backend: Backend) {
+    let bench = Bench::new(backend).await;
+    let old: Vec<NewJob> = (0..400).map(|_| job(Lane::Realtime)).collect();
+    bench.inbox.accept(request(None, old)).await.unwrap();
+    for job in bench.lease(Lane::Realtime, 400).await {
+        bench.retry_at(&job, START + 1).await;
+    }
+    bench.clock.advance(10);
+    let new: Vec<NewJob> = (0..400).map(|_| job(Lane::Realtime)).collect();
+    bench.inbox.accept(request(None, new)).await.unwrap();
+    let mut tally = [0, 0];
+    for max in [1; 40].into_iter().chain([20, 20]) {
+        for job in bench.lease(Lane::Realtime, max).await {
+            tally[job.attempt as usize] += 1;
+        }
+    }
+    assert_eq!(tally, [60, 20], "three first attempts for each retry, even one at a time");
+    // A postponed first attempt stays one.
+    let job = loop {
+        let job = bench.one().await;
+        if job.attempt == 0 {
+            break job;
+        }
+    };
+    bench.inbox.postpone(job.id, job.fence, 0).await.unwrap();
+    let rest = bench.lease(Lane::Realtime, 1_000).await;
+    assert_eq!(rest.len() + 80 + 1, 800 + usize::from(rest.iter().any(|other| other.id == job.id)), "none stays idle");
+}
+
+pub(super) async fn postponing_gives_back_without_an_attempt(backend: Backend) {
+    let bench = Bench::new(backend).await;
+    bench.enqueue(Lane::Realtime).await;
+    let job = bench.one().await;
+    bench.inbox.begin(job.id, job.fence, Bytes::from_static(b"x")).await.unwrap();
+    bench.inbox.postpone(job.id, job.fence, START + 1_000).await.unwrap();
+    assert!(bench.lease(Lane::Realtime, 1).await.is_empty());
+    assert_eq!(bench.finish(&job, done()).await, Err(LeaseError::Fenced));
+    bench.clock.advance(1_000);
+    let job = bench.one().await;
+    assert_eq!((job.attempt, job.ambiguous, job.rendered.as_deref()), (0, false, Some(&b"x"[..])));
+    bench.inbox.postpone(job.id, job.fence, bench.clock.now()).await.unwrap();
+    assert_eq!(bench.stats().await.realtime.ready, 1);
+    bench.one().await;
+}
+
+pub(super) async fn everything_survives_a_crash(backend: Backend) {
+    let mut bench = Bench::new(backend).await;
+    let keyed = request(key(9, DAY), vec![job(Lane::Bulk)]);
+    bench.inbox.accept(keyed.clone()).await.unwrap();
+    let ids = join_all((0..6).map(|_| bench.enqueue(Lane::Realtime))).await;
+    let jobs = bench.lease(Lane::Realtime, 5).await;
+    bench.retry_at(&jobs[0], START + MINUTE).await;
+    bench.finish(&jobs[1], dead("no \"such\" place\n")).await.unwrap();
+    bench.finish(&jobs[2], done()).await.unwrap();
+    bench.inbox.begin(jobs[3].id, jobs[3].fence, Bytes::from_static(b"sent?")).await.unwrap();
+    let before = bench.stats().await;
+    assert_eq!(before.realtime, LaneStats { ready: 1, leased: 2, delayed: 1, dead: 1, oldest_ready_ms: 0 });
+
+    bench.crash().await;
+    let after = bench.stats().await;
+    assert_eq!(after.realtime, LaneStats { ready: 3, leased: 0, delayed: 1, dead: 1, oldest_ready_ms: 0 });
+    assert_eq!((after.bulk.ready, after.outbox), (1, 2));
+    assert_eq!(bench.reports().await, [&b"dead"[..], b"done"]);
+    assert_eq!(bench.inbox.accept(keyed.clone()).await, Ok(Accepted::Accepted));
+    assert_eq!(bench.inbox.accept(request(key(9, DAY), vec![])).await, Ok(Accepted::Duplicate));
+    assert_eq!(bench.finish(&jobs[3], done()).await, Err(LeaseError::Fenced), "leases end with their process");
+    let again = bench.lease(Lane::Realtime, 10).await;
+    let ambiguous: Vec<(Uuid, bool)> = again.iter().map(|job| (job.id, job.ambiguous)).collect();
+    assert_eq!(ambiguous.len(), 3);
+    assert!(ambiguous.contains(&(jobs[3].id, true)) && ambiguous.contains(&(jobs[4].id, false)));
+    assert!(ambiguous.contains(&(ids[5], false)));
+    assert_eq!(bench.finish(&jobs[3], done()).await, Err(LeaseError::Fenced), "also when the job is leased again");
+    bench.clock.advance(MINUTE);
+    assert!(bench.lease(Lane::Realtime, 10).await.iter().any(|job| job.id == jobs[0].id && job.attempt == 1));
+}
+
+pub(super) async fn the_outbox_keeps_order_and_numbers(backend: Backend) {
+    let mut bench = Bench::new(backend).await;
+    let jobs: Vec<NewJob> = (0..5).map(|_| job(Lane::Realtime)).collect();
+    bench.inbox.accept(request(None, jobs)).await.unwrap();
+    for (n, job) in bench.lease(Lane::Realtime, 5).await.iter().enumerate() {
+        let report = if n == 4 { Bytes::new() } else { Bytes::from(vec![n as u8; 10]) };
+        bench.finish(job, Finish::Done { report }).await.unwrap();
+    }
+    let all = bench.inbox.outbox_read(0, 100, usize::MAX).await.unwrap();
+    assert_eq!(all.iter().map(|row| row.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    assert!((0..4).all(|n| all[n].1 == vec![n as u8; 10]) && all[4].1.is_empty());
+    let read = async |after, rows, bytes| {
+        let rows = bench.inbox.outbox_read(after, rows, bytes).await.unwrap();
+        rows.into_iter().map(|row| row.0).collect::<Vec<i64>>()
+    };
+    assert_eq!(read(1, 2, usize::MAX).await, [2, 3]);
+    assert_eq!(read(0, 100, 29).await, [1, 2]);
+    assert_eq!(read(0, 100, 0).await, [1], "one always goes through");
+    assert!(read(5, 100, 100).await.is_empty() && read(0, 0, 100).await.is_empty());
+    bench.inbox.outbox_trim(2).await.unwrap();
+    bench.inbox.outbox_trim(1).await.unwrap();
+    assert_eq!(read(0, 100, usize::MAX).await, [3, 4, 5]);
+    assert_eq!(bench.stats().await.outbox, 3);
+    bench.inbox.outbox_trim(i64::MAX).await.unwrap();
+    assert_eq!((read(0, 100, usize::MAX).await.len(), bench.stats().await.outbox), (0, 0));
+    bench.restart().await;
+    assert!(bench.inbox.wait_outbox(0).now_or_never().is_none(), "trimmed reports wake nobody");
+    bench.enqueue(Lane::Realtime).await;
+    let job = bench.one().await;
+    bench.finish(&job, done()).await.unwrap();
+    let rows = bench.inbox.outbox_read(0, 100, usize::MAX).await.unwrap();
+    assert_eq!(rows[0].0, 6, "a number is never given twice");
+}
+
+pub(super) async fn a_large_outbox_is_trimmed_to_the_end(backend: Backend) {
+    let bench = Bench::new(backend).await;
+    for _ in 0..5 {
+        let jobs: Vec<NewJob> = (0..1_000).map(|_| job(Lane::Bulk)).collect();
+        bench.inbox.accept(request(None, jobs)).await.unwrap();
+        let jobs = bench.lease(Lane::Bulk, LEASE_LIMIT).await;
+        assert_eq!(join_all(jobs.iter().map(|job| bench.finish(job, done()))).await.len(), 1_000);
+    }
+    assert_eq!(bench.stats().await.outbox, 5_000);
+    bench.inbox.outbox_trim(4_999).await.unwrap();
+    assert_eq!(bench.inbox.outbox_read(0, 10, 1_000).await.unwrap()[0].0, 5_000);
+    assert_eq!(bench.stats().await.outbox, 1);
+}
+
+pub(super) async fn waiting_ends_when_there_is_something(backend: Backend) {
+    let bench = Bench::new(backend).await;
+    let (inbox, other) = (bench.inbox.clone(), bench.inbox.clone());
+    let mut waiting = tokio::spawn(async move { inbox.wait(Lane::Realtime).await });
+    let bulk = tokio::spawn(async move { other.wait(Lane::Bulk).await });
+    let nothing = tokio::spawn({
+        let inbox = bench.inbox.clone();
+        async move { inbox.wait_outbox(0).await }
+    });
+    assert!((&mut waiting).now_or_never().is_none());
+    bench.enqueue(Lane::Realtime).await;
+    assert_eq!(soon(waiting).await.unwrap(), Ok(()));
+    assert_eq!(bench.inbox.wait(Lane::Realtime).now_or_never(), Some(Ok(())), "it is the state that counts");
+    let job = bench.one().await;
+    let mut waiting = Box::pin(bench.inbox.wait(Lane::Realtime));
+    assert!((&mut waiting).now_or_never().is_none(), "leased is not ready");
+    bench.inbox.postpone(job.id, job.fence, 0).await.unwrap();
+    assert_eq!(soon(waiting).await, Ok(()));
+    let job = bench.one().await;
+    assert!(!nothing.is_finished() && !bulk.is_finished());
+    bench.finish(&job, done()).await.unwrap();
+    assert_eq!(soon(nothing).await.unwrap(), Ok(()));
+    assert!(bench.inbox.wait_outbox(1).now_or_never().is_none());
+    bench.inbox.close().await;
+    assert_eq!(soon(bulk).await.unwrap(), Err(Unavailable), "nobody waits for a closed inbox");
+}
+
+pub(super) async fn waiting_ends_with_time_alone(backend: Backend) {
+    let lease = Duration::from_millis(150);
+    let bench = Bench::with(backend, Clock::system(), 100, lease).await;
+    bench.enqueue(Lane::Realtime).await;
+    let job = bench.one().await;
+    let due = bench.clock.now() + 100;
+    bench.retry_at(&job, due).await;
+    assert_eq!(soon(bench.inbox.wait(Lane::Realtime)).await, Ok(()));
+    assert!(bench.clock.now() >= due);
+    let job = bench.one().await;
+    let leased = bench.clock.now();
+    // Nobody renews: the lease runs out by itself.
+    assert_eq!(soon(bench.inbox.wait(Lane::Realtime)).await, Ok(()));
+    assert!(bench.clock.now() - leased >= 100);
+    assert_eq!(bench.one().await.id, job.id);
+}
+
+pub(super) async fn a_lease_whose_answer_nobody_took_is_given_again(backend: Backend) {
+    let bench = Bench::new(backend).await;
+    let id = bench.enqueue(Lane::Realtime).await;
+    // Polled once, so that it is asked, and dropped.
+    for _ in 0..20 {
+        assert!(bench.inbox.lease(Lane::Realtime, 1).now_or_never().is_none());
+    }
+    soon(bench.inbox.wait(Lane::Realtime)).await.unwrap();
+    assert_eq!(bench.one().await.id, id);
+}
+
+pub(super) async fn the_dead_are_kept_for_their_time(backend: Backend) {
+    let mut bench = Bench::new(backend).await;
+    for lane in Lane::ALL {
+        bench.enqueue(lane).await;
+        let job = bench.lease(lane, 1).await.remove(0);
+        if lane == Lane::Bulk {
+            bench.retry_at(&job, 0).await;
+        }
+    }
+    bench.crash().await;
+    for lane in Lane::ALL {
+        let job = bench.lease(lane, 1).await.remove(0);
+        bench.finish(&job, dead("gone")).await.unwrap();
+    }
+    bench.clock.advance(30 * DAY - 1);
+    bench.enqueue(Lane::Realtime).await;
+    let stats = bench.stats().await;
+    assert_eq!((stats.realtime.dead, stats.bulk.dead), (1, 1));
+    bench.clock.advance(2_000);
+    bench.enqueue(Lane::Realtime).await;
+    let stats = bench.stats().await;
+    assert_eq!((stats.realtime.dead, stats.bulk.dead, stats.realtime.ready), (0, 0, 2));
+}
+
+pub(super) async fn a_closed_inbox_is_unavailable(backend: Backend) {
+    let bench = Bench::new(backend).await;
+    bench.enqueue(Lane::Realtime).await;
+    let job = bench.one().await;
+    bench.inbox.close().await;
+    bench.inbox.close().await;
+    assert_eq!(bench.inbox.accept(request(None, vec![])).await, Err(Unavailable));
+    assert_eq!(bench.inbox.lease(Lane::Bulk, 1).await, Err(Unavailable));
+    assert_eq!(bench.finish(&job, done()).await, Err(LeaseError::Unavailable(Unavailable)));
+    assert_eq!(bench.inbox.outbox_read(0, 1, 1).await, Err(Unavailable));
+    assert_eq!(bench.inbox.stats().await, Err(Unavailable));
+    assert_eq!(bench.inbox.wait(Lane::Realtime).await, Err(Unavailable));
+    assert_eq!(bench.inbox.wait_outbox(0).await, Err(Unavailable));
+    assert!(bench.inbox.failed().now_or_never().is_none());
+}
+
+/// Random steps against a model: each job is in exactly one place, nothing is lost, nothing reported twice.
+pub(super) async fn no_job_is_ever_lost_or_doubled(backend: Backend) {
+    let mut bench = Bench::new(backend).await;
+    let mut seed = 42u64;
+    let mut dice = move |sides: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % sides
+    };
+    let (mut accepted, mut ended) = (0, 0);
+    let mut held: Vec<Leased> = Vec::new();
+    for step in 0..600 {
+        match dice(12) {
+            0..=3 => {
+                let jobs: Vec<NewJob> = (0..dice(5)).map(|n| job(Lane::ALL[n as usize % 2])).collect();
+                accepted += jobs.len() as u64;
+                bench.inbox.accept(request(None, jobs)).await.unwrap();
+            }
+            4..=6 => held.extend(bench.lease(Lane::ALL[dice(2) as usize], dice(6) as usize).await),
+            7 => bench.clock.advance(dice(30_000) as i64),
+            8 if dice(10) == 0 => {
+                bench.crash().await;
+                held.clear();
+            }
+            _ if held.is_empty() => {}
+            _ => {
+                let job = held.remove(dice(held.len() as u64) as usize);
+                let due = bench.clock.now() + dice(60_000) as i64 - 10_000;
+                let result = match dice(5) {
+                    0 => bench.inbox.begin(job.id, job.fence, Bytes::from_static(b"bytes")).await,
+                    1 => bench.inbox.postpone(job.id, job.fence, due).await,
+                    2 => bench.finish(&job, Finish::Retry { due, rendered: Bytes::from_static(b"r") }).await,
+                    end => {
+                        let finish = if end == 3 { done() } else { dead("chance") };
+                        let result = bench.finish(&job, finish).await;
+                        ended += u64::from(result.is_ok());
+                        result
+                    }
+                };
+                assert!(matches!(result, Ok(()) | Err(LeaseError::Fenced)), "step {step}: {result:?}");
+            }
+        }
+        let stats = bench.stats().await;
+        let live = [stats.realtime, stats.bulk].map(|lane| lane.ready + lane.leased + lane.delayed);
+        assert_eq!(live[0] + live[1] + ended, accepted, "step {step}: {stats:?}");
+        assert_eq!(stats.outbox, ended, "step {step}");
+    }
+    assert!(ended > 20 && accepted > 200, "the dice reached everything");
+}
+
+macro_rules! suite {
+    ($backend:ident, $module:ident: $($test:ident)*) => {
+        mod $module {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    super::$test(super::Backend::$backend).await;
+                }
+            )*
+        }
+    };
+    ($($backend:ident as $module:ident)*) => {
+        $(suite!($backend, $module:
+            a_repeated_request_is_accepted_again_and_kept_once
+            a_request_without_a_key_is_forgotten_after_its_time
+            the_window_slides_with_every_request
+            of_parallel_equals_exactly_one_is_accepted
+            a_key_can_be_claimed_without_jobs
+            a_full_queue_takes_and_claims_nothing
+            jobs_come_in_order_with_what_was_accepted
+            parallel_leases_never_share_a_job
+            lanes_are_independent
+            a_late_finisher_is_fenced
+            a_lease_nobody_took_over_may_still_finish
+            renewing_keeps_a_lease_and_names_the_lost
+            a_retry_comes_when_due_with_the_same_bytes
+            an_attempt_without_an_outcome_is_ambiguous
+            a_job_that_kills_its_workers_is_poisoned_and_reported_once
+            orderly_returns_do_not_poison
+            first_attempts_and_retries_do_not_starve_each_other
+            postponing_gives_back_without_an_attempt
+            everything_survives_a_crash
+            the_outbox_keeps_order_and_numbers
+            a_large_outbox_is_trimmed_to_the_end
+            waiting_ends_when_there_is_something
+            waiting_ends_with_time_alone
+            a_lease_whose_answer_nobody_took_is_given_again
+            the_dead_are_kept_for_their_time
+            a_closed_inbox_is_unavailable
+            no_job_is_ever_lost_or_doubled
+        );)*
+    };
+}
+
+suite!(Embedded as embedded);

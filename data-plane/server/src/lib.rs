@@ -1,0 +1,180 @@
+//! Where traffic runs: triggers in, deliveries out. Stateless but for its inbox and the last good configuration.
+//!
+//! The caller brings the sockets and the stop signal; [`start`] builds the parts in reading order and starts six loops:
+//!
+//! | Loop | Module |
+//! |---|---|
+//! | take requests, keep them, answer 200 or 204 | [`ingress`] → [`trigger`] (spine 1) → [`inbox`] |
+//! | lease jobs, send them, record what came of it; one for each lane | [`worker`] → [`delivery`] (spine 2) |
+//! | follow the control plane's configuration | [`sync`] → [`runtime`] |
+//! | report outcomes | [`report`] |
+//! | health and numbers | [`admin`] |
+
+pub mod admin;
+pub mod clock;
+pub mod delivery;
+pub mod inbox;
+pub mod ingress;
+pub mod last_good;
+pub mod link;
+pub mod metrics;
+pub mod outcome;
+pub mod plane;
+pub mod rejection;
+pub mod report;
+pub mod retry;
+pub mod runtime;
+pub mod settings;
+pub mod sync;
+pub mod trigger;
+pub mod worker;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sluice_core::seal::{KeyRingError, MasterKeys, Secret};
+use sluice_egress::Egress;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use inbox::{Embedded, Inbox, Lane};
+use last_good::LastGoodStore;
+use link::{Link, LinkError};
+use metrics::Metrics;
+use plane::{Parts, Plane};
+use runtime::Served;
+pub use settings::Settings;
+
+/// How long requests in work may take when the plane stops.
+const INGRESS_DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// The sockets a data plane listens on.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Triggers.
+    pub ingress: TcpListener,
+    /// Health, readiness and numbers.
+    pub admin: TcpListener,
+}
+
+/// Why a data plane does not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file could not be read.
+    #[error("{what} {path}: {source}")]
+    File {
+        /// What it is.
+        what: &'static str,
+        /// Where it is.
+        path: PathBuf,
+        /// What happened.
+        source: std::io::Error,
+    },
+    /// The master key file breaks its format.
+    #[error("the master key file: {0}")]
+    MasterKeys(#[from] KeyRingError),
+    /// The inbox could not be opened.
+    #[error(transparent)]
+    Inbox(#[from] inbox::OpenError),
+    /// The way out is not set up right.
+    #[error("egress settings: {0}")]
+    Egress(#[from] sluice_egress::SettingsError),
+    /// The control plane cannot be reached like this.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The inbox can no longer keep its promise (I1): the process must end.
+    #[error("the inbox failed, nothing more is acknowledged: {0}")]
+    InboxFailed(String),
+}
+
+/// A running data plane.
+#[derive(Debug)]
+pub struct DataPlane {
+    plane: Plane,
+    ended: JoinHandle<Result<(), Error>>,
+}
+
+impl DataPlane {
+    /// The parts, for who runs in the same process: what is served, how many jobs there are.
+    pub fn plane(&self) -> &Plane {
+        &self.plane
+    }
+
+    /// Waits for the end: after the stop signal and the drain, or when the inbox failed.
+    pub async fn wait(self) -> Result<(), Error> {
+        match self.ended.await {
+            Ok(ended) => ended,
+            Err(error) => Err(Error::InboxFailed(format!("a part of the data plane ended: {error}"))),
+        }
+    }
+}
+
+/// Starts a data plane on these sockets. It runs until `shutdown`.
+pub async fn start(settings: Settings, listeners: Listeners, shutdown: CancellationToken) -> Result<DataPlane, Error> {
+    let read = |what: &'static str, path: &PathBuf| {
+        std::fs::read_to_string(path).map(Secret::new).map_err(|source| Error::File {
+            what,
+            path: path.clone(),
+            source,
+        })
+    };
+    let master_keys = MasterKeys::parse(read("the master key file", &settings.master_key_file)?.expose())?;
+    let key = read("the data-plane key file", &settings.data_plane_key_file)?;
+    let link = Link::new(&settings.control_plane_url, &key)?;
+    let egress = Egress::new(settings.egress.clone())?;
+    let last_good = settings.data_dir.join("last-good");
+    let last_good = LastGoodStore::open(&last_good).map_err(|source| Error::File {
+        what: "the last good folder",
+        path: last_good,
+        source,
+    })?;
+    let clock = settings.clock.clone();
+    let inbox = Inbox::Embedded(Embedded::open(settings.inbox.clone(), clock.clone()).await?);
+    let plane = Plane::new(Parts {
+        urls: egress.url_policy().clone(),
+        settings,
+        clock,
+        master_keys,
+        served: Served::default(),
+        last_good,
+        inbox,
+        egress,
+        metrics: Metrics::default(),
+    });
+    sync::load_last_good(&plane).await;
+    let ended = tokio::spawn(run(plane.clone(), link, listeners, shutdown));
+    Ok(DataPlane { plane, ended })
+}
+
+/// Runs the loops, and ends them in the order that loses nothing: first no more requests, then no more sends, then reports.
+async fn run(plane: Plane, link: Link, listeners: Listeners, shutdown: CancellationToken) -> Result<(), Error> {
+    let (drain, workers) = (plane.settings.drain, plane.settings.workers);
+    let late = CancellationToken::new();
+    let ingress =
+        tokio::spawn(ingress::serve(plane.clone(), listeners.ingress, shutdown.clone(), drain.min(INGRESS_DRAIN_MAX)));
+    let lane = |lane, places| tokio::spawn(worker::run(plane.clone(), lane, places, shutdown.clone(), drain));
+    let (realtime, bulk) = (lane(Lane::Realtime, workers.realtime), lane(Lane::Bulk, workers.bulk));
+    let sync = tokio::spawn(sync::follow(plane.clone(), link.clone(), shutdown.clone()));
+    let report = tokio::spawn(report::run(plane.clone(), link, late.clone()));
+    let admin = tokio::spawn(admin::serve(plane.clone(), listeners.admin, shutdown.clone(), late.clone()));
+    let failed = tokio::select! {
+        () = shutdown.cancelled() => None,
+        reason = plane.inbox.failed() => Some(reason),
+    };
+    if let Some(reason) = failed {
+        // Nothing that is in memory can be kept any more: ending at once is the honest answer.
+        shutdown.cancel();
+        late.cancel();
+        return Err(Error::InboxFailed(reason));
+    }
+    for part in [ingress, realtime, bulk, sync] {
+        part.await.unwrap_or_else(|error| tracing::error!(%error, "a part of the data plane ended badly"));
+    }
+    late.cancel();
+    for part in [report, admin] {
+        part.await.unwrap_or_else(|error| tracing::error!(%error, "a part of the data plane ended badly"));
+    }
+    plane.inbox.close().await;
+    Ok(())
+}

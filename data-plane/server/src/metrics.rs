@@ -1,0 +1,179 @@
+//! Numbers for Prometheus. Labels are closed lists: nothing a sender or a tenant chooses becomes one (O17).
+
+use std::fmt;
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use sluice_core::dedup::NotDeduplicated;
+
+use crate::inbox::LaneStats;
+use crate::plane::Plane;
+
+type Label = [(&'static str, &'static str); 1];
+type Labels = [(&'static str, &'static str); 2];
+
+/// One data plane's numbers.
+pub struct Metrics {
+    registry: Registry,
+    triggers: Family<Label, Counter>,
+    trigger_seconds: Histogram,
+    not_deduplicated: Family<Label, Counter>,
+    attempts: Family<Label, Counter>,
+    attempt_seconds: Histogram,
+    deliveries: Family<Label, Counter>,
+    event_values_cut: Counter,
+    jobs: Family<Labels, Gauge>,
+    oldest_ready: Family<Label, Gauge>,
+    outbox: Gauge,
+    connected: Gauge,
+    revisions_served: Counter,
+    revisions_refused: Counter,
+    messages: Family<Label, Counter>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        // From half a millisecond to half a minute.
+        let buckets = || [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+        let mut metrics = Self {
+            registry: Registry::default(),
+            triggers: Family::default(),
+            trigger_seconds: Histogram::new(buckets()),
+            not_deduplicated: Family::default(),
+            attempts: Family::default(),
+            attempt_seconds: Histogram::new(buckets()),
+            deliveries: Family::default(),
+            event_values_cut: Counter::default(),
+            jobs: Family::default(),
+            oldest_ready: Family::default(),
+            outbox: Gauge::default(),
+            connected: Gauge::default(),
+            revisions_served: Counter::default(),
+            revisions_refused: Counter::default(),
+            messages: Family::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("sluice_triggers", "Requests by how they ended", self.triggers.clone());
+        registry.register_with_unit(
+            "sluice_trigger",
+            "From the head of a request to its answer",
+            Unit::Seconds,
+            self.trigger_seconds.clone(),
+        );
+        registry.register(
+            "sluice_triggers_not_deduplicated",
+            "Requests without a deduplication key, by reason",
+            self.not_deduplicated.clone(),
+        );
+        registry.register("sluice_attempts", "Attempts by result", self.attempts.clone());
+        registry.register_with_unit(
+            "sluice_attempt",
+            "From sending a request to its whole answer",
+            Unit::Seconds,
+            self.attempt_seconds.clone(),
+        );
+        registry.register("sluice_deliveries", "Ended deliveries by state", self.deliveries.clone());
+        registry.register(
+            "sluice_event_values_cut",
+            "Additional event parameters cut at 230 characters",
+            self.event_values_cut.clone(),
+        );
+        registry.register("sluice_inbox_jobs", "Jobs by lane and state", self.jobs.clone());
+        registry.register(
+            "sluice_inbox_oldest_ready_milliseconds",
+            "How long the longest waiting job has been ready",
+            self.oldest_ready.clone(),
+        );
+        registry.register("sluice_outbox_reports", "Reports not yet acknowledged", self.outbox.clone());
+        registry.register("sluice_sync_connected", "1 while the control plane is connected", self.connected.clone());
+        registry.register("sluice_config_revisions_served", "Revisions taken", self.revisions_served.clone());
+        registry.register("sluice_config_revisions_refused", "Revisions refused", self.revisions_refused.clone());
+        registry.register("sluice_sync_messages", "Configuration messages received, by kind", self.messages.clone());
+    }
+
+    /// A request ended.
+    pub fn trigger(&self, result: &'static str, took: Duration) {
+        self.triggers.get_or_create(&[("result", result)]).inc();
+        self.trigger_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A request had no key.
+    pub fn not_deduplicated(&self, reason: NotDeduplicated) {
+        self.not_deduplicated.get_or_create(&[("reason", reason.code())]).inc();
+    }
+
+    /// An attempt ended: a class of statuses such as `2xx`, or why there was no answer.
+    pub fn attempt(&self, result: &'static str, took: Duration) {
+        self.attempts.get_or_create(&[("result", result)]).inc();
+        self.attempt_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A delivery ended.
+    pub fn delivery(&self, state: &'static str) {
+        self.deliveries.get_or_create(&[("state", state)]).inc();
+    }
+
+    /// Values of an event were cut (D24).
+    pub fn event_values_cut(&self, count: usize) {
+        self.event_values_cut.inc_by(count as u64);
+    }
+
+    /// The configuration stream opened or closed.
+    pub fn connected(&self, connected: bool) {
+        self.connected.set(connected.into());
+    }
+
+    /// A revision was taken or refused.
+    pub fn revision(&self, served: bool) {
+        if served {
+            self.revisions_served.inc()
+        } else {
+            self.revisions_refused.inc()
+        };
+    }
+
+    /// A configuration message came.
+    pub fn message(&self, kind: &'static str) {
+        self.messages.get_or_create(&[("kind", kind)]).inc();
+    }
+
+    /// Everything as text, with the inbox as it is now.
+    pub async fn render(&self, plane: &Plane) -> String {
+        if let Ok(stats) = plane.inbox.stats().await {
+            self.lane("realtime", stats.realtime);
+            self.lane("bulk", stats.bulk);
+            self.outbox.set(stats.outbox.cast_signed());
+        }
+        let mut text = String::new();
+        // Writing into a string cannot fail.
+        let _written = encode(&mut text, &self.registry);
+        text
+    }
+
+    fn lane(&self, lane: &'static str, stats: LaneStats) {
+        let counts =
+            [("ready", stats.ready), ("leased", stats.leased), ("delayed", stats.delayed), ("dead", stats.dead)];
+        for (state, count) in counts {
+            self.jobs.get_or_create(&[("lane", lane), ("state", state)]).set(count.cast_signed());
+        }
+        self.oldest_ready.get_or_create(&[("lane", lane)]).set(stats.oldest_ready_ms.cast_signed());
+    }
+}

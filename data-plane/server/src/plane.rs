@@ -1,0 +1,56 @@
+//! What every part of a running data plane shares.
+
+use std::sync::Arc;
+
+use sluice_core::address::UrlPolicy;
+use sluice_core::seal::MasterKeys;
+use sluice_egress::Egress;
+
+use crate::clock::Clock;
+use crate::inbox::Inbox;
+use crate::last_good::LastGoodStore;
+use crate::metrics::Metrics;
+use crate::runtime::Served;
+use crate::settings::Settings;
+
+/// A handle on the shared parts; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Plane(Arc<Parts>);
+
+/// The shared parts.
+#[derive(Debug)]
+pub struct Parts {
+    /// As started with.
+    pub settings: Settings,
+    /// The time of day.
+    pub clock: Clock,
+    /// Opens the workspaces' data keys.
+    pub master_keys: MasterKeys,
+    /// Which URLs may be called.
+    pub urls: UrlPolicy,
+    /// What is served.
+    pub served: Served,
+    /// The last configuration that was served, on disk.
+    pub last_good: LastGoodStore,
+    /// The durable heart.
+    pub inbox: Inbox,
+    /// The one way out.
+    pub egress: Egress,
+    /// Numbers.
+    pub metrics: Metrics,
+}
+
+impl Plane {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl std::ops::Deref for Plane {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

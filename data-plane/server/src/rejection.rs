@@ -1,0 +1,211 @@
+//! Every way a trigger can be refused, and the one table of HTTP answers for them (D12).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use sluice_core::dedup::DedupHeaderInvalid;
+use sluice_core::flatten::BodyError;
+use sluice_core::incoming_auth::HandshakeFailure;
+
+/// A refused request.
+#[derive(Debug)]
+pub enum Rejection {
+    /// No configuration has been seen yet, so an unknown endpoint may well exist.
+    NotReady,
+    /// No published integration has this endpoint.
+    EndpointUnknown,
+    /// The endpoint does not take this method.
+    MethodNotAllowed {
+        /// What it takes.
+        allow: &'static str,
+    },
+    /// The path and query are too long.
+    UriTooLong {
+        /// Bytes.
+        limit: usize,
+    },
+    /// Too many headers, or too large together.
+    HeadersTooLarge {
+        /// How many.
+        headers_max: usize,
+        /// Bytes.
+        bytes_max: usize,
+    },
+    /// Not exactly one `Host` header.
+    HostInvalid,
+    /// A transfer coding other than `chunked`.
+    TransferCodingUnknown,
+    /// More requests than the endpoint takes.
+    RateLimited {
+        /// When the next one may come.
+        retry_after: Duration,
+    },
+    /// The body is too large.
+    BodyTooLarge {
+        /// Bytes.
+        limit: usize,
+    },
+    /// The body did not arrive in time.
+    BodyTimeout {
+        /// The deadline.
+        limit: Duration,
+    },
+    /// The connection broke before the body was whole.
+    BodyIncomplete,
+    /// The signature is missing or wrong. Never says which.
+    SignatureInvalid,
+    /// The Meta handshake was refused or malformed.
+    Handshake(HandshakeFailure),
+    /// `Content-Type` is not `application/json`.
+    ContentTypeUnsupported,
+    /// `Content-Encoding` is there.
+    ContentEncodingUnsupported,
+    /// The body is not JSON, or breaks a limit.
+    BodyInvalid(BodyError),
+    /// `X-Deduplication-Hash` breaks its rules.
+    DedupHeader(DedupHeaderInvalid),
+    /// The queue is full.
+    QueueFull,
+    /// The inbox cannot keep anything now.
+    StoreUnavailable,
+    /// Too many requests are in work.
+    Overloaded,
+    /// The answer took too long; the request may have been kept.
+    AnswerTimeout,
+}
+
+struct Answer {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    retry_after: Option<Duration>,
+    /// What is left of the request is not worth reading.
+    close: bool,
+}
+
+impl Rejection {
+    /// The reason as metrics name it.
+    pub fn code(&self) -> &'static str {
+        self.answer().code
+    }
+
+    fn answer(&self) -> Answer {
+        let plain = |status, code, message: &str| Answer {
+            status,
+            code,
+            message: message.to_owned(),
+            retry_after: None,
+            close: false,
+        };
+        let later = |code, message: &str, seconds| Answer {
+            retry_after: Some(Duration::from_secs(seconds)),
+            ..plain(StatusCode::SERVICE_UNAVAILABLE, code, message)
+        };
+        match self {
+            Self::NotReady => later("NOT_READY", "no configuration has been loaded yet; send it again", 1),
+            Self::EndpointUnknown => plain(StatusCode::NOT_FOUND, "ENDPOINT_UNKNOWN", "no such endpoint"),
+            Self::MethodNotAllowed { allow } => {
+                plain(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", &format!("send {allow}"))
+            }
+            Self::UriTooLong { limit } => {
+                let message = format!("the path and query are longer than {limit} bytes");
+                plain(StatusCode::URI_TOO_LONG, "URI_TOO_LONG", &message)
+            }
+            Self::HeadersTooLarge { headers_max, bytes_max } => {
+                let message = format!("more than {headers_max} headers, or more than {bytes_max} bytes of them");
+                plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "HEADERS_TOO_LARGE", &message)
+            }
+            Self::HostInvalid => plain(StatusCode::BAD_REQUEST, "HOST_INVALID", "exactly one Host header is required"),
+            Self::TransferCodingUnknown => Answer {
+                close: true,
+                ..plain(StatusCode::BAD_REQUEST, "TRANSFER_CODING_UNKNOWN", "only chunked is accepted")
+            },
+            Self::RateLimited { retry_after } => Answer {
+                retry_after: Some(*retry_after),
+                ..plain(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "RATE_LIMITED",
+                    "more requests than this endpoint takes; send it again later",
+                )
+            },
+            Self::BodyTooLarge { limit } => Answer {
+                close: true,
+                ..plain(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "BODY_TOO_LARGE",
+                    &format!("the body is larger than {limit} bytes"),
+                )
+            },
+            Self::BodyTimeout { limit } => Answer {
+                close: true,
+                ..plain(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "BODY_TIMEOUT",
+                    &format!("the body did not arrive within {} s", limit.as_secs()),
+                )
+            },
+            Self::BodyIncomplete => {
+                Answer { close: true, ..plain(StatusCode::BAD_REQUEST, "BODY_INCOMPLETE", "the body broke off") }
+            }
+            Self::SignatureInvalid => {
+                plain(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "the request could not be authenticated")
+            }
+            Self::Handshake(HandshakeFailure::Forbidden) => {
+                plain(StatusCode::FORBIDDEN, "HANDSHAKE_REFUSED", "the verification was refused")
+            }
+            Self::Handshake(HandshakeFailure::BadChallenge) => plain(
+                StatusCode::BAD_REQUEST,
+                "CHALLENGE_INVALID",
+                "hub.challenge must be 1 to 128 letters, digits, `_` and `-`",
+            ),
+            Self::ContentTypeUnsupported => plain(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "CONTENT_TYPE_UNSUPPORTED",
+                "Content-Type must be application/json (R145)",
+            ),
+            Self::ContentEncodingUnsupported => plain(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "CONTENT_ENCODING_UNSUPPORTED",
+                "send the body without Content-Encoding",
+            ),
+            Self::BodyInvalid(error) => plain(StatusCode::BAD_REQUEST, error.code(), &error.to_string()),
+            Self::DedupHeader(error) => {
+                plain(StatusCode::BAD_REQUEST, "DEDUPLICATION_HASH_INVALID", &error.to_string())
+            }
+            Self::QueueFull => later("QUEUE_FULL", "the queue is full; send it again later", 10),
+            Self::StoreUnavailable => later("STORE_UNAVAILABLE", "the request could not be kept; send it again", 2),
+            Self::Overloaded => later("OVERLOADED", "too many requests at once; send it again", 1),
+            Self::AnswerTimeout => {
+                later("ANSWER_TIMEOUT", "no answer in time; send it again with the same deduplication values", 2)
+            }
+        }
+    }
+
+    /// The HTTP answer.
+    pub fn into_response(self, request_id: &str) -> Response<Full<Bytes>> {
+        let answer = self.answer();
+        let body = serde_json::json!({
+            "error": { "code": answer.code, "message": answer.message, "request_id": request_id }
+        });
+        let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+        *response.status_mut() = answer.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Self::MethodNotAllowed { allow } = self {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Self::SignatureInvalid = self {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("X-Hub-Signature-256"));
+        }
+        if let Some(retry_after) = answer.retry_after {
+            let seconds = retry_after.as_millis().div_ceil(1000).max(1);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
+        }
+        if answer.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}

@@ -1,0 +1,453 @@
+//! What is served: published configuration compiled for use, one workspace revision at a time, behind one swappable handle.
+//!
+//! A revision is compiled whole or refused whole (I4). What did not change since the revision before is taken over as it is.
+
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use sluice_core::address::UrlPolicy;
+use sluice_core::model::{Action, Connection, Incoming, Outgoing, OutgoingRequest, RateLimit, Step, Workflow};
+use sluice_core::seal::{self, Aad, DataKey, MasterKeys, Sealed, WrappedKey};
+use sluice_core::snapshot::{self, Resources};
+use sluice_core::validate::Violation;
+use sluice_core::wire::{self, SecretFields};
+use sluice_proto::admin::v1::Problem;
+use sluice_proto::sync::v1::{Resource, WorkspaceBody, resource::Document};
+
+/// Most problems named in one refusal.
+pub const PROBLEMS_MAX: usize = 100;
+
+/// All that is served. A request holds the one it started with.
+#[derive(Debug, Default)]
+pub struct Runtime {
+    workspaces: BTreeMap<String, Arc<Workspace>>,
+    endpoints: HashMap<String, Arc<Endpoint>>,
+    /// Something was loaded, so an endpoint that is not here does not exist.
+    complete: bool,
+}
+
+/// One workspace at one revision.
+#[derive(Debug)]
+pub struct Workspace {
+    /// `workspaces/{workspace}`.
+    pub name: String,
+    /// Which store the revision counts in.
+    pub store_epoch: String,
+    /// The revision.
+    pub revision: i64,
+    /// Over its resources.
+    pub digest: [u8; 32],
+    /// The number templates see.
+    pub business_profile_id: u64,
+    /// What it was compiled from, secrets still sealed: base of the next delta, content of the last good file.
+    pub source: Arc<Source>,
+    compiled: HashMap<String, Compiled>,
+    endpoints: HashMap<String, Arc<Endpoint>>,
+}
+
+/// The published resources of a workspace as they came.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// By name.
+    pub resources: Resources,
+    /// The wrapped data key.
+    pub data_key: sluice_proto::sync::v1::WrappedKey,
+    /// The number templates see.
+    pub business_profile_id: i64,
+}
+
+impl Source {
+    /// What a snapshot holds.
+    pub fn from_snapshot(body: WorkspaceBody) -> Self {
+        Self::default().changed(body)
+    }
+
+    /// What is held after a delta.
+    pub fn changed(self, mut delta: WorkspaceBody) -> Self {
+        let business_profile_id = delta.business_profile_id;
+        let data_key = delta.data_key.take().unwrap_or_default();
+        Self { resources: snapshot::apply(self.resources, delta), data_key, business_profile_id }
+    }
+
+    /// Everything as one whole body.
+    pub fn to_snapshot(&self) -> WorkspaceBody {
+        WorkspaceBody {
+            business_profile_id: self.business_profile_id,
+            data_key: Some(self.data_key.clone()),
+            upserts: self.resources.values().cloned().collect(),
+            deletes: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Compiled {
+    content: [u8; 32],
+    document: Parsed,
+}
+
+#[derive(Clone, Debug)]
+enum Parsed {
+    Connection(Arc<Connection>),
+    Incoming(Arc<Incoming>),
+    Outgoing(Arc<Outgoing>),
+    Workflow(Arc<Workflow>),
+}
+
+/// One published endpoint.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Its rules.
+    pub incoming: Arc<Incoming>,
+    /// `workspaces/{workspace}`.
+    pub workspace: String,
+    /// The number templates see.
+    pub business_profile_id: u64,
+    /// The revision it belongs to.
+    pub revision: i64,
+    /// The workflows that may want its requests.
+    pub workflows: Vec<Arc<Workflow>>,
+    /// How much it takes (D10).
+    pub limiter: Arc<DefaultDirectRateLimiter>,
+}
+
+/// What a job needs of the configuration in force.
+#[derive(Debug)]
+pub struct Target {
+    /// The workspace's revision.
+    pub revision: i64,
+    /// The workflow.
+    pub workflow: Arc<Workflow>,
+    /// Where its step stands.
+    step: usize,
+    outgoing: Option<Arc<Outgoing>>,
+}
+
+impl Target {
+    /// The step.
+    pub fn step(&self) -> &Step {
+        &self.workflow.steps[self.step]
+    }
+
+    /// The request to send.
+    pub fn request(&self) -> Option<&OutgoingRequest> {
+        match &self.step().action {
+            Action::Custom(request) => Some(request),
+            Action::Outgoing(_) => self.outgoing.as_ref().map(|outgoing| &outgoing.request),
+        }
+    }
+}
+
+impl Runtime {
+    /// The published endpoint with this id.
+    pub fn endpoint(&self, id: &str) -> Option<&Arc<Endpoint>> {
+        self.endpoints.get(id)
+    }
+
+    /// Whether an endpoint that is not here does not exist.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// A workspace.
+    pub fn workspace(&self, name: &str) -> Option<&Arc<Workspace>> {
+        self.workspaces.get(name)
+    }
+
+    /// All workspaces by name.
+    pub fn workspaces(&self) -> impl Iterator<Item = &Arc<Workspace>> {
+        self.workspaces.values()
+    }
+}
+
+impl Workspace {
+    /// What a job of this workflow's step needs; `None` when it is no longer published.
+    pub fn target(&self, workflow: &str, step_id: &str) -> Option<Target> {
+        let Parsed::Workflow(workflow) = &self.compiled.get(workflow)?.document else { return None };
+        let step = workflow.steps.iter().position(|step| step.id == step_id)?;
+        let outgoing = match &workflow.steps[step].action {
+            Action::Custom(_) => None,
+            Action::Outgoing(name) => match &self.compiled.get(name)?.document {
+                Parsed::Outgoing(outgoing) => Some(outgoing.clone()),
+                Parsed::Connection(_) | Parsed::Incoming(_) | Parsed::Workflow(_) => return None,
+            },
+        };
+        Some(Target { revision: self.revision, workflow: workflow.clone(), step, outgoing })
+    }
+
+    /// A connection.
+    pub fn connection(&self, name: &str) -> Option<&Arc<Connection>> {
+        match &self.compiled.get(name)?.document {
+            Parsed::Connection(connection) => Some(connection),
+            Parsed::Incoming(_) | Parsed::Outgoing(_) | Parsed::Workflow(_) => None,
+        }
+    }
+
+    /// How many endpoints it has.
+    pub fn endpoints(&self) -> usize {
+        self.endpoints.len()
+    }
+}
+
+/// Where the revision to compile stands.
+#[derive(Clone, Debug)]
+pub struct Position {
+    /// `workspaces/{workspace}`.
+    pub workspace: String,
+    /// Which store the revision counts in.
+    pub store_epoch: String,
+    /// The revision.
+    pub revision: i64,
+    /// What the sender says the digest is.
+    pub digest: Vec<u8>,
+}
+
+/// Compiles one revision whole, or says everything that is wrong with it.
+pub fn compile(
+    at: &Position,
+    source: Source,
+    previous: Option<&Workspace>,
+    keys: &MasterKeys,
+    urls: &UrlPolicy,
+) -> Result<Workspace, Vec<Problem>> {
+    let contents: BTreeMap<&str, [u8; 32]> =
+        source.resources.iter().map(|(name, resource)| (name.as_str(), snapshot::content_hash(resource))).collect();
+    let digest = snapshot::digest(contents.iter().map(|(name, content)| (*name, content)));
+    if digest.as_slice() != at.digest {
+        let message = "the content does not have the digest that was announced";
+        return Err(vec![problem(&at.workspace, "", "DIGEST_MISMATCH", message)]);
+    }
+    let data_key = open_data_key(&at.workspace, &source, keys)?;
+    let mut compiled = HashMap::with_capacity(source.resources.len());
+    let mut problems = Vec::new();
+    for (name, resource) in &source.resources {
+        let content = contents[name.as_str()];
+        let kept = previous.and_then(|previous| previous.compiled.get(name)).filter(|kept| kept.content == content);
+        let document = match kept {
+            Some(kept) => Ok(kept.document.clone()),
+            None => parse(&at.workspace, resource, &data_key, urls),
+        };
+        match document {
+            Ok(document) => drop(compiled.insert(name.clone(), Compiled { content, document })),
+            Err(found) => problems.extend(found),
+        }
+    }
+    problems.extend(dangling(&compiled));
+    if !problems.is_empty() {
+        problems.truncate(PROBLEMS_MAX);
+        return Err(problems);
+    }
+    let mut workspace = Workspace {
+        name: at.workspace.clone(),
+        store_epoch: at.store_epoch.clone(),
+        revision: at.revision,
+        digest,
+        business_profile_id: u64::try_from(source.business_profile_id).unwrap_or_default(),
+        source: Arc::new(source),
+        compiled,
+        endpoints: HashMap::new(),
+    };
+    workspace.endpoints = endpoints(&workspace, previous);
+    Ok(workspace)
+}
+
+fn problem(resource: &str, field: &str, reason: &str, message: &str) -> Problem {
+    Problem {
+        resource: resource.to_owned(),
+        field: field.to_owned(),
+        line: 0,
+        column: 0,
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+fn open_data_key(workspace: &str, source: &Source, keys: &MasterKeys) -> Result<DataKey, Vec<Problem>> {
+    let wrapped = WrappedKey { key_id: source.data_key.key_id.clone(), bytes: source.data_key.ciphertext.to_vec() };
+    keys.unwrap(&wrapped, workspace).map_err(|error| {
+        let message =
+            format!("the workspace's data key cannot be opened: {error}; both planes need the same master keys");
+        vec![problem(workspace, "", "DATA_KEY_UNREADABLE", &message)]
+    })
+}
+
+/// Opens the secrets of one resource and parses it.
+fn parse(workspace: &str, resource: &Resource, key: &DataKey, urls: &UrlPolicy) -> Result<Parsed, Vec<Problem>> {
+    let problems = |found: Vec<Violation>| -> Vec<Problem> {
+        let of = |violation: Violation| Problem {
+            resource: resource.name.clone(),
+            field: violation.field,
+            line: violation.line.cast_signed(),
+            column: violation.column.cast_signed(),
+            reason: violation.reason.to_owned(),
+            message: violation.message,
+        };
+        found.into_iter().map(of).collect()
+    };
+    match resource.document.clone() {
+        Some(Document::Connection(mut document)) => {
+            open_secrets(workspace, resource, &mut document, key)?;
+            wire::connection(&document).map(|parsed| Parsed::Connection(Arc::new(parsed))).map_err(problems)
+        }
+        Some(Document::IncomingIntegration(mut document)) => {
+            open_secrets(workspace, resource, &mut document, key)?;
+            wire::incoming(&document).map(|parsed| Parsed::Incoming(Arc::new(parsed))).map_err(problems)
+        }
+        Some(Document::OutgoingIntegration(document)) => {
+            wire::outgoing(&document, urls).map(|parsed| Parsed::Outgoing(Arc::new(parsed))).map_err(problems)
+        }
+        Some(Document::Workflow(document)) => {
+            wire::workflow(&document, urls).map(|parsed| Parsed::Workflow(Arc::new(parsed))).map_err(problems)
+        }
+        None => {
+            Err(vec![problem(&resource.name, "", "KIND_UNKNOWN", "this build does not know this kind of resource")])
+        }
+    }
+}
+
+/// Puts every sealed secret into its field. A secret that is said to be set and is not there is a refusal, never an empty secret.
+fn open_secrets(
+    workspace: &str,
+    resource: &Resource,
+    document: &mut impl SecretFields,
+    key: &DataKey,
+) -> Result<(), Vec<Problem>> {
+    let mut problems = Vec::new();
+    for field in document.secret_fields() {
+        let sealed = resource.secrets.iter().find(|sealed| sealed.field == field.path);
+        let opened = sealed.ok_or_else(|| "it is missing".to_owned()).and_then(|sealed| {
+            let aad =
+                Aad { workspace, object: &resource.name, field: field.path, version: sealed.version.cast_unsigned() };
+            seal::open_text(key, aad, &Sealed::from_bytes(sealed.ciphertext.to_vec()))
+                .map_err(|error| error.to_string())
+        });
+        match opened {
+            Ok(secret) => secret.expose().clone_into(field.value),
+            Err(error) if *field.is_set => {
+                let message = format!("the secret cannot be opened: {error}");
+                problems.push(problem(&resource.name, field.path, "SECRET_UNREADABLE", &message));
+            }
+            Err(_) => {}
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// References to what is not part of the revision: it would not be whole.
+fn dangling(compiled: &HashMap<String, Compiled>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut require = |from: &str, field: String, to: &str| {
+        if !compiled.contains_key(to) {
+            let message = format!("`{to}` is not part of this revision");
+            problems.push(problem(from, &field, "REFERENCE_MISSING", &message));
+        }
+    };
+    for (name, entry) in compiled {
+        match &entry.document {
+            Parsed::Connection(_) | Parsed::Incoming(_) => {}
+            Parsed::Outgoing(outgoing) => {
+                if let Some(connection) = &outgoing.request.connection {
+                    require(name, "request.connection".to_owned(), connection);
+                }
+            }
+            Parsed::Workflow(workflow) => {
+                for (index, trigger) in workflow.triggers.iter().enumerate() {
+                    require(name, format!("triggers[{index}].incoming_integration"), &trigger.incoming);
+                }
+                for (index, step) in workflow.steps.iter().enumerate() {
+                    match &step.action {
+                        Action::Outgoing(to) => require(name, format!("steps[{index}].outgoing_integration"), to),
+                        Action::Custom(request) => {
+                            if let Some(connection) = &request.connection {
+                                require(name, format!("steps[{index}].custom_webhook.connection"), connection);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    problems
+}
+
+fn endpoints(workspace: &Workspace, previous: Option<&Workspace>) -> HashMap<String, Arc<Endpoint>> {
+    let mut endpoints = HashMap::new();
+    for entry in workspace.compiled.values() {
+        let Parsed::Incoming(incoming) = &entry.document else { continue };
+        let wants = |workflow: &Workflow| workflow.triggers.iter().any(|trigger| trigger.incoming == incoming.name);
+        let workflows = workspace.compiled.values().filter_map(|entry| match &entry.document {
+            Parsed::Workflow(workflow) if wants(workflow) => Some(workflow.clone()),
+            Parsed::Workflow(_) | Parsed::Connection(_) | Parsed::Incoming(_) | Parsed::Outgoing(_) => None,
+        });
+        // A publish must not refill the bucket of an endpoint whose limit did not change.
+        let limiter = previous
+            .and_then(|previous| previous.endpoints.get(&incoming.endpoint_id))
+            .filter(|kept| kept.incoming.rate_limit == incoming.rate_limit)
+            .map_or_else(|| Arc::new(limiter(incoming.rate_limit)), |kept| kept.limiter.clone());
+        let endpoint = Endpoint {
+            incoming: incoming.clone(),
+            workspace: workspace.name.clone(),
+            business_profile_id: workspace.business_profile_id,
+            revision: workspace.revision,
+            workflows: workflows.collect(),
+            limiter,
+        };
+        endpoints.insert(incoming.endpoint_id.clone(), Arc::new(endpoint));
+    }
+    endpoints
+}
+
+fn limiter(limit: RateLimit) -> DefaultDirectRateLimiter {
+    let at_least_one = |value| NonZeroU32::new(value).unwrap_or(NonZeroU32::MIN);
+    let quota = Quota::per_second(at_least_one(limit.requests_per_second)).allow_burst(at_least_one(limit.burst));
+    RateLimiter::direct(quota)
+}
+
+/// The handle everything reads through; only the sync task writes.
+#[derive(Debug, Default)]
+pub struct Served {
+    current: ArcSwap<Runtime>,
+}
+
+impl Served {
+    /// What is served now.
+    pub fn load(&self) -> Arc<Runtime> {
+        self.current.load_full()
+    }
+
+    /// Serves another revision of one workspace.
+    pub fn put(&self, workspace: Arc<Workspace>) {
+        self.change(|runtime| {
+            runtime.workspaces.insert(workspace.name.clone(), workspace.clone());
+        });
+    }
+
+    /// Stops serving a workspace that was deleted.
+    pub fn drop_workspace(&self, name: &str) {
+        self.change(|runtime| {
+            runtime.workspaces.remove(name);
+        });
+    }
+
+    /// From now on an endpoint that is not here does not exist.
+    pub fn set_complete(&self) {
+        self.change(|runtime| runtime.complete = true);
+    }
+
+    fn change(&self, change: impl Fn(&mut Runtime)) {
+        self.current.rcu(|current| {
+            let mut next = Runtime {
+                workspaces: current.workspaces.clone(),
+                endpoints: HashMap::new(),
+                complete: current.complete,
+            };
+            change(&mut next);
+            let all = next.workspaces.values().flat_map(|workspace| &workspace.endpoints);
+            next.endpoints = all.map(|(id, endpoint)| (id.clone(), endpoint.clone())).collect();
+            next
+        });
+    }
+}

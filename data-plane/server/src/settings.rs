@@ -1,0 +1,93 @@
+//! Settings of one data plane, with their defaults.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sluice_core::flatten;
+
+use crate::clock::Clock;
+use crate::inbox::EmbeddedSettings;
+
+/// Everything a data plane needs to start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// A stable id, shown in `ListDataPlanes`: `[a-z][a-z0-9-]{2,62}`.
+    pub data_plane_id: String,
+    /// Where the control plane's gRPC is, for example `http://127.0.0.1:7070`.
+    pub control_plane_url: String,
+    /// The file with the data-plane key that the control plane made.
+    pub data_plane_key_file: PathBuf,
+    /// The file with the master keys, the same as the control plane's.
+    pub master_key_file: PathBuf,
+    /// Where the inbox and the last good configuration are kept.
+    pub data_dir: PathBuf,
+    /// Limits of what comes in.
+    pub ingress: IngressSettings,
+    /// How much is sent at once.
+    pub workers: WorkerSettings,
+    /// The way out, with the operator's settings of D20.
+    pub egress: sluice_egress::Settings,
+    /// The inbox.
+    pub inbox: EmbeddedSettings,
+    /// How long a stop waits for what is running: requests at most 10 s of it.
+    pub drain: Duration,
+    /// The time of day.
+    pub clock: Clock,
+}
+
+/// Limits of what comes in (D16, section 1.5 of the attack tables).
+#[derive(Clone, Debug)]
+pub struct IngressSettings {
+    /// Largest body, in bytes: 413 above it.
+    pub body_bytes_max: usize,
+    /// Depth, leaves and path length of a body: 400 above them.
+    pub body_limits: flatten::Limits,
+    /// For a whole body to arrive: 408 after it.
+    pub body_deadline: Duration,
+    /// For the head of a request to arrive: the connection is closed after it.
+    pub head_deadline: Duration,
+    /// For an answer once the body is there: 503 after it.
+    pub answer_deadline: Duration,
+    /// Longest path and query, in bytes: 414 above it.
+    pub uri_bytes_max: usize,
+    /// Most headers: 431 above it.
+    pub headers_max: usize,
+    /// Longest sum of header names and values, in bytes: 431 above it.
+    pub header_bytes_max: usize,
+    /// Requests in work at once: 503 above it.
+    pub in_flight_max: usize,
+    /// Open connections: further ones wait to be taken.
+    pub connections_max: usize,
+}
+
+impl Default for IngressSettings {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 1024 * 1024,
+            body_limits: flatten::Limits::default(),
+            body_deadline: Duration::from_secs(10),
+            head_deadline: Duration::from_secs(10),
+            answer_deadline: Duration::from_secs(10),
+            uri_bytes_max: 8 * 1024,
+            headers_max: 64,
+            header_bytes_max: 32 * 1024,
+            in_flight_max: 1024,
+            connections_max: 10_000,
+        }
+    }
+}
+
+/// How much is sent at once.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerSettings {
+    /// Deliveries of the realtime lane in work at once.
+    pub realtime: usize,
+    /// Deliveries of the bulk lane in work at once; they never take a realtime place (R126).
+    pub bulk: usize,
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        Self { realtime: 256, bulk: 64 }
+    }
+}

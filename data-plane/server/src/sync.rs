@@ -1,0 +1,304 @@
+//! Configuration from the control plane: one stream, each workspace applied whole or refused whole.
+//!
+//! [`follow`] dials, says what is held, and takes what differs; a broken stream is dialled again. The control plane being
+//! away changes nothing that is served (I5).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use prost::Message as _;
+use sluice_proto::admin::v1::Problem;
+use sluice_proto::sync::v1::{
+    Ack, Cursor, Delta, Hello, Nack, SnapshotChunk, SyncRequest, SyncResponse, WorkspaceBody, sync_request,
+    sync_response,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::link::{Backoff, Link};
+use crate::plane::Plane;
+use crate::runtime::{self, Position, Source, Workspace};
+
+/// Acks and nacks on their way: one per workspace at most, so this is only a bound.
+const ANSWERS_MAX: usize = 1024;
+/// The largest workspace, encoded: what a plane would need several times over while it compiles.
+const WORKSPACE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Loads what was served last, so that a restart does not need the control plane. A workspace that is left out may have any
+/// endpoint: until the control plane has said so, no endpoint is denied.
+pub async fn load_last_good(plane: &Plane) {
+    let store = plane.last_good.clone();
+    let loaded = tokio::task::spawn_blocking(move || store.load()).await;
+    let Ok(Ok(loaded)) = loaded else {
+        tracing::warn!("the last good configuration cannot be read; waiting for the control plane");
+        return;
+    };
+    let mut whole = loaded.unreadable == 0 && !loaded.workspaces.is_empty();
+    for (position, source) in loaded.workspaces {
+        match compile(plane, &position, source).await {
+            Ok(workspace) => {
+                tracing::info!(workspace = workspace.name, revision = workspace.revision, "last good configuration");
+                plane.served.put(Arc::new(workspace));
+            }
+            Err(problems) => {
+                whole = false;
+                let problem = problems.first().map(|problem| problem.message.as_str()).unwrap_or_default();
+                tracing::warn!(workspace = position.workspace, problem, "a last good configuration is not usable");
+            }
+        }
+    }
+    if whole {
+        plane.served.set_complete();
+    }
+}
+
+/// Follows the control plane until `shutdown`.
+pub async fn follow(plane: Plane, link: Link, shutdown: CancellationToken) {
+    let mut backoff = Backoff::default();
+    loop {
+        let ended = tokio::select! {
+            () = shutdown.cancelled() => return,
+            ended = session(&plane, &link, &mut backoff) => ended,
+        };
+        plane.metrics.connected(false);
+        let wait = backoff.failed();
+        if let Err(reason) = ended {
+            tracing::info!(reason, wait_ms = wait.as_millis(), "the control plane is away; what is served stays");
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// One stream from hello to its end.
+async fn session(plane: &Plane, link: &Link, backoff: &mut Backoff) -> Result<(), String> {
+    let mut client = link.connect().await.map_err(|error| chain(&error))?;
+    let (answers, outgoing) = mpsc::channel(ANSWERS_MAX);
+    answers.send(hello(plane)).await.map_err(|_closed| "closed".to_owned())?;
+    let mut incoming = client.sync(ReceiverStream::new(outgoing)).await.map_err(|status| said(&status))?.into_inner();
+    let mut session = Session { plane, epoch: String::new(), chunks: HashMap::new() };
+    while let Some(message) = incoming.message().await.map_err(|status| said(&status))? {
+        plane.metrics.connected(true);
+        backoff.reset();
+        if let Some(answer) = session.take(message).await? {
+            answers.send(SyncRequest { kind: Some(answer) }).await.map_err(|_closed| "closed".to_owned())?;
+        }
+    }
+    Ok(())
+}
+
+/// What is held now.
+fn hello(plane: &Plane) -> SyncRequest {
+    let runtime = plane.served.load();
+    let cursors: Vec<Cursor> = runtime.workspaces().map(|workspace| cursor(workspace)).collect();
+    // Workspaces of two stores (a stream broke in the middle of a new one): then none can be named, and all are compared.
+    let mut epochs: Vec<&str> = runtime.workspaces().map(|workspace| workspace.store_epoch.as_str()).collect();
+    epochs.dedup();
+    let store_epoch = if let [one] = epochs.as_slice() { (*one).to_owned() } else { String::new() };
+    let hello = Hello {
+        data_plane_id: plane.settings.data_plane_id.clone(),
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+        store_epoch,
+        cursors,
+    };
+    SyncRequest { kind: Some(sync_request::Kind::Hello(hello)) }
+}
+
+fn cursor(workspace: &Workspace) -> Cursor {
+    Cursor { workspace: workspace.name.clone(), revision: workspace.revision, digest: workspace.digest.to_vec().into() }
+}
+
+/// What one stream has said so far.
+struct Session<'a> {
+    plane: &'a Plane,
+    epoch: String,
+    chunks: HashMap<String, (Cursor, u32, BytesMut)>,
+}
+
+impl Session<'_> {
+    async fn take(&mut self, message: SyncResponse) -> Result<Option<sync_request::Kind>, String> {
+        use sync_response::Kind;
+        let received = Instant::now();
+        match message.kind {
+            Some(Kind::Welcome(welcome)) => {
+                self.plane.metrics.message("welcome");
+                self.epoch = welcome.store_epoch;
+                Ok(None)
+            }
+            Some(Kind::Delta(delta)) => {
+                self.plane.metrics.message("delta");
+                Ok(self.delta(delta, received).await)
+            }
+            Some(Kind::Snapshot(chunk)) => {
+                self.plane.metrics.message("snapshot");
+                self.chunk(chunk, received).await
+            }
+            Some(Kind::Drop(drop)) => {
+                self.plane.metrics.message("drop");
+                self.drop_workspace(&drop.workspace).await;
+                Ok(None)
+            }
+            Some(Kind::Synced(_)) => {
+                self.plane.metrics.message("synced");
+                self.plane.served.set_complete();
+                Ok(None)
+            }
+            None => Err("the control plane sent a message this build does not know".to_owned()),
+        }
+    }
+
+    async fn delta(&self, delta: Delta, received: Instant) -> Option<sync_request::Kind> {
+        let cursor = delta.cursor?;
+        let runtime = self.plane.served.load();
+        let held = runtime.workspace(&cursor.workspace);
+        let base = held.filter(|held| held.revision == delta.base_revision && held.store_epoch == self.epoch);
+        let Some(base) = base else {
+            return Some(self.nack(&cursor, Vec::new(), true));
+        };
+        match WorkspaceBody::decode(delta.body) {
+            Ok(body) => Some(self.apply(cursor, Source::clone(&base.source).changed(body), received).await),
+            Err(error) => Some(self.undecodable(&cursor, &error)),
+        }
+    }
+
+    async fn chunk(&mut self, chunk: SnapshotChunk, received: Instant) -> Result<Option<sync_request::Kind>, String> {
+        let Some(cursor) = chunk.cursor else { return Ok(None) };
+        let entry = self.chunks.entry(cursor.workspace.clone()).or_insert_with(|| (cursor.clone(), 0, BytesMut::new()));
+        if chunk.index == 0 {
+            *entry = (cursor.clone(), 0, BytesMut::new());
+        }
+        let (expected, next, collected) = entry;
+        if *expected != cursor || *next != chunk.index {
+            return Err("the parts of a snapshot came out of order".to_owned());
+        }
+        if collected.len() + chunk.body.len() > WORKSPACE_BYTES_MAX {
+            self.chunks.remove(&cursor.workspace);
+            let message = format!("the workspace is larger than {WORKSPACE_BYTES_MAX} bytes");
+            return Ok(Some(self.nack(&cursor, vec![problem(&cursor.workspace, "TOO_LARGE", message)], false)));
+        }
+        collected.extend_from_slice(&chunk.body);
+        *next += 1;
+        if *next < chunk.count {
+            return Ok(None);
+        }
+        let Some((cursor, _, whole)) = self.chunks.remove(&cursor.workspace) else { return Ok(None) };
+        match WorkspaceBody::decode(whole.freeze()) {
+            Ok(body) => Ok(Some(self.apply(cursor, Source::from_snapshot(body), received).await)),
+            Err(error) => Ok(Some(self.undecodable(&cursor, &error))),
+        }
+    }
+
+    /// Compiles off the request path, keeps the last good file, swaps, and says so (I4).
+    async fn apply(&self, cursor: Cursor, source: Source, received: Instant) -> sync_request::Kind {
+        if self.is_backwards(&cursor) {
+            tracing::warn!(workspace = cursor.workspace, revision = cursor.revision, "an older revision was ignored");
+            let message = "a newer revision of the same store is served already".to_owned();
+            return self.nack(&cursor, vec![problem(&cursor.workspace, "REVISION_BACKWARDS", message)], false);
+        }
+        let position = Position {
+            workspace: cursor.workspace.clone(),
+            store_epoch: self.epoch.clone(),
+            revision: cursor.revision,
+            digest: cursor.digest.to_vec(),
+        };
+        let workspace = match compile(self.plane, &position, source).await {
+            Ok(workspace) => workspace,
+            Err(problems) => {
+                let first = problems.first().map(|problem| problem.message.as_str()).unwrap_or_default();
+                tracing::warn!(workspace = cursor.workspace, revision = cursor.revision, first, "refused a revision");
+                return self.nack(&cursor, problems, false);
+            }
+        };
+        let workspace = self.keep(workspace).await;
+        let serving = self::cursor(&workspace);
+        self.plane.served.put(workspace);
+        self.plane.metrics.revision(true);
+        let apply_micros = i64::try_from(received.elapsed().as_micros()).unwrap_or(i64::MAX);
+        tracing::info!(workspace = serving.workspace, revision = serving.revision, apply_micros, "serving");
+        sync_request::Kind::Ack(Ack { serving: Some(serving), apply_micros })
+    }
+
+    /// Within one store, revisions only go forward.
+    fn is_backwards(&self, cursor: &Cursor) -> bool {
+        let runtime = self.plane.served.load();
+        let held = runtime.workspace(&cursor.workspace);
+        held.is_some_and(|held| held.store_epoch == self.epoch && held.revision > cursor.revision)
+    }
+
+    async fn keep(&self, workspace: Workspace) -> Arc<Workspace> {
+        let (store, workspace) = (self.plane.last_good.clone(), Arc::new(workspace));
+        let written = workspace.clone();
+        match tokio::task::spawn_blocking(move || store.write(&written)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the last good configuration cannot be written"),
+            Err(error) => tracing::warn!(%error, "the last good configuration cannot be written"),
+        }
+        workspace
+    }
+
+    async fn drop_workspace(&self, name: &str) {
+        self.plane.served.drop_workspace(name);
+        let (store, name) = (self.plane.last_good.clone(), name.to_owned());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || store.remove(&name)).await {
+            tracing::warn!(%error, "a last good file cannot be removed");
+        }
+    }
+
+    fn undecodable(&self, cursor: &Cursor, error: &prost::DecodeError) -> sync_request::Kind {
+        let message = format!("the revision cannot be read: {error}");
+        self.nack(cursor, vec![problem(&cursor.workspace, "UNDECODABLE", message)], false)
+    }
+
+    fn nack(&self, refused: &Cursor, problems: Vec<Problem>, needs_snapshot: bool) -> sync_request::Kind {
+        if !needs_snapshot {
+            self.plane.metrics.revision(false);
+        }
+        let runtime = self.plane.served.load();
+        let serving = runtime.workspace(&refused.workspace).map(|workspace| cursor(workspace)).unwrap_or_default();
+        sync_request::Kind::Nack(Nack {
+            workspace: refused.workspace.clone(),
+            revision: refused.revision,
+            serving: Some(serving),
+            problems,
+            needs_snapshot,
+        })
+    }
+}
+
+async fn compile(plane: &Plane, position: &Position, source: Source) -> Result<Workspace, Vec<Problem>> {
+    let (plane, position) = (plane.clone(), position.clone());
+    let name = position.workspace.clone();
+    let compiled = tokio::task::spawn_blocking(move || {
+        let runtime = plane.served.load();
+        let previous = runtime.workspace(&position.workspace).map(Arc::as_ref);
+        runtime::compile(&position, source, previous, &plane.master_keys, &plane.urls)
+    });
+    compiled.await.unwrap_or_else(|_panicked| {
+        let message = "compiling this revision failed unexpectedly; the log has the details".to_owned();
+        Err(vec![problem(&name, "INTERNAL_ERROR", message)])
+    })
+}
+
+fn problem(resource: &str, reason: &str, message: String) -> Problem {
+    Problem { resource: resource.to_owned(), reason: reason.to_owned(), message, ..Problem::default() }
+}
+
+fn said(status: &Status) -> String {
+    format!("{}: {}", status.code(), status.message())
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}

@@ -1,0 +1,323 @@
+//! **Spine 1**: what happens to one incoming request, from the bytes to 200 or 204.
+//!
+//! [`receive`] is the whole story, one step a line. The leaves decide; only the body, the inbox and the metrics are touched here.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use governor::clock::{Clock as _, DefaultClock};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http_body::Body;
+use http_body_util::{BodyExt, Full};
+use prost::Message as _;
+use serde_json::Value;
+use sluice_core::dedup::{self, HASH_HEADER};
+use sluice_core::envelope::{Envelope, Headers, usual_capitals};
+use sluice_core::flatten::parse_body;
+use sluice_core::incoming_auth::{SIGNATURE_HEADER, meta_handshake, verify_meta};
+use sluice_core::model::{Authorization, Workflow};
+use sluice_proto::sync::v1::Job;
+use uuid::Uuid;
+
+use crate::inbox::{Accept, Accepted, Claim, Lane, NewJob};
+use crate::plane::Plane;
+use crate::rejection::Rejection;
+use crate::runtime::Endpoint;
+
+/// What stands before and after the endpoint's id (R142).
+const PATH_BEFORE: &str = "/automation-endpoint/endpoints/authorized/";
+const PATH_AFTER: &str = "/trigger";
+
+/// How a request that was not refused ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// Kept, and at least one workflow wants it.
+    Accepted,
+    /// Kept as seen; no workflow wants it.
+    FilteredOut,
+    /// Seen before within the window.
+    Duplicate,
+    /// Meta verified the endpoint.
+    Handshake,
+}
+
+impl Received {
+    /// As metrics name it.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::FilteredOut => "filtered_out",
+            Self::Duplicate => "duplicate",
+            Self::Handshake => "handshake",
+        }
+    }
+}
+
+/// Receives one request.
+pub async fn receive<B>(plane: &Plane, request: Request<B>, request_id: &str) -> Result<Answer, Rejection>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let (head, body) = request.into_parts();
+    check_head(plane, &head)?;
+    let endpoint = route(plane, &head)?;
+    let authorization = &endpoint.incoming.authorization;
+    if let Some(handshake) = handshake(authorization, &head)? {
+        return Ok(handshake);
+    }
+    check_rate(&endpoint)?;
+    check_declared(plane, &head)?;
+    let raw = read_body(plane, &head, body).await?;
+    authorize(authorization, &head.headers, &raw)?;
+    check_content_type(&head.headers)?;
+    let document = parse_body(&raw, &plane.settings.ingress.body_limits).map_err(Rejection::BodyInvalid)?;
+    check_dedup_header(&endpoint, &head.headers)?;
+    let trigger_id = Uuid::now_v7();
+    let envelope = envelope(plane, &endpoint, &head, document, trigger_id, request_id);
+    let claim = claim(plane, &endpoint, &envelope);
+    let jobs = jobs(&endpoint, &envelope, &raw);
+    let wanted = !jobs.is_empty();
+    match plane.inbox.accept(Accept { request: trigger_id, claim, jobs }).await {
+        Ok(Accepted::Accepted) if wanted => Ok(Answer::ok(Received::Accepted)),
+        Ok(Accepted::Accepted) => Ok(Answer::ok(Received::FilteredOut)),
+        Ok(Accepted::Duplicate) => Ok(Answer::no_content(Received::Duplicate)),
+        Ok(Accepted::Full) => Err(Rejection::QueueFull),
+        Err(_unavailable) => Err(Rejection::StoreUnavailable),
+    }
+}
+
+/// The answer to a request that was not refused.
+#[derive(Debug)]
+pub struct Answer {
+    /// How it ended.
+    pub received: Received,
+    /// What is sent.
+    pub response: Response<Full<Bytes>>,
+}
+
+impl Answer {
+    /// 200 with body `OK` (R162, R163).
+    fn ok(received: Received) -> Self {
+        Self::text(received, Bytes::from_static(b"OK"))
+    }
+
+    /// 204 without a body (R161, X08).
+    fn no_content(received: Received) -> Self {
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        Self { received, response }
+    }
+
+    fn text(received: Received, body: Bytes) -> Self {
+        let mut response = Response::new(Full::new(body));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        Self { received, response }
+    }
+}
+
+/// What can be said without knowing the endpoint.
+fn check_head(plane: &Plane, head: &Parts) -> Result<(), Rejection> {
+    let limits = &plane.settings.ingress;
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if target > limits.uri_bytes_max {
+        return Err(Rejection::UriTooLong { limit: limits.uri_bytes_max });
+    }
+    let bytes: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if head.headers.len() > limits.headers_max || bytes > limits.header_bytes_max {
+        return Err(Rejection::HeadersTooLarge { headers_max: limits.headers_max, bytes_max: limits.header_bytes_max });
+    }
+    let hosts = head.headers.get_all(header::HOST).iter().count();
+    if head.version < http::Version::HTTP_2 && hosts != 1 {
+        return Err(Rejection::HostInvalid);
+    }
+    let codings: Vec<&HeaderValue> = head.headers.get_all(header::TRANSFER_ENCODING).iter().collect();
+    match codings.as_slice() {
+        [] => Ok(()),
+        [one] if one.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Rejection::TransferCodingUnknown),
+    }
+}
+
+/// The published endpoint at exactly this path, if it takes this method.
+fn route(plane: &Plane, head: &Parts) -> Result<Arc<Endpoint>, Rejection> {
+    let runtime = plane.served.load();
+    let id = head.uri.path().strip_prefix(PATH_BEFORE).and_then(|rest| rest.strip_suffix(PATH_AFTER));
+    let endpoint = match id.and_then(|id| runtime.endpoint(id)) {
+        Some(endpoint) => endpoint.clone(),
+        None if runtime.is_complete() => return Err(Rejection::EndpointUnknown),
+        None => return Err(Rejection::NotReady),
+    };
+    match (&head.method, &endpoint.incoming.authorization) {
+        (&Method::POST, _) | (&Method::GET, Authorization::Meta { .. }) => Ok(endpoint),
+        (_, Authorization::Meta { .. }) => Err(Rejection::MethodNotAllowed { allow: "GET, POST" }),
+        (_, Authorization::None) => Err(Rejection::MethodNotAllowed { allow: "POST" }),
+    }
+}
+
+/// Meta asks with GET whether the endpoint is ours (S08).
+fn handshake(authorization: &Authorization, head: &Parts) -> Result<Option<Answer>, Rejection> {
+    let Authorization::Meta { verify_token, .. } = authorization else { return Ok(None) };
+    if head.method != Method::GET {
+        return Ok(None);
+    }
+    let query = head.uri.query().unwrap_or_default();
+    let challenge = meta_handshake(query, verify_token.expose().as_bytes()).map_err(Rejection::Handshake)?;
+    Ok(Some(Answer::text(Received::Handshake, Bytes::from(challenge))))
+}
+
+fn check_rate(endpoint: &Endpoint) -> Result<(), Rejection> {
+    endpoint.limiter.check().map_err(|not_until| {
+        let retry_after = not_until.wait_time_from(DefaultClock::default().now());
+        Rejection::RateLimited { retry_after }
+    })
+}
+
+/// What the head says of the body.
+fn check_declared(plane: &Plane, head: &Parts) -> Result<(), Rejection> {
+    let limit = plane.settings.ingress.body_bytes_max;
+    let declared = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|declared| declared > limit as u64) {
+        return Err(Rejection::BodyTooLarge { limit });
+    }
+    let mut encodings = head.headers.get_all(header::CONTENT_ENCODING).iter();
+    if encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Rejection::ContentEncodingUnsupported);
+    }
+    Ok(())
+}
+
+/// The whole body, under the cap and before the deadline, however it trickles in.
+async fn read_body<B>(plane: &Plane, head: &Parts, mut body: B) -> Result<Bytes, Rejection>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let (limit, deadline) = (plane.settings.ingress.body_bytes_max, plane.settings.ingress.body_deadline);
+    let hint = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let read = async {
+        let mut collected = BytesMut::with_capacity(hint.unwrap_or(0).min(16 * 1024));
+        while let Some(frame) = body.frame().await {
+            // Trailers are ignored: they must not become headers a rule looks at.
+            let Ok(data) = frame.map_err(|_broken| Rejection::BodyIncomplete)?.into_data() else { continue };
+            if collected.len() + data.len() > limit {
+                return Err(Rejection::BodyTooLarge { limit });
+            }
+            collected.extend_from_slice(&data);
+        }
+        Ok(collected.freeze())
+    };
+    tokio::time::timeout(deadline, read).await.unwrap_or(Err(Rejection::BodyTimeout { limit: deadline }))
+}
+
+/// Checks the sender over the raw bytes, before anything reads them (R154).
+fn authorize(authorization: &Authorization, headers: &HeaderMap, raw: &[u8]) -> Result<(), Rejection> {
+    match authorization {
+        Authorization::None => Ok(()),
+        Authorization::Meta { app_secret, .. } => {
+            let signatures: Vec<&[u8]> = headers.get_all(SIGNATURE_HEADER).iter().map(HeaderValue::as_bytes).collect();
+            verify_meta(&[app_secret.expose().as_bytes()], &signatures, raw)
+                .map(|_secret| ())
+                .map_err(|_which| Rejection::SignatureInvalid)
+        }
+    }
+}
+
+/// Exactly one `Content-Type`, `application/json`, in UTF-8 if it names a charset (R145).
+fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
+    let types: Vec<&HeaderValue> = headers.get_all(header::CONTENT_TYPE).iter().collect();
+    let [one] = types.as_slice() else { return Err(Rejection::ContentTypeUnsupported) };
+    let text = one.to_str().map_err(|_| Rejection::ContentTypeUnsupported)?;
+    let mut parts = text.split(';').map(str::trim);
+    let json = parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/json"));
+    let utf8 = parts.all(|parameter| match parameter.split_once('=') {
+        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+            let value = value.trim().trim_matches('"');
+            value.eq_ignore_ascii_case("utf-8") || value.eq_ignore_ascii_case("utf8")
+        }
+        _ => true,
+    });
+    if json && utf8 { Ok(()) } else { Err(Rejection::ContentTypeUnsupported) }
+}
+
+fn check_dedup_header(endpoint: &Endpoint, headers: &HeaderMap) -> Result<(), Rejection> {
+    let values: Vec<&[u8]> = headers.get_all(HASH_HEADER).iter().map(HeaderValue::as_bytes).collect();
+    endpoint.incoming.dedup.check_hash_header(&values).map_err(Rejection::DedupHeader)
+}
+
+/// What templates, filters and dedup rules see (R177, R178, D13).
+fn envelope(
+    plane: &Plane,
+    endpoint: &Endpoint,
+    head: &Parts,
+    body: Value,
+    trigger_id: Uuid,
+    request_id: &str,
+) -> Envelope {
+    let mut headers = Headers::new();
+    for (name, value) in &head.headers {
+        headers.push_received(&usual_capitals(name.as_str()), value.as_bytes());
+    }
+    if headers.get("X-Request-ID").is_none() {
+        headers.push("X-Request-ID", request_id);
+    }
+    if headers.get("X-Forwarded-Host").is_none() {
+        let host = head.uri.host().or_else(|| headers.get("Host")).unwrap_or_default().to_owned();
+        headers.push("X-Forwarded-Host", &host);
+    }
+    Envelope {
+        body,
+        business_profile_id: endpoint.business_profile_id,
+        endpoint_id: endpoint.incoming.endpoint_id.clone(),
+        event_id: trigger_id.to_string(),
+        headers,
+        method: head.method.to_string(),
+        time: plane.clock.now(),
+    }
+}
+
+fn claim(plane: &Plane, endpoint: &Endpoint, envelope: &Envelope) -> Option<Claim> {
+    let rule = &endpoint.incoming.dedup;
+    match dedup::key(rule, &endpoint.workspace, &endpoint.incoming.endpoint_id, envelope) {
+        Ok(key) => Some(Claim { key: key.0, window: rule.window() }),
+        Err(reason) => {
+            plane.metrics.not_deduplicated(reason);
+            None
+        }
+    }
+}
+
+/// One job for each step of each workflow that wants the request.
+fn jobs(endpoint: &Endpoint, envelope: &Envelope, raw: &[u8]) -> Vec<NewJob> {
+    let wants = |workflow: &Workflow| {
+        let mut triggers = workflow.triggers.iter().filter(|trigger| trigger.incoming == endpoint.incoming.name);
+        triggers.any(|trigger| trigger.filter.as_ref().is_none_or(|filter| filter.matches(envelope)))
+    };
+    let mut wanted = endpoint.workflows.iter().filter(|workflow| wants(workflow)).peekable();
+    if wanted.peek().is_none() {
+        return Vec::new();
+    }
+    let encoded = Bytes::from(envelope.to_json_with(raw));
+    let mut jobs = Vec::new();
+    for workflow in wanted {
+        for step in &workflow.steps {
+            let job = Job {
+                workspace: endpoint.workspace.clone(),
+                workflow: workflow.name.clone(),
+                step_id: step.id.clone(),
+                trigger_id: envelope.event_id.clone(),
+                revision: endpoint.revision,
+                envelope: encoded.clone(),
+            };
+            jobs.push(NewJob { id: Uuid::now_v7(), lane: Lane::Realtime, payload: job.encode_to_vec().into() });
+        }
+    }
+    jobs
+}
+
+/// A sender's request id, if it can be used as ours: 1 to 128 visible ASCII characters.
+pub fn sent_request_id(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get("x-request-id")?.to_str().ok()?;
+    let usable = (1..=128).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic());
+    usable.then(|| value.to_owned())
+}
