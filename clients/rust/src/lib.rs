@@ -1,0 +1,128 @@
+//! A gRPC client for the control plane: connects, shows the API key on every call, and hands out the generated clients.
+
+use std::fmt;
+
+use sluice_proto::admin::v1::connection_service_client::ConnectionServiceClient;
+use sluice_proto::admin::v1::data_plane_service_client::DataPlaneServiceClient;
+use sluice_proto::admin::v1::delivery_service_client::DeliveryServiceClient;
+use sluice_proto::admin::v1::event_service_client::EventServiceClient;
+use sluice_proto::admin::v1::incoming_integration_service_client::IncomingIntegrationServiceClient;
+use sluice_proto::admin::v1::outgoing_integration_service_client::OutgoingIntegrationServiceClient;
+use sluice_proto::admin::v1::workflow_service_client::WorkflowServiceClient;
+use sluice_proto::admin::v1::workspace_service_client::WorkspaceServiceClient;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+pub use sluice_proto::admin::v1 as admin;
+
+/// A channel that shows the API key.
+pub type Authorized = InterceptedService<Channel, ApiKey>;
+
+/// Puts `authorization: Bearer <key>` on every call.
+#[derive(Clone)]
+pub struct ApiKey(AsciiMetadataValue);
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey([redacted])")
+    }
+}
+
+impl tonic::service::Interceptor for ApiKey {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+/// Why there is no client.
+#[derive(Debug)]
+pub enum ConnectError {
+    /// The key holds characters that a key cannot have.
+    Key,
+    /// The URL is not one, or nobody answers there.
+    Transport(tonic::transport::Error),
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key => f.write_str("the API key holds characters that a key cannot have"),
+            Self::Transport(_) => f.write_str("the control plane cannot be reached"),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Key => None,
+            Self::Transport(error) => Some(error),
+        }
+    }
+}
+
+/// A connection to a control plane. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Client {
+    channel: Channel,
+    key: ApiKey,
+}
+
+impl Client {
+    /// Connects to `url`, for example `http://127.0.0.1:7070`.
+    pub async fn connect(url: &str, key: &str) -> Result<Self, ConnectError> {
+        let mut key =
+            AsciiMetadataValue::try_from(format!("Bearer {}", key.trim())).map_err(|_invalid| ConnectError::Key)?;
+        key.set_sensitive(true);
+        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(ConnectError::Transport)?.tcp_nodelay(true);
+        let channel = endpoint.connect().await.map_err(ConnectError::Transport)?;
+        Ok(Self { channel, key: ApiKey(key) })
+    }
+
+    fn authorized(&self) -> Authorized {
+        InterceptedService::new(self.channel.clone(), self.key.clone())
+    }
+
+    /// Workspaces.
+    pub fn workspaces(&self) -> WorkspaceServiceClient<Authorized> {
+        WorkspaceServiceClient::new(self.authorized())
+    }
+
+    /// Connections.
+    pub fn connections(&self) -> ConnectionServiceClient<Authorized> {
+        ConnectionServiceClient::new(self.authorized())
+    }
+
+    /// Incoming integrations.
+    pub fn incoming_integrations(&self) -> IncomingIntegrationServiceClient<Authorized> {
+        IncomingIntegrationServiceClient::new(self.authorized())
+    }
+
+    /// Outgoing integrations.
+    pub fn outgoing_integrations(&self) -> OutgoingIntegrationServiceClient<Authorized> {
+        OutgoingIntegrationServiceClient::new(self.authorized())
+    }
+
+    /// Workflows.
+    pub fn workflows(&self) -> WorkflowServiceClient<Authorized> {
+        WorkflowServiceClient::new(self.authorized())
+    }
+
+    /// Response events.
+    pub fn events(&self) -> EventServiceClient<Authorized> {
+        EventServiceClient::new(self.authorized())
+    }
+
+    /// Ended deliveries.
+    pub fn deliveries(&self) -> DeliveryServiceClient<Authorized> {
+        DeliveryServiceClient::new(self.authorized())
+    }
+
+    /// Data planes.
+    pub fn data_planes(&self) -> DataPlaneServiceClient<Authorized> {
+        DataPlaneServiceClient::new(self.authorized())
+    }
+}

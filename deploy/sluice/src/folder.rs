@@ -1,0 +1,132 @@
+//! A data folder: what is where, made private, with a master key of its own.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sluice_core::address::UrlPolicy;
+use sluice_core::seal::KEY_BYTES;
+use sluice_data_plane::inbox::EmbeddedSettings;
+use sluice_data_plane::settings::{IngressSettings, WorkerSettings};
+
+/// How long a stop waits for what is running.
+const DRAIN: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// A folder that only its owner can read.
+#[derive(Clone, Debug)]
+pub struct Folder(PathBuf);
+
+/// A folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} {path}: {source}", path = .path.display())]
+pub struct FolderError {
+    what: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl Folder {
+    /// Opens `path`; makes it with mode 0700 when it is not there. One that others can read is refused.
+    pub fn open(path: &Path) -> Result<Self, FolderError> {
+        let fail = |source| FolderError { what: "the data folder", path: path.to_owned(), source };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fail)?;
+        let path = path.canonicalize().map_err(fail)?;
+        let mode = fs::metadata(&path).map_err(fail)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            let message = format!("others can read it (mode {:o}); run: chmod 700 {}", mode & 0o777, path.display());
+            return Err(fail(io::Error::new(io::ErrorKind::PermissionDenied, message)));
+        }
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The ring of master keys.
+    pub fn master_key_file(&self) -> PathBuf {
+        self.0.join("master.key")
+    }
+
+    /// The API key for administrators.
+    pub fn admin_key_file(&self) -> PathBuf {
+        self.0.join("admin.key")
+    }
+
+    /// The API key for data planes.
+    pub fn data_plane_key_file(&self) -> PathBuf {
+        self.0.join("data-plane.key")
+    }
+
+    /// Makes a master key with mode 0600, unless there is one.
+    pub fn ensure_master_key(&self) -> Result<(), FolderError> {
+        let path = self.master_key_file();
+        let fail = |source| FolderError { what: "the master key file", path: path.clone(), source };
+        let mut bytes = [0_u8; KEY_BYTES];
+        getrandom::fill(&mut bytes).map_err(|error| fail(io::Error::other(error.to_string())))?;
+        let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let mut file = match opened {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            Err(error) => return Err(fail(error)),
+        };
+        let text = format!(
+            "# Opens every secret of this installation: keep a copy in a safe place. The first key is the one in use.\n\
+             first:{}\n",
+            STANDARD.encode(bytes)
+        );
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(fail)
+    }
+
+    /// Settings of a control plane on this folder.
+    pub fn control_plane(&self, urls: UrlPolicy) -> sluice_control_plane::Settings {
+        sluice_control_plane::Settings::in_folder(&self.0, urls)
+    }
+
+    /// Settings of a data plane on this folder.
+    pub fn data_plane(
+        &self,
+        id: &str,
+        control_plane_url: String,
+        egress: sluice_egress::Settings,
+    ) -> sluice_data_plane::Settings {
+        sluice_data_plane::Settings {
+            data_plane_id: id.to_owned(),
+            control_plane_url,
+            data_plane_key_file: self.data_plane_key_file(),
+            master_key_file: self.master_key_file(),
+            data_dir: self.0.clone(),
+            ingress: IngressSettings::default(),
+            workers: WorkerSettings::default(),
+            egress,
+            inbox: EmbeddedSettings::new(self.0.join("inbox.db")),
+            drain: DRAIN,
+            clock: sluice_data_plane::clock::Clock::system(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_and_kept() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("data");
+        let folder = Folder::open(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        folder.ensure_master_key().unwrap();
+        let first = fs::read_to_string(folder.master_key_file()).unwrap();
+        assert_eq!(fs::metadata(folder.master_key_file()).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(sluice_core::seal::MasterKeys::parse(&first).is_ok());
+        folder.ensure_master_key().unwrap();
+        assert_eq!(fs::read_to_string(folder.master_key_file()).unwrap(), first);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(Folder::open(&path).unwrap_err().to_string().contains("chmod 700"));
+    }
+}

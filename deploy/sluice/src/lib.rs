@@ -1,0 +1,13 @@
+//! The one binary, as a library so that tests start exactly what it starts.
+//!
+//! | Module | What |
+//! |---|---|
+//! | [`folder`] | a data folder: where everything is, and the master key |
+//! | [`dev`] | both planes in one process, on one data folder |
+//! | [`demo`] | the main job, told as it happens |
+//! | [`destination`] | a scripted HTTPS destination, for the demo and for tests |
+
+pub mod demo;
+pub mod destination;
+pub mod dev;
+pub mod folder;

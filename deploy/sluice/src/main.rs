@@ -1,0 +1,255 @@
+//! The `sluice` command.
+
+use std::io::IsTerminal as _;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+use sluice::demo;
+use sluice::dev::{self, Dev};
+use sluice::folder::Folder;
+use sluice_core::address::UrlPolicy;
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// An open integration gateway: triggers in, templated HTTPS calls out, configured over gRPC.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Tell the main job as it happens, and end.
+    Demo {
+        /// Leave everything running afterwards.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Run both planes in one process on a data folder.
+    Dev(DevArgs),
+    /// Run a control plane.
+    ControlPlane(ControlPlaneArgs),
+    /// Run a data plane.
+    DataPlane(DataPlaneArgs),
+}
+
+#[derive(Debug, Args)]
+struct DevArgs {
+    /// Where everything is kept; made with mode 0700.
+    #[arg(long, default_value = "./sluice-data", env = "SLUICE_DATA")]
+    data: PathBuf,
+    /// The control plane's gRPC.
+    #[arg(long, default_value = "127.0.0.1:7070")]
+    grpc: SocketAddr,
+    /// The data plane's triggers.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    ingress: SocketAddr,
+    /// The data plane's health, readiness and metrics.
+    #[arg(long, default_value = "127.0.0.1:9090")]
+    health: SocketAddr,
+    #[command(flatten)]
+    egress: EgressArgs,
+}
+
+#[derive(Debug, Args)]
+struct ControlPlaneArgs {
+    /// Where everything is kept; made with mode 0700. A master key is made when there is none.
+    #[arg(long, env = "SLUICE_CONTROL_PLANE__DATA")]
+    data: PathBuf,
+    /// Where gRPC is served.
+    #[arg(long, default_value = "127.0.0.1:7070", env = "SLUICE_CONTROL_PLANE__GRPC")]
+    grpc: SocketAddr,
+    /// A port that integrations may call, beside 443 and 8443. Repeatable.
+    #[arg(long = "allow-port")]
+    allow_ports: Vec<u16>,
+}
+
+#[derive(Debug, Args)]
+struct DataPlaneArgs {
+    /// Where the inbox and the last good configuration are kept; made with mode 0700.
+    #[arg(long, env = "SLUICE_DATA_PLANE__DATA")]
+    data: PathBuf,
+    /// A stable id, shown by ListDataPlanes.
+    #[arg(long, env = "SLUICE_DATA_PLANE__ID")]
+    id: String,
+    /// The control plane's gRPC, for example http://127.0.0.1:7070. The link is not encrypted: keep it on one machine or in
+    /// a private network.
+    #[arg(long, env = "SLUICE_DATA_PLANE__CONTROL_PLANE")]
+    control_plane: String,
+    /// The data-plane key that the control plane made.
+    #[arg(long, env = "SLUICE_DATA_PLANE__KEY_FILE")]
+    key_file: PathBuf,
+    /// The master keys, the same as the control plane's.
+    #[arg(long, env = "SLUICE_DATA_PLANE__MASTER_KEY_FILE")]
+    master_key_file: PathBuf,
+    /// Triggers.
+    #[arg(long, default_value = "0.0.0.0:8080", env = "SLUICE_DATA_PLANE__INGRESS")]
+    ingress: SocketAddr,
+    /// Health, readiness and metrics.
+    #[arg(long, default_value = "127.0.0.1:9090", env = "SLUICE_DATA_PLANE__HEALTH")]
+    health: SocketAddr,
+    #[command(flatten)]
+    egress: EgressArgs,
+}
+
+/// The operator's settings of the way out (D20). None of them can be set over the API.
+#[derive(Debug, Args)]
+struct EgressArgs {
+    /// A network that may be called although it is not public, for example 10.1.0.0/16. Repeatable.
+    #[arg(long = "allow-network")]
+    allow_networks: Vec<IpNet>,
+    /// A port that may be called, beside 443 and 8443. Repeatable.
+    #[arg(long = "allow-port")]
+    allow_ports: Vec<u16>,
+    /// An answer for a name, in place of DNS, for example crm.example=127.0.0.1. Repeatable.
+    #[arg(long = "resolve", value_parser = parse_static_address)]
+    resolve: Vec<(String, IpAddr)>,
+    /// A file with certificates (PEM) to trust beside the public ones. Repeatable.
+    #[arg(long = "extra-ca")]
+    extra_cas: Vec<PathBuf>,
+}
+
+fn parse_static_address(text: &str) -> Result<(String, IpAddr), String> {
+    let (name, address) = text.split_once('=').ok_or("must be name=address")?;
+    let address = address.parse().map_err(|_| format!("`{address}` is not an IP address"))?;
+    Ok((name.to_ascii_lowercase(), address))
+}
+
+impl EgressArgs {
+    fn settings(&self) -> Result<sluice_egress::Settings, String> {
+        let mut settings = sluice_egress::Settings::default();
+        settings.extra_networks.extend(&self.allow_networks);
+        settings.ports.extend(&self.allow_ports);
+        for (name, address) in &self.resolve {
+            // Port 0: the port of the URL.
+            settings.static_addresses.entry(name.clone()).or_default().push(SocketAddr::new(*address, 0));
+        }
+        for path in &self.extra_cas {
+            let pem = std::fs::read(path).map_err(|error| format!("--extra-ca {}: {error}", path.display()))?;
+            settings.extra_ca_pem.push(pem);
+        }
+        Ok(settings)
+    }
+}
+
+fn main() -> ExitCode {
+    let started = Instant::now();
+    let cli = Cli::parse();
+    let quiet = if matches!(cli.command, Command::Demo { .. }) { "error" } else { "info" };
+    let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_unset| EnvFilter::new(quiet));
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("no runtime: {error}")),
+    };
+    match runtime.block_on(run(cli.command, started)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => fail(&problem),
+    }
+}
+
+#[allow(clippy::print_stderr)] // the last word of a command belongs to its user
+fn fail(problem: &str) -> ExitCode {
+    eprintln!("sluice: {problem}");
+    ExitCode::FAILURE
+}
+
+#[allow(clippy::print_stdout)] // what a command says to its user
+fn say(line: &str) {
+    println!("{line}");
+}
+
+async fn run(command: Command, started: Instant) -> Result<(), String> {
+    match command {
+        Command::Demo { keep } => {
+            let interrupted = keep.then(|| Box::pin(interrupted()));
+            demo::run(started, interrupted, &mut |line| say(&line)).await.map_err(|error| format!("demo: {error}"))
+        }
+        Command::Dev(args) => run_dev(args).await,
+        Command::ControlPlane(args) => {
+            let folder = Folder::open(&args.data).map_err(|error| error.to_string())?;
+            let mut urls = UrlPolicy::default();
+            urls.ports.extend(args.allow_ports);
+            let running =
+                dev::start_control_plane(&folder, args.grpc, urls).await.map_err(|error| error.to_string())?;
+            say(&format!(
+                "control plane: gRPC on {}, admin key in {}",
+                running.grpc,
+                folder.admin_key_file().display()
+            ));
+            running.run_until(interrupted()).await.map_err(|error| error.to_string())
+        }
+        Command::DataPlane(args) => {
+            let folder = Folder::open(&args.data).map_err(|error| error.to_string())?;
+            let mut settings = folder.data_plane(&args.id, args.control_plane, args.egress.settings()?);
+            settings.data_plane_key_file = args.key_file;
+            settings.master_key_file = args.master_key_file;
+            let running =
+                dev::run_data_plane(settings, args.ingress, args.health).await.map_err(|error| error.to_string())?;
+            say(&format!("data plane {}: triggers on {}, health on {}", args.id, running.ingress, running.health));
+            running.run_until(interrupted()).await.map_err(|error| error.to_string())
+        }
+    }
+}
+
+async fn run_dev(args: DevArgs) -> Result<(), String> {
+    let folder = Folder::open(&args.data).map_err(|error| error.to_string())?;
+    let options = dev::Options {
+        folder: folder.clone(),
+        grpc: args.grpc,
+        ingress: args.ingress,
+        health: args.health,
+        egress: args.egress.settings()?,
+    };
+    let dev = dev::start(options).await.map_err(|error| error.to_string())?;
+    for line in welcome(&dev, &folder) {
+        say(&line);
+    }
+    dev.run_until(interrupted()).await.map_err(|error| error.to_string())
+}
+
+fn welcome(dev: &Dev, folder: &Folder) -> Vec<String> {
+    let key_file = folder.admin_key_file();
+    let mut lines = vec![
+        format!("control plane   gRPC     {}", dev.control_plane.grpc),
+        format!("data plane      triggers http://{}", dev.data_plane.ingress),
+        format!("                health   http://{}/readyz", dev.data_plane.health),
+        format!("data folder     {}", folder.path().display()),
+        format!("admin key       {}", key_file.display()),
+        String::new(),
+    ];
+    lines.extend(demo::commands(dev, &key_file));
+    lines.push("Ctrl-C stops; everything that was accepted is there again at the next start.".to_owned());
+    lines
+}
+
+/// Resolves at SIGINT or SIGTERM; a second one ends the process at once.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        tracing::warn!("signals cannot be watched; end the process by kill");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("stopping; once more ends at once");
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        std::process::exit(130);
+    });
+}
