@@ -1,0 +1,14 @@
+//! One binary, one file per behaviour.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod crash;
+mod dedup;
+mod flows;
+mod meta;
+mod nack;
+mod offline;
+mod publish;
+mod reflection;
+mod secrets;
+mod tidy;
+mod trigger;

@@ -1,0 +1,36 @@
+//! A data plane's numbers, read from its `/metrics` as an operator reads them.
+
+use std::net::SocketAddr;
+
+use crate::raw_http::{RawHttp, Request};
+
+/// All numbers of a data plane at one moment.
+#[derive(Clone, Debug)]
+pub struct Numbers(String);
+
+impl Numbers {
+    /// Asks the health port.
+    pub async fn of(health: SocketAddr) -> Self {
+        Self(RawHttp::connect(health).await.exchange(&Request::new("GET", "/metrics")).await.text())
+    }
+
+    /// One series, for example `sluice_sync_messages_total{kind="delta"}`; one that was never counted is 0.
+    pub fn get(&self, series: &str) -> f64 {
+        let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
+        self.0.lines().find_map(value).unwrap_or(0.0)
+    }
+
+    /// Nothing waits, is being worked on, or is not yet reported.
+    pub fn is_idle(&self) -> bool {
+        let busy = |line: &str| {
+            let live = line.starts_with("sluice_inbox_jobs{") && !line.contains("state=\"dead\"");
+            (live || line.starts_with("sluice_outbox_reports ")) && !line.ends_with(" 0")
+        };
+        self.0.contains("sluice_inbox_jobs{") && !self.0.lines().any(busy)
+    }
+
+    /// All of it, as it was sent.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}

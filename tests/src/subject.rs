@@ -1,0 +1,139 @@
+//! Both planes in a process of their own, to be killed, listened to and measured.
+//!
+//! The process is `subject/main.rs`: it starts what `sluice dev` starts, with what a test wants to decide. It says
+//! [`READY`] when it serves, and stops properly when its standard input ends, so that none is left behind by a test that
+//! died.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+/// What the process prints when it serves.
+pub const READY: &str = "ready";
+/// How long a start or a proper stop may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a test decides about the process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Setup {
+    /// The data folder.
+    pub folder: PathBuf,
+    /// The control plane's gRPC.
+    pub grpc: SocketAddr,
+    /// The data plane's triggers.
+    pub ingress: SocketAddr,
+    /// The data plane's health and numbers.
+    pub health: SocketAddr,
+    /// The CA to trust besides the public ones.
+    pub ca_pem: String,
+    /// Names answered without a resolver; loopback may be called.
+    pub static_addresses: HashMap<String, Vec<SocketAddr>>,
+    /// Sent with every delivery, so that a destination can tell one life of the process from the next.
+    pub user_agent: String,
+    /// A bug to have. Only in builds with the feature `fault-injection`.
+    pub fault: Option<Fault>,
+    /// What is logged to standard error, for example `sluice=trace`; empty: nothing.
+    pub log: String,
+}
+
+/// A bug to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fault {
+    /// The dedup key is durable before the jobs.
+    KeyBeforeJobs,
+    /// Requests are answered before they are durable.
+    AnswerBeforeCommit,
+}
+
+impl Setup {
+    /// Free ports on loopback, a folder, and nobody to send to.
+    pub fn on(folder: &Path) -> Self {
+        let [grpc, ingress, health] = free_ports();
+        Self {
+            folder: folder.to_owned(),
+            grpc,
+            ingress,
+            health,
+            ca_pem: String::new(),
+            static_addresses: HashMap::new(),
+            user_agent: "subject".to_owned(),
+            fault: None,
+            log: String::new(),
+        }
+    }
+}
+
+/// Three ports that are free now and stay so while the process is down: below those that outgoing connections take.
+fn free_ports() -> [SocketAddr; 3] {
+    let mut seed = [0; 2];
+    getrandom::fill(&mut seed).expect("randomness");
+    let first = 10_000 + u16::from_le_bytes(seed) % 20_000;
+    let free = (first..32_000).filter_map(|port| {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        std::net::TcpListener::bind(address).is_ok().then_some(address)
+    });
+    let ports: Vec<SocketAddr> = free.take(3).collect();
+    ports.try_into().expect("three free ports")
+}
+
+/// A running process.
+#[derive(Debug)]
+pub struct Subject {
+    child: Child,
+}
+
+impl Subject {
+    /// Starts `program` (the path of the binary `subject`) and waits until it serves. What it logs goes to `log`.
+    ///
+    /// # Errors
+    /// It does not start, ends early, or is not ready in time.
+    pub async fn start(program: &str, setup: &Setup, log: Stdio) -> io::Result<Self> {
+        let setup = serde_json::to_string(setup)?;
+        let mut child = Command::new(program)
+            .arg(setup)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()?;
+        let stdout = child.stdout.take().ok_or_else(|| io::Error::other("no standard output"))?;
+        let mut lines = BufReader::new(stdout).lines();
+        let said = tokio::time::timeout(PATIENCE, lines.next_line()).await??;
+        match said {
+            Some(line) if line == READY => Ok(Self { child }),
+            other => Err(io::Error::other(format!("it said {other:?} instead of being ready"))),
+        }
+    }
+
+    /// The process id.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    ///
+    /// # Errors
+    /// The process had ended already by itself.
+    pub async fn kill(mut self) -> io::Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            return Err(io::Error::other(format!("it had ended by itself: {status}")));
+        }
+        self.child.kill().await
+    }
+
+    /// Lets it stop properly.
+    ///
+    /// # Errors
+    /// It does not end in time.
+    pub async fn stop(mut self) -> io::Result<ExitStatus> {
+        drop(self.child.stdin.take());
+        tokio::time::timeout(PATIENCE, self.child.wait()).await?
+    }
+}
