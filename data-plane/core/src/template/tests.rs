@@ -4,6 +4,8 @@ use serde_json::Value as Json;
 
 use super::*;
 
+mod differential;
+
 fn golden(file: &str) -> Vec<Json> {
     let path = format!("{}/../../tests/golden/template/{file}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap();
@@ -47,28 +49,6 @@ fn text(source: &str, names: &Json) -> String {
 
 fn errors(source: &str) -> Vec<TemplateError> {
     Template::compile(source, Mode::Text).expect_err(source)
-}
-
-#[test]
-fn prints_what_jinjava_prints() {
-    let mut failures = Vec::new();
-    for row in golden("basic.jsonl") {
-        let source = row["template"].as_str().unwrap();
-        let outcome = Template::compile(source, Mode::Text)
-            .map_err(|errors| errors[0].to_string())
-            .and_then(|template| {
-                template.render(&context(&row["context"]), OnMissing::Empty).map_err(|error| error.to_string())
-            })
-            .map(|rendered| rendered.text);
-        let passes = match &outcome {
-            Ok(text) => row["error"] == false && row["expected"] == **text,
-            Err(_) => row["error"] == true,
-        };
-        if !passes {
-            failures.push(format!("{}: {source}: {outcome:?}, not {}", row["name"], row["expected"]));
-        }
-    }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 #[test]
