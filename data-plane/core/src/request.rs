@@ -3,6 +3,9 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::address::{UrlPolicy, check_rendered};
 use crate::envelope::Envelope;
 use crate::model::{OutgoingRequest, Placement, Scheme, Step, Workflow};
@@ -57,12 +60,12 @@ pub struct RenderFailure {
     pub message: String,
 }
 
-/// What a connection adds to a request.
+/// What a connection adds to each request sent with it (R039). Values are secrets and stay out of `Debug`.
 #[derive(Debug, Default)]
 pub struct Credential {
     /// Headers; each replaces one of the same name (S28).
     pub headers: Vec<(String, Secret)>,
-    /// URL parameters to append (R037).
+    /// URL parameters to append (R037), as plain text: they are encoded where they are put.
     pub url_parameters: Vec<(String, Secret)>,
 }
 
@@ -218,10 +221,7 @@ pub fn credential(scheme: &Scheme) -> Result<Credential, RenderError> {
     match scheme {
         Scheme::None => Ok(Credential::default()),
         Scheme::LoginPassword { login, password } => {
-            use base64::Engine as _;
-            let pair = Secret::new(format!("{login}:{}", password.expose()));
-            let encoded = base64::engine::general_purpose::STANDARD.encode(pair.expose());
-            let header = ("Authorization".to_owned(), Secret::new(format!("Basic {encoded}")));
+            let header = ("Authorization".to_owned(), basic(login, password));
             Ok(Credential { headers: vec![header], url_parameters: Vec::new() })
         }
         Scheme::ApiKey { secret, headers, url_parameters } => {
@@ -230,6 +230,13 @@ pub fn credential(scheme: &Scheme) -> Result<Credential, RenderError> {
             Ok(Credential { headers: place(headers, &context)?, url_parameters: place(url_parameters, &context)? })
         }
     }
+}
+
+/// The value of a header that authorises by login and password (R023), in UTF-8. A login holds no `:` (RFC 7617), which is
+/// seen to where it is saved.
+pub fn basic(login: &str, password: &Secret) -> Secret {
+    let pair = Secret::new(format!("{login}:{}", password.expose()));
+    Secret::new(format!("Basic {}", STANDARD.encode(pair.expose())))
 }
 
 fn place(placements: &[Placement], context: &Context) -> Result<Vec<(String, Secret)>, RenderError> {
@@ -280,6 +287,14 @@ mod tests {
         let template = crate::template::Template::compile(source, crate::template::Mode::Text).unwrap();
         let rendered = template.render(&context(&envelope, &workflow, &step, "e1"), OnMissing::Fail).unwrap();
         assert_eq!(rendered.text, "18446744073709551617 r-1 POST 1718010930123 ev ep 7 u1 Flow s1 Send e1");
+    }
+
+    #[test]
+    fn basic_is_base64_of_login_and_password() {
+        // RFC 7617, section 2; a password may hold what it likes (O13).
+        assert_eq!(basic("Aladdin", &Secret::new("open sesame")).expose(), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        assert_eq!(basic("test", &Secret::new("123\u{a3}:")).expose(), "Basic dGVzdDoxMjPCozo=");
+        assert_eq!(basic("a", &Secret::default()).expose(), "Basic YTo=");
     }
 
     #[test]

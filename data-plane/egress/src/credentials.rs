@@ -1,12 +1,11 @@
 //! Puts a connection's credentials into a request; pure.
 //!
-//! What a connection *is* (its scheme, its templates, its stored secret) is decided elsewhere; here are only the two
+//! What a connection *is* (its scheme, its templates, its stored secret) is decided by `sluice_core`; here are only the two
 //! places a credential can go (R034, R038), and the two rules that matter: the connection wins over the author's
 //! header of the same name (S28, O07), and a URL parameter joins the query without touching what is there (R037).
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use sluice_core::request::Credential;
 use sluice_core::seal::Secret;
 
 use crate::client::Request;
@@ -14,34 +13,12 @@ use crate::client::Request;
 /// Everything but RFC 3986 "unreserved" is encoded: a space is `%20`, never `+`.
 const PARAMETER: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What a connection adds to each request sent with it (R039). Values are secrets and stay out of `Debug`.
-#[derive(Debug, Default)]
-pub struct Additions {
-    /// Headers, name and value. Each replaces whatever the author set under that name.
-    pub headers: Vec<(String, Secret)>,
-    /// URL parameters, name and value, both as plain text: encoding happens here.
-    pub parameters: Vec<(String, Secret)>,
-}
-
-/// Login & Password (R023): `Authorization: Basic base64(login:password)`, in UTF-8.
-///
-/// A login may not contain `:` (RFC 7617); that is refused where a connection is saved.
-pub fn basic(login: &str, password: &Secret) -> Additions {
-    Additions { headers: vec![("authorization".into(), basic_value(login, password))], parameters: Vec::new() }
-}
-
-/// The header value for a login and a password.
-pub(crate) fn basic_value(login: &str, password: &Secret) -> Secret {
-    let pair = STANDARD.encode(format!("{login}:{}", password.expose()));
-    Secret::new(format!("Basic {pair}"))
-}
-
 /// Adds the credentials to the request. Header names compare without case, as HTTP does.
-pub fn apply(request: &mut Request, additions: Additions) {
-    let Additions { headers, parameters } = additions;
+pub fn apply(request: &mut Request, credential: Credential) {
+    let Credential { headers, url_parameters } = credential;
     request.headers.retain(|(name, _)| !headers.iter().any(|(ours, _)| ours.eq_ignore_ascii_case(name)));
     request.headers.extend(headers.into_iter().map(|(name, value)| (name, value.expose().to_owned())));
-    for (name, value) in &parameters {
+    for (name, value) in &url_parameters {
         append_parameter(&mut request.url, name, value);
     }
 }
@@ -74,15 +51,8 @@ mod tests {
 
     fn parameter(url: &str, name: &str, value: &str) -> String {
         let mut request = request(url, &[]);
-        apply(&mut request, Additions { headers: vec![], parameters: vec![(name.into(), Secret::new(value))] });
+        apply(&mut request, Credential { headers: vec![], url_parameters: vec![(name.into(), Secret::new(value))] });
         request.url
-    }
-
-    #[test]
-    fn basic_is_base64_of_login_and_password() {
-        let mut request = request("https://a.example/", &[]);
-        apply(&mut request, basic("Aladdin", &Secret::new("open sesame")));
-        assert_eq!(request.headers, [("authorization".into(), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==".into())]);
     }
 
     #[test]
@@ -91,7 +61,7 @@ mod tests {
             request("https://a.example/", &[("Authorization", "mine"), ("AUTHORIZATION", "too"), ("x-other", "kept")]);
         apply(
             &mut request,
-            Additions { headers: vec![("authorization".into(), Secret::new("Bearer t"))], parameters: vec![] },
+            Credential { headers: vec![("authorization".into(), Secret::new("Bearer t"))], url_parameters: vec![] },
         );
         assert_eq!(
             request.headers,
@@ -120,13 +90,13 @@ mod tests {
 
     #[test]
     fn debug_shows_no_secret() {
-        let additions = Additions {
+        let credential = Credential {
             headers: vec![("x-api-key".into(), Secret::new("s3cr3t"))],
-            parameters: vec![("key".into(), Secret::new("s3cr3t"))],
+            url_parameters: vec![("key".into(), Secret::new("s3cr3t"))],
         };
-        assert!(!format!("{additions:?}").contains("s3cr3t"));
+        assert!(!format!("{credential:?}").contains("s3cr3t"));
         let mut request = request("https://a.example/", &[]);
-        apply(&mut request, additions);
+        apply(&mut request, credential);
         assert!(!format!("{request:?}").contains("s3cr3t"));
     }
 }

@@ -18,6 +18,6 @@ mod guard;
 mod proxy;
 
 pub use client::{Egress, Exchange, Request, Settings, limits};
-pub use credentials::{Additions, apply, basic};
+pub use credentials::apply;
 pub use error::{Phase, RequestError, SendError, SettingsError};
 pub use proxy::Proxy;

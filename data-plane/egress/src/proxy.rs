@@ -4,12 +4,12 @@
 //! that does, for example smokescreen); our URL checks still run, and TLS is with the destination, so the proxy sees
 //! a name and a port and nothing else. Proxies named in the environment are never used.
 
+use sluice_core::request::basic;
 use sluice_core::seal::Secret;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::client::limits::PROXY_ANSWER_BYTES;
-use crate::credentials::basic_value;
 use crate::error::SendError;
 
 /// An HTTP proxy, chosen by the operator; its own address is not held against the address policy.
@@ -28,7 +28,7 @@ impl Proxy {
     pub(crate) async fn open_tunnel(&self, socket: &mut TcpStream, host: &str, port: u16) -> Result<(), SendError> {
         let authorization = match &self.credentials {
             Some((login, password)) => {
-                format!("Proxy-Authorization: {}\r\n", basic_value(login, password).expose())
+                format!("Proxy-Authorization: {}\r\n", basic(login, password).expose())
             }
             None => String::new(),
         };

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Method;
 use server::{Play, Server, Tls};
-use sluice_egress::{
-    Additions, Egress, Exchange, Phase, Proxy, Request, RequestError, SendError, Settings, SettingsError, apply,
-};
+use sluice_core::request::Credential;
+use sluice_egress::{Egress, Exchange, Phase, Proxy, Request, RequestError, SendError, Settings, SettingsError, apply};
 
 const NAME: &str = "shop.example";
 /// Long enough that only a hang reaches it.
@@ -48,9 +47,9 @@ async fn a_request_arrives_and_its_answer_returns() {
     let mut request = post("https://SHOP.example/in?x=1#part");
     apply(
         &mut request,
-        Additions {
+        Credential {
             headers: vec![("X-Api-Key".into(), sluice_core::seal::Secret::new("k"))],
-            parameters: vec![("access_token".into(), sluice_core::seal::Secret::new("tok en/1"))],
+            url_parameters: vec![("access_token".into(), sluice_core::seal::Secret::new("tok en/1"))],
         },
     );
     let first = egress.send(request, AMPLE).await.unwrap();

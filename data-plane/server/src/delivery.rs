@@ -12,7 +12,7 @@ use prost::Message as _;
 use sluice_core::envelope::Envelope;
 use sluice_core::request::{self, RenderFailure};
 use sluice_core::response_event::FailureReason;
-use sluice_egress::{Additions, Exchange, Request, SendError};
+use sluice_egress::{Exchange, Request, SendError};
 use sluice_proto::admin::v1::{Attempt, DeliveryState, RequestHeader};
 use sluice_proto::sync::v1::{Job, RenderedRequest};
 
@@ -180,8 +180,7 @@ impl Work<'_> {
             let message = format!("{name}: {} (line {}, column {})", error.message, error.line, error.column);
             refuse(FailureReason::AuthError, message)
         })?;
-        let additions = Additions { headers: credential.headers, parameters: credential.url_parameters };
-        sluice_egress::apply(&mut request, additions);
+        sluice_egress::apply(&mut request, credential);
         Ok(request)
     }
 
