@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::envelope::Envelope;
 use crate::path::{Found, Path, PathError, Root};
+use crate::request::is_token;
 
 /// The header by which a caller may name its own identity of a request (R156).
 pub const HASH_HEADER: &str = "X-Deduplication-Hash";
@@ -43,6 +44,7 @@ impl Parameter {
         let refused = |problem: String| RuleError::Parameter { parameter: text.chars().take(100).collect(), problem };
         let path: Path = text.parse().map_err(|error: PathError| refused(error.to_string()))?;
         match (path.root(), path.header()) {
+            // A rule over what is no header name would silently never see a value.
             (_, Some(name)) if is_token(name) => Ok(Self::Header(name.to_owned())),
             (Root::Headers, _) => Err(refused("no header can have this name".into())),
             (Root::Body, _) if path.has_any() => {
@@ -60,12 +62,6 @@ impl Parameter {
             Self::Header(name) => format!("headers.{}", name.to_ascii_lowercase()),
         }
     }
-}
-
-/// Whether a text can be a header name (RFC 9110, 5.6.2); a rule over any other would silently never see a value.
-fn is_token(name: &str) -> bool {
-    let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !name.is_empty() && name.bytes().all(is_token_byte)
 }
 
 /// Why a rule is refused on save.

@@ -21,7 +21,7 @@ pub const MAX_DEPTH: usize = 16;
 /// How many conditions a filter may have.
 pub const MAX_CONDITIONS: usize = 200;
 /// How many values `in` and `not in` may list.
-pub const MAX_LIST: usize = 1_000;
+pub const MAX_LIST: usize = 100;
 /// How long a text operand may be, in bytes.
 pub const MAX_TEXT_BYTES: usize = 4_096;
 /// How long a pattern may be, in bytes.

@@ -1,7 +1,7 @@
 //! Which parameters a body has (D15, R147, P9), and whether a body may come in at all (D16).
 //!
 //! Hides the JSON reader and the walk. A body is read once, under limits, without rounding a number and without
-//! recursing deeper than the depth limit; [`flatten`] then lists every value under the text that [`crate::path`]
+//! recursing; [`flatten`] then lists every value under the text that [`crate::path`]
 //! reads back. The list is injective: two different documents never give the same one.
 
 mod json;
@@ -26,7 +26,7 @@ pub const DEFAULT_PATH_BYTES: usize = path::MAX_BYTES;
 /// What a body may look like (D16). Its size in bytes is limited where it is received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Nested objects and arrays. A byte, because reading and dropping a value take stack for each level.
+    /// Nested objects and arrays. A byte, because walking and dropping a value take stack for each level.
     pub depth: u8,
     /// Values: texts, numbers, booleans, nulls, empty objects and empty arrays.
     pub leaves: usize,

@@ -64,7 +64,7 @@ impl BodyError {
 /// Reads one JSON value (RFC 8259; any value, D16) under limits.
 ///
 /// A duplicate key's last value wins and stands in the first one's place; both count towards the limits.
-/// Numbers keep their exact text. Time and memory are linear in `bytes`; stack is bounded by the depth limit.
+/// Numbers keep their exact text. Time and memory are linear in `bytes`; nesting takes no stack.
 pub fn parse_body(bytes: &[u8], limits: &Limits) -> Result<Value, BodyError> {
     if bytes.starts_with(&[0xef, 0xbb, 0xbf]) || bytes.starts_with(&[0xfe, 0xff]) || bytes.starts_with(&[0xff, 0xfe]) {
         return Err(BodyError::ByteOrderMark);
@@ -79,7 +79,7 @@ pub fn parse_body(bytes: &[u8], limits: &Limits) -> Result<Value, BodyError> {
     if reader.peek().is_none() {
         return Err(BodyError::Empty);
     }
-    let value = reader.value(0, Root::Body.name().len())?;
+    let value = reader.document()?;
     reader.skip_space();
     if reader.peek().is_some() {
         let (line, column) = reader.position();
@@ -94,6 +94,39 @@ fn position(before: &[u8]) -> (usize, usize) {
     let is_char_start = |byte: &&u8| (**byte & 0xc0) != 0x80;
     let lines = before.iter().filter(|&&byte| byte == b'\n').count();
     (lines + 1, before[line_start..].iter().filter(is_char_start).count() + 1)
+}
+
+/// An object or array that is not closed yet, and how long the path to it is.
+struct Open {
+    inside: Inside,
+    path_bytes: usize,
+}
+
+enum Inside {
+    /// What came before, and the key of the value that is being read.
+    Object {
+        object: Map<String, Value>,
+        key: String,
+    },
+    Array(Vec<Value>),
+}
+
+impl Open {
+    /// How much longer the path to the value being read is.
+    fn step_bytes(&self) -> usize {
+        match &self.inside {
+            Inside::Object { key, .. } => path::key_bytes(key),
+            Inside::Array(array) => path::index_bytes(array.len()),
+        }
+    }
+}
+
+/// Where a value went.
+enum Put {
+    /// Into a container that goes on with another one.
+    Next { path_bytes: usize },
+    /// Nothing is open any more.
+    Whole(Value),
 }
 
 struct Reader<'b> {
@@ -128,17 +161,54 @@ impl Reader<'_> {
         BodyError::Limit(LimitExceeded { limit, allowed, place: Place::Text { line, column } })
     }
 
-    /// `depth` containers are open around this value, whose path has `path_bytes` bytes.
-    fn value(&mut self, depth: u8, path_bytes: usize) -> Result<Value, BodyError> {
-        if path_bytes > self.limits.path_bytes {
-            return Err(self.exceeded(Limit::PathBytes, self.limits.path_bytes));
-        }
-        let value = match self.peek() {
-            Some(b'{' | b'[') if depth >= self.limits.depth => {
-                return Err(self.exceeded(Limit::Depth, usize::from(self.limits.depth)));
+    /// Reads a value with all that is in it. Containers wait in a list, not on the stack: what may be sent is nested as deep
+    /// as its sender likes, up to the limit.
+    fn document(&mut self) -> Result<Value, BodyError> {
+        let mut open: Vec<Open> = Vec::new();
+        let mut path_bytes = Root::Body.name().len();
+        loop {
+            if path_bytes > self.limits.path_bytes {
+                return Err(self.exceeded(Limit::PathBytes, self.limits.path_bytes));
             }
-            Some(b'{') => self.object(depth + 1, path_bytes)?,
-            Some(b'[') => self.array(depth + 1, path_bytes)?,
+            if let Some(container) = self.container(open.len(), path_bytes)? {
+                path_bytes += container.step_bytes();
+                open.push(container);
+                continue;
+            }
+            let leaf = self.leaf()?;
+            match self.put(leaf, &mut open)? {
+                Put::Next { path_bytes: next } => path_bytes = next,
+                Put::Whole(document) => return Ok(document),
+            }
+        }
+    }
+
+    /// The object or array that begins here with something in it, up to its first value. `depth` are open around it.
+    fn container(&mut self, depth: usize, path_bytes: usize) -> Result<Option<Open>, BodyError> {
+        let Some(begin @ (b'{' | b'[')) = self.peek() else { return Ok(None) };
+        let allowed = usize::from(self.limits.depth);
+        if depth >= allowed {
+            return Err(self.exceeded(Limit::Depth, allowed));
+        }
+        let start = self.at;
+        self.at += 1;
+        self.skip_space();
+        if matches!((begin, self.peek()), (b'{', Some(b'}')) | (b'[', Some(b']'))) {
+            self.at = start;
+            return Ok(None);
+        }
+        let inside = match begin {
+            b'{' => Inside::Object { object: Map::new(), key: self.key()? },
+            _ => Inside::Array(Vec::new()),
+        };
+        Ok(Some(Open { inside, path_bytes }))
+    }
+
+    /// A value that has nothing in it, counted.
+    fn leaf(&mut self) -> Result<Value, BodyError> {
+        let value = match self.peek() {
+            Some(b'{') => self.empty(Value::Object(Map::new())),
+            Some(b'[') => self.empty(Value::Array(Vec::new())),
             Some(b'"') => Value::String(self.string()?),
             Some(b'-' | b'0'..=b'9') => self.number()?,
             Some(b't') => self.word("true", Value::Bool(true))?,
@@ -146,73 +216,78 @@ impl Reader<'_> {
             Some(b'n') => self.word("null", Value::Null)?,
             _ => return Err(self.expected("a JSON value")),
         };
-        let is_inner = match &value {
-            Value::Object(object) => !object.is_empty(),
-            Value::Array(array) => !array.is_empty(),
-            _ => false,
-        };
-        if !is_inner {
-            self.leaves += 1;
-            if self.leaves > self.limits.leaves {
-                return Err(self.exceeded(Limit::Leaves, self.limits.leaves));
-            }
+        self.leaves += 1;
+        if self.leaves > self.limits.leaves {
+            return Err(self.exceeded(Limit::Leaves, self.limits.leaves));
         }
         Ok(value)
     }
 
-    fn object(&mut self, depth: u8, path_bytes: usize) -> Result<Value, BodyError> {
-        let mut object = Map::new();
+    /// Passes the two brackets.
+    fn empty(&mut self, value: Value) -> Value {
         self.at += 1;
         self.skip_space();
-        if self.peek() == Some(b'}') {
-            self.at += 1;
-            return Ok(Value::Object(object));
-        }
-        loop {
-            if self.peek() != Some(b'"') {
-                return Err(self.expected("a key in double quotes"));
-            }
-            let key = self.string()?;
-            self.skip_space();
-            if self.peek() != Some(b':') {
-                return Err(self.expected("':'"));
-            }
-            self.at += 1;
-            self.skip_space();
-            let value = self.value(depth, path_bytes + path::key_bytes(&key))?;
-            object.insert(key, value);
-            self.skip_space();
-            match self.peek() {
-                Some(b',') => self.at += 1,
-                Some(b'}') => break,
-                _ => return Err(self.expected("',' or '}'")),
-            }
-            self.skip_space();
-        }
         self.at += 1;
-        Ok(Value::Object(object))
+        value
     }
 
-    fn array(&mut self, depth: u8, path_bytes: usize) -> Result<Value, BodyError> {
-        let mut array = Vec::new();
+    /// Puts a value into the container around it, and that one into its own when it ends with it.
+    fn put(&mut self, mut value: Value, open: &mut Vec<Open>) -> Result<Put, BodyError> {
+        while let Some(mut around) = open.pop() {
+            self.skip_space();
+            let next = self.peek();
+            match &mut around.inside {
+                Inside::Object { object, key } => {
+                    object.insert(std::mem::take(key), value);
+                    match next {
+                        Some(b',') => {
+                            self.at += 1;
+                            self.skip_space();
+                            *key = self.key()?;
+                        }
+                        Some(b'}') => {}
+                        _ => return Err(self.expected("',' or '}'")),
+                    }
+                }
+                Inside::Array(array) => {
+                    array.push(value);
+                    match next {
+                        Some(b',') => {
+                            self.at += 1;
+                            self.skip_space();
+                        }
+                        Some(b']') => {}
+                        _ => return Err(self.expected("',' or ']'")),
+                    }
+                }
+            }
+            if next == Some(b',') {
+                let path_bytes = around.path_bytes + around.step_bytes();
+                open.push(around);
+                return Ok(Put::Next { path_bytes });
+            }
+            self.at += 1;
+            value = match around.inside {
+                Inside::Object { object, .. } => Value::Object(object),
+                Inside::Array(array) => Value::Array(array),
+            };
+        }
+        Ok(Put::Whole(value))
+    }
+
+    /// A key and its colon, up to the value.
+    fn key(&mut self) -> Result<String, BodyError> {
+        if self.peek() != Some(b'"') {
+            return Err(self.expected("a key in double quotes"));
+        }
+        let key = self.string()?;
+        self.skip_space();
+        if self.peek() != Some(b':') {
+            return Err(self.expected("':'"));
+        }
         self.at += 1;
         self.skip_space();
-        if self.peek() == Some(b']') {
-            self.at += 1;
-            return Ok(Value::Array(array));
-        }
-        loop {
-            array.push(self.value(depth, path_bytes + path::index_bytes(array.len()))?);
-            self.skip_space();
-            match self.peek() {
-                Some(b',') => self.at += 1,
-                Some(b']') => break,
-                _ => return Err(self.expected("',' or ']'")),
-            }
-            self.skip_space();
-        }
-        self.at += 1;
-        Ok(Value::Array(array))
+        Ok(key)
     }
 
     fn word(&mut self, word: &'static str, value: Value) -> Result<Value, BodyError> {

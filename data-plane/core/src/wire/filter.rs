@@ -3,7 +3,8 @@
 use serde_json::Value;
 use sluice_proto::admin::v1 as admin;
 
-use crate::filter::{Bound, Clause, Decimal, Filter, MAX_DEPTH, Moment, Operand, Operator, Pattern};
+use crate::filter::{Bound, Clause, Decimal, Filter, MAX_DEPTH, MAX_LIST, Moment, Operand, Operator, Pattern};
+use crate::flatten::{Limits, parse_body};
 use crate::path::Path;
 use crate::validate::Check;
 
@@ -68,7 +69,7 @@ fn operator(check: &mut Check, operator: admin::Operator, operands: &[String]) -
         }
         Wire::IsTrue | Wire::IsFalse | Wire::Exists | Wire::NotExists | Wire::IsNull => 0..=0,
         Wire::Between => 2..=2,
-        Wire::In | Wire::NotIn => 1..=100,
+        Wire::In | Wire::NotIn => 1..=MAX_LIST,
         Wire::Equals
         | Wire::NotEquals
         | Wire::Contains
@@ -125,8 +126,9 @@ impl Operands<'_> {
         None
     }
 
+    /// With the reader of bodies, so that an operand keeps its text as the value it is compared with does.
     fn json(&mut self, index: usize) -> Option<Value> {
-        match serde_json::from_str(&self.operands[index]) {
+        match parse_body(self.operands[index].as_bytes(), &Limits::default()) {
             Ok(value) => Some(value),
             Err(_) => {
                 self.fail(index, "NOT_JSON", "must be a JSON text: a string in double quotes, a number, true or false")
@@ -138,7 +140,7 @@ impl Operands<'_> {
         match self.json(index)? {
             Value::String(text) => Some(Operand::Text(text)),
             Value::Bool(value) => Some(Operand::Boolean(value)),
-            Value::Number(number) => match Decimal::parse(&number.to_string()) {
+            Value::Number(number) => match Decimal::parse(number.as_str()) {
                 Some(number) => Some(Operand::Number(number)),
                 None => self.fail(index, "TYPE", "is not a number that can be compared"),
             },
@@ -170,7 +172,7 @@ impl Operands<'_> {
 
     fn bound(&mut self, index: usize) -> Option<Bound> {
         let bound = match self.json(index)? {
-            Value::Number(number) => Decimal::parse(&number.to_string()).map(Bound::Number),
+            Value::Number(number) => Decimal::parse(number.as_str()).map(Bound::Number),
             Value::String(text) => Moment::parse(&text).map(Bound::Moment),
             Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
         };

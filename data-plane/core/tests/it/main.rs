@@ -1,0 +1,6 @@
+//! What core says about data, through its public API. One binary, one file per kind of claim.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod attacks;
+mod golden;
+mod laws;
