@@ -6,6 +6,7 @@ use std::sync::Arc;
 use minijinja::Value;
 
 use super::filters::Filter;
+use super::methods::Method;
 
 /// A range of bytes in the source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub(super) struct BlockId(pub(super) u32);
 pub(super) struct Ast {
     pub(super) exprs: Vec<Expr>,
     pub(super) blocks: Vec<Vec<Node>>,
+    /// Some method or tag changes lists or maps in place.
+    pub(super) changes: bool,
 }
 
 impl Ast {
@@ -87,6 +90,8 @@ pub(super) enum Node {
         names: Vec<Arc<str>>,
         values: Vec<ExprId>,
     },
+    /// `{% do … %}`: evaluated for what it changes.
+    Do(ExprId),
 }
 
 #[derive(Debug)]
@@ -131,7 +136,7 @@ pub(super) enum Link {
     Item(ExprId),
     Filter { filter: Filter, args: Vec<Option<ExprId>>, at: Span },
     Test { test: Test, negated: bool },
-    Method { method: Method, at: Span },
+    Method { method: Method, args: Vec<ExprId>, at: Span },
 }
 
 /// The tests of `x is …`.
@@ -148,24 +153,6 @@ impl Test {
         match name {
             "defined" => Some(Test::Defined),
             "undefined" => Some(Test::Undefined),
-            _ => None,
-        }
-    }
-}
-
-/// The methods of `x.method()`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
-    /// The entries of a map.
-    Items,
-}
-
-impl Method {
-    pub(super) const NAMES: &[&str] = &["items"];
-
-    pub(super) fn named(name: &str) -> Option<Method> {
-        match name {
-            "items" => Some(Method::Items),
             _ => None,
         }
     }

@@ -3,17 +3,18 @@
 
 use std::sync::Arc;
 
-use indexmap::IndexMap;
 use minijinja::Value;
 use minijinja::value::{Object, ObjectRepr, ValueKind};
 
-use super::ast::{Ast, BlockId, ExprId, ExprKind, Link, Method, Node, Site, Span, Test};
+use super::ast::{Ast, BlockId, ExprId, ExprKind, Link, Node, Site, Span, Test};
+use super::containers::{self, Entries, Entry};
 use super::error::{Fault, RenderErrorKind};
 use super::filters::{self, Filter};
 use super::limits::{self, Meter};
+use super::methods::{self, Method};
 use super::operators::{self, build_list, build_map};
 use super::traced::{Origin, Traced};
-use super::values::{self, Entry, is_null, is_true};
+use super::values::{self, is_null, is_true};
 use super::{Context, Mode, OnMissing, json_sites, url_sites};
 
 type Run<T> = Result<T, Box<Fault>>;
@@ -36,6 +37,8 @@ pub(super) struct Evaluator<'t> {
     /// The template's own names; one scope more for each loop. `if` opens none, so that a `set` inside leaks out, and a
     /// loop keeps its scope from pass to pass (Jinjava).
     scopes: Vec<Vec<(Arc<str>, Traced)>>,
+    /// What a template that changes lists or maps has taken from the context: copies of its own.
+    taken: Vec<(Arc<str>, Value)>,
     pub(super) out: String,
     pub(super) written: Vec<Written>,
     pub(super) missing: Vec<String>,
@@ -78,6 +81,7 @@ impl<'t> Evaluator<'t> {
             on_missing,
             meter: Meter::new(),
             scopes: vec![Vec::new()],
+            taken: Vec::new(),
             out: String::new(),
             written: Vec::new(),
             missing: Vec::new(),
@@ -100,6 +104,7 @@ impl<'t> Evaluator<'t> {
                 }
                 Node::For { names, list, body, at } => self.for_each(names, *list, *body, *at)?,
                 Node::Set { names, values } => self.set(names, values)?,
+                Node::Do(expr) => self.eval(*expr).map(drop)?,
             }
         }
         Ok(())
@@ -257,26 +262,24 @@ impl<'t> Evaluator<'t> {
 
     #[inline(never)]
     fn list(&mut self, items: &[ExprId]) -> Run<Traced> {
-        let mut values = Vec::with_capacity(items.len());
-        let mut origin = Origin::Author;
-        for item in items {
-            let item = self.eval(*item)?;
-            origin = operators::origin_of([origin, item.origin].into_iter());
-            values.push(item.value);
-        }
-        Ok(Traced { value: build_list(values, &mut self.meter)?, origin })
+        let items = items.iter().map(|item| self.eval(*item)).collect::<Run<Vec<_>>>()?;
+        let origin = self.origin_of(&items);
+        let list = build_list(items.into_iter().map(|item| item.value).collect(), &mut self.meter)?;
+        Ok(written(list, origin))
     }
 
     #[inline(never)]
     fn dict(&mut self, entries: &[(Arc<str>, ExprId)]) -> Run<Traced> {
-        let mut map = IndexMap::with_capacity(entries.len());
-        let mut origin = Origin::Author;
-        for (key, value) in entries {
-            let value = self.eval(*value)?;
-            origin = operators::origin_of([origin, value.origin].into_iter());
-            map.insert(key.clone(), value.value);
-        }
-        Ok(Traced { value: build_map(map, &mut self.meter)?, origin })
+        let values = entries.iter().map(|(_, value)| self.eval(*value)).collect::<Run<Vec<_>>>()?;
+        let origin = self.origin_of(&values);
+        let keys = entries.iter().map(|(key, _)| key.clone());
+        let map: Entries = keys.zip(values.into_iter().map(|value| value.value)).collect();
+        Ok(written(build_map(map, &mut self.meter)?, origin))
+    }
+
+    /// Looked at when all parts are there: a later one may have changed an earlier one.
+    fn origin_of(&self, parts: &[Traced]) -> Origin {
+        operators::origin_of(parts.iter().map(|part| self.settled(part.clone()).origin))
     }
 
     #[inline(never)]
@@ -331,7 +334,7 @@ impl<'t> Evaluator<'t> {
     fn postfix(&mut self, base: ExprId, links: &[Link], asked: bool) -> Run<Traced> {
         let ast = self.ast;
         let (mut value, mut lookup) = match &ast.expr(base).kind {
-            ExprKind::Var(name) => (self.variable(name), true),
+            ExprKind::Var(name) => (self.variable(name)?, true),
             _ => (self.eval(base)?, false),
         };
         for (position, link) in links.iter().enumerate() {
@@ -351,12 +354,29 @@ impl<'t> Evaluator<'t> {
         Ok(value)
     }
 
-    fn variable(&self, name: &str) -> Traced {
-        let own = self.scopes.iter().rev().find_map(|scope| scope.iter().find(|(known, _)| **known == *name));
+    fn variable(&mut self, name: &Arc<str>) -> Run<Traced> {
+        let own = self.scopes.iter().rev().find_map(|scope| scope.iter().find(|(known, _)| known == name));
         match own {
-            Some((_, value)) => value.clone(),
-            None => Traced::data(self.context.get(name)),
+            Some((_, value)) => Ok(self.settled(value.clone())),
+            None if self.ast.changes => self.take(name).map(Traced::data),
+            None => Ok(Traced::data(self.context.get(name))),
         }
+    }
+
+    /// A name of the context, in a copy that this render may change. Every use of the name gets the same copy.
+    fn take(&mut self, name: &Arc<str>) -> Run<Value> {
+        if let Some((_, value)) = self.taken.iter().find(|(known, _)| known == name) {
+            return Ok(value.clone());
+        }
+        let value = containers::own_copy(&self.context.get(name), &mut self.meter)?;
+        self.taken.push((name.clone(), value.clone()));
+        Ok(value)
+    }
+
+    /// A list or map may have been given data since it was written down: then it is the author's no more.
+    fn settled(&self, traced: Traced) -> Traced {
+        let doubtful = self.ast.changes && traced.origin != Origin::Data && traced.value.as_object().is_some();
+        if doubtful && !containers::is_only_author(&traced.value) { Traced::data(traced.value) } else { traced }
     }
 
     fn link(&mut self, link: &Link, value: Traced) -> Run<Traced> {
@@ -369,7 +389,7 @@ impl<'t> Evaluator<'t> {
                 let holds = defined == (*test == Test::Defined);
                 Ok(Traced::author(Value::from(holds != *negated)))
             }
-            Link::Method { method, at } => self.method(*method, value).map_err(|fault| fault.or_at(*at)),
+            Link::Method { method, args, at } => self.method(*method, value, args).map_err(|fault| fault.or_at(*at)),
         }
     }
 
@@ -393,20 +413,14 @@ impl<'t> Evaluator<'t> {
                 None => None,
             });
         }
+        let value = self.settled(value);
         filters::apply(filter, value, &given, self.mode, &mut self.meter)
     }
 
     #[inline(never)]
-    fn method(&mut self, method: Method, value: Traced) -> Run<Traced> {
-        let Method::Items = method;
-        if is_null(&value.value) {
-            return Ok(Traced::data(Value::from(())));
-        }
-        let Some(entries) = values::entries(&value.value) else {
-            return Err(Fault::eval(format!("'items' needs a map, not {}", operators::kind(&value.value))));
-        };
-        let entries = entries.into_iter().map(|(key, value)| Value::from_object(Entry { key, value })).collect();
-        Ok(Traced { value: build_list(entries, &mut self.meter)?, origin: value.origin })
+    fn method(&mut self, method: Method, target: Traced, args: &[ExprId]) -> Run<Traced> {
+        let args = args.iter().map(|arg| self.eval(*arg)).collect::<Run<Vec<_>>>()?;
+        methods::call(method, &self.settled(target), &args, &mut self.meter)
     }
 
     // ---- missing paths (D32) ----
@@ -472,6 +486,14 @@ impl<'t> Evaluator<'t> {
             }
         }
     }
+}
+
+/// A list or map as the template has it.
+fn written(value: Value, origin: Origin) -> Traced {
+    if origin == Origin::Author {
+        containers::mark_author(&value);
+    }
+    Traced { value, origin }
 }
 
 fn is_lookup(link: &Link) -> bool {

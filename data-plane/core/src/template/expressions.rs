@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use minijinja::Value;
 
-use super::ast::{Ast, Binary, Expr, ExprId, ExprKind, Link, Method, Span, Test};
+use super::ast::{Ast, Binary, Expr, ExprId, ExprKind, Link, Span, Test};
 use super::error::{ErrorCode, Problems};
 use super::filters::Filter;
 use super::limits;
+use super::methods::Method;
 use super::parser::Names;
 use super::tokens::{Token, tokenize};
 
@@ -401,15 +402,20 @@ impl<'e, 's> Expressions<'e, 's> {
         if !self.is("(") {
             return Ok(Link::Attr(name));
         }
-        let args = self.arguments(parts)?;
+        let given = self.arguments(parts)?;
         let Some(method) = Method::named(&name) else {
-            self.problems.unknown(ErrorCode::UnknownFunction, at, "method", &name, Method::NAMES);
+            self.problems.unknown(ErrorCode::UnknownFunction, at, "method", &name, &Method::names());
             return Ok(Link::Attr(name));
         };
-        if !args.is_empty() {
-            self.problems.add(ErrorCode::Syntax, at, format!("'{name}' takes nothing"));
+        if let Some(takes) = method.takes_other_than(given.len()) {
+            self.problems.add(ErrorCode::Syntax, at, format!("'{name}' takes {takes}"));
         }
-        Ok(Link::Method { method, at })
+        if let Some(named) = given.iter().find(|argument| argument.name.is_some()) {
+            let at = self.ast.expr(named.value).at;
+            self.problems.add(ErrorCode::Syntax, at, "methods take no arguments by name");
+        }
+        self.ast.changes |= method.changes();
+        Ok(Link::Method { method, args: given.into_iter().map(|argument| argument.value).collect(), at })
     }
 
     #[inline(never)]

@@ -8,7 +8,7 @@ use minijinja::value::ValueKind;
 
 use super::Mode;
 use super::error::Fault;
-use super::json_text::{self, Refused};
+use super::json_text::{self, Owner, Refused};
 use super::limits::{FROMJSON_DEPTH, Meter, STRING_BYTES, over};
 use super::traced::{Origin, Traced};
 use super::values::{self, display, is_null};
@@ -194,7 +194,7 @@ fn fromjson(value: &Value, meter: &mut Meter) -> Result<Traced, Box<Fault>> {
     let values = 1 + text.bytes().filter(|byte| matches!(byte, b',' | b':' | b'[' | b'{')).count();
     meter.spend(values * super::limits::BYTES_PER_ITEM)?;
     meter.visiting(values)?;
-    match json_text::read(text, FROMJSON_DEPTH) {
+    match json_text::read(text, FROMJSON_DEPTH, Owner::Render) {
         Ok(value) => Ok(Traced::data(value)),
         Err(Refused::NotJson) => Err(Fault::eval("'fromjson' got a text that is not JSON")),
         Err(Refused::TooDeep) => Err(over("levels in the JSON given to 'fromjson'", FROMJSON_DEPTH)),

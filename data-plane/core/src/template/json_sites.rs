@@ -59,7 +59,7 @@ impl Labels<'_, '_> {
                 }
                 Node::If { arms, otherwise, at } => self.branches(arms, *otherwise, *at, state),
                 Node::For { body, at, .. } => self.body(*body, *at, state),
-                Node::Set { .. } => state,
+                Node::Set { .. } | Node::Do(_) => state,
             };
         }
         self.ast.blocks[id.0 as usize] = nodes;

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use indexmap::IndexMap;
 use minijinja::Value;
 use serde::de::IgnoredAny;
 
+use super::containers::{self, Entries, MapKind};
 use super::values;
 
 /// Why a text was not read.
@@ -19,11 +19,20 @@ pub(super) enum Refused {
 /// A list or map that is not closed yet.
 enum Open {
     List(Vec<Value>),
-    Map { entries: IndexMap<Arc<str>, Value>, key: Arc<str> },
+    Map { entries: Entries, key: Arc<str> },
+}
+
+/// Whose the lists and maps are that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// Shared between renders, and never changed.
+    Context,
+    /// One render's, which may change them.
+    Render,
 }
 
 /// Reads one document of at most `depth` levels. Of a key that comes twice the last value wins.
-pub(super) fn read(text: &str, depth: usize) -> Result<Value, Refused> {
+pub(super) fn read(text: &str, depth: usize, owner: Owner) -> Result<Value, Refused> {
     // serde_json judges the grammar, without recursion; what follows may rely on it.
     serde_json::from_str::<IgnoredAny>(text).map_err(|_| Refused::NotJson)?;
     let mut reader = Reader { text, at: 0 };
@@ -35,10 +44,13 @@ pub(super) fn read(text: &str, depth: usize) -> Result<Value, Refused> {
                 None
             }
             b'{' => {
-                open.push(Open::Map { entries: IndexMap::new(), key: "".into() });
+                open.push(Open::Map { entries: Entries::new(), key: "".into() });
                 None
             }
-            b']' | b'}' => open.pop().map(close),
+            b']' | b'}' => {
+                let level = open.len() as u32;
+                open.pop().map(|open| open.close(owner, level))
+            }
             b'"' => {
                 let string = reader.string()?;
                 if reader.peek() == Some(b':') {
@@ -69,10 +81,14 @@ pub(super) fn read(text: &str, depth: usize) -> Result<Value, Refused> {
     }
 }
 
-fn close(open: Open) -> Value {
-    match open {
-        Open::List(items) => values::list(items),
-        Open::Map { entries, .. } => values::map(entries),
+impl Open {
+    fn close(self, owner: Owner, level: u32) -> Value {
+        match (self, owner) {
+            (Open::List(items), Owner::Context) => containers::shared_list(items),
+            (Open::List(items), Owner::Render) => containers::own_list_at(items, level),
+            (Open::Map { entries, .. }, Owner::Context) => containers::shared_map(entries, MapKind::Plain),
+            (Open::Map { entries, .. }, Owner::Render) => containers::own_map_at(entries, MapKind::Plain, level),
+        }
     }
 }
 

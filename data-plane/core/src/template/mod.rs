@@ -10,12 +10,15 @@
 //! | `tokens` | the inside of an output or tag into tokens |
 //! | `parser`, `expressions`, `ast` | tags and expressions into a flat tree |
 //! | `evaluator` | the tree into text |
+//! | `containers` | lists and maps: those of the context never change, those of a render do |
 //! | `operators`, `filters`, `values`, `traced` | what can be done with a value, and where its text comes from |
+//! | `methods`, `text_methods`, `utf16` | `x.method()`: Java's names, Java's positions in a text |
 //! | `json_text` | JSON text into values |
 //! | `json_sites`, `url_sites` | how a value enters a JSON body or a URL without breaking it |
 //! | [`limits`], `error` | what it may cost, and what is said when it is wrong |
 
 mod ast;
+mod containers;
 mod error;
 mod evaluator;
 mod expressions;
@@ -23,14 +26,17 @@ mod filters;
 mod json_sites;
 mod json_text;
 pub mod limits;
+mod methods;
 mod operators;
 mod parser;
 mod scanner;
 #[cfg(test)]
 mod tests;
+mod text_methods;
 mod tokens;
 mod traced;
 mod url_sites;
+mod utf16;
 mod values;
 
 use std::sync::Arc;

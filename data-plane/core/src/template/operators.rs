@@ -2,13 +2,12 @@
 //! recurses, and everything that builds or compares something long is charged.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
 
-use indexmap::IndexMap;
 use minijinja::Value;
 use minijinja::value::ValueKind;
 
 use super::ast::Binary;
+use super::containers::{self, Entries, MapKind, TooDeep};
 use super::error::Fault;
 use super::filters::text_of;
 use super::limits::{Meter, VALUE_DEPTH, over};
@@ -39,22 +38,20 @@ pub(super) fn binary(op: Binary, left: Traced, right: Traced, meter: &mut Meter)
 /// A list from items, charged.
 pub(super) fn build_list(items: Vec<Value>, meter: &mut Meter) -> Result<Value, Box<Fault>> {
     meter.items(items.len())?;
-    checked_depth(values::list(items))
+    built(containers::own_list(items), meter)
 }
 
 /// A map from entries, charged.
-pub(super) fn build_map(entries: IndexMap<Arc<str>, Value>, meter: &mut Meter) -> Result<Value, Box<Fault>> {
+pub(super) fn build_map(entries: Entries, meter: &mut Meter) -> Result<Value, Box<Fault>> {
     meter.items(entries.len())?;
-    checked_depth(values::map(entries))
+    built(containers::own_map(entries, MapKind::Plain), meter)
 }
 
 /// Nothing a template builds may be deeper than what can be dropped safely.
-fn checked_depth(value: Value) -> Result<Value, Box<Fault>> {
-    if values::depth(&value) > VALUE_DEPTH {
-        Err(over("levels of lists and maps", VALUE_DEPTH as usize))
-    } else {
-        Ok(value)
-    }
+fn built(result: Result<(Value, usize), TooDeep>, meter: &mut Meter) -> Result<Value, Box<Fault>> {
+    let (value, visited) = result.map_err(|TooDeep| over("levels of lists and maps", VALUE_DEPTH as usize))?;
+    meter.visiting(visited)?;
+    Ok(value)
 }
 
 fn concat(a: &str, b: &str, meter: &mut Meter) -> Result<Value, Box<Fault>> {
@@ -74,13 +71,11 @@ fn add(left: Traced, right: Traced, meter: &mut Meter) -> Result<Traced, Box<Fau
     }
     if let Some(items) = values::items(a) {
         let added = values::items(b).unwrap_or_else(|| vec![b.clone()].into());
-        meter.items(items.len() + added.len())?;
-        let value = checked_depth(values::list(items.iter().chain(added.iter()).cloned().collect()))?;
+        let value = build_list(items.iter().chain(added.iter()).cloned().collect(), meter)?;
         return Ok(Traced { value, origin });
     }
     if let (Some(entries), Some(added)) = (values::entries(a), values::entries(b)) {
-        meter.items(entries.len() + added.len())?;
-        let value = checked_depth(values::map(entries.into_iter().chain(added).collect()))?;
+        let value = build_map(entries.into_iter().chain(added).collect(), meter)?;
         return Ok(Traced { value, origin });
     }
     if a.as_str().is_some() || b.as_str().is_some() {

@@ -11,7 +11,7 @@ use super::limits;
 use super::scanner::Piece;
 
 /// The tags that are built.
-const TAGS: &[&str] = &["if", "elif", "else", "endif", "for", "endfor", "set", "raw", "endraw"];
+const TAGS: &[&str] = &["do", "if", "elif", "else", "endif", "for", "endfor", "set", "raw", "endraw"];
 
 /// Tags of the dialect that read from a service which does not exist here (D03).
 const DATA_TAGS: &[&str] = &[
@@ -174,6 +174,11 @@ impl<'s> Parser<'_, 's> {
             "else" => self.else_(rest, name_at),
             "for" => self.open_for(rest, at),
             "set" => self.set(rest),
+            "do" => {
+                let expr = self.expressions(rest)?.only()?;
+                self.nodes.push(Node::Do(expr));
+                Ok(())
+            }
             "endif" => self.end_if(rest, name_at),
             "endfor" => self.end_for(rest, name_at),
             _ => {

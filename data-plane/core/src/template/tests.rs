@@ -4,6 +4,7 @@ use serde_json::Value as Json;
 
 use super::*;
 
+mod changes;
 mod differential;
 
 fn golden(file: &str) -> Vec<Json> {
@@ -32,9 +33,9 @@ fn context_with_headers(names: &Json) -> Context {
     let mut context = context(names);
     if let Some(request) = names["request"].as_object() {
         let entries = request.iter().map(|(name, value)| {
-            (name.as_str().into(), if name == "headers" { headers(value) } else { value_from_json(value) })
+            (name.as_str(), if name == "headers" { headers(value) } else { value_from_json(value) })
         });
-        context.set("request", values::map(entries.collect()));
+        context.set("request", map_value(entries));
     }
     if names["authResponseHeaders"].is_object() {
         context.set("authResponseHeaders", headers(&names["authResponseHeaders"]));

@@ -16,7 +16,7 @@ pub(super) fn check(ast: &Ast, root: BlockId, source: &str, problems: &mut Probl
                 prefix.push_str(span.text(source));
                 continue;
             }
-            Node::Set { .. } => continue,
+            Node::Set { .. } | Node::Do(_) => continue,
             Node::Output { at, .. } | Node::If { at, .. } | Node::For { at, .. } => *at,
         };
         if !has_whole_authority(&prefix) {

@@ -1,38 +1,15 @@
 //! Values as the dialect sees them. Hides how JSON becomes values without losing number text or key order (D16), how
 //! values are looked into, how they print (Java's way and JSON's way), and keeps every walk free of recursion.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use indexmap::IndexMap;
 use minijinja::Value;
-use minijinja::value::{DynObject, Enumerator, Object, ObjectRepr, ValueKind};
+use minijinja::value::{DynObject, Object, ObjectRepr, ValueKind};
 
+use super::containers::{self, Entries, Entry, Items, List, Map, MapKind};
+use super::json_text::{self, Owner};
 use super::limits::VALUE_DEPTH;
-
-/// A list. Knows its depth, so that a template cannot build one too deep to be dropped safely.
-#[derive(Debug)]
-pub(super) struct List {
-    pub(super) items: Vec<Value>,
-    depth: u32,
-}
-
-/// A map with text keys, in the order they came.
-#[derive(Debug)]
-pub(super) struct Map {
-    pub(super) entries: IndexMap<Arc<str>, Value>,
-    depth: u32,
-    /// Keys are HTTP header names: looked up without regard to ASCII case.
-    headers: bool,
-}
-
-/// One entry of `map.items()`: unpacks to two names, and has `key` and `value`.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) key: Arc<str>,
-    pub(super) value: Value,
-}
 
 /// A number whose text neither `i64` nor `f64` would print back (D16): `1.10`, `1e2`, `18446744073709551617`.
 #[derive(Debug)]
@@ -76,60 +53,6 @@ impl Number {
     }
 }
 
-impl Object for List {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Seq
-    }
-
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.items.get(key.as_usize()?).cloned()
-    }
-
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Seq(self.items.len())
-    }
-}
-
-impl Object for Map {
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.get_value_by_str(key.as_str()?)
-    }
-
-    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
-        let found = self.entries.get(key);
-        if found.is_none() && self.headers {
-            return self
-                .entries
-                .iter()
-                .find(|(name, _)| name.eq_ignore_ascii_case(key))
-                .map(|(_, value)| value.clone());
-        }
-        found.cloned()
-    }
-
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values(self.entries.keys().map(|key| Value::from(key.clone())).collect())
-    }
-
-    fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
-        Some(self.entries.len())
-    }
-}
-
-impl Object for Entry {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Plain
-    }
-
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        match key.as_str()? {
-            "key" => Some(Value::from(self.key.clone())),
-            "value" => Some(self.value.clone()),
-            _ => None,
-        }
-    }
-}
-
 impl Object for ExactNumber {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
         ObjectRepr::Plain
@@ -149,15 +72,18 @@ impl Object for ExactNumber {
 ///
 /// A document nested deeper than [`VALUE_DEPTH`] becomes an invalid value, which fails the render that uses it.
 pub fn value_from_json(json: &serde_json::Value) -> Value {
-    from_json(json, 0).unwrap_or_else(|| {
-        Value::from(minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, "nested too deeply"))
-    })
+    from_json(json, 0).unwrap_or_else(invalid)
+}
+
+/// What is nested too deeply. Whatever comes to it fails with a limit.
+fn invalid() -> Value {
+    Value::from(minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, "nested too deeply"))
 }
 
 /// A JSON text as a template sees it: key order and number text are kept to the last digit (D16). Faster than going
 /// through [`value_from_json`]. `None` for what is no JSON, or nested deeper than [`VALUE_DEPTH`].
 pub fn value_from_json_text(text: &str) -> Option<Value> {
-    super::json_text::read(text, VALUE_DEPTH as usize).ok()
+    json_text::read(text, VALUE_DEPTH as usize, Owner::Context).ok()
 }
 
 /// `None` when it is too deep.
@@ -169,10 +95,12 @@ fn from_json(json: &serde_json::Value, depth: u32) -> Option<Value> {
         Json::Number(number) => number_from_text(number.as_str()),
         Json::String(text) => Value::from(text.as_str()),
         Json::Array(_) | Json::Object(_) if depth == VALUE_DEPTH => return None,
-        Json::Array(items) => list(items.iter().map(|item| from_json(item, depth + 1)).collect::<Option<_>>()?),
+        Json::Array(items) => {
+            containers::shared_list(items.iter().map(|item| from_json(item, depth + 1)).collect::<Option<_>>()?)
+        }
         Json::Object(entries) => {
             let entry = |(key, value): (&String, _)| Some((key.as_str().into(), from_json(value, depth + 1)?));
-            map(entries.iter().map(entry).collect::<Option<_>>()?)
+            containers::shared_map(entries.iter().map(entry).collect::<Option<_>>()?, MapKind::Plain)
         }
     })
 }
@@ -194,42 +122,19 @@ pub(super) fn number_from_text(text: &str) -> Value {
 
 /// A map of named values, in this order.
 pub fn map_value<'n>(entries: impl IntoIterator<Item = (&'n str, Value)>) -> Value {
-    map(entries.into_iter().map(|(name, value)| (Arc::from(name), value)).collect())
+    let entries = entries.into_iter().map(|(name, value)| (Arc::from(name), value)).collect();
+    containers::shared_map(entries, MapKind::Plain)
 }
 
 /// Headers as a map: looked up without regard to ASCII case (T02), printed with the capitals they came with. Of a name
 /// that comes twice, the last value wins.
 pub fn headers_value<'h>(headers: impl Iterator<Item = (&'h str, &'h str)>) -> Value {
-    let mut entries: IndexMap<Arc<str>, Value> = IndexMap::new();
+    let mut entries = Entries::new();
     for (name, value) in headers {
         let known = entries.keys().find(|known| known.eq_ignore_ascii_case(name)).cloned();
         entries.insert(known.unwrap_or_else(|| name.into()), Value::from(value));
     }
-    Value::from_object(Map { entries, depth: 1, headers: true })
-}
-
-pub(super) fn list(items: Vec<Value>) -> Value {
-    let depth = 1 + items.iter().map(depth).max().unwrap_or(0);
-    Value::from_object(List { items, depth })
-}
-
-pub(super) fn map(entries: IndexMap<Arc<str>, Value>) -> Value {
-    let depth = 1 + entries.values().map(depth).max().unwrap_or(0);
-    Value::from_object(Map { entries, depth, headers: false })
-}
-
-/// How deep lists and maps are nested in `value`. Foreign objects come from our own code and are flat.
-pub(super) fn depth(value: &Value) -> u32 {
-    let Some(object) = value.as_object() else { return 0 };
-    if let Some(list) = object.downcast_ref::<List>() {
-        list.depth
-    } else if let Some(map) = object.downcast_ref::<Map>() {
-        map.depth
-    } else if let Some(entry) = object.downcast_ref::<Entry>() {
-        1 + depth(&entry.value)
-    } else {
-        1
-    }
+    containers::shared_map(entries, MapKind::Headers)
 }
 
 pub(super) fn is_null(value: &Value) -> bool {
@@ -280,12 +185,12 @@ pub(super) fn is_true(value: &Value) -> bool {
 }
 
 /// The items of a list; nothing else has items.
-pub(super) fn items(value: &Value) -> Option<Cow<'_, [Value]>> {
+pub(super) fn items(value: &Value) -> Option<Items<'_>> {
     if let Some(list) = value.downcast_object_ref::<List>() {
-        return Some(Cow::Borrowed(&list.items));
+        return Some(list.items());
     }
     match value.kind() {
-        ValueKind::Seq | ValueKind::Iterable => value.try_iter().ok().map(|items| Cow::Owned(items.collect())),
+        ValueKind::Seq | ValueKind::Iterable => value.try_iter().ok().map(|items| items.collect::<Vec<_>>().into()),
         _ => None,
     }
 }
@@ -293,7 +198,7 @@ pub(super) fn items(value: &Value) -> Option<Cow<'_, [Value]>> {
 /// The entries of a map, in order.
 pub(super) fn entries(value: &Value) -> Option<Vec<(Arc<str>, Value)>> {
     if let Some(map) = value.downcast_object_ref::<Map>() {
-        return Some(map.entries.iter().map(|(key, value)| (key.clone(), value.clone())).collect());
+        return Some(map.look(|entries| entries.iter().map(|(key, value)| (key.clone(), value.clone())).collect()));
     }
     if value.kind() != ValueKind::Map {
         return None;

@@ -1,0 +1,491 @@
+//! Lists and maps. Hides that those of the context are shared between renders and never change, while those a render
+//! makes are its own and change in place, seen through every name they have (`append`, `update`); and that, however they
+//! change, none can become too deep to be dropped and none can hold itself.
+//!
+//! Every list or map of a render's own knows its *level*: 1, or one more than the deepest list or map it was ever put
+//! into. Levels only rise, and end at [`VALUE_DEPTH`]. Putting a list into itself would raise its own level.
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use indexmap::IndexMap;
+use minijinja::Value;
+use minijinja::value::{Enumerator, Object, ObjectRepr, ValueKind};
+
+use super::error::Fault;
+use super::limits::{BYTES_PER_ITEM, ITEMS, Meter, VALUE_DEPTH, over};
+
+/// Text keys in the order they came.
+pub(super) type Entries = IndexMap<Arc<str>, Value>;
+
+#[derive(Debug)]
+pub(super) struct List {
+    store: Store<Vec<Value>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Map {
+    store: Store<Entries>,
+    kind: MapKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MapKind {
+    Plain,
+    /// Keys are HTTP header names: looked up without regard to ASCII case.
+    Headers,
+}
+
+/// One entry of `map.items()`: unpacks to two names, and has `key` and `value`.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) key: Arc<str>,
+    pub(super) value: Value,
+}
+
+#[derive(Debug)]
+enum Store<T> {
+    /// Of the context. `height` is how deep lists and maps are nested in it, itself included.
+    Shared { content: T, height: u32 },
+    /// Of one render.
+    Own { content: Mutex<Arc<T>>, level: AtomicU32, author: AtomicBool },
+}
+
+/// What a list or map held when it was looked at. A later change makes a copy, so that a loop goes through what was
+/// there when it began.
+pub(super) enum Content<'c, T: ?Sized, O> {
+    Borrowed(&'c T),
+    Held(Arc<O>),
+}
+
+/// The items of a list.
+pub(super) type Items<'c> = Content<'c, [Value], Vec<Value>>;
+
+impl<T: ?Sized, O: Deref<Target = T>> Deref for Content<'_, T, O> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match self {
+            Content::Borrowed(content) => content,
+            Content::Held(content) => content,
+        }
+    }
+}
+
+impl Items<'_> {
+    pub(super) fn into_owned(self) -> Vec<Value> {
+        match self {
+            Content::Borrowed(items) => items.to_vec(),
+            Content::Held(items) => Arc::unwrap_or_clone(items),
+        }
+    }
+}
+
+impl From<Vec<Value>> for Items<'_> {
+    fn from(items: Vec<Value>) -> Self {
+        Content::Held(Arc::new(items))
+    }
+}
+
+impl<'c> From<&'c [Value]> for Items<'c> {
+    fn from(items: &'c [Value]) -> Self {
+        Content::Borrowed(items)
+    }
+}
+
+impl<T: Clone> Store<T> {
+    fn own(content: T, level: u32) -> Store<T> {
+        Store::Own {
+            content: Mutex::new(Arc::new(content)),
+            level: AtomicU32::new(level),
+            author: AtomicBool::new(false),
+        }
+    }
+
+    /// Looks at the content. Nothing else of this render runs meanwhile.
+    fn look<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+        match self {
+            Store::Shared { content, .. } => look(content),
+            Store::Own { content, .. } => look(&content.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+
+    fn level(&self) -> u32 {
+        match self {
+            Store::Shared { .. } => 0,
+            Store::Own { level, .. } => level.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Changes the content. `added` is what is put in, `by_author` whether the author wrote all of it.
+    fn change<R>(
+        &self,
+        size: impl Fn(&T) -> usize,
+        (added, by_author): (&[Value], bool),
+        meter: &mut Meter,
+        change: impl FnOnce(&mut T) -> R,
+    ) -> Result<R, Box<Fault>> {
+        let Store::Own { content, level, author } = self else {
+            return Err(Fault::eval("what the context shares cannot be changed"));
+        };
+        let before = level.load(Ordering::Relaxed);
+        let mut visited = 0;
+        for value in added {
+            visited += place(value, before + 1).map_err(|TooDeep| too_deep())?;
+        }
+        if level.load(Ordering::Relaxed) != before {
+            return Err(Fault::eval("a list or map cannot be put into itself"));
+        }
+        if !by_author && !added.iter().all(is_harmless) {
+            author.store(false, Ordering::Relaxed);
+        }
+        let mut content = content.lock().unwrap_or_else(PoisonError::into_inner);
+        let length = size(&content);
+        if length + added.len() > ITEMS {
+            return Err(over("entries in one list or map", ITEMS));
+        }
+        meter.visiting(visited + added.len())?;
+        meter.spend(added.len() * BYTES_PER_ITEM)?;
+        if Arc::strong_count(&content) > 1 {
+            meter.items(length)?;
+        }
+        Ok(change(Arc::make_mut(&mut content)))
+    }
+}
+
+fn too_deep() -> Box<Fault> {
+    over("levels of lists and maps", VALUE_DEPTH as usize)
+}
+
+/// Deeper than [`VALUE_DEPTH`].
+#[derive(Debug)]
+pub(super) struct TooDeep;
+
+/// Raises `value` to `level`, and what it holds to the levels below. Says how many values were looked at.
+fn place(value: &Value, level: u32) -> Result<usize, TooDeep> {
+    if value.as_object().is_none() {
+        return Ok(0);
+    }
+    let mut visited = 0;
+    let mut waiting = vec![(value.clone(), level)];
+    while let Some((value, level)) = waiting.pop() {
+        visited += 1;
+        let mut below = |values: &mut dyn Iterator<Item = &Value>| {
+            for value in values {
+                visited += 1;
+                if value.as_object().is_some() {
+                    waiting.push((value.clone(), level + 1));
+                }
+            }
+        };
+        let (height, raised) = if let Some(list) = value.downcast_object_ref::<List>() {
+            list.store.rise(level, |items| below(&mut items.iter()))
+        } else if let Some(map) = value.downcast_object_ref::<Map>() {
+            map.store.rise(level, |entries| below(&mut entries.values()))
+        } else if let Some(entry) = value.downcast_object_ref::<Entry>() {
+            below(&mut std::iter::once(&entry.value));
+            (1, true)
+        } else {
+            (1, false)
+        };
+        if raised && level + height - 1 > VALUE_DEPTH {
+            return Err(TooDeep);
+        }
+    }
+    Ok(visited)
+}
+
+impl<T: Clone> Store<T> {
+    /// Raises the level, and tells `below` what it holds if that may have to rise as well. Gives the height that is
+    /// known, and whether anything was raised.
+    fn rise(&self, to: u32, below: impl FnOnce(&T)) -> (u32, bool) {
+        match self {
+            Store::Shared { height, .. } => (*height, true),
+            Store::Own { level, .. } if level.load(Ordering::Relaxed) >= to => (1, false),
+            Store::Own { level, .. } => {
+                level.store(to, Ordering::Relaxed);
+                if to <= VALUE_DEPTH {
+                    self.look(below);
+                }
+                (1, true)
+            }
+        }
+    }
+}
+
+impl List {
+    pub(super) fn items(&self) -> Items<'_> {
+        match &self.store {
+            Store::Shared { content, .. } => Content::Borrowed(content),
+            Store::Own { content, .. } => {
+                Content::Held(Arc::clone(&content.lock().unwrap_or_else(PoisonError::into_inner)))
+            }
+        }
+    }
+
+    /// Changes the list in place. `added` is what `change` puts in, at most, and whether the author wrote all of it.
+    pub(super) fn change<R>(
+        &self,
+        added: (&[Value], bool),
+        meter: &mut Meter,
+        change: impl FnOnce(&mut Vec<Value>) -> R,
+    ) -> Result<R, Box<Fault>> {
+        self.store.change(Vec::len, added, meter, change)
+    }
+}
+
+impl Map {
+    pub(super) fn look<R>(&self, look: impl FnOnce(&Entries) -> R) -> R {
+        self.store.look(look)
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<Value> {
+        self.look(|entries| {
+            let found = entries.get(key).cloned();
+            if found.is_none() && self.kind == MapKind::Headers {
+                let same = entries.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
+                return same.map(|(_, value)| value.clone());
+            }
+            found
+        })
+    }
+
+    /// Changes the map in place. `added` is what `change` puts in, at most, and whether the author wrote all of it.
+    pub(super) fn change<R>(
+        &self,
+        added: (&[Value], bool),
+        meter: &mut Meter,
+        change: impl FnOnce(&mut Entries) -> R,
+    ) -> Result<R, Box<Fault>> {
+        self.store.change(Entries::len, added, meter, change)
+    }
+}
+
+// ---- whose text they hold (D07) ----
+
+/// What can hold no text: whoever it comes from, it changes nothing.
+fn is_harmless(value: &Value) -> bool {
+    matches!(value.kind(), ValueKind::Undefined | ValueKind::None | ValueKind::Bool | ValueKind::Number)
+}
+
+/// Notes that a list or map, as it was made, holds only what the author wrote.
+pub(super) fn mark_author(value: &Value) {
+    let store = (value.downcast_object_ref::<List>().map(|list| list.store.mark_author()))
+        .or_else(|| value.downcast_object_ref::<Map>().map(|map| map.store.mark_author()));
+    store.unwrap_or_default();
+}
+
+/// How many lists and maps are looked into before they count as data.
+const AUTHOR_DEPTH: usize = 64;
+
+/// Whether a list or map holds only what the author wrote, after all that was put into it.
+pub(super) fn is_only_author(value: &Value) -> bool {
+    let mut waiting = vec![value.clone()];
+    let mut looked = 0;
+    while let Some(value) = waiting.pop() {
+        looked += 1;
+        let mut below = |values: &mut dyn Iterator<Item = &Value>| {
+            waiting.extend(values.filter(|value| value.as_object().is_some()).take(AUTHOR_DEPTH).cloned());
+        };
+        let by_author = if let Some(list) = value.downcast_object_ref::<List>() {
+            list.store.is_author()
+                && list.store.look(|items| (items.len() <= AUTHOR_DEPTH).then(|| below(&mut items.iter()))).is_some()
+        } else if let Some(map) = value.downcast_object_ref::<Map>() {
+            map.store.is_author()
+                && map
+                    .store
+                    .look(|entries| (entries.len() <= AUTHOR_DEPTH).then(|| below(&mut entries.values())))
+                    .is_some()
+        } else {
+            false
+        };
+        if !by_author || looked > AUTHOR_DEPTH {
+            return false;
+        }
+    }
+    true
+}
+
+impl<T: Clone> Store<T> {
+    fn mark_author(&self) {
+        if let Store::Own { author, .. } = self {
+            author.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn is_author(&self) -> bool {
+        matches!(self, Store::Own { author, .. } if author.load(Ordering::Relaxed))
+    }
+}
+
+// ---- making them ----
+
+/// A list of a render's own, and how many values were looked at.
+pub(super) fn own_list(items: Vec<Value>) -> Result<(Value, usize), TooDeep> {
+    let mut visited = 0;
+    for item in &items {
+        visited += place(item, 2)?;
+    }
+    Ok((own_list_at(items, 1), visited))
+}
+
+/// A map of a render's own, and how many values were looked at.
+pub(super) fn own_map(entries: Entries, kind: MapKind) -> Result<(Value, usize), TooDeep> {
+    let mut visited = 0;
+    for value in entries.values() {
+        visited += place(value, 2)?;
+    }
+    Ok((own_map_at(entries, kind, 1), visited))
+}
+
+/// For whoever makes what is inside first and knows how deep it will be. What is inside must have higher levels.
+pub(super) fn own_list_at(items: Vec<Value>, level: u32) -> Value {
+    Value::from_object(List { store: Store::own(items, level) })
+}
+
+/// As [`own_list_at`].
+pub(super) fn own_map_at(entries: Entries, kind: MapKind, level: u32) -> Value {
+    Value::from_object(Map { store: Store::own(entries, level), kind })
+}
+
+/// A list of the context.
+pub(super) fn shared_list(items: Vec<Value>) -> Value {
+    let height = 1 + items.iter().map(height).max().unwrap_or(0);
+    Value::from_object(List { store: Store::Shared { content: items, height } })
+}
+
+/// A map of the context.
+pub(super) fn shared_map(entries: Entries, kind: MapKind) -> Value {
+    let height = 1 + entries.values().map(height).max().unwrap_or(0);
+    Value::from_object(Map { store: Store::Shared { content: entries, height }, kind })
+}
+
+fn height(value: &Value) -> u32 {
+    let store_height = |own_level| VALUE_DEPTH.saturating_sub(own_level);
+    let Some(object) = value.as_object() else { return 0 };
+    if let Some(list) = object.downcast_ref::<List>() {
+        match list.store {
+            Store::Shared { height, .. } => height,
+            Store::Own { .. } => store_height(list.store.level()),
+        }
+    } else if let Some(map) = object.downcast_ref::<Map>() {
+        match map.store {
+            Store::Shared { height, .. } => height,
+            Store::Own { .. } => store_height(map.store.level()),
+        }
+    } else {
+        1
+    }
+}
+
+/// A copy of a value of the context, down to its last list, that a render may change. Recurses nowhere.
+pub(super) fn own_copy(value: &Value, meter: &mut Meter) -> Result<Value, Box<Fault>> {
+    let mut open: Vec<Copying> = Vec::new();
+    let mut next = value.clone();
+    loop {
+        let mut done = match Copying::begin(&next, meter)? {
+            Some(copying) => {
+                open.push(copying);
+                None
+            }
+            None => Some(next),
+        };
+        if open.len() > VALUE_DEPTH as usize {
+            return Err(too_deep());
+        }
+        next = loop {
+            let level = open.len() as u32;
+            let Some(top) = open.last_mut() else { return Ok(done.unwrap_or_default()) };
+            top.made.extend(done.take());
+            if let Some(value) = top.rest.next() {
+                break value;
+            }
+            done = open.pop().map(|top| top.end(level));
+        };
+    }
+}
+
+/// A list or map half way through being copied.
+struct Copying {
+    /// The keys and the kind of a map.
+    map: Option<(Vec<Arc<str>>, MapKind)>,
+    rest: std::vec::IntoIter<Value>,
+    made: Vec<Value>,
+}
+
+impl Copying {
+    fn begin(value: &Value, meter: &mut Meter) -> Result<Option<Copying>, Box<Fault>> {
+        let (map, values) = if let Some(map) = value.downcast_object_ref::<Map>() {
+            map.look(|entries| {
+                let keys = entries.keys().cloned().collect();
+                (Some((keys, map.kind)), entries.values().cloned().collect::<Vec<_>>())
+            })
+        } else if let Some(items) = super::values::items(value) {
+            (None, items.into_owned())
+        } else if value.kind() == ValueKind::Map {
+            let (keys, values) = super::values::entries(value).unwrap_or_default().into_iter().unzip();
+            (Some((keys, MapKind::Plain)), values)
+        } else {
+            return Ok(None);
+        };
+        meter.visiting(values.len())?;
+        meter.spend(values.len() * BYTES_PER_ITEM)?;
+        Ok(Some(Copying { map, made: Vec::with_capacity(values.len()), rest: values.into_iter() }))
+    }
+
+    fn end(self, level: u32) -> Value {
+        match self.map {
+            Some((keys, kind)) => own_map_at(keys.into_iter().zip(self.made).collect(), kind, level),
+            None => own_list_at(self.made, level),
+        }
+    }
+}
+
+// ---- as minijinja sees them ----
+
+impl Object for List {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Seq
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.items().get(key.as_usize()?).cloned()
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Seq(self.store.look(Vec::len))
+    }
+}
+
+impl Object for Map {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.get(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
+        self.get(key)
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.look(|entries| entries.keys().map(|key| Value::from(key.clone())).collect()))
+    }
+
+    fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
+        Some(self.look(Entries::len))
+    }
+}
+
+impl Object for Entry {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        match key.as_str()? {
+            "key" => Some(Value::from(self.key.clone())),
+            "value" => Some(self.value.clone()),
+            _ => None,
+        }
+    }
+}
