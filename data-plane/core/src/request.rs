@@ -15,8 +15,10 @@ use crate::template::{
     Context, OnMissing, RenderError, RenderErrorKind, Value, headers_value, map_value, value_from_json,
 };
 
-/// Longest header value, in bytes.
-const HEADER_BYTES_MAX: usize = 8 * 1024;
+/// Longest header, name and value, in bytes (O08).
+pub const HEADER_BYTES_MAX: usize = 8 * 1024;
+/// All headers of a request, names and values, in bytes (O08).
+pub const HEADERS_BYTES_MAX: usize = 32 * 1024;
 
 /// Headers the connection to the destination owns: an author cannot set them (S28).
 const RESERVED_HEADERS: [&str; 14] = [
@@ -166,10 +168,12 @@ pub fn render(
         };
     let url = print("url", &request.url)?;
     let mut headers = Vec::with_capacity(request.headers.len() + 1);
+    let mut header_bytes = 0;
     for (index, (name, value)) in request.headers.iter().enumerate() {
         let name = print(&format!("headers[{index}].name"), name)?;
         let value = print(&format!("headers[{index}].value"), value)?;
-        check_rendered_header(index, &name, &value)?;
+        header_bytes += name.len() + value.len();
+        check_rendered_header(index, &name, &value, header_bytes)?;
         headers.push((name, value));
     }
     let body = request.body.as_ref().map(|body| print("body", body)).transpose()?;
@@ -194,13 +198,17 @@ fn failure(field: &str, error: &RenderError) -> RenderFailure {
     RenderFailure { reason, message }
 }
 
-fn check_rendered_header(index: usize, name: &str, value: &str) -> Result<(), RenderFailure> {
+/// `all` counts the bytes of this header and those before it.
+fn check_rendered_header(index: usize, name: &str, value: &str, all: usize) -> Result<(), RenderFailure> {
     let fail = |message: String| Err(RenderFailure { reason: FailureReason::RequestInvalid, message });
     if let Err(problem) = check_header_name(name) {
         return fail(format!("headers[{index}].name: the rendered name {problem}"));
     }
-    if value.len() > HEADER_BYTES_MAX {
-        return fail(format!("headers[{index}].value: `{name}` is longer than {HEADER_BYTES_MAX} bytes"));
+    if name.len() + value.len() > HEADER_BYTES_MAX {
+        return fail(format!("headers[{index}].value: name and value are longer than {HEADER_BYTES_MAX} bytes"));
+    }
+    if all > HEADERS_BYTES_MAX {
+        return fail(format!("headers[{index}]: the headers are longer than {HEADERS_BYTES_MAX} bytes in all"));
     }
     Ok(())
 }

@@ -39,9 +39,9 @@ pub mod limits {
     /// Headers of one request, with those of the connection (O08).
     pub const REQUEST_HEADERS: usize = 64;
     /// Bytes of one request header, name and value (O08).
-    pub const REQUEST_HEADER_BYTES: usize = 8 * 1024;
+    pub const REQUEST_HEADER_BYTES: usize = sluice_core::request::HEADER_BYTES_MAX;
     /// Bytes of all request headers, names and values (O08).
-    pub const REQUEST_HEADERS_BYTES: usize = 32 * 1024;
+    pub const REQUEST_HEADERS_BYTES: usize = sluice_core::request::HEADERS_BYTES_MAX;
     /// Headers of one answer.
     pub const RESPONSE_HEADERS: usize = 100;
     /// Bytes of the head of one answer.

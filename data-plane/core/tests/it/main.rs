@@ -3,4 +3,6 @@
 
 mod attacks;
 mod golden;
+mod hostile;
 mod laws;
+mod requests;

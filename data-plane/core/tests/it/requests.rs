@@ -1,0 +1,143 @@
+//! What leaves: URLs, headers, bodies, credentials and event parameters, with authors and data that try to break them
+//! (S51–S56, O01–O15).
+
+use serde_json::Value;
+use sluice_core::address::UrlPolicy;
+use sluice_core::model::OutgoingRequest;
+use sluice_core::request::{Credential, RenderFailure, RenderedRequest, credential, render};
+use sluice_core::validate::Violation;
+use sluice_core::wire;
+use sluice_proto::admin::v1 as admin;
+use sluice_proto::admin::v1::connection::Scheme;
+
+use crate::golden::{cases, context, envelope, text};
+
+/// Name and value of each entry of a list.
+fn pairs(list: &Value) -> Vec<(String, String)> {
+    list.as_array().into_iter().flatten().map(|pair| (text(&pair[0]), text(&pair[1]))).collect()
+}
+
+fn or_default(json: &Value, default: &str) -> String {
+    if json.is_null() { default.to_owned() } else { text(json) }
+}
+
+fn saved(case: &Value) -> Result<OutgoingRequest, Vec<Violation>> {
+    let mut headers = pairs(&case["headers"]);
+    headers.extend((0..case["headers_times"].as_u64().unwrap_or(0)).map(|n| (format!("X-{n}"), "v".to_owned())));
+    let header = |(name, value)| admin::RequestHeader { name, value };
+    let parameter = |(name, value)| admin::EventParameter { name, value };
+    let method = case["method"].as_str().map_or(admin::HttpMethod::Post, |_| admin::HttpMethod::Unspecified);
+    let mode = if case["exact"] == true { admin::TemplateMode::Exact } else { admin::TemplateMode::Unspecified };
+    let request = admin::OutgoingRequest {
+        webhook_name: "Hook".into(),
+        event_name: or_default(&case["event_name"], ""),
+        method: method.into(),
+        url: or_default(&case["url"], "https://good.example/"),
+        headers: headers.into_iter().map(header).collect(),
+        body: (!case["body"].is_null()).then(|| text(&case["body"])),
+        event_parameters: pairs(&case["event_parameters"]).into_iter().map(parameter).collect(),
+        template_mode: mode.into(),
+        ..Default::default()
+    };
+    let integration =
+        admin::OutgoingIntegration { display_name: "x".into(), request: Some(request), ..Default::default() };
+    wire::outgoing(&integration, &UrlPolicy::default()).map(|outgoing| outgoing.request)
+}
+
+fn data(case: &Value) -> Value {
+    if case["value_parts"].is_null() { case["value"].clone() } else { Value::from(text(&case["value_parts"])) }
+}
+
+fn rendered(case: &Value, request: &OutgoingRequest) -> Result<RenderedRequest, RenderFailure> {
+    let body = Value::Object([("v".to_owned(), data(case))].into_iter().collect());
+    render(request, &context(&envelope(body, &Value::Null)), &UrlPolicy::default())
+}
+
+fn reasons(violations: &[Violation]) -> Vec<Value> {
+    violations.iter().map(|found| Value::from(format!("{}: {}", found.field, found.reason))).collect()
+}
+
+#[test]
+fn requests_leave_as_their_author_meant_them() {
+    for case in cases("request/requests.jsonl") {
+        let what = format!("{} {}", case["row"], case["case"]);
+        let request = match (saved(&case), case["refused"].as_array()) {
+            (Ok(request), None) => request,
+            (Err(violations), Some(expected)) => {
+                assert_eq!(reasons(&violations), *expected, "{what}: {violations:?}");
+                continue;
+            }
+            (Ok(_), Some(_)) => panic!("{what}: it is taken"),
+            (Err(violations), None) => panic!("{what}: {violations:?}"),
+        };
+        match (rendered(&case, &request), case["fails"].as_str()) {
+            (Ok(sent), None) => check_sent(&what, &case["sent"], &sent),
+            (Err(failure), Some(reason)) => {
+                assert_eq!(failure.reason.description(), reason, "{what}: {}", failure.message);
+                let says = case["says"].as_str().unwrap_or_default();
+                assert!(failure.message.contains(says), "{what}: {}", failure.message);
+                let data = data(&case);
+                let told =
+                    data.as_str().filter(|data| data.len() > 3).is_some_and(|data| failure.message.contains(data));
+                assert!(!told, "{what} repeats data: {}", failure.message);
+            }
+            (outcome, expected) => panic!("{what}: {outcome:.300?}, expected {expected:?}"),
+        }
+    }
+}
+
+fn check_sent(what: &str, expected: &Value, sent: &RenderedRequest) {
+    assert!(expected.is_object(), "{what}: nothing is expected");
+    if let Some(url) = expected["url"].as_str() {
+        assert_eq!(sent.url, url, "{what}");
+    }
+    if expected["headers"].is_array() {
+        assert_eq!(sent.headers, pairs(&expected["headers"]), "{what}");
+    }
+    if let Some(body) = expected["body"].as_str() {
+        assert_eq!(sent.body.as_deref(), Some(body), "{what}");
+    }
+}
+
+fn connection(case: &Value) -> Result<Credential, Vec<Violation>> {
+    let placement = |(name, value)| admin::CredentialPlacement { name, value };
+    let placements = |list: &Value| pairs(list).into_iter().map(placement).collect();
+    let scheme = if let Some(pair) = case["login_password"].as_array() {
+        Scheme::LoginPassword(admin::LoginPassword {
+            login: text(&pair[0]),
+            password: text(&pair[1]),
+            password_set: false,
+        })
+    } else if let Some(token) = case["token"].as_str() {
+        Scheme::Token(admin::Token { token: token.to_owned() })
+    } else {
+        Scheme::ApiKey(admin::ApiKey {
+            secret: text(&case["api_key"]),
+            secret_set: false,
+            headers: placements(&case["headers_of"]),
+            url_parameters: placements(&case["url_parameters_of"]),
+        })
+    };
+    let mut wire = admin::Connection { display_name: "x".into(), scheme: Some(scheme), ..Default::default() };
+    wire::normalise(&mut wire);
+    Ok(credential(&wire::connection(&wire)?.scheme).unwrap())
+}
+
+#[test]
+fn connections_add_what_they_say() {
+    for case in cases("request/connections.jsonl") {
+        let what = format!("{} {}", case["row"], case["case"]);
+        match (connection(&case), case["refused"].as_array()) {
+            (Ok(credential), None) => {
+                let plain = |list: &[(String, sluice_core::seal::Secret)]| -> Vec<(String, String)> {
+                    list.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect()
+                };
+                assert_eq!(plain(&credential.headers), pairs(&case["headers"]), "{what}");
+                assert_eq!(plain(&credential.url_parameters), pairs(&case["url_parameters"]), "{what}");
+                assert!(!format!("{credential:?}").contains("s3cr3t"), "{what}");
+            }
+            (Err(violations), Some(expected)) => assert_eq!(reasons(&violations), *expected, "{what}"),
+            (outcome, expected) => panic!("{what}: {outcome:?}, expected {expected:?}"),
+        }
+    }
+}
