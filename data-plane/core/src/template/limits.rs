@@ -36,6 +36,10 @@ pub const BYTES_PER_ITEM: usize = 64;
 pub const VALUE_DEPTH: u32 = 128;
 /// Deepest nesting `fromjson` reads (the depth of a body, D16).
 pub const FROMJSON_DEPTH: usize = 64;
+/// Widest a directive of `format` fills up to, and most digits it writes.
+pub const FORMAT_WIDTH: usize = 10_000;
+/// Largest regular expression, in bytes of what it compiles to (1 MiB).
+pub const PATTERN_BYTES: usize = 1024 * 1024;
 /// Most names a template can have set at one time. They are searched one by one.
 pub const NAMES: usize = 1_000;
 /// Most missing paths remembered by one render (D32).
