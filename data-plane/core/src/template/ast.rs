@@ -7,6 +7,7 @@ use minijinja::Value;
 
 use super::filters::Filter;
 use super::methods::Method;
+use super::value_tests::Test;
 
 /// A range of bytes in the source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,27 +136,8 @@ pub(super) enum Link {
     Attr(Arc<str>),
     Item(ExprId),
     Filter { filter: Filter, args: Vec<Option<ExprId>>, at: Span },
-    Test { test: Test, negated: bool },
+    Test { test: Test, negated: bool, argument: Option<ExprId>, at: Span },
     Method { method: Method, args: Vec<ExprId>, at: Span },
-}
-
-/// The tests of `x is …`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Test {
-    Defined,
-    Undefined,
-}
-
-impl Test {
-    pub(super) const NAMES: &[&str] = &["defined", "undefined"];
-
-    pub(super) fn named(name: &str) -> Option<Test> {
-        match name {
-            "defined" => Some(Test::Defined),
-            "undefined" => Some(Test::Undefined),
-            _ => None,
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

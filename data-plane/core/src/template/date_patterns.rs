@@ -19,7 +19,17 @@ enum Item {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 /// From Sunday on, as `%w` counts.
@@ -319,7 +329,11 @@ fn week_of_year(day: Day) -> (i16, i64) {
     let week = (i64::from(day.day_of_year()) - 1 + before_first) / 7 + 1;
     let last = i64::from(day.days_in_year());
     let to_saturday = 7 - day_of_week(day);
-    if i64::from(day.day_of_year()) + to_saturday > last { (day.year().saturating_add(1), 1) } else { (day.year(), week) }
+    if i64::from(day.day_of_year()) + to_saturday > last {
+        (day.year().saturating_add(1), 1)
+    } else {
+        (day.year(), week)
+    }
 }
 
 /// `+hh[mm]`, `+hhmm` or `+hh:mm`, by how many letters ask for it; 0 is `+h[:mm]`.
@@ -365,7 +379,9 @@ impl Found {
             'E' => return name(&DAYS, count.max(3), text, &mut self.weekday),
             'a' => {
                 let head = text.get(..2)?;
-                self.afternoon = Some(if head.eq_ignore_ascii_case("PM") { true } else {
+                self.afternoon = Some(if head.eq_ignore_ascii_case("PM") {
+                    true
+                } else {
                     head.eq_ignore_ascii_case("AM").then_some(false)?
                 });
                 return text.get(2..);
@@ -396,7 +412,9 @@ impl Found {
     fn zone<'t>(&mut self, letter: char, text: &'t str) -> Option<&'t str> {
         let names = matches!(letter, 'z' | 'V' | 'O');
         let part = |c: char| {
-            c.is_ascii_digit() || matches!(c, '+' | '-' | ':') || names && (c.is_ascii_alphabetic() || matches!(c, '/' | '_'))
+            c.is_ascii_digit()
+                || matches!(c, '+' | '-' | ':')
+                || names && (c.is_ascii_alphabetic() || matches!(c, '/' | '_'))
         };
         let length = match text.starts_with('Z') && !names {
             true => 1,

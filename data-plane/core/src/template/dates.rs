@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use jiff::civil::DateTime;
 use jiff::fmt::temporal::Pieces;
 use jiff::tz::{Offset, TimeZone, TimeZoneDatabase};
-use jiff::{SignedDuration, Span, Timestamp, ToSpan as _, Unit as JiffUnit};
+use jiff::{SignedDuration, Span, Timestamp, Unit as JiffUnit};
 use minijinja::Value;
 use minijinja::value::{DynObject, Object, ObjectRepr};
 
@@ -104,12 +104,6 @@ impl Date {
 
     pub(super) fn seen_from(self, zone: Zone) -> Date {
         Date { zone, ..self }
-    }
-
-    /// The start of its day.
-    pub(super) fn day(&self) -> Option<Date> {
-        let start = self.at.to_zoned(self.zone.time_zone()).start_of_day().ok()?;
-        Some(Date { at: start.timestamp(), zone: self.zone.clone() })
     }
 
     pub(super) fn milliseconds(&self) -> i64 {

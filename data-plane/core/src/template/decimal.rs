@@ -94,6 +94,7 @@ impl Decimal {
         };
         match u32::try_from(scale) {
             Ok(scale) => Some(Decimal { mantissa: kept, scale }),
+            Err(_) if kept == 0 => Some(Decimal::ZERO),
             Err(_) => Some(Decimal { mantissa: kept.checked_mul(power_of_ten(scale.unsigned_abs())?)?, scale: 0 }),
         }
     }
@@ -115,8 +116,7 @@ impl Decimal {
         let dividend = self.mantissa.checked_mul(power_of_ten(other.scale)?)?;
         let (dividend, divisor) =
             if other.mantissa < 0 { (-dividend, -other.mantissa) } else { (dividend, other.mantissa) };
-        (divisor != 0)
-            .then(|| Decimal { mantissa: quotient(dividend, divisor, Rounding::HalfUp), scale: self.scale })
+        (divisor != 0).then(|| Decimal { mantissa: quotient(dividend, divisor, Rounding::HalfUp), scale: self.scale })
     }
 
     fn widened(self, scale: u32) -> Option<i128> {

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use minijinja::Value;
 use minijinja::value::{Object, ObjectRepr, ValueKind};
 
-use super::ast::{Ast, BlockId, ExprId, ExprKind, Link, Node, Site, Span, Test};
+use super::ast::{Ast, BlockId, ExprId, ExprKind, Link, Node, Site, Span};
 use super::containers::{self, Entries, Entry};
 use super::error::{Fault, RenderErrorKind};
-use super::filters::{self, Filter};
+use super::filters::{self, Around, Filter};
 use super::limits::{self, Meter};
 use super::methods::{self, Method};
 use super::operators::{self, build_list, build_map};
 use super::traced::{Origin, Traced};
+use super::value_tests::Test;
 use super::values::{self, is_null, is_true};
 use super::{Context, Mode, OnMissing, json_sites, url_sites};
 
@@ -384,9 +385,8 @@ impl<'t> Evaluator<'t> {
             Link::Attr(name) => Ok(Traced::found(values::attr(&value.value, name), value.origin)),
             Link::Item(key) => self.item(value, *key),
             Link::Filter { filter, args, at } => self.filter(*filter, value, args).map_err(|fault| fault.or_at(*at)),
-            Link::Test { test, negated } => {
-                let defined = !is_null(&value.value);
-                let holds = defined == (*test == Test::Defined);
+            Link::Test { test, negated, argument, at } => {
+                let holds = self.test(*test, &value, *argument).map_err(|fault| fault.or_at(*at))?;
                 Ok(Traced::author(Value::from(holds != *negated)))
             }
             Link::Method { method, args, at } => self.method(*method, value, args).map_err(|fault| fault.or_at(*at)),
@@ -413,8 +413,17 @@ impl<'t> Evaluator<'t> {
                 None => None,
             });
         }
+        // Looked at when all are there: a later one may have changed an earlier one.
         let value = self.settled(value);
-        filters::apply(filter, value, &given, self.mode, &mut self.meter)
+        given = given.into_iter().map(|arg| arg.map(|arg| self.settled(arg))).collect();
+        let around = Around { mode: self.mode, now: self.context.now };
+        filters::apply(filter, value, &given, around, &mut self.meter)
+    }
+
+    #[inline(never)]
+    fn test(&mut self, test: Test, value: &Traced, argument: Option<ExprId>) -> Run<bool> {
+        let argument = argument.map(|argument| self.eval(argument)).transpose()?;
+        test.holds(&value.value, argument.as_ref().map(|argument| &argument.value), &mut self.meter)
     }
 
     #[inline(never)]
@@ -451,7 +460,7 @@ impl<'t> Evaluator<'t> {
                     path.push_str(name);
                 }
                 Link::Item(key) => self.push_key(*key, &mut path),
-                Link::Filter { filter: Filter::Attr, args, .. } => {
+                Link::Filter { filter, args, .. } if filter.is_lookup() => {
                     args.iter().flatten().for_each(|key| self.push_key(*key, &mut path));
                 }
                 Link::Filter { at, .. } => {
@@ -497,13 +506,17 @@ fn written(value: Value, origin: Origin) -> Traced {
 }
 
 fn is_lookup(link: &Link) -> bool {
-    matches!(link, Link::Attr(_) | Link::Item(_) | Link::Filter { filter: Filter::Attr, .. })
+    match link {
+        Link::Attr(_) | Link::Item(_) => true,
+        Link::Filter { filter, .. } => filter.is_lookup(),
+        _ => false,
+    }
 }
 
 /// Whether a missing path is what this link asks about.
 fn asks(link: &Link) -> bool {
     match link {
-        Link::Test { .. } => true,
+        Link::Test { test, .. } => test.asks_for_missing(),
         Link::Filter { filter, .. } => filter.asks_for_missing(),
         _ => false,
     }

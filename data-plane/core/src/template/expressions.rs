@@ -5,15 +5,15 @@
 //! Chains of one precedence become one flat node, so that nothing ever recurses along them; what does nest is counted
 //! ([`EXPRESSION_DEPTH`](limits::EXPRESSION_DEPTH)), both while reading and in the tree.
 
+mod calls;
+
 use std::sync::Arc;
 
 use minijinja::Value;
 
-use super::ast::{Ast, Binary, Expr, ExprId, ExprKind, Link, Span, Test};
+use super::ast::{Ast, Binary, Expr, ExprId, ExprKind, Link, Span};
 use super::error::{ErrorCode, Problems};
-use super::filters::Filter;
 use super::limits;
-use super::methods::Method;
 use super::parser::Names;
 use super::tokens::{Token, tokenize};
 
@@ -34,6 +34,14 @@ pub(super) struct Expressions<'e, 's> {
     ast: &'e mut Ast,
     problems: &'e mut Problems<'s>,
     names: &'e mut Names<'s>,
+}
+
+/// What may be hung on a value.
+#[derive(Clone, Copy)]
+enum Hung {
+    All,
+    NoTests,
+    Lookups,
 }
 
 /// An operator between two values.
@@ -328,7 +336,7 @@ impl<'e, 's> Expressions<'e, 's> {
         self.deepen(left, depth)
     }
 
-    /// `-a`, `not a`, `!a`; `+a` is `a`.
+    /// `-a`, `not a`, `!a`; `+a` is `a`. A test asks about the number with its sign: `-1 is integer`.
     fn prefixed(&mut self) -> Result<ExprId, Stop> {
         let mut prefixes = Vec::new();
         loop {
@@ -341,21 +349,32 @@ impl<'e, 's> Expressions<'e, 's> {
                 break;
             }
         }
-        let mut expr = self.postfixed()?;
+        let signed = prefixes.last().is_some_and(|(negate, _)| *negate);
+        let value = self.primary()?;
+        let mut expr = self.postfixed(value, if signed { Hung::NoTests } else { Hung::All })?;
         while let Some((negate, at)) = prefixes.pop() {
             let (at, parts) = (at.to(self.ast.expr(expr).at), self.depth(expr));
             expr = self.node(if negate { ExprKind::Negate(expr) } else { ExprKind::Not(expr) }, at, parts)?;
+            if negate && !prefixes.last().is_some_and(|(negate, _)| *negate) {
+                expr = self.postfixed(expr, Hung::All)?;
+            }
         }
         Ok(expr)
     }
 
-    /// A value and everything hung on it.
-    fn postfixed(&mut self) -> Result<ExprId, Stop> {
-        let base = self.primary()?;
+    /// A value and what is hung on it.
+    fn postfixed(&mut self, base: ExprId, hung: Hung) -> Result<ExprId, Stop> {
         let mut links = Vec::new();
         let mut parts = self.depth(base);
-        while let Some(link) = self.link(&mut parts)? {
-            links.push(link);
+        while match hung {
+            Hung::All => true,
+            Hung::NoTests => !self.is_word("is"),
+            Hung::Lookups => self.is(".") || self.is("["),
+        } {
+            match self.link(&mut parts)? {
+                Some(link) => links.push(link),
+                None => break,
+            }
         }
         if links.is_empty() {
             return Ok(base);
@@ -378,7 +397,7 @@ impl<'e, 's> Expressions<'e, 's> {
             return self.filter(parts).map(Some);
         }
         if self.take_word("is") {
-            return self.test().map(Some);
+            return self.test(parts).map(Some);
         }
         Ok(None)
     }
@@ -394,115 +413,6 @@ impl<'e, 's> Expressions<'e, 's> {
             }
             _ => self.fail(&format!("{what} is expected here")),
         }
-    }
-
-    #[inline(never)]
-    fn attr(&mut self, parts: &mut usize) -> Result<Link, Stop> {
-        let (name, at) = self.name("a name")?;
-        if !self.is("(") {
-            return Ok(Link::Attr(name));
-        }
-        let given = self.arguments(parts)?;
-        let Some(method) = Method::named(&name) else {
-            self.problems.unknown(ErrorCode::UnknownFunction, at, "method", &name, &Method::names());
-            return Ok(Link::Attr(name));
-        };
-        if let Some(takes) = method.takes_other_than(given.len()) {
-            self.problems.add(ErrorCode::Syntax, at, format!("'{name}' takes {takes}"));
-        }
-        if let Some(named) = given.iter().find(|argument| argument.name.is_some()) {
-            let at = self.ast.expr(named.value).at;
-            self.problems.add(ErrorCode::Syntax, at, "methods take no arguments by name");
-        }
-        self.ast.changes |= method.changes();
-        Ok(Link::Method { method, args: given.into_iter().map(|argument| argument.value).collect(), at })
-    }
-
-    #[inline(never)]
-    fn filter(&mut self, parts: &mut usize) -> Result<Link, Stop> {
-        let (name, at) = self.name("the name of a filter")?;
-        let given = if self.is("(") { self.arguments(parts)? } else { Vec::new() };
-        let Some(filter) = Filter::named(&name) else {
-            self.problems.unknown(ErrorCode::UnknownFilter, at, "filter", &name, Filter::NAMES);
-            return Ok(Link::Attr(name));
-        };
-        let args = self.placed(filter, &name, at, given);
-        Ok(Link::Filter { filter, args, at })
-    }
-
-    /// Arguments in the order the filter names them. What it does not take is refused, never ignored (I9).
-    fn placed(&mut self, filter: Filter, name: &str, at: Span, given: Vec<Argument>) -> Vec<Option<ExprId>> {
-        let parameters = filter.parameters();
-        let mut args = vec![None; parameters.len()];
-        for (position, argument) in given.into_iter().enumerate() {
-            let place = match &argument.name {
-                Some(word) => parameters.iter().position(|parameter| **parameter == **word),
-                None => Some(position).filter(|position| *position < parameters.len()),
-            };
-            match place {
-                Some(place) if args[place].is_none() => args[place] = Some(argument.value),
-                _ => {
-                    let message = match parameters {
-                        [] => format!("'{name}' takes nothing"),
-                        _ => format!("'{name}' takes: {}", parameters.join(", ")),
-                    };
-                    self.problems.add(ErrorCode::Syntax, self.ast.expr(argument.value).at, message);
-                }
-            }
-        }
-        if args.len() < filter.required() || args[..filter.required()].contains(&None) {
-            self.problems.add(ErrorCode::Syntax, at, format!("'{name}' needs: {}", parameters.join(", ")));
-        }
-        args
-    }
-
-    /// `(a, name=b)`.
-    fn arguments(&mut self, parts: &mut usize) -> Result<Vec<Argument>, Stop> {
-        let mut arguments = Vec::new();
-        self.expect("(")?;
-        while !self.take(")") {
-            let named = matches!(self.tokens.get(self.at + 1), Some((Token::Symbol("="), _)));
-            let name = if named { Some(self.name("a name")?.0) } else { None };
-            self.at += usize::from(named);
-            let value = self.expression()?;
-            *parts = (*parts).max(self.depth(value));
-            arguments.push(Argument { name, value });
-            if !self.take(",") && !self.is(")") {
-                return self.fail("',' or ')' is expected here");
-            }
-        }
-        Ok(arguments)
-    }
-
-    #[inline(never)]
-    fn test(&mut self) -> Result<Link, Stop> {
-        let negated = self.take_word("not");
-        let (name, at) = match self.tokens.get(self.at) {
-            // Jinjava also has tests written as signs (`x is >= 3`).
-            Some((Token::Symbol(sign), at)) if matches!(*sign, "==" | "!=" | "<" | "<=" | ">" | ">=") => {
-                let found: (Arc<str>, Span) = ((*sign).into(), *at);
-                self.at += 1;
-                found
-            }
-            _ => self.name("the name of a test")?,
-        };
-        if let Some(test) = Test::named(&name) {
-            return Ok(Link::Test { test, negated });
-        }
-        self.problems.unknown(ErrorCode::UnknownTest, at, "test", &name, Test::NAMES);
-        // Jinjava writes a test's argument without parentheses: `x is containing 2`.
-        let argument = match self.peek() {
-            Some(Token::Symbol(symbol)) => matches!(*symbol, "[" | "{" | "("),
-            Some(Token::Word(word)) => {
-                Infix::of(&Token::Word(word.clone())).is_none() && !["if", "else", "is"].contains(&&**word)
-            }
-            Some(_) => true,
-            None => false,
-        };
-        if argument {
-            self.primary()?;
-        }
-        Ok(Link::Attr(name))
     }
 
     fn primary(&mut self) -> Result<ExprId, Stop> {
@@ -601,9 +511,4 @@ impl<'e, 's> Expressions<'e, 's> {
         }
         self.node(ExprKind::Dict(entries), at.to(self.before()), parts)
     }
-}
-
-struct Argument {
-    name: Option<Arc<str>>,
-    value: ExprId,
 }

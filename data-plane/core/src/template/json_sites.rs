@@ -4,6 +4,7 @@
 use serde::de::IgnoredAny;
 
 use super::ast::{Ast, BlockId, Node, Site, Span};
+use super::dates;
 use super::error::{ErrorCode, Fault, Problems, RenderErrorKind};
 use super::evaluator::Written;
 use super::traced::{Origin, Traced};
@@ -124,7 +125,8 @@ fn in_string(traced: &Traced, cap: usize) -> Result<String, TooLong> {
     if is_null(value) {
         return Ok(String::new());
     }
-    let scalar = value.as_str().is_some() || as_bool(value).is_some() || number(value).is_some();
+    let scalar =
+        value.as_str().is_some() || as_bool(value).is_some() || number(value).is_some() || dates::date(value).is_some();
     let text = if scalar { values::display(value, cap)? } else { values::to_json(value, cap)? };
     let as_is = match traced.origin {
         Origin::Safe => true,

@@ -11,7 +11,8 @@
 //! | `parser`, `expressions`, `ast` | tags and expressions into a flat tree |
 //! | `evaluator` | the tree into text |
 //! | `containers` | lists and maps: those of the context never change, those of a render do |
-//! | `operators`, `filters`, `values`, `traced` | what can be done with a value, and where its text comes from |
+//! | `operators`, `filters`, `value_tests`, `values`, `traced` | what can be done with a value, and where its text comes from |
+//! | `decimal`, `dates`, `date_patterns` | numbers without noise, moments and zones, and how dates are written |
 //! | `methods`, `text_methods`, `utf16` | `x.method()`: Java's names, Java's positions in a text |
 //! | `json_text` | JSON text into values |
 //! | `json_sites`, `url_sites` | how a value enters a JSON body or a URL without breaking it |
@@ -19,6 +20,9 @@
 
 mod ast;
 mod containers;
+mod date_patterns;
+mod dates;
+mod decimal;
 mod error;
 mod evaluator;
 mod expressions;
@@ -37,6 +41,7 @@ mod tokens;
 mod traced;
 mod url_sites;
 mod utf16;
+mod value_tests;
 mod values;
 
 use std::sync::Arc;
@@ -113,6 +118,7 @@ pub struct Rendered {
 #[derive(Clone, Debug, Default)]
 pub struct Context {
     names: Arc<Vec<(Box<str>, Value)>>,
+    now: Option<i64>,
 }
 
 impl Context {
@@ -129,6 +135,12 @@ impl Context {
             Some((_, place)) => *place = value,
             None => names.push((name.into(), value)),
         }
+    }
+
+    /// Says what time it is, in milliseconds since 1970, for the filters and functions that ask. Without it they fail: a
+    /// template itself has no clock, so that the same context always prints the same.
+    pub fn set_now(&mut self, milliseconds: i64) {
+        self.now = Some(milliseconds);
     }
 
     fn get(&self, name: &str) -> Value {

@@ -8,6 +8,7 @@ use minijinja::value::ValueKind;
 
 use super::ast::Binary;
 use super::containers::{self, Entries, MapKind, TooDeep};
+use super::dates;
 use super::error::Fault;
 use super::filters::text_of;
 use super::limits::{Meter, VALUE_DEPTH, over};
@@ -163,6 +164,8 @@ fn order(op: Binary, a: &Value, b: &Value, meter: &mut Meter) -> Result<Value, B
     let ordering = if let (Some(a), Some(b)) = (a.as_str(), b.as_str()) {
         meter.reading(a.len().min(b.len()))?;
         Some(a.cmp(b))
+    } else if let (Some(a), Some(b)) = (dates::moment(a), dates::moment(b)) {
+        Some(a.cmp(&b))
     } else if let (true, Some(x), Some(y)) =
         (number(a).is_some() || number(b).is_some(), coerced_number(a), coerced_number(b))
     {
@@ -225,6 +228,9 @@ fn equal_scalars(a: &Value, b: &Value, meter: &mut Meter) -> Result<bool, Box<Fa
         }
         return Ok(a == b);
     }
+    if let (Some(a), Some(b)) = (dates::moment(a), dates::moment(b)) {
+        return Ok(a == b);
+    }
     let numbers = (number(a).is_some(), number(b).is_some());
     if numbers.0 || numbers.1 {
         if as_bool(a).is_some() || as_bool(b).is_some() {
@@ -276,6 +282,7 @@ pub(super) fn kind(value: &Value) -> &'static str {
         ValueKind::Seq | ValueKind::Iterable => "a list",
         ValueKind::Map => "a map",
         _ if number(value).is_some() => "a number",
+        _ if dates::date(value).is_some() => "a date",
         _ => "an object",
     }
 }

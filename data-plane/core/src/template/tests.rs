@@ -18,9 +18,15 @@ fn golden(file: &str) -> Vec<Json> {
 fn context(names: &Json) -> Context {
     let mut context = Context::new();
     for (name, value) in names.as_object().into_iter().flatten() {
-        context.set(name, value_from_json(value));
+        context.set(name, date(value).unwrap_or_else(|| value_from_json(value)));
     }
     context
+}
+
+/// `{"$date": milliseconds, "$tz": zone}` is a date, which JSON has none of.
+fn date(value: &Json) -> Option<Value> {
+    let zone = dates::Zone::named(value["$tz"].as_str()?)?;
+    Some(dates::Date::from_milliseconds(value["$date"].as_i64()?)?.seen_from(zone).value())
 }
 
 /// As the data plane builds it: headers are looked up without regard to case.

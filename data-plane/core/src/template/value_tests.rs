@@ -71,7 +71,9 @@ static TESTS: &[Spec] = &[
     test(&["within"], Optional, |value, list, meter| Ok(!is_null(value) && member(list, value, meter)?)),
     test(&["containing"], Optional, |list, item, meter| Ok(!is_null(item) && member(list, item, meter)?)),
     test(&["containingall"], Optional, containing_all),
-    test(&["string_containing"], Optional, |value, part, meter| texts(value, part, meter, |text, part| text.contains(part))),
+    test(&["string_containing"], Optional, |value, part, meter| {
+        texts(value, part, meter, |text, part| text.contains(part))
+    }),
     test(&["string_startingwith"], Optional, |value, start, meter| {
         texts(value, start, meter, |text, start| text.starts_with(start))
     }),
@@ -113,12 +115,7 @@ impl Test {
         self.0.asks
     }
 
-    pub(super) fn holds(
-        self,
-        value: &Value,
-        argument: Option<&Value>,
-        meter: &mut Meter,
-    ) -> Result<bool, Box<Fault>> {
+    pub(super) fn holds(self, value: &Value, argument: Option<&Value>, meter: &mut Meter) -> Result<bool, Box<Fault>> {
         (self.0.holds)(value, argument.unwrap_or(&Value::UNDEFINED), meter)
     }
 }

@@ -8,6 +8,7 @@ use minijinja::Value;
 use minijinja::value::{DynObject, Object, ObjectRepr, ValueKind};
 
 use super::containers::{self, Entries, Entry, Items, List, Map, MapKind};
+use super::dates;
 use super::json_text::{self, Owner};
 use super::limits::VALUE_DEPTH;
 
@@ -350,6 +351,11 @@ fn write_scalar(value: &Value, style: Style, out: &mut String) {
         out.push_str(if bool { "true" } else { "false" });
     } else if let Some(exact) = value.downcast_object_ref::<ExactNumber>() {
         out.push_str(&exact.text);
+    } else if let Some(date) = dates::date(value) {
+        match style {
+            Style::Java => out.push_str(&date.text()),
+            Style::Json => write_json_string(&date.text(), out),
+        }
     } else {
         match number(value) {
             Some(Number::Int(int)) => {

@@ -7,14 +7,15 @@ use minijinja::Value;
 
 use super::super::error::Fault;
 use super::super::limits::Meter;
+use super::super::operators;
 use super::super::traced::{Origin, Traced};
 use super::super::value_tests::Test;
 use super::super::values;
-use super::{Call, Done, Filter, Spec, resolve};
+use super::{Call, Done, Filter, Spec, marked, resolve};
 
 pub(super) const FILTERS: &[Spec] = &[
     Spec::new("attr", &["name"], 1, attr).lookup(),
-    Spec::new("map", &["attribute"], 1, map).more(),
+    Spec::new("map", &["attribute", "filter"], 0, map).first_by_name().more(),
     Spec::new("select", &["exp_test"], 1, select).more().test_at(0),
     Spec::new("reject", &["exp_test"], 1, reject).more().test_at(0),
     Spec::new("selectattr", &["attr", "exp_test"], 1, selectattr).more().test_at(1),
@@ -29,14 +30,16 @@ fn attr(call: &mut Call<'_>) -> Done {
     Ok(Traced::found(values::item(&call.input.value, name), call.input.origin))
 }
 
-/// The filter of that name on each item, or the attribute where there is no such filter.
+/// An attribute of each item, or a filter on it. What is given without a name is an attribute where there is no such
+/// filter (Jinjava).
 fn map(call: &mut Call<'_>) -> Done {
-    let name = call.needed_text(0, "the name of an attribute or filter")?;
+    let (attribute, named) = (call.given(0).is_some(), call.given(1).is_some());
+    let name = call.needed_text(usize::from(!attribute && named), "the name of an attribute or filter")?;
     let items = call.input_items()?;
-    let Some(filter) = Filter::named(&name) else {
+    let Some(filter) = Filter::named(&name).filter(|_| !attribute) else {
         let found = items.iter().map(|item| resolve(item, &name)).collect();
-        let list = super::super::operators::build_list(found, call.meter)?;
-        return Ok(Traced { value: list, origin: call.input.origin });
+        let list = operators::build_list(found, call.meter)?;
+        return Ok(marked(Traced { value: list, origin: call.input.origin }));
     };
     let args = arguments(call, filter, &name)?;
     let mut results = Vec::with_capacity(items.len());
@@ -44,20 +47,20 @@ fn map(call: &mut Call<'_>) -> Done {
     for item in items {
         call.meter.steps(1)?;
         let input = Traced { value: item, origin: call.input.origin };
-        let nested = call.nested + 1;
-        let mut inner =
-            Call { name: filter.0.name, input, args: &args, around: call.around, meter: &mut *call.meter, nested };
+        let (around, nested) = (call.around, call.nested + 1);
+        let mut inner = Call { name: filter.0.name, input, args: &args, around, meter: &mut *call.meter, nested };
         let result = (filter.0.run)(&mut inner)?;
         origin = Some(origin.map_or(result.origin, |origin| origin.with(result.origin)));
         results.push(result.value);
     }
-    let list = super::super::operators::build_list(results, call.meter)?;
-    Ok(Traced { value: list, origin: origin.unwrap_or(call.input.origin) })
+    let list = operators::build_list(results, call.meter)?;
+    Ok(marked(Traced { value: list, origin: origin.unwrap_or(call.input.origin) }))
 }
 
 /// What follows the name, in the order of the named filter's parameters.
 fn arguments(call: &Call<'_>, filter: Filter, name: &Arc<str>) -> Result<Vec<Option<Traced>>, Box<Fault>> {
-    let mut args = call.args.get(1..).unwrap_or_default().to_vec();
+    let mut args = vec![None; filter.only_by_name()];
+    args.extend_from_slice(call.args.get(2..).unwrap_or_default());
     if call.nested == NESTED {
         return Err(call.fault("is nested too deeply"));
     }
@@ -65,7 +68,7 @@ fn arguments(call: &Call<'_>, filter: Filter, name: &Arc<str>) -> Result<Vec<Opt
     if args.len() > most && !filter.takes_more() {
         return Err(call.fault(&format!("gives '{name}' more than it takes")));
     }
-    if args.iter().flatten().count() < filter.required() {
+    if args.iter().take(filter.required()).flatten().count() < filter.required() {
         return Err(call.fault(&format!("gives '{name}' less than it needs")));
     }
     args.resize(args.len().max(most), None);
@@ -131,6 +134,6 @@ fn choose(call: &mut Call<'_>, chooser: &Chooser, wanted: bool) -> Done {
             chosen.push(item);
         }
     }
-    let list = super::super::operators::build_list(chosen, call.meter)?;
-    Ok(Traced { value: list, origin: call.input.origin })
+    let list = operators::build_list(chosen, call.meter)?;
+    Ok(marked(Traced { value: list, origin: call.input.origin }))
 }

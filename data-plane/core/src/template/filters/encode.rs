@@ -11,7 +11,7 @@ use sha2::{Sha224, Sha256, Sha384, Sha512};
 
 use super::super::Mode;
 use super::super::error::Fault;
-use super::super::json_text::{self, Refused};
+use super::super::json_text::{self, Owner, Refused};
 use super::super::limits::{BYTES_PER_ITEM, FROMJSON_DEPTH, Meter, STRING_BYTES, over};
 use super::super::traced::{Origin, Traced};
 use super::super::url_sites::push_percent;
@@ -56,7 +56,7 @@ fn fromjson(call: &mut Call<'_>) -> Done {
     let values = 1 + text.bytes().filter(|byte| matches!(byte, b',' | b':' | b'[' | b'{')).count();
     call.meter.spend(values * BYTES_PER_ITEM)?;
     call.meter.visiting(values)?;
-    match json_text::read(text, FROMJSON_DEPTH) {
+    match json_text::read(text, FROMJSON_DEPTH, Owner::Render) {
         Ok(value) => Ok(Traced::data(value)),
         Err(Refused::NotJson) => Err(call.fault("got a text that is not JSON")),
         Err(Refused::TooDeep) => Err(over("levels in the JSON given to 'fromjson'", FROMJSON_DEPTH)),
@@ -122,9 +122,10 @@ fn urlencode(call: &mut Call<'_>) -> Done {
 fn urldecode(call: &mut Call<'_>) -> Done {
     let decoded = pairs_or_text(call, |text, out| {
         let plain = text.replace('+', " ");
-        let whole = plain.split('%').skip(1).all(|rest| {
-            rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-        });
+        let whole = plain
+            .split('%')
+            .skip(1)
+            .all(|rest| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)));
         out.push_str(&percent_encoding::percent_decode_str(&plain).decode_utf8_lossy());
         whole.then_some(())
     })?;

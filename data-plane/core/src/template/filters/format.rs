@@ -52,7 +52,9 @@ impl Directive {
         directive.conversion = rest.chars().next().ok_or(Refused::Malformed)?;
         rest = &rest[directive.conversion.len_utf8()..];
         // Filling up needs to know how far.
-        if directive.width.is_none() && (directive.has('-') || directive.has('0')) || directive.has('-') && directive.has('0') {
+        if directive.width.is_none() && (directive.has('-') || directive.has('0'))
+            || directive.has('-') && directive.has('0')
+        {
             return Err(Refused::Malformed);
         }
         Ok((directive, rest))
@@ -145,7 +147,11 @@ fn whole(directive: &Directive, int: i128) -> Option<String> {
 fn fraction(directive: &Directive, value: &Value, float: f64) -> String {
     let precision = directive.precision.unwrap_or(6);
     if !float.is_finite() {
-        return if float.is_nan() { "NaN".into() } else { signed(directive, if float > 0.0 { "Infinity" } else { "-Infinity" }) };
+        return if float.is_nan() {
+            "NaN".into()
+        } else {
+            signed(directive, if float > 0.0 { "Infinity" } else { "-Infinity" })
+        };
     }
     let digits = match directive.conversion {
         'f' => {

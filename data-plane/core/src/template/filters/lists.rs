@@ -9,11 +9,12 @@ use indexmap::IndexMap;
 use minijinja::Value;
 use minijinja::value::ValueKind;
 
+use super::super::containers::Entry;
 use super::super::error::Fault;
 use super::super::limits::{ITEMS, Meter};
 use super::super::operators::{self, kind};
 use super::super::traced::Traced;
-use super::super::values::{self, Entry, Number, as_bool, is_null, number};
+use super::super::values::{self, Number, as_bool, is_null, number};
 use super::{Builder, Call, Done, Spec, author, items_of, resolve, text_of};
 
 pub(super) const FILTERS: &[Spec] = &[
@@ -315,12 +316,13 @@ fn rows(call: &mut Call<'_>, length: usize, fill: Option<Value>) -> Done {
     let mut rows = Vec::new();
     for chunk in items.chunks(length) {
         let filled = if fill.is_some() { length } else { chunk.len() };
+        // Charged before the row is made as long as it is asked to be.
         call.meter.items(filled)?;
         let mut row = chunk.to_vec();
         if let Some(fill) = &fill {
             row.resize(length, fill.clone());
         }
-        rows.push(values::list(row));
+        rows.push(operators::build_list(row, call.meter)?);
     }
     call.made_list(rows, &[1])
 }

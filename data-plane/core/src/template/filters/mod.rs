@@ -35,6 +35,8 @@ struct Spec {
     aliases: &'static [&'static str],
     /// Parameters in their order; each can also be given by name.
     parameters: &'static [&'static str],
+    /// How many of the first parameters can only be given by name.
+    by_name: usize,
     /// How many of the first parameters cannot be left out.
     required: usize,
     /// More arguments may follow.
@@ -57,6 +59,7 @@ impl Spec {
             name,
             aliases: &[],
             parameters,
+            by_name: 0,
             required,
             more: false,
             asks: false,
@@ -69,6 +72,11 @@ impl Spec {
 
     const fn also(self, aliases: &'static [&'static str]) -> Spec {
         Spec { aliases, ..self }
+    }
+
+    /// The first parameter can only be given by name.
+    const fn first_by_name(self) -> Spec {
+        Spec { by_name: 1, ..self }
     }
 
     const fn more(self) -> Spec {
@@ -154,6 +162,11 @@ impl Filter {
 
     pub(super) fn required(self) -> usize {
         self.0.required
+    }
+
+    /// How many of the first parameters can only be given by name.
+    pub(super) fn only_by_name(self) -> usize {
+        self.0.by_name
     }
 
     /// Whether more arguments may follow the named parameters.
@@ -283,9 +296,10 @@ impl Call<'_> {
 
     /// A result whose text comes from the input and the arguments at `parts`, changed.
     fn made(&self, value: impl Into<Value>, parts: &[usize]) -> Traced {
-        let origin = parts.iter().filter_map(|part| self.given(*part)).fold(self.input.origin.reshaped(), |all, part| {
-            all.with(part.origin.reshaped())
-        });
+        let origin = parts
+            .iter()
+            .filter_map(|part| self.given(*part))
+            .fold(self.input.origin.reshaped(), |all, part| all.with(part.origin.reshaped()));
         Traced { value: value.into(), origin }
     }
 
@@ -298,7 +312,7 @@ impl Call<'_> {
     /// A built list, charged.
     fn made_list(&mut self, items: Vec<Value>, parts: &[usize]) -> Done {
         let list = super::operators::build_list(items, self.meter)?;
-        Ok(self.made(list, parts))
+        Ok(marked(self.made(list, parts)))
     }
 
     /// A fault that names the filter.
@@ -316,6 +330,14 @@ impl Call<'_> {
     }
 }
 
+/// Notes of a new list that the author wrote all of it, if so.
+fn marked(traced: Traced) -> Traced {
+    if traced.origin == Origin::Author {
+        super::containers::mark_author(&traced.value);
+    }
+    traced
+}
+
 /// A value's text as an operand of text operations, charged.
 pub(super) fn text_of(value: &Value, meter: &mut Meter) -> Result<Arc<str>, Box<Fault>> {
     if let Some(text) = value.to_str() {
@@ -330,7 +352,7 @@ pub(super) fn text_of(value: &Value, meter: &mut Meter) -> Result<Arc<str>, Box<
 /// What a loop goes through: items of a list, values of a map, nothing for null, anything else once (Jinjava).
 fn items_of(value: &Value, meter: &mut Meter) -> Result<Vec<Value>, Box<Fault>> {
     let items = if let Some(items) = values::items(value) {
-        items.to_vec()
+        items.into_owned()
     } else if let Some(entries) = values::entries(value) {
         entries.into_iter().map(|(_, value)| value).collect()
     } else if is_null(value) {
@@ -357,12 +379,12 @@ fn resolve(value: &Value, path: &str) -> Value {
 
 fn means_yes(value: &Value) -> bool {
     match value.as_str() {
-        Some(text) => ["true", "yes", "on", "y", "t"].iter().any(|yes| text.eq_ignore_ascii_case(yes)),
-        None => values::as_bool(value).unwrap_or(false),
+        Some(text) => ["true", "yes", "on", "y", "t", "1"].iter().any(|yes| text.eq_ignore_ascii_case(yes)),
+        None => values::as_bool(value).unwrap_or_else(|| matches!(number(value), Some(Number::Int(1)))),
     }
 }
 
-/// Lists built by [`Call::made`] keep the origin only of texts; this is for what is no text of anybody's.
+/// Counts and answers: no data shows in them.
 fn author(value: impl Into<Value>) -> Traced {
     Traced { value: value.into(), origin: Origin::Author }
 }

@@ -4,7 +4,7 @@
 use minijinja::Value;
 
 use super::super::decimal::{self, Decimal, Rounding, SCALE_MAX};
-use super::super::values::{self, Number, as_bool, is_null, number};
+use super::super::values::{Number, as_bool, is_null, number};
 use super::{Call, Done, Spec, author, means_yes, resolve};
 
 pub(super) const FILTERS: &[Spec] = &[
@@ -21,7 +21,7 @@ pub(super) const FILTERS: &[Spec] = &[
     Spec::new("multiply", &["multiplier"], 1, multiply),
     Spec::new("root", &["nth_root"], 0, root),
     Spec::new("round", &["precision", "method"], 0, round),
-    Spec::new("sum", &["start", "attribute"], 0, sum),
+    Spec::new("sum", &["attribute", "start"], 0, sum).first_by_name(),
 ];
 
 fn abs(call: &mut Call<'_>) -> Done {
@@ -66,8 +66,8 @@ fn calculated(call: &mut Call<'_>, exact: fn(Decimal, Decimal) -> Option<Decimal
 
 /// What is no number counts as nothing.
 fn sum(call: &mut Call<'_>) -> Done {
-    let attribute = call.text(1)?;
-    let mut sum = call.value(0).and_then(Decimal::of).unwrap_or(Decimal::ZERO).value();
+    let attribute = call.text(0)?;
+    let mut sum = call.value(1).and_then(Decimal::of).unwrap_or(Decimal::ZERO).value();
     for item in call.input_items()? {
         let found = attribute.as_ref().map(|attribute| resolve(&item, attribute));
         let addend = found.as_ref().unwrap_or(&item);
@@ -75,7 +75,7 @@ fn sum(call: &mut Call<'_>) -> Done {
             sum = more;
         }
     }
-    Ok(call.made(sum, &[0]))
+    Ok(call.made(sum, &[1]))
 }
 
 fn divisible(call: &mut Call<'_>) -> Done {
@@ -128,7 +128,9 @@ fn float(call: &mut Call<'_>) -> Done {
     let value = &call.input.value;
     let read = |value: &Value| match number(value) {
         Some(number) => Some(number.as_f64()),
-        None => value.as_str().filter(|text| text.len() < 400).and_then(numeric).and_then(|text| text.text().parse().ok()),
+        None => {
+            value.as_str().filter(|text| text.len() < 400).and_then(numeric).and_then(|text| text.text().parse().ok())
+        }
     };
     let float = read(value).or_else(|| call.value(0).and_then(read)).unwrap_or(0.0);
     Ok(call.made(float, &[0]))
@@ -137,7 +139,8 @@ fn float(call: &mut Call<'_>) -> Done {
 fn bool(call: &mut Call<'_>) -> Done {
     let value = &call.input.value;
     let truth = match number(value) {
-        Some(number) => number.as_f64() != 0.0,
+        // Only 1 is true (Jinjava).
+        Some(number) => number.as_f64() == 1.0,
         None => as_bool(value).unwrap_or_else(|| means_yes(value)),
     };
     Ok(call.made(truth, &[]))

@@ -258,7 +258,9 @@ fn split(call: &mut Call<'_>) -> Done {
         let found = match &separator {
             Some(separator) if separator.is_empty() => return Err(call.fault("needs a separator that is not empty")),
             Some(separator) => text.find(&**separator).map(|at| (at, at + separator.len())),
-            None => text.find(char::is_whitespace).and_then(|at| Some((at, at + text[at..].chars().next()?.len_utf8()))),
+            None => {
+                text.find(char::is_whitespace).and_then(|at| Some((at, at + text[at..].chars().next()?.len_utf8())))
+            }
         };
         // What is left out does not count towards the limit.
         let (part, after) = match found.filter(|_| parts.len() + 1 < limit) {
@@ -300,7 +302,11 @@ impl Pattern {
             match RegexBuilder::new(text).size_limit(PATTERN_BYTES / 1024 * weight).build() {
                 Ok(regex) => return Ok(Pattern { regex, weight }),
                 Err(regex::Error::CompiledTooBig(_)) => {}
-                Err(_) => return Err("this is no regular expression (look-around and back-references are not supported)".into()),
+                Err(_) => {
+                    return Err(
+                        "this is no regular expression (look-around and back-references are not supported)".into()
+                    );
+                }
             }
         }
         Err(format!("this regular expression goes over the limit of {PATTERN_BYTES} bytes compiled"))

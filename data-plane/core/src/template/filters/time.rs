@@ -141,7 +141,8 @@ fn made(call: &Call<'_>, date: Date) -> Traced {
 
 fn unit(call: &mut Call<'_>, position: usize) -> Result<Unit, Box<Fault>> {
     let name = call.needed_text(position, "a unit of time")?;
-    Unit::named(&name).ok_or_else(|| call.fault("needs a unit of time: seconds, minutes, hours, days, weeks, months, years"))
+    Unit::named(&name)
+        .ok_or_else(|| call.fault("needs a unit of time: seconds, minutes, hours, days, weeks, months, years"))
 }
 
 fn plus_time(call: &mut Call<'_>) -> Done {
