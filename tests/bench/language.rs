@@ -1,0 +1,165 @@
+//! What a template and a cURL import cost, next to the stock engine in the same run.
+//!
+//! `cargo bench -p sluice-tests --bench language`. Stock minijinja prints the same template text without JSON safety, without
+//! limits on what it builds and without a record of missing paths; ours has all three. What must hold: JSON-safe
+//! rendering is not slower than stock without it.
+//!
+//! | Group | What |
+//! |---|---|
+//! | complaint | the complaint that becomes a ticket (P1): 7 outputs, a branch and a loop of 2 |
+//! | body of 1 KB | an order of 5 items: 19 placeholders, 31 outputs, 2 branches, 1 KB of template |
+//! | compile | the body of 1 KB, from text to what is rendered |
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use minijinja::{Environment, UndefinedBehavior, Value as StockValue};
+use serde_json::{Value, json};
+use sluice_core::template::{Context, Mode, OnMissing, Template, headers_value, map_value, value_from_json};
+
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const COMPLAINT: &str = concat!(
+    r#"{% set c = request.body.complaint %}{"title":"[{{ c.priority|upper }}] {{ c.issueType|replace('_',' ') }}","#,
+    r#""requester":{"name":"{{ c.customer.firstName }}{{ ' ' ~ c.customer.lastName if c.customer.lastName }}","#,
+    r#""email":"{{ c.customer.email|lower }}"},"severity":{% if c.priority == 'high' %}1{% elif c.priority == 'normal' %}2"#,
+    r#"{% else %}3{% endif %},"text":{{ c.description|tojson }},"links":[{% for a in c.attachments %}"#,
+    r#"{{ a.fileUrl|tojson }}{{ ',' if not loop.last }}{% endfor %}],"trace":"{{ request.headers["X-Request-ID"] }}"}"#,
+);
+
+const TICKET: &str = concat!(
+    r#"{"title":"[HIGH] product defect","requester":{"name":"Jo","email":"jo@shop.example"},"severity":1,"#,
+    r#""text":"Lid \"broke\"\nafter 2 days","links":["https://f.example/a.jpg","https://f.example/b.jpg"],"trace":"r-1"}"#,
+);
+
+const BODY: &str = concat!(
+    r#"{"action":"order.received","label":"Order received in the shop","order":{"number":"{{ request.body.order_number }}","#,
+    r#""currency":"{{ request.body.currency }}","total":{{ request.body.total }},"shipping":{{ request.body.shipping }},"#,
+    r#""paidAt":"{{ request.body.paid_at }}","coupon":"{{ request.body.coupon|default("none") }}"},"#,
+    r#""client":{"email":"{{ request.body.customer.email|lower }}","firstName":"{{ request.body.customer.first_name }}","#,
+    r#""lastName":"{{ request.body.customer.last_name }}","phone":"{{ request.body.customer.phone }}","#,
+    r#""kind":"{% if request.body.customer.vip %}gold{% else %}standard{% endif %}"},"#,
+    r#""address":{"street":"{{ request.body.address.street }}","city":"{{ request.body.address.city }}","#,
+    r#""zip":"{{ request.body.address.zip }}"},{% if request.body.note %}"note":{{ request.body.note|tojson }},{% endif %}"#,
+    r#""items":[{% for p in request.body.products %}{"sku":"{{ p.id }}","name":"{{ p.name }}","price":{{ p.price }}}"#,
+    r#"{% if not loop.last %},{% endif %}{% endfor %}],"trace":{"id":"{{ request.headers["X-Request-ID"] }}","#,
+    r#""time":{{ request.time }}},"source":"webshop-eu-central","schema":"https://schemas.example/order/v2.json"}"#,
+);
+
+fn complaint() -> Value {
+    json!({"complaint": {
+        "id": "cmp-77", "customer": {"id": "c9", "firstName": "Jo", "email": "Jo@Shop.example", "phone": "+48111222333"},
+        "dateReceived": "2024-06-10T09:15:30Z", "orderId": "o-5", "issueType": "product_defect",
+        "description": "Lid \"broke\"\nafter 2 days", "priority": "high", "attachments": [
+            {"fileName": "a.jpg", "fileUrl": "https://f.example/a.jpg"},
+            {"fileName": "b.jpg", "fileUrl": "https://f.example/b.jpg"}]},
+        "source": "portal"})
+}
+
+fn order() -> Value {
+    let product = |n: u32, name: &str| json!({"id": format!("sku-{n}"), "name": name, "qty": n, "price": 12.5});
+    json!({
+        "order_number": "A-1001", "currency": "EUR", "total": 37.5, "shipping": 4.99, "paid_at": "2024-06-10T09:15:30Z",
+        "customer": {"email": "Ewa@Example.com", "first_name": "Ewa", "last_name": "Nowak", "phone": "+48111222333", "vip": true},
+        "address": {"street": "Main Street 7/12", "city": "Krakow", "zip": "30-001"}, "note": "Ring twice, leave at the door",
+        "products": [product(1, "Green tea"), product(2, "Mug"), product(3, "Kettle"), product(4, "Strainer"), product(5, "Spoon")],
+    })
+}
+
+/// A template in both engines, with the same data.
+struct Case {
+    text: Template,
+    json: Template,
+    stock: Environment<'static>,
+    context: Context,
+    stock_context: StockValue,
+}
+
+impl Case {
+    fn new(source: &'static str, body: &Value) -> Self {
+        let request = map_value([
+            ("body", value_from_json(body)),
+            ("headers", headers_value([("X-Request-ID", "r-1")].into_iter())),
+            ("time", sluice_core::template::Value::from(1_718_010_931_000_i64)),
+        ]);
+        let mut context = Context::new();
+        context.set("request", request);
+        let of_stock =
+            json!({"request": {"body": body, "headers": {"X-Request-ID": "r-1"}, "time": 1_718_010_931_000_i64}});
+        let mut stock = Environment::new();
+        stock.set_undefined_behavior(UndefinedBehavior::Chainable);
+        stock.add_template("body", source).expect("stock minijinja reads it");
+        let compile = |mode| Template::compile(source, mode).expect("it is of the dialect");
+        Self {
+            text: compile(Mode::Text),
+            json: compile(Mode::Json),
+            stock,
+            context,
+            stock_context: stock_value(&of_stock),
+        }
+    }
+
+    fn ours(&self, template: &Template) -> String {
+        template.render(&self.context, OnMissing::Empty).expect("it renders").text
+    }
+
+    fn stock(&self) -> String {
+        self.stock.get_template("body").and_then(|template| template.render(&self.stock_context)).expect("it renders")
+    }
+
+    fn measure(&self, criterion: &mut Criterion, name: &str) {
+        let mut group = criterion.benchmark_group(name);
+        group.bench_function("stock minijinja", |bencher| bencher.iter(|| black_box(self.stock())));
+        group.bench_function("Sluice, as text", |bencher| bencher.iter(|| black_box(self.ours(&self.text))));
+        group.bench_function("Sluice, JSON-safe", |bencher| bencher.iter(|| black_box(self.ours(&self.json))));
+        group.finish();
+    }
+}
+
+/// Values as the stock engine likes them best: its own numbers, not texts.
+fn stock_value(json: &Value) -> StockValue {
+    match json {
+        Value::Null => StockValue::from(()),
+        Value::Bool(truth) => StockValue::from(*truth),
+        Value::Number(number) => number.as_i64().map_or_else(|| StockValue::from(number.as_f64()), StockValue::from),
+        Value::String(text) => StockValue::from(text.as_str()),
+        Value::Array(list) => list.iter().map(stock_value).collect(),
+        Value::Object(map) => map.iter().map(|(key, inner)| (key.as_str(), stock_value(inner))).collect(),
+    }
+}
+
+fn render(criterion: &mut Criterion) {
+    let ticket = Case::new(COMPLAINT, &complaint());
+    assert_eq!(ticket.ours(&ticket.text), TICKET);
+    assert_eq!(ticket.ours(&ticket.json), TICKET);
+    ticket.measure(criterion, "complaint");
+    let body = Case::new(BODY, &order());
+    assert_eq!(body.ours(&body.json), body.ours(&body.text));
+    let value = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
+    assert_eq!(value(&body.stock()), value(&body.ours(&body.json)));
+    body.measure(criterion, "body of 1 KB");
+}
+
+fn compile(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("compile");
+    group.bench_function("stock minijinja", |bencher| {
+        bencher.iter(|| {
+            let mut stock = Environment::empty();
+            black_box(stock.add_template("body", black_box(BODY))).expect("it is read");
+        });
+    });
+    for (name, mode) in [("Sluice, as text", Mode::Text), ("Sluice, JSON-safe", Mode::Json)] {
+        group.bench_function(name, |bencher| bencher.iter(|| black_box(Template::compile(black_box(BODY), mode))));
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = language;
+    config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
+    targets = render, compile
+}
+criterion_main!(language);
