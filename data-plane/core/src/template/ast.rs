@@ -43,6 +43,8 @@ pub(super) struct Ast {
     pub(super) blocks: Vec<Vec<Node>>,
     /// Some method or tag changes lists or maps in place.
     pub(super) changes: bool,
+    /// What its regular expressions have compiled to, in KiB.
+    pub(super) patterns: usize,
 }
 
 impl Ast {

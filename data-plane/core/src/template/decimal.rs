@@ -33,6 +33,10 @@ impl Decimal {
 
     /// `-12`, `1.50`, `2e-3`. `None` for what is no number, and for one of more digits than fit.
     pub(super) fn parse(text: &str) -> Option<Decimal> {
+        // Nobody calculates with longer ones.
+        if text.len() > 450 {
+            return None;
+        }
         let (digits, exponent) = match text.split_once(['e', 'E']) {
             Some((digits, exponent)) => (digits, exponent.parse::<i32>().ok()?),
             None => (text, 0),
@@ -42,7 +46,7 @@ impl Decimal {
             None => (false, digits.strip_prefix('+').unwrap_or(digits)),
         };
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        if whole.len() + fraction.len() == 0 || whole.len() + fraction.len() > 400 {
+        if whole.len() + fraction.len() == 0 {
             return None;
         }
         let mut mantissa = 0i128;

@@ -3,7 +3,7 @@
 
 use serde::de::IgnoredAny;
 
-use super::ast::{Ast, BlockId, Node, Site, Span};
+use super::ast::{Ast, BlockId, ExprId, ExprKind, Link, Node, Site, Span};
 use super::dates;
 use super::error::{ErrorCode, Fault, Problems, RenderErrorKind};
 use super::evaluator::Written;
@@ -54,8 +54,11 @@ impl Labels<'_, '_> {
         for node in &mut nodes {
             state = match node {
                 Node::Text(span) => state.after(span.text(self.source)),
-                Node::Output { site, at, .. } => {
+                Node::Output { expr, site, at } => {
                     *site = self.site(state, *at);
+                    if *site == Site::JsonString {
+                        self.joined(*expr);
+                    }
                     state
                 }
                 Node::If { arms, otherwise, at } => self.branches(arms, *otherwise, *at, state),
@@ -65,6 +68,26 @@ impl Labels<'_, '_> {
         }
         self.ast.blocks[id.0 as usize] = nodes;
         state
+    }
+
+    /// `["{{ ids|join('","') }}"]`: what is joined inside of a string is encoded item by item, so that what the author
+    /// puts between the items may close one string and open the next (T10).
+    fn joined(&mut self, expr: ExprId) {
+        match &mut self.ast.exprs[expr.0 as usize].kind {
+            ExprKind::Postfix { links, .. } => {
+                if let Some(Link::Filter { filter, .. }) = links.last_mut() {
+                    *filter = filter.inside_string();
+                }
+            }
+            ExprKind::Choice { then, otherwise, .. } => {
+                let (then, otherwise) = (*then, *otherwise);
+                self.joined(then);
+                if let Some(otherwise) = otherwise {
+                    self.joined(otherwise);
+                }
+            }
+            _ => {}
+        }
     }
 
     fn site(&mut self, state: State, at: Span) -> Site {
@@ -127,18 +150,34 @@ fn in_string(traced: &Traced, cap: usize) -> Result<String, TooLong> {
     }
     let scalar =
         value.as_str().is_some() || as_bool(value).is_some() || number(value).is_some() || dates::date(value).is_some();
-    let text = if scalar { values::display(value, cap)? } else { values::to_json(value, cap)? };
-    let as_is = match traced.origin {
+    if scalar {
+        let text = values::display(value, cap)?;
+        return Ok(content(&text, traced.origin).unwrap_or(text));
+    }
+    let text = values::to_json(value, cap)?;
+    let origin = if traced.origin == Origin::Safe { Origin::Safe } else { Origin::Data };
+    Ok(content(&text, origin).unwrap_or(text))
+}
+
+/// The text as it must be written inside of a string, unless that is as it is.
+pub(super) fn content(text: &str, origin: Origin) -> Option<String> {
+    let as_is = match origin {
         Origin::Safe => true,
-        Origin::Author | Origin::JsonContent => scalar && is_string_content(&text),
+        Origin::Author | Origin::JsonContent => is_string_content(text),
         Origin::Data | Origin::Json | Origin::UrlEncoded => false,
     };
     if as_is {
-        return Ok(text);
+        return None;
     }
     let mut out = String::with_capacity(text.len());
-    values::write_json_content(&text, &mut out);
-    Ok(out)
+    values::write_json_content(text, &mut out);
+    Some(out)
+}
+
+/// What stands between two items inside of a string: the author's may close one string and open the next.
+pub(super) fn separator(text: &str, origin: Origin) -> Option<String> {
+    let between = origin == Origin::Author && is_json_tokens(&format!("\"{text}\""));
+    if between { None } else { content(text, origin) }
 }
 
 fn in_value(traced: &Traced, cap: usize) -> Result<String, TooLong> {

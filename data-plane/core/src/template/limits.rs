@@ -38,8 +38,10 @@ pub const VALUE_DEPTH: u32 = 128;
 pub const FROMJSON_DEPTH: usize = 64;
 /// Widest a directive of `format` fills up to, and most digits it writes.
 pub const FORMAT_WIDTH: usize = 10_000;
-/// Largest regular expression, in bytes of what it compiles to (1 MiB).
-pub const PATTERN_BYTES: usize = 1024 * 1024;
+/// Longest regular expression, in bytes.
+pub const PATTERN_SOURCE_BYTES: usize = 1_000;
+/// What the regular expressions of one template may compile to in all, in KiB (1 MiB).
+pub const PATTERN_KIB: usize = 1_024;
 /// Most names a template can have set at one time. They are searched one by one.
 pub const NAMES: usize = 1_000;
 /// Most missing paths remembered by one render (D32).

@@ -8,6 +8,7 @@ use minijinja::Value;
 use super::super::ast::{ExprId, ExprKind, Link, Span};
 use super::super::error::ErrorCode;
 use super::super::filters::{Filter, Pattern};
+use super::super::limits::PATTERN_KIB;
 use super::super::methods::Method;
 use super::super::tokens::Token;
 use super::super::value_tests::Test;
@@ -127,9 +128,12 @@ impl Expressions<'_, '_> {
             self.problems.unknown(ErrorCode::UnknownTest, at, "test", &name, &Test::names());
         }
         if let Some((id, text)) = pattern {
-            match Pattern::new(&text) {
-                Ok(pattern) => self.ast.exprs[id.0 as usize].kind = ExprKind::Const(Value::from_object(pattern)),
-                Err(message) => self.problems.add(ErrorCode::Syntax, self.ast.expr(id).at, message),
+            match Pattern::new(&text, PATTERN_KIB - self.ast.patterns) {
+                Ok(pattern) => {
+                    self.ast.patterns += pattern.kib();
+                    self.ast.exprs[id.0 as usize].kind = ExprKind::Const(Value::from_object(pattern));
+                }
+                Err((code, message)) => self.problems.add(code, self.ast.expr(id).at, message),
             }
         }
     }

@@ -37,7 +37,7 @@ fn map(call: &mut Call<'_>) -> Done {
     let name = call.needed_text(usize::from(!attribute && named), "the name of an attribute or filter")?;
     let items = call.input_items()?;
     let Some(filter) = Filter::named(&name).filter(|_| !attribute) else {
-        let found = items.iter().map(|item| resolve(item, &name)).collect();
+        let found = items.iter().map(|item| resolve(item, &name, call.meter)).collect::<Result<_, _>>()?;
         let list = operators::build_list(found, call.meter)?;
         return Ok(marked(Traced { value: list, origin: call.input.origin }));
     };
@@ -121,7 +121,7 @@ impl Chooser {
     }
 
     fn holds(&self, item: &Value, meter: &mut Meter) -> Result<bool, Box<Fault>> {
-        let looked_up = self.path.as_ref().map(|path| resolve(item, path));
+        let looked_up = self.path.as_ref().map(|path| resolve(item, path, meter)).transpose()?;
         self.test.holds(looked_up.as_ref().unwrap_or(item), self.argument.as_ref(), meter)
     }
 }

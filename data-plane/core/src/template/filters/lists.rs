@@ -10,10 +10,12 @@ use minijinja::Value;
 use minijinja::value::ValueKind;
 
 use super::super::containers::Entry;
+use super::super::dates;
 use super::super::error::Fault;
+use super::super::json_sites;
 use super::super::limits::{ITEMS, Meter};
 use super::super::operators::{self, kind};
-use super::super::traced::Traced;
+use super::super::traced::{Origin, Traced};
 use super::super::values::{self, Number, as_bool, is_null, number};
 use super::{Builder, Call, Done, Spec, author, items_of, resolve, text_of};
 
@@ -95,31 +97,45 @@ fn reverse(call: &mut Call<'_>) -> Done {
 }
 
 fn join(call: &mut Call<'_>) -> Done {
+    let origin = call.given(0).map_or(call.input.origin, |glue| glue.origin.with(call.input.origin));
+    joined(call, origin, |_, _| None, |_, _| None)
+}
+
+/// `join` where its text goes into a JSON string, whose border the items cannot move.
+pub(super) static JOIN_INSIDE_STRING: Spec = Spec::new("join", &["d", "attribute"], 0, |call| {
+    joined(call, Origin::Safe, json_sites::content, json_sites::separator)
+});
+
+/// How a text is written, unless that is as it is.
+type Written = fn(&str, Origin) -> Option<String>;
+
+fn joined(call: &mut Call<'_>, origin: Origin, item_text: Written, glue_text: Written) -> Done {
     if is_null(&call.input.value) {
         return call.same();
     }
-    let glue = call.text(0)?.unwrap_or_default();
+    let mut glue = call.text(0)?.unwrap_or_default();
+    if let Some(written) = glue_text(&glue, call.given(0).map_or(Origin::Author, |glue| glue.origin)) {
+        glue = written.into();
+    }
     let attribute = call.text(1)?;
     let items = call.input_items()?;
     let mut joined = String::new();
     for (position, item) in items.iter().enumerate() {
-        let found = attribute.as_ref().map(|attribute| resolve(item, attribute));
+        let found = attribute.as_ref().map(|attribute| resolve(item, attribute, call.meter)).transpose()?;
         let text = text_of(found.as_ref().unwrap_or(item), call.meter)?;
         let mut builder = Builder { text: joined, meter: &mut *call.meter };
         if position > 0 {
             builder.push(&glue)?;
         }
-        builder.push(&text)?;
+        builder.push(item_text(&text, call.input.origin).as_deref().unwrap_or(&text))?;
         joined = builder.text;
     }
-    // Each text keeps the encoding it has: what is between encoded texts of the author's own stays encoded.
-    let origin = call.given(0).map_or(call.input.origin, |glue| glue.origin.with(call.input.origin));
     Ok(Traced { value: Value::from(joined), origin })
 }
 
 // ---- order ----
 
-/// What is sorted, with what it is sorted by.
+/// What is sorted, each with what it is sorted by.
 struct Sorted {
     items: Vec<(Value, Value)>,
 }
@@ -127,14 +143,22 @@ struct Sorted {
 impl Sorted {
     /// Stable. What cannot be compared is an error, as it is in Java.
     fn sort(mut self, call: &mut Call<'_>, reverse: bool, case_sensitive: bool) -> Result<Vec<Value>, Box<Fault>> {
-        let text = |key: &Value| key.as_str().map_or(0, str::len);
-        let longest = self.items.iter().map(|(key, _)| text(key)).max().unwrap_or(0);
+        let mut longest = 0;
+        for (key, _) in &mut self.items {
+            let Some(text) = key.as_str() else { continue };
+            longest = longest.max(text.len());
+            if !case_sensitive {
+                call.meter.string(text.len())?;
+                *key =
+                    text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect::<String>().into();
+            }
+        }
         let comparisons = self.items.len() * (usize::BITS - self.items.len().leading_zeros()) as usize;
         call.meter.visiting(comparisons)?;
-        call.meter.steps((comparisons / 64).saturating_mul(longest / 64))?;
+        call.meter.steps(comparisons.saturating_mul(longest) / 4096)?;
         let mut odd = None;
         self.items.sort_by(|(a, _), (b, _)| {
-            let order = order(a, b, case_sensitive).unwrap_or_else(|| {
+            let order = order(a, b).unwrap_or_else(|| {
                 odd.get_or_insert((kind(a), kind(b)));
                 Ordering::Equal
             });
@@ -147,9 +171,9 @@ impl Sorted {
     }
 }
 
-fn order(a: &Value, b: &Value, case_sensitive: bool) -> Option<Ordering> {
+fn order(a: &Value, b: &Value) -> Option<Ordering> {
     if let (Some(a), Some(b)) = (a.as_str(), b.as_str()) {
-        return Some(if case_sensitive { a.cmp(b) } else { folded(a).cmp(folded(b)) });
+        return Some(a.cmp(b));
     }
     if let (Some(a), Some(b)) = (number(a), number(b)) {
         return match (a, b) {
@@ -157,14 +181,10 @@ fn order(a: &Value, b: &Value, case_sensitive: bool) -> Option<Ordering> {
             (a, b) => a.as_f64().partial_cmp(&b.as_f64()),
         };
     }
-    if let (Some(a), Some(b)) = (super::super::dates::moment(a), super::super::dates::moment(b)) {
+    if let (Some(a), Some(b)) = (dates::moment(a), dates::moment(b)) {
         return Some(a.cmp(&b));
     }
     as_bool(a).zip(as_bool(b)).map(|(a, b)| a.cmp(&b))
-}
-
-fn folded(text: &str) -> impl Iterator<Item = char> {
-    text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase)
 }
 
 fn sort(call: &mut Call<'_>) -> Done {
@@ -178,7 +198,7 @@ fn sort(call: &mut Call<'_>) -> Done {
     let mut items = Vec::new();
     for item in call.input_items()? {
         let key = match &attribute {
-            Some(attribute) => resolve(&item, attribute),
+            Some(attribute) => resolve(&item, attribute, call.meter)?,
             None => item.clone(),
         };
         if is_null(&key) {
@@ -230,7 +250,7 @@ impl Set {
 
 /// A text that equal values share and others do not: their JSON, in which `1`, `1.0` and `"1"` differ.
 fn identity(value: &Value, meter: &mut Meter) -> Result<Arc<str>, Box<Fault>> {
-    if let Some(moment) = super::super::dates::moment(value) {
+    if let Some(moment) = dates::moment(value) {
         return Ok(format!("@{moment}").into());
     }
     Ok(super::encode::json_text(value, meter)?.into())
@@ -280,7 +300,7 @@ fn unique(call: &mut Call<'_>) -> Done {
     let mut seen: HashMap<Arc<str>, ()> = HashMap::new();
     let mut kept = Vec::new();
     for item in call.input_items()? {
-        let found = attribute.as_ref().map(|attribute| resolve(&item, attribute));
+        let found = attribute.as_ref().map(|attribute| resolve(&item, attribute, call.meter)).transpose()?;
         let key = identity(found.as_ref().unwrap_or(&item), call.meter)?;
         if seen.insert(key, ()).is_none() {
             kept.push(item);
@@ -332,7 +352,7 @@ fn groupby(call: &mut Call<'_>) -> Done {
     let attribute = call.needed_text(0, "the name of an attribute")?;
     let mut groups: IndexMap<Arc<str>, Vec<Value>> = IndexMap::new();
     for item in call.input_items()? {
-        let found = resolve(&item, &attribute);
+        let found = resolve(&item, &attribute, call.meter)?;
         let grouper = if is_null(&found) { "null".into() } else { text_of(&found, call.meter)? };
         groups.entry(grouper).or_default().push(item);
     }

@@ -1,5 +1,8 @@
 //! Filters for HTML and XML, which messages and feeds carry inside other documents. Hides entities and tags.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use minijinja::Value;
 use minijinja::value::ValueKind;
 
@@ -75,6 +78,22 @@ const LATIN: &str = "nbsp iexcl cent pound curren yen brvbar sect uml copy ordf 
     eacute ecirc euml igrave iacute icirc iuml eth ntilde ograve oacute ocirc otilde ouml divide oslash ugrave uacute \
     ucirc uuml yacute thorn yuml";
 
+static ENTITIES: LazyLock<HashMap<&str, char>> = LazyLock::new(|| {
+    let latin = LATIN.split_whitespace().zip('\u{a0}'..);
+    let others = [
+        ("amp", '&'),
+        ("lt", '<'),
+        ("gt", '>'),
+        ("quot", '"'),
+        ("apos", '\''),
+        ("euro", '€'),
+        ("hellip", '…'),
+        ("mdash", '—'),
+        ("ndash", '–'),
+    ];
+    latin.chain(others).collect()
+});
+
 /// The character an entity stands for, without its `&` and `;`.
 fn entity(name: &str) -> Option<char> {
     if let Some(number) = name.strip_prefix('#') {
@@ -84,21 +103,12 @@ fn entity(name: &str) -> Option<char> {
         };
         return char::from_u32(code);
     }
-    Some(match name {
-        "amp" => '&',
-        "lt" => '<',
-        "gt" => '>',
-        "quot" => '"',
-        "apos" => '\'',
-        "euro" => '€',
-        "hellip" => '…',
-        "mdash" => '—',
-        "ndash" => '–',
-        _ => char::from_u32(0xa0 + LATIN.split_whitespace().position(|known| known == name)? as u32)?,
-    })
+    ENTITIES.get(name).copied()
 }
 
-fn unescaped(text: &str) -> String {
+fn unescaped(call: &mut Call<'_>, text: &str) -> Result<String, Box<Fault>> {
+    call.meter.string(text.len())?;
+    call.meter.steps(text.bytes().filter(|byte| *byte == b'&').count() / 16)?;
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('&') {
@@ -118,13 +128,13 @@ fn unescaped(text: &str) -> String {
         }
     }
     plain.push_str(rest);
-    plain
+    Ok(plain)
 }
 
 fn unescape_html(call: &mut Call<'_>) -> Done {
     let text = call.input_text()?;
-    call.meter.string(text.len())?;
-    Ok(call.made(unescaped(&text), &[]))
+    let text = unescaped(call, &text)?;
+    Ok(call.made(text, &[]))
 }
 
 /// Tags that stand within a line of text: without them words do not fall apart.
@@ -136,16 +146,17 @@ const INLINE: &[&str] = &[
 /// The text of an HTML document on one line.
 fn striptags(call: &mut Call<'_>) -> Done {
     let text = call.input_text()?;
-    call.meter.string(text.len())?;
     call.meter.spend(text.len())?;
-    let text = unescaped(&text);
+    let text = unescaped(call, &text)?;
     let mut stripped = String::with_capacity(text.len());
     let mut rest = &*text;
     while let Some(at) = rest.find('<') {
         stripped.push_str(&rest[..at]);
         rest = &rest[at..];
         let opens = rest[1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '!');
-        match rest.find('>').filter(|_| opens) {
+        // Looked for only where it can be: what opens and never closes ends the text.
+        let close = if opens { rest.find('>') } else { None };
+        match close {
             Some(end) => {
                 let name = rest[1..end].trim_start_matches('/');
                 let length = name.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(name.len());

@@ -156,6 +156,11 @@ impl Filter {
         OFF.iter().find(|(off, _)| *off == name).map(|(_, why)| *why)
     }
 
+    /// What this filter becomes where it is the last of an output inside of a JSON string.
+    pub(super) fn inside_string(self) -> Filter {
+        if self.0.name == "join" { Filter(&lists::JOIN_INSIDE_STRING) } else { self }
+    }
+
     pub(super) fn parameters(self) -> &'static [&'static str] {
         self.0.parameters
     }
@@ -366,15 +371,18 @@ fn items_of(value: &Value, meter: &mut Meter) -> Result<Vec<Value>, Box<Fault>> 
 }
 
 /// `value.a.b`, for attributes that are given as one text.
-fn resolve(value: &Value, path: &str) -> Value {
+fn resolve(value: &Value, path: &str, meter: &mut Meter) -> Result<Value, Box<Fault>> {
+    meter.reading(path.len())?;
     let direct = values::attr(value, path);
     if !direct.is_undefined() || !path.contains('.') {
-        return direct;
+        return Ok(direct);
     }
-    path.split('.').filter(|name| !name.is_empty()).fold(value.clone(), |value, name| match name.parse::<i64>() {
-        Ok(index) => values::item(&value, &Value::from(index)),
-        Err(_) => values::attr(&value, name),
-    })
+    let found =
+        path.split('.').filter(|name| !name.is_empty()).fold(value.clone(), |value, name| match name.parse::<i64>() {
+            Ok(index) => values::item(&value, &Value::from(index)),
+            Err(_) => values::attr(&value, name),
+        });
+    Ok(found)
 }
 
 fn means_yes(value: &Value) -> bool {

@@ -69,7 +69,7 @@ fn sum(call: &mut Call<'_>) -> Done {
     let attribute = call.text(0)?;
     let mut sum = call.value(1).and_then(Decimal::of).unwrap_or(Decimal::ZERO).value();
     for item in call.input_items()? {
-        let found = attribute.as_ref().map(|attribute| resolve(&item, attribute));
+        let found = attribute.as_ref().map(|attribute| resolve(&item, attribute, call.meter)).transpose()?;
         let addend = found.as_ref().unwrap_or(&item);
         if let Some(more) = decimal::calculate(&sum, addend, Decimal::plus, |a, b| a + b) {
             sum = more;

@@ -6,8 +6,8 @@ use minijinja::Value;
 use minijinja::value::{Object, ObjectRepr};
 use regex::{Captures, Regex, RegexBuilder};
 
-use super::super::error::Fault;
-use super::super::limits::{PATTERN_BYTES, STRING_BYTES, over};
+use super::super::error::{ErrorCode, Fault, RenderErrorKind};
+use super::super::limits::{PATTERN_KIB, PATTERN_SOURCE_BYTES, STRING_BYTES, over};
 use super::super::traced::{Origin, Traced};
 use super::super::values::{self, is_null};
 use super::{Builder, Call, Done, Spec, text_of};
@@ -281,8 +281,9 @@ fn split(call: &mut Call<'_>) -> Done {
 #[derive(Debug)]
 pub(in super::super) struct Pattern {
     regex: Regex,
-    /// Steps for looking at one step's worth of text: matching takes time for text times expression.
-    weight: usize,
+    /// Its size in KiB, rounded up; also the steps for looking at 1 KiB of text, because matching takes time for text
+    /// times expression.
+    kib: usize,
 }
 
 impl Object for Pattern {
@@ -292,24 +293,36 @@ impl Object for Pattern {
 }
 
 /// Steps of compiling an expression that is not written down in the template.
-const COMPILING: usize = 2_000;
+const COMPILING: usize = 5_000;
 
 impl Pattern {
+    /// `room` is how many KiB it may compile to.
+    ///
     /// # Errors
     /// What is wrong with it, for the author.
-    pub(in super::super) fn new(text: &str) -> Result<Pattern, String> {
-        for weight in [16, 64, 256, 1024] {
-            match RegexBuilder::new(text).size_limit(PATTERN_BYTES / 1024 * weight).build() {
-                Ok(regex) => return Ok(Pattern { regex, weight }),
+    pub(in super::super) fn new(text: &str, room: usize) -> Result<Pattern, (ErrorCode, String)> {
+        // What it becomes while it is read is not limited by what it becomes in the end.
+        if text.len() > PATTERN_SOURCE_BYTES {
+            let message = format!("this regular expression is longer than {PATTERN_SOURCE_BYTES} bytes");
+            return Err((ErrorCode::Limit, message));
+        }
+        for kib in [8, 32, 128, 512, 1024].into_iter().filter(|kib| *kib <= room) {
+            // The cache is kept with the template. Without it matching is slower and still linear.
+            match RegexBuilder::new(text).size_limit(kib * 1024).dfa_size_limit(64 * 1024).build() {
+                Ok(regex) => return Ok(Pattern { regex, kib }),
                 Err(regex::Error::CompiledTooBig(_)) => {}
                 Err(_) => {
-                    return Err(
-                        "this is no regular expression (look-around and back-references are not supported)".into()
-                    );
+                    let message = "this is no regular expression (look-around and back-references are not supported)";
+                    return Err((ErrorCode::Syntax, message.into()));
                 }
             }
         }
-        Err(format!("this regular expression goes over the limit of {PATTERN_BYTES} bytes compiled"))
+        let message = format!("the regular expressions go over the limit of {PATTERN_KIB} KiB compiled");
+        Err((ErrorCode::Limit, message))
+    }
+
+    pub(in super::super) fn kib(&self) -> usize {
+        self.kib
     }
 }
 
@@ -325,13 +338,17 @@ fn regex_replace(call: &mut Call<'_>) -> Done {
         None => {
             let source = call.needed_text(0, "a regular expression")?;
             call.meter.steps(COMPILING)?;
-            Arc::new(Pattern::new(&source).map_err(|_| call.fault("got a regular expression that cannot be used"))?)
+            let pattern = Pattern::new(&source, PATTERN_KIB);
+            Arc::new(pattern.map_err(|(code, message)| match code {
+                ErrorCode::Limit => Fault::new(RenderErrorKind::Limit, message),
+                _ => call.fault("got a text that is no regular expression"),
+            })?)
         }
     };
     let new = call.needed_text(1, "a replacement")?;
     let new = Replacement::read(&new, &pattern.regex)
         .ok_or_else(|| call.fault("got a replacement that names a group the expression does not have"))?;
-    call.meter.steps(text.len() / 1024 * pattern.weight)?;
+    call.meter.steps((text.len() * pattern.kib).div_ceil(1024))?;
     let mut replaced = Builder::new(call.meter);
     let mut copied = 0;
     for found in pattern.regex.captures_iter(&text) {
