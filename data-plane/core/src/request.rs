@@ -127,7 +127,8 @@ pub fn check_header_name(name: &str) -> Result<(), HeaderProblem> {
     if RESERVED_HEADERS.contains(&lower.as_str()) { Err(HeaderProblem::Reserved) } else { Ok(()) }
 }
 
-/// What templates of a delivery see: `request` (R177) and `currentStep` (F84).
+/// What templates of a delivery see: `request` (R177) and `currentStep` (F84). Their present is when the request arrived,
+/// so that a delivery that is rendered again prints the same; who needs another sets it.
 pub fn context(envelope: &Envelope, workflow: &Workflow, step: &Step, execution_id: &str) -> Context {
     let request = map_value([
         ("body", value_from_json(&envelope.body)),
@@ -148,6 +149,7 @@ pub fn context(envelope: &Envelope, workflow: &Workflow, step: &Step, execution_
     let mut context = Context::new();
     context.set("request", request);
     context.set("currentStep", current_step);
+    context.set_now(envelope.time);
     context
 }
 
@@ -291,10 +293,13 @@ mod tests {
         let source = "{{ request.body.a[0].n }} {{ request.headers['x-request-id'] }} {{ request.method }} \
                       {{ request.time }} {{ request.eventId }} {{ request.endpointId }} {{ request.businessProfileId }} \
                       {{ currentStep.diagramId }} {{ currentStep.diagramName }} {{ currentStep.blockId }} \
-                      {{ currentStep.blockName }} {{ currentStep.executionId }}";
+                      {{ currentStep.blockName }} {{ currentStep.executionId }} {{ null|unixtimestamp }}";
         let template = crate::template::Template::compile(source, crate::template::Mode::Text).unwrap();
         let rendered = template.render(&context(&envelope, &workflow, &step, "e1"), OnMissing::Fail).unwrap();
-        assert_eq!(rendered.text, "18446744073709551617 r-1 POST 1718010930123 ev ep 7 u1 Flow s1 Send e1");
+        assert_eq!(
+            rendered.text,
+            "18446744073709551617 r-1 POST 1718010930123 ev ep 7 u1 Flow s1 Send e1 1718010930123"
+        );
     }
 
     #[test]

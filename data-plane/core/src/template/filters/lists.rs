@@ -149,8 +149,7 @@ impl Sorted {
             longest = longest.max(text.len());
             if !case_sensitive {
                 call.meter.string(text.len())?;
-                *key =
-                    text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect::<String>().into();
+                *key = folded(text).into();
             }
         }
         let comparisons = self.items.len() * (usize::BITS - self.items.len().leading_zeros()) as usize;
@@ -168,6 +167,14 @@ impl Sorted {
             Some((a, b)) => Err(call.fault(&format!("cannot compare {a} with {b}"))),
             None => Ok(self.items.into_iter().map(|(_, item)| item).collect()),
         }
+    }
+}
+
+/// Without regard to case, as Java compares.
+fn folded(text: &str) -> String {
+    match text.is_ascii() {
+        true => text.to_ascii_lowercase(),
+        false => text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect(),
     }
 }
 

@@ -15,6 +15,7 @@ pub(super) const FILTERS: &[Spec] = &[
     Spec::new("escape_jinjava", &[], 0, escape_jinjava),
     Spec::new("pprint", &[], 0, pprint),
     Spec::new("striptags", &[], 0, striptags),
+    Spec::new("truncatehtml", &["length", "end", "breakwords"], 0, truncatehtml),
     Spec::new("unescape_html", &[], 0, unescape_html),
     Spec::new("urlize", &["trim_url_limit", "nofollow", "target"], 0, urlize),
     Spec::new("xmlattr", &["autospace"], 0, xmlattr),
@@ -177,6 +178,99 @@ fn striptags(call: &mut Call<'_>) -> Done {
     let line = stripped.split_whitespace().collect::<Vec<_>>().join(" ");
     let line = escaped(call, &line, false)?;
     Ok(call.made(line, &[]))
+}
+
+/// Elements without content.
+const VOID: &[&str] = &["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"];
+
+/// The first `length` characters of an HTML document's text with their tags; what is open then is closed.
+fn truncatehtml(call: &mut Call<'_>) -> Done {
+    let text = call.input_text()?;
+    let mut left = usize::try_from(call.int(0, 255)).unwrap_or(0);
+    let end = call.text(1)?.unwrap_or_else(|| "...".into());
+    let break_words = call.flag(2, false);
+    let mut cut = Builder::new(call.meter);
+    let mut open: Vec<&str> = Vec::new();
+    let mut rest = &*text;
+    while !rest.is_empty() {
+        let tag = if rest.starts_with('<') { rest.find('>') } else { None };
+        if let Some(close) = tag {
+            let (tag, after) = rest.split_at(close + 1);
+            cut.push(tag)?;
+            follow(tag, &mut open);
+            rest = after;
+            continue;
+        }
+        let length = rest.find('<').filter(|at| *at > 0).unwrap_or(rest.len());
+        let (part, after) = rest.split_at(length);
+        let part = on_one_line(part);
+        let kept = first_characters(&part, left);
+        if kept.len() < part.len() {
+            let whole = if break_words { kept } else { kept.rsplit_once(' ').map_or("", |(before, _)| before) };
+            cut.push(whole.trim_end())?;
+            cut.push(&end)?;
+            break;
+        }
+        left -= characters(&part).count();
+        cut.push(&part)?;
+        rest = after;
+    }
+    for name in open.into_iter().rev() {
+        cut.push("</")?;
+        cut.push(name)?;
+        cut.push(">")?;
+    }
+    let cut = cut.text;
+    Ok(call.made(cut, &[1]))
+}
+
+/// Notes what a tag opens or closes.
+fn follow<'t>(tag: &'t str, open: &mut Vec<&'t str>) {
+    let inner = tag[1..tag.len() - 1].trim();
+    let name = inner.trim_start_matches('/').split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+    if inner.starts_with('/') {
+        if open.last().is_some_and(|last| last.eq_ignore_ascii_case(name)) {
+            open.pop();
+        }
+    } else if !name.is_empty() && !inner.ends_with('/') && !VOID.iter().any(|void| name.eq_ignore_ascii_case(void)) {
+        open.push(name);
+    }
+}
+
+/// White space as browsers show it; between elements a line break stays one.
+fn on_one_line(text: &str) -> String {
+    if text.trim().is_empty() {
+        return if text.contains('\n') { "\n" } else { " " }.into();
+    }
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            _ if !c.is_whitespace() => line.push(c),
+            _ if line.ends_with(' ') => {}
+            _ => line.push(' '),
+        }
+    }
+    line
+}
+
+/// Where the characters of a text end; an entity is one.
+fn characters(text: &str) -> impl Iterator<Item = usize> {
+    let mut inside = 0;
+    text.char_indices().filter_map(move |(at, c)| {
+        if at < inside {
+            return None;
+        }
+        let end = text.as_bytes()[at..].iter().take(12).position(|byte| *byte == b';').filter(|_| c == '&');
+        inside = end.map_or(at + c.len_utf8(), |end| at + end + 1);
+        Some(inside)
+    })
+}
+
+fn first_characters(text: &str, most: usize) -> &str {
+    match most {
+        0 => "",
+        _ => characters(text).nth(most - 1).and_then(|end| text.get(..end)).unwrap_or(text),
+    }
 }
 
 /// Links around the URLs of a text.

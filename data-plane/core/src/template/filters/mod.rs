@@ -127,7 +127,6 @@ const OFF: &[(&str, &str)] = &[
     ("render", "data is never read as a template"),
     ("shuffle", "the same data must print the same text again"),
     ("toyaml", "data goes out as JSON"),
-    ("truncatehtml", "pages are not written here"),
 ];
 
 /// A filter that can be called.
