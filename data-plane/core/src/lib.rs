@@ -14,10 +14,12 @@
 //! | [`incoming_auth`] | may this sender trigger |
 //! | [`address`] | may this URL and this address be called |
 //! | [`template`] | what a template prints |
+//! | [`curl`] | which request a cURL command says, and which command says a request |
 //! | [`response_event`] | what a delivery tells afterwards |
 //! | [`seal`] | how a secret rests |
 
 pub mod address;
+pub mod curl;
 pub mod dedup;
 pub mod envelope;
 pub mod filter;

@@ -3,6 +3,7 @@
 //! Parsing is checking: each function returns the parsed document or **every** broken rule with its field's path.
 
 mod connection;
+mod curl;
 mod filter;
 mod incoming;
 mod outgoing;
