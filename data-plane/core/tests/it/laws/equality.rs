@@ -72,24 +72,49 @@ fn request() -> impl Strategy<Value = Envelope> {
     })
 }
 
-/// Two requests that have each of their parts in common more often than not.
+/// Another value that a careless key takes for this one.
+fn look_alike(value: &Value) -> Option<Value> {
+    match value {
+        Value::Null => Some("null".into()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string().into()),
+        Value::String(text) if text == "null" || text.is_empty() => None,
+        Value::String(text) => Some(serde_json::from_str(text).unwrap_or_else(|_| vec![text.as_str()].into())),
+        Value::Array(list) => Some(list.iter().filter_map(Value::as_str).collect::<String>().into()),
+        Value::Object(map) => Some(map.iter().flat_map(|(key, value)| [key.as_str().into(), value.clone()]).collect()),
+    }
+}
+
+/// How a part of the second request comes from the first.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Same,
+    LooksAlike,
+    Another,
+}
+
+/// Two requests that have each of their parts in common more often than not, or nearly.
 fn two_requests() -> impl Strategy<Value = (Envelope, Envelope)> {
-    (request(), request(), prop::collection::vec(prop::bool::weighted(0.7), 3)).prop_map(
-        |(first, mut second, shared)| {
-            for (key, shared) in ["a", "b"].into_iter().zip(&shared) {
-                let body = second.body.as_object_mut().unwrap();
-                match first.body.get(key) {
-                    Some(value) if *shared => drop(body.insert(key.to_owned(), value.clone())),
-                    None if *shared => drop(body.remove(key)),
-                    _ => {}
-                }
-            }
-            if shared[2] {
-                second.headers = first.headers.clone();
-            }
-            (first, second)
-        },
-    )
+    let part = || prop_oneof![3 => Just(Part::Same), 2 => Just(Part::LooksAlike), 1 => Just(Part::Another)];
+    (request(), request(), part(), part(), any::<bool>()).prop_map(|(first, mut second, a, b, same_headers)| {
+        for (key, part) in [("a", a), ("b", b)] {
+            let value = first.body.get(key);
+            let value = match part {
+                Part::Same => value.cloned(),
+                // Nothing looks like nothing.
+                Part::LooksAlike => value.map_or(Some(Value::Null), look_alike),
+                Part::Another => continue,
+            };
+            let body = second.body.as_object_mut().unwrap();
+            match value {
+                Some(value) => body.insert(key.to_owned(), value),
+                None => body.remove(key),
+            };
+        }
+        if same_headers {
+            second.headers = first.headers.clone();
+        }
+        (first, second)
+    })
 }
 
 const CHOICES: [&[&str]; 7] = [
@@ -143,7 +168,7 @@ fn a_key_is_shared_exactly_by_equal_choices() {
         }
         Ok(())
     });
-    assert!(equal.get() > 1_000, "equal ones hardly meet: {}", equal.get());
+    assert!(equal.get() > 500, "equal ones hardly meet: {}", equal.get());
 }
 
 /// Which of a rule's parameters is meant is never in doubt: their order, names and number are part of the key.
