@@ -15,7 +15,15 @@ pub(super) struct Pattern {
 #[derive(Debug)]
 enum Item {
     Literal(char),
-    Field { letter: char, count: usize },
+    Field {
+        letter: char,
+        count: usize,
+    },
+    /// What may be missing from a text starts here, and ends at that item.
+    Open {
+        end: usize,
+    },
+    Close,
 }
 
 const MONTHS: [&str; 12] = [
@@ -138,9 +146,10 @@ impl Pattern {
         }
     }
 
-    /// Java's `DateTimeFormatter.ofPattern`, without its optional parts.
+    /// Java's `DateTimeFormatter.ofPattern`.
     pub(super) fn java(text: &str) -> Option<Pattern> {
         let mut items = Vec::new();
+        let mut open = Vec::new();
         let mut chars = text.chars().peekable();
         while let Some(c) = chars.next() {
             match c {
@@ -156,7 +165,16 @@ impl Pattern {
                     }
                     items.push(Item::Field { letter: c, count });
                 }
-                '[' | ']' | '{' | '}' | '#' => return None,
+                '[' => {
+                    open.push(items.len());
+                    items.push(Item::Open { end: usize::MAX });
+                }
+                ']' => {
+                    let start = open.pop()?;
+                    items[start] = Item::Open { end: items.len() };
+                    items.push(Item::Close);
+                }
+                '{' | '}' | '#' => return None,
                 _ => items.push(Item::Literal(c)),
             }
         }
@@ -175,6 +193,7 @@ impl Pattern {
             match item {
                 Item::Literal(c) => out.push(*c),
                 Item::Field { letter, count } => field(*letter, *count, &local, date, &mut out),
+                Item::Open { .. } | Item::Close => {}
             }
         }
         out
@@ -184,20 +203,40 @@ impl Pattern {
     pub(super) fn parse(&self, text: &str) -> Option<(DateTime, Option<Zone>)> {
         let mut found = Found::default();
         let mut rest = text;
-        for (position, item) in self.items.iter().enumerate() {
-            rest = match item {
-                Item::Literal(c) => rest.strip_prefix(*c)?,
-                Item::Field { letter, count } => {
-                    let next = self.items.get(position + 1);
-                    let joined = matches!(next, Some(Item::Field { letter, count }) if is_numeric(*letter, *count));
-                    found.read(*letter, *count, joined, rest)?
+        // Where to go on if what may be missing is.
+        let mut open: Vec<(usize, &str, Found)> = Vec::new();
+        let mut at = 0;
+        while let Some(item) = self.items.get(at) {
+            at += 1;
+            let read = match item {
+                Item::Literal(c) => rest.strip_prefix(*c),
+                Item::Field { letter, count } => found.read(*letter, *count, self.joins_number(at), rest),
+                Item::Open { end } => {
+                    open.push((*end, rest, found.clone()));
+                    Some(rest)
+                }
+                Item::Close => {
+                    open.pop();
+                    Some(rest)
                 }
             };
+            match read {
+                Some(after) => rest = after,
+                None => {
+                    let (end, before, was) = open.pop()?;
+                    (rest, found) = (before, was);
+                    at = end.saturating_add(1);
+                }
+            }
         }
-        if !rest.is_empty() {
-            return None;
-        }
-        Some((found.date_time()?, found.zone))
+        if rest.is_empty() { Some((found.date_time()?, found.zone)) } else { None }
+    }
+
+    /// Whether the next thing to read is a number.
+    fn joins_number(&self, at: usize) -> bool {
+        let rest = self.items.get(at..).unwrap_or_default();
+        let next = rest.iter().find(|item| !matches!(item, Item::Open { .. } | Item::Close));
+        matches!(next, Some(Item::Field { letter, count }) if is_numeric(*letter, *count))
     }
 }
 
@@ -354,7 +393,7 @@ fn write_offset(offset: Offset, count: usize, out: &mut String) {
 // ---- reading ----
 
 /// What a text has said so far.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Found {
     year: Option<i64>,
     month: Option<i64>,
@@ -410,19 +449,16 @@ impl Found {
     }
 
     fn zone<'t>(&mut self, letter: char, text: &'t str) -> Option<&'t str> {
-        let names = matches!(letter, 'z' | 'V' | 'O');
-        let part = |c: char| {
-            c.is_ascii_digit()
-                || matches!(c, '+' | '-' | ':')
-                || names && (c.is_ascii_alphabetic() || matches!(c, '/' | '_'))
+        let length = if matches!(letter, 'z' | 'V' | 'O') {
+            let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | ':' | '/' | '_');
+            text.find(|c| !part(c)).unwrap_or(text.len())
+        } else if text.starts_with('Z') {
+            1
+        } else {
+            1 + text.bytes().skip(1).take_while(|byte| byte.is_ascii_digit() || *byte == b':').count()
         };
-        let length = match text.starts_with('Z') && !names {
-            true => 1,
-            false => text.find(|c| !part(c)).unwrap_or(text.len()),
-        };
-        // A sign stands only at the start of a number: `+02:00-` is more than an offset.
-        self.zone = Some(Zone::named(&text[..length])?);
-        Some(&text[length..])
+        self.zone = Some(Zone::named(text.get(..length)?)?);
+        text.get(length..)
     }
 
     fn date_time(&self) -> Option<DateTime> {

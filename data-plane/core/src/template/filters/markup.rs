@@ -12,7 +12,7 @@ use super::{Builder, Call, Done, Spec, text_of};
 
 pub(super) const FILTERS: &[Spec] = &[
     Spec::new("escape", &[], 0, escape).also(&["e", "forceescape"]),
-    Spec::new("escape_jinjava", &[], 0, escape_jinjava),
+    Spec::new("escape_jinjava", &["all_braces"], 0, escape_jinjava),
     Spec::new("pprint", &[], 0, pprint),
     Spec::new("striptags", &[], 0, striptags),
     Spec::new("truncatehtml", &["length", "end", "breakwords"], 0, truncatehtml),
@@ -42,9 +42,10 @@ fn escaped(call: &mut Call<'_>, text: &str, quotes: bool) -> Result<String, Box<
     Ok(escaped.text)
 }
 
-/// The delimiters of templates as entities.
+/// The braces of a text as entities, or only those of templates' delimiters.
 fn escape_jinjava(call: &mut Call<'_>) -> Done {
     let text = call.input_text()?;
+    let all_braces = call.flag(0, true);
     let mut escaped = Builder::new(call.meter);
     let mut rest = &*text;
     while let Some(c) = rest.chars().next() {
@@ -62,7 +63,11 @@ fn escape_jinjava(call: &mut Call<'_>) -> Done {
                 rest = &rest[delimiter.len()..];
             }
             None => {
-                escaped.push_char(c)?;
+                match c {
+                    '{' if all_braces => escaped.push("&lbrace;")?,
+                    '}' if all_braces => escaped.push("&rbrace;")?,
+                    _ => escaped.push_char(c)?,
+                }
                 rest = &rest[c.len_utf8()..];
             }
         }

@@ -190,8 +190,8 @@ fn lists_maps_and_markup() {
             "see <a href=\"http://a.example/b\" rel=\"nofollow\" target=\"_top\">http://...</a>.",
         ),
         (
-            "{{ 'x{{ y }}{%'|escape_jinjava }}|{{ 'a'|pprint }}|{{ [1]|pprint }}",
-            "x&lbrace;&lbrace; y &rbrace;&rbrace;&lbrace;%|(String: a)|(List: [1])",
+            "{{ 'x{{ y }}{%{'|escape_jinjava('false') }}{{ '{{{'|escape_jinjava }}|{{ 'a'|pprint }}|{{ [1]|pprint }}",
+            "x&lbrace;&lbrace; y &rbrace;&rbrace;&lbrace;%{&lbrace;&lbrace;&lbrace;|(String: a)|(List: [1])",
         ),
         ("{{ 'abc'|hash('sha-1') }}", "a9993e364706816aba3e25717850c26c9cd0d89d"),
         ("{{ 'ą'|b64encode }} {{ 'xIU'|b64decode }} {{ 'ab'|b64encode('utf-16') }}", "xIU= ą /v8AYQBi"),
@@ -235,6 +235,10 @@ fn dates_print_the_same_everywhere() {
             "{{ 'Thu, 29 Feb 2024 10:00 Europe/Warsaw'|strtotime('EEE, d MMM yyyy HH:mm VV')|unixtimestamp }}",
             "1709197200000",
         ),
+        (
+            "{% for t in ['2024-02-29T10:11:12.5Z', '2024-02-29T10:11:12+01:00', '2024-02-29'] %}{{ t|strtotime(\"yyyy-MM-dd['T'HH:mm:ss[.S]XXX]\") }} {% endfor %}",
+            "2024-02-29 10:11:12 2024-02-29 10:11:12 2024-02-29 00:00:00 ",
+        ),
         ("{{ '2024-01-31'|strtodate('%Y-%m-%d')|plus_time(1, 'months') }}", "2024-02-29 00:00:00"),
         (
             "{% set a = '2024-01-31'|iso8601_to_time %}{{ a|between_times(d, 'months') }} {{ a|between_times(d, 'weeks') }} {{ d|between_times(a, 'hours') }}",
@@ -262,6 +266,36 @@ fn dates_print_the_same_everywhere() {
         "{{ d < 1 }}",
     ] {
         assert_eq!(render(source, &names).expect_err(source).kind, RenderErrorKind::Eval, "{source}");
+    }
+}
+
+/// What a pattern has written it also reads, to the part of a second it has.
+#[test]
+fn patterns_read_what_they_write() {
+    let zones = ["UTC", "Europe/Warsaw", "America/St_Johns", "Asia/Kathmandu", "+09:45", "Z"];
+    let patterns = [
+        "yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
+        "%Y-%m-%d %H:%M:%S.%f %z",
+        "yyyyMMddHHmmssSSSxx",
+        "EEEE, d MMMM y h:mm:ss.SSS a VV XXXXX",
+        "EEE d.M.yyyy k:m:s.SSS[ 'Q'x]ZZZZZ",
+        "uuuu-DDD[ ]HH:mm:ss.SSSSSSSSSZ",
+    ];
+    let mut moment = 0i64;
+    for step in 0..3_000i64 {
+        moment = (moment + step * 7_919_000_003) % 4_000_000_000_000;
+        let zone = dates::Zone::named(zones[step as usize % zones.len()]).unwrap();
+        let date = dates::Date::from_milliseconds(moment).unwrap().seen_from(zone);
+        for pattern in patterns {
+            let read = date_patterns::Pattern::read(pattern).unwrap();
+            let written = read.write(&date);
+            let again = read.parse(&written).and_then(|(time, zone)| dates::Date::local_time(time, zone));
+            assert_eq!(again.map(|date| date.milliseconds()), Some(moment), "{pattern}: {written}");
+        }
+    }
+    for wrong in ["yyyy]", "yyyyyyyyyyyyyyyy", "b", "yyyy'", "%", "%-", "%O", "%OY", "{", "VVV", "ddd"] {
+        let refused = date_patterns::Pattern::read(wrong).is_none() || wrong == "%";
+        assert!(refused, "{wrong}");
     }
 }
 
