@@ -300,7 +300,7 @@ mod tests {
     fn envelope(request: &Value) -> Envelope {
         let headers = request["headers"].as_object().into_iter().flatten();
         Envelope {
-            body: parse_body(request["body"].as_str().unwrap_or("{}").as_bytes(), &Limits::default()).unwrap(),
+            body: parse_body(request["body"].as_str().unwrap_or("{}").as_bytes(), &Limits::default()).unwrap().into(),
             business_profile_id: 7,
             endpoint_id: "ep".into(),
             event_id: "ev".into(),

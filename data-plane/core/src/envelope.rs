@@ -4,13 +4,16 @@
 //! envelope survives storage: [`Envelope`] round-trips through JSON without losing the text of a number (D16).
 
 use std::fmt;
+use std::sync::OnceLock;
 
+use bytes::Bytes;
 use serde::de::{Error as _, MapAccess, Visitor};
-use serde::ser::SerializeMap;
+use serde::ser::{Error as _, SerializeMap};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
-use crate::flatten;
+use crate::flatten::{self, BodyError, Limits};
 
 /// One accepted trigger request, as templates (`request.…`), filters, dedup rules and samples see it (R177).
 ///
@@ -19,9 +22,8 @@ use crate::flatten;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Envelope {
-    /// The parsed request body; any JSON value (D16).
-    #[serde(deserialize_with = "exact_json")]
-    pub body: Value,
+    /// The request body; any JSON value (D16).
+    pub body: Body,
     /// The workspace (S48).
     pub business_profile_id: u64,
     /// The endpoint that was called.
@@ -37,19 +39,18 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// As JSON: what a job keeps. [`Envelope::from_json`] gives back the same.
+    /// As JSON, the body in its own text: what a job keeps. [`Envelope::from_json`] gives back the same.
     pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("an envelope has only text keys")
-    }
-
-    /// The same with the body's own text, which is cheaper than writing it anew. `body` is the text this envelope's body was
-    /// parsed from.
-    pub fn to_json_with(&self, body: &[u8]) -> Vec<u8> {
-        let Ok(body) = serde_json::from_slice::<&serde_json::value::RawValue>(body) else { return self.to_json() };
-        let Self { body: _, business_profile_id, endpoint_id, event_id, headers, method, time } = self;
+        let Self { body, business_profile_id, endpoint_id, event_id, headers, method, time } = self;
         let (business_profile_id, time) = (*business_profile_id, *time);
-        let kept = Kept { body, business_profile_id, endpoint_id, event_id, headers, method, time };
-        serde_json::to_vec(&kept).expect("an envelope has only text keys")
+        let rest = Rest { business_profile_id, endpoint_id, event_id, headers, method, time };
+        let mut json = Vec::with_capacity(body.text().len() + 512);
+        json.extend_from_slice(b"{\"body\":");
+        json.extend_from_slice(body.text().as_bytes());
+        let brace = json.len();
+        serde_json::to_writer(&mut json, &rest).expect("an envelope has only text keys");
+        json[brace] = b',';
+        json
     }
 
     /// Reads what [`Envelope::to_json`] wrote.
@@ -58,11 +59,10 @@ impl Envelope {
     }
 }
 
-/// An [`Envelope`] whose body is still text.
+/// An [`Envelope`] after its body.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Kept<'a> {
-    body: &'a serde_json::value::RawValue,
+struct Rest<'a> {
     business_profile_id: u64,
     endpoint_id: &'a str,
     event_id: &'a str,
@@ -71,9 +71,61 @@ struct Kept<'a> {
     time: i64,
 }
 
-fn exact_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
-    let raw = Box::<serde_json::value::RawValue>::deserialize(deserializer)?;
-    flatten::parse_body(raw.get().as_bytes(), &flatten::Limits::STORED).map_err(D::Error::custom)
+/// A body that is known to be JSON. It is kept as the text it was sent as, and its values are built when they are first
+/// asked for: most requests are taken in without.
+#[derive(Clone, Debug)]
+pub struct Body {
+    /// UTF-8, without the white space around.
+    text: Bytes,
+    value: OnceLock<Value>,
+}
+
+impl Body {
+    /// Reads a body under limits.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(text: &Bytes, limits: &Limits) -> Result<Self, BodyError> {
+        flatten::check_body(text, limits)?;
+        Ok(Self { text: text.slice_ref(text.trim_ascii()), value: OnceLock::new() })
+    }
+
+    /// Its text.
+    pub fn text(&self) -> &str {
+        // It is UTF-8 since it was made.
+        std::str::from_utf8(&self.text).unwrap_or_default()
+    }
+
+    /// Its value, with the text of each number (D16).
+    pub fn value(&self) -> &Value {
+        // It has been read once under limits that are not wider.
+        self.value.get_or_init(|| flatten::parse_body(&self.text, &Limits::STORED).unwrap_or_default())
+    }
+}
+
+impl From<Value> for Body {
+    fn from(value: Value) -> Self {
+        Self { text: value.to_string().into(), value: value.into() }
+    }
+}
+
+impl PartialEq for Body {
+    fn eq(&self, other: &Self) -> bool {
+        self.value() == other.value()
+    }
+}
+
+impl Serialize for Body {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serde_json::from_str::<&RawValue>(self.text()).map_err(S::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Body {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        Self::read(&Box::<str>::from(raw).into_boxed_bytes().into(), &Limits::STORED).map_err(D::Error::custom)
+    }
 }
 
 /// Header fields in the order they arrived; names ignore case, repeated names are joined with `, ` (D13).
@@ -89,12 +141,16 @@ impl Headers {
     /// Adds a value. A name that is already there (in any case) keeps its first spelling and place and gets
     /// `, ` and the value appended.
     pub fn push(&mut self, name: &str, value: &str) {
-        match self.0.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+        self.put(name.to_owned(), value.to_owned());
+    }
+
+    fn put(&mut self, name: String, value: String) {
+        match self.0.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(&name)) {
             Some((_, joined)) => {
                 joined.push_str(", ");
-                joined.push_str(value);
+                joined.push_str(&value);
             }
-            None => self.0.push((name.to_owned(), value.to_owned())),
+            None => self.0.push((name, value)),
         }
     }
 
@@ -105,11 +161,8 @@ impl Headers {
             Ok(text) => text.to_owned(),
             Err(_) => value.iter().map(|&byte| char::from(byte)).collect(),
         };
-        if name.bytes().any(|b| b.is_ascii_uppercase()) {
-            self.push(name, &value);
-        } else {
-            self.push(&usual_capitals(name), &value);
-        }
+        let cased = name.bytes().any(|byte| byte.is_ascii_uppercase());
+        self.put(if cased { name.to_owned() } else { usual_capitals(name) }, value);
     }
 
     /// The value of `name`, whatever the case of either; several values come joined.
@@ -238,9 +291,8 @@ mod tests {
     #[test]
     fn the_bodys_own_text_gives_the_same_envelope() {
         for body in [r#" {"a":1e400,"b":[1.10,null,"\u0142"],"a":2} "#, "[]", "\"x\"", "18446744073709551617"] {
-            let parsed = flatten::parse_body(body.as_bytes(), &flatten::Limits::default()).unwrap();
             let envelope = Envelope {
-                body: parsed,
+                body: Body::read(&body.into(), &Limits::default()).unwrap(),
                 business_profile_id: 7,
                 endpoint_id: "ep".into(),
                 event_id: "ev".into(),
@@ -248,8 +300,13 @@ mod tests {
                 method: "POST".into(),
                 time: 5,
             };
-            assert_eq!(Envelope::from_json(&envelope.to_json_with(body.as_bytes())).unwrap(), envelope, "{body}");
-            assert_eq!(Envelope::from_json(&envelope.to_json()).unwrap(), envelope, "{body}");
+            let json = envelope.to_json();
+            assert!(json.starts_with(format!("{{\"body\":{},\"", body.trim()).as_bytes()), "{body}");
+            assert_eq!(serde_json::to_vec(&envelope).unwrap(), json, "{body}");
+            assert_eq!(Envelope::from_json(&json).unwrap(), envelope, "{body}");
+            // What is built of the text says the same.
+            let built = Envelope { body: envelope.body.value().clone().into(), ..envelope.clone() };
+            assert_eq!(Envelope::from_json(&built.to_json()).unwrap(), envelope, "{body}");
         }
     }
 

@@ -506,7 +506,7 @@ mod tests {
             }
             let headers = case["headers"].as_object().into_iter().flatten();
             let envelope = Envelope {
-                body: parse_body(case["body"].as_str().unwrap().as_bytes(), &Limits::default()).unwrap(),
+                body: parse_body(case["body"].as_str().unwrap().as_bytes(), &Limits::default()).unwrap().into(),
                 business_profile_id: 7,
                 endpoint_id: "ep".into(),
                 event_id: "ev".into(),

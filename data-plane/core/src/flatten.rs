@@ -12,6 +12,7 @@ use std::ops::ControlFlow;
 
 use serde_json::Value;
 
+pub(crate) use self::json::check_body;
 pub use self::json::{BodyError, parse_body};
 use crate::envelope::Envelope;
 use crate::path::{self, Root};
@@ -222,7 +223,7 @@ impl fmt::Display for Leaf<'_> {
 pub fn flatten(envelope: &Envelope) -> Vec<(String, Leaf<'_>)> {
     let mut list = Vec::new();
     // Nothing stops this walk: the visitor never breaks.
-    let _ = walk(&mut Root::Body.name().to_owned(), &envelope.body, &mut |path, value| {
+    let _ = walk(&mut Root::Body.name().to_owned(), envelope.body.value(), &mut |path, value| {
         list.extend(Leaf::of(value).map(|leaf| (path.to_owned(), leaf)));
         ControlFlow::Continue(())
     });
@@ -277,7 +278,7 @@ mod tests {
 
     fn envelope(body: Value) -> Envelope {
         Envelope {
-            body,
+            body: body.into(),
             business_profile_id: 7,
             endpoint_id: "ep".into(),
             event_id: "ev".into(),

@@ -130,7 +130,7 @@ impl Path {
         match self.root {
             Root::Body => {
                 let mut found = Vec::new();
-                descend(&envelope.body, &self.segments, &mut found);
+                descend(envelope.body.value(), &self.segments, &mut found);
                 found
             }
             Root::Headers => {
@@ -378,7 +378,7 @@ mod tests {
 
     fn envelope() -> Envelope {
         Envelope {
-            body: json!({"a":{"b":[{"c":1},{"c":null}]},"og:title":"t","a.b":2,"":3,"products":[{"id":"x"},{},{"id":"y"}]}),
+            body: json!({"a":{"b":[{"c":1},{"c":null}]},"og:title":"t","a.b":2,"":3,"products":[{"id":"x"},{},{"id":"y"}]}).into(),
             business_profile_id: 7,
             endpoint_id: "ep".into(),
             event_id: "ev".into(),

@@ -13,6 +13,7 @@ use crate::response_event::FailureReason;
 use crate::seal::Secret;
 use crate::template::{
     Context, OnMissing, RenderError, RenderErrorKind, Value, headers_value, map_value, value_from_json,
+    value_from_json_text,
 };
 
 /// Longest header, name and value, in bytes (O08).
@@ -130,8 +131,11 @@ pub fn check_header_name(name: &str) -> Result<(), HeaderProblem> {
 /// What templates of a delivery see: `request` (R177) and `currentStep` (F84). Their present is when the request arrived,
 /// so that a delivery that is rendered again prints the same; who needs another sets it.
 pub fn context(envelope: &Envelope, workflow: &Workflow, step: &Step, execution_id: &str) -> Context {
+    // Only what is nested too deeply is not read from its text.
+    let body = value_from_json_text(envelope.body.text());
+    let body = body.unwrap_or_else(|| value_from_json(envelope.body.value()));
     let request = map_value([
-        ("body", value_from_json(&envelope.body)),
+        ("body", body),
         ("headers", headers_value(envelope.headers.iter())),
         ("method", Value::from(envelope.method.as_str())),
         ("time", Value::from(envelope.time)),

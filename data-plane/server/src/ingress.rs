@@ -109,17 +109,14 @@ fn stack(
         .concurrency_limit(limits.in_flight_max)
         // The body has a deadline of its own within this one.
         .timeout(limits.body_deadline + limits.answer_deadline)
-        .service_fn(move |request: Request<Incoming>| {
+        .service_fn(move |(request, request_id): (Request<Incoming>, RequestId)| {
             let plane = inner.clone();
-            async move {
-                let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
-                Ok::<_, BoxError>(trigger::receive(&plane, request, &request_id).await)
-            }
+            async move { Ok::<_, BoxError>(trigger::receive(&plane, request, &request_id).await) }
         })
 }
 
-#[derive(Clone, Debug)]
-struct RequestId(String);
+/// Travels beside the request.
+type RequestId = Arc<str>;
 
 /// Gives each request an id, turns what went wrong into an answer, and counts.
 #[derive(Clone, Debug)]
@@ -130,7 +127,8 @@ struct Answered<S> {
 
 impl<S> Service<Request<Incoming>> for Answered<S>
 where
-    S: Service<Request<Incoming>, Response = Result<Answer, Rejection>, Error = BoxError, Future: Send + 'static>,
+    S: Service<(Request<Incoming>, RequestId), Response = Result<Answer, Rejection>, Error = BoxError>,
+    S::Future: Send + 'static,
 {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
@@ -142,12 +140,14 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let plane = self.plane.clone();
         let started = Instant::now();
-        let request_id = trigger::sent_request_id(request.headers()).unwrap_or_else(|| Uuid::now_v7().to_string());
-        request.extensions_mut().insert(RequestId(request_id.clone()));
-        let answer = self.inner.call(request);
+        let request_id: RequestId = match trigger::sent_request_id(request.headers()) {
+            Some(sent) => sent.into(),
+            None => Uuid::now_v7().to_string().into(),
+        };
+        let answer = self.inner.call((request, request_id.clone()));
         Box::pin(async move {
             let outcome = answer.await.unwrap_or_else(|error| Err(rejection(&error)));
             let mut response = match outcome {
@@ -157,7 +157,7 @@ where
                 }
                 Err(rejection) => {
                     plane.metrics.trigger(rejection.code(), started.elapsed());
-                    tracing::debug!(request_id, code = rejection.code(), "refused");
+                    tracing::debug!(%request_id, code = rejection.code(), "refused");
                     rejection.into_response(&request_id)
                 }
             };

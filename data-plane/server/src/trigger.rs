@@ -7,13 +7,10 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use governor::clock::{Clock as _, DefaultClock};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use prost::Message as _;
-use serde_json::Value;
 use sluice_core::dedup::{self, HASH_HEADER};
-use sluice_core::envelope::{Envelope, Headers, usual_capitals};
-use sluice_core::flatten::parse_body;
+use sluice_core::envelope::{Body, Envelope, Headers};
 use sluice_core::incoming_auth::{SIGNATURE_HEADER, meta_handshake, verify_meta};
 use sluice_core::model::{Authorization, Workflow};
 use sluice_proto::sync::v1::Job;
@@ -56,7 +53,7 @@ impl Received {
 /// Receives one request.
 pub async fn receive<B>(plane: &Plane, request: Request<B>, request_id: &str) -> Result<Answer, Rejection>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: http_body::Body<Data = Bytes> + Unpin,
 {
     let (head, body) = request.into_parts();
     check_head(plane, &head)?;
@@ -70,12 +67,12 @@ where
     let raw = read_body(plane, &head, body).await?;
     authorize(authorization, &head.headers, &raw)?;
     check_content_type(&head.headers)?;
-    let document = parse_body(&raw, &plane.settings.ingress.body_limits).map_err(Rejection::BodyInvalid)?;
+    let body = Body::read(&raw, &plane.settings.ingress.body_limits).map_err(Rejection::BodyInvalid)?;
     check_dedup_header(&endpoint, &head.headers)?;
     let trigger_id = Uuid::now_v7();
-    let envelope = envelope(plane, &endpoint, &head, document, trigger_id, request_id);
+    let envelope = envelope(plane, &endpoint, &head, body, trigger_id, request_id);
     let claim = claim(plane, &endpoint, &envelope);
-    let jobs = jobs(&endpoint, &envelope, &raw);
+    let jobs = jobs(&endpoint, &envelope);
     let wanted = !jobs.is_empty();
     match plane.inbox.accept(Accept { request: trigger_id, claim, jobs }).await {
         Ok(Accepted::Accepted) if wanted => Ok(Answer::ok(Received::Accepted)),
@@ -191,7 +188,7 @@ fn check_declared(plane: &Plane, head: &Parts) -> Result<(), Rejection> {
 /// The whole body, under the cap and before the deadline, however it trickles in.
 async fn read_body<B>(plane: &Plane, head: &Parts, mut body: B) -> Result<Bytes, Rejection>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: http_body::Body<Data = Bytes> + Unpin,
 {
     let (limit, deadline) = (plane.settings.ingress.body_bytes_max, plane.settings.ingress.body_deadline);
     let hint = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
@@ -250,13 +247,13 @@ fn envelope(
     plane: &Plane,
     endpoint: &Endpoint,
     head: &Parts,
-    body: Value,
+    body: Body,
     trigger_id: Uuid,
     request_id: &str,
 ) -> Envelope {
     let mut headers = Headers::new();
     for (name, value) in &head.headers {
-        headers.push_received(&usual_capitals(name.as_str()), value.as_bytes());
+        headers.push_received(name.as_str(), value.as_bytes());
     }
     if headers.get("X-Request-ID").is_none() {
         headers.push("X-Request-ID", request_id);
@@ -288,7 +285,7 @@ fn claim(plane: &Plane, endpoint: &Endpoint, envelope: &Envelope) -> Option<Clai
 }
 
 /// One job for each step of each workflow that wants the request.
-fn jobs(endpoint: &Endpoint, envelope: &Envelope, raw: &[u8]) -> Vec<NewJob> {
+fn jobs(endpoint: &Endpoint, envelope: &Envelope) -> Vec<NewJob> {
     let wants = |workflow: &Workflow| {
         let mut triggers = workflow.triggers.iter().filter(|trigger| trigger.incoming == endpoint.incoming.name);
         triggers.any(|trigger| trigger.filter.as_ref().is_none_or(|filter| filter.matches(envelope)))
@@ -297,7 +294,7 @@ fn jobs(endpoint: &Endpoint, envelope: &Envelope, raw: &[u8]) -> Vec<NewJob> {
     if wanted.peek().is_none() {
         return Vec::new();
     }
-    let encoded = Bytes::from(envelope.to_json_with(raw));
+    let encoded = Bytes::from(envelope.to_json());
     let mut jobs = Vec::new();
     for workflow in wanted {
         for step in &workflow.steps {
@@ -316,8 +313,8 @@ fn jobs(endpoint: &Endpoint, envelope: &Envelope, raw: &[u8]) -> Vec<NewJob> {
 }
 
 /// A sender's request id, if it can be used as ours: 1 to 128 visible ASCII characters.
-pub fn sent_request_id(headers: &HeaderMap) -> Option<String> {
+pub fn sent_request_id(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get("x-request-id")?.to_str().ok()?;
     let usable = (1..=128).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic());
-    usable.then(|| value.to_owned())
+    usable.then_some(value)
 }

@@ -2,6 +2,8 @@
 //! `$serde_json::private::…` a meaning a sender could use, and knows one fixed depth; this one also counts leaves
 //! and path lengths on the way, so that a bomb is refused after the first 2,000 values, not after building it.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Number, Value};
 
 use super::{Limit, LimitExceeded, Limits, Place};
@@ -66,6 +68,16 @@ impl BodyError {
 /// A duplicate key's last value wins and stands in the first one's place; both count towards the limits.
 /// Numbers keep their exact text. Time and memory are linear in `bytes`; nesting takes no stack.
 pub fn parse_body(bytes: &[u8], limits: &Limits) -> Result<Value, BodyError> {
+    read::<true>(bytes, limits)
+}
+
+/// Finds what [`parse_body`] would find wrong, without building a value.
+pub(crate) fn check_body(bytes: &[u8], limits: &Limits) -> Result<(), BodyError> {
+    read::<false>(bytes, limits).map(drop)
+}
+
+/// What is read is also built, or is null.
+fn read<const BUILD: bool>(bytes: &[u8], limits: &Limits) -> Result<Value, BodyError> {
     if bytes.starts_with(&[0xef, 0xbb, 0xbf]) || bytes.starts_with(&[0xfe, 0xff]) || bytes.starts_with(&[0xff, 0xfe]) {
         return Err(BodyError::ByteOrderMark);
     }
@@ -74,7 +86,7 @@ pub fn parse_body(bytes: &[u8], limits: &Limits) -> Result<Value, BodyError> {
         let (line, column) = position(bytes.get(..error.valid_up_to()).unwrap_or_default());
         BodyError::NotUtf8 { line, column }
     })?;
-    let mut reader = Reader { text, at: 0, limits, leaves: 0 };
+    let mut reader = Reader::<BUILD> { text, at: 0, limits, leaves: 0 };
     reader.skip_space();
     if reader.peek().is_none() {
         return Err(BodyError::Empty);
@@ -104,19 +116,24 @@ struct Open {
 
 enum Inside {
     /// What came before, and the key of the value that is being read.
-    Object {
-        object: Map<String, Value>,
-        key: String,
-    },
-    Array(Vec<Value>),
+    Object { object: Map<String, Value>, key: Key },
+    /// What came before, and how many there were.
+    Array { array: Vec<Value>, length: usize },
+}
+
+/// A key, and how much longer it makes a path.
+#[derive(Default)]
+struct Key {
+    text: String,
+    path_bytes: usize,
 }
 
 impl Open {
     /// How much longer the path to the value being read is.
     fn step_bytes(&self) -> usize {
         match &self.inside {
-            Inside::Object { key, .. } => path::key_bytes(key),
-            Inside::Array(array) => path::index_bytes(array.len()),
+            Inside::Object { key, .. } => key.path_bytes,
+            Inside::Array { length, .. } => path::index_bytes(*length),
         }
     }
 }
@@ -129,14 +146,14 @@ enum Put {
     Whole(Value),
 }
 
-struct Reader<'b> {
+struct Reader<'b, const BUILD: bool> {
     text: &'b str,
     at: usize,
     limits: &'b Limits,
     leaves: usize,
 }
 
-impl Reader<'_> {
+impl<'b, const BUILD: bool> Reader<'b, BUILD> {
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -199,7 +216,7 @@ impl Reader<'_> {
         }
         let inside = match begin {
             b'{' => Inside::Object { object: Map::new(), key: self.key()? },
-            _ => Inside::Array(Vec::new()),
+            _ => Inside::Array { array: Vec::new(), length: 0 },
         };
         Ok(Some(Open { inside, path_bytes }))
     }
@@ -209,7 +226,10 @@ impl Reader<'_> {
         let value = match self.peek() {
             Some(b'{') => self.empty(Value::Object(Map::new())),
             Some(b'[') => self.empty(Value::Array(Vec::new())),
-            Some(b'"') => Value::String(self.string()?),
+            Some(b'"') => {
+                let text = self.string()?;
+                if BUILD { Value::String(text.into_owned()) } else { Value::Null }
+            }
             Some(b'-' | b'0'..=b'9') => self.number()?,
             Some(b't') => self.word("true", Value::Bool(true))?,
             Some(b'f') => self.word("false", Value::Bool(false))?,
@@ -238,7 +258,9 @@ impl Reader<'_> {
             let next = self.peek();
             match &mut around.inside {
                 Inside::Object { object, key } => {
-                    object.insert(std::mem::take(key), value);
+                    if BUILD {
+                        object.insert(std::mem::take(key).text, value);
+                    }
                     match next {
                         Some(b',') => {
                             self.at += 1;
@@ -249,8 +271,11 @@ impl Reader<'_> {
                         _ => return Err(self.expected("',' or '}'")),
                     }
                 }
-                Inside::Array(array) => {
-                    array.push(value);
+                Inside::Array { array, length } => {
+                    if BUILD {
+                        array.push(value);
+                    }
+                    *length += 1;
                     match next {
                         Some(b',') => {
                             self.at += 1;
@@ -269,14 +294,14 @@ impl Reader<'_> {
             self.at += 1;
             value = match around.inside {
                 Inside::Object { object, .. } => Value::Object(object),
-                Inside::Array(array) => Value::Array(array),
+                Inside::Array { array, .. } => Value::Array(array),
             };
         }
         Ok(Put::Whole(value))
     }
 
     /// A key and its colon, up to the value.
-    fn key(&mut self) -> Result<String, BodyError> {
+    fn key(&mut self) -> Result<Key, BodyError> {
         if self.peek() != Some(b'"') {
             return Err(self.expected("a key in double quotes"));
         }
@@ -287,7 +312,8 @@ impl Reader<'_> {
         }
         self.at += 1;
         self.skip_space();
-        Ok(key)
+        let path_bytes = path::key_bytes(&key);
+        Ok(Key { text: if BUILD { key.into_owned() } else { String::new() }, path_bytes })
     }
 
     fn word(&mut self, word: &'static str, value: Value) -> Result<Value, BodyError> {
@@ -332,28 +358,39 @@ impl Reader<'_> {
         }
         // The only door that keeps the text: parsing a `Number` rewrites exponents. The text is a number by the
         // grammar above; the test `numbers_keep_their_text` watches the door.
-        Ok(Value::Number(Number::from_string_unchecked(self.text[start..self.at].to_owned())))
+        let text = &self.text[start..self.at];
+        Ok(if BUILD { Value::Number(Number::from_string_unchecked(text.to_owned())) } else { Value::Null })
     }
 
-    fn string(&mut self) -> Result<String, BodyError> {
+    fn string(&mut self) -> Result<Cow<'b, str>, BodyError> {
         self.at += 1;
-        let mut string = String::new();
+        let plain = self.plain();
+        if self.peek() == Some(b'"') {
+            self.at += 1;
+            return Ok(Cow::Borrowed(plain));
+        }
+        let mut string = plain.to_owned();
         loop {
-            let start = self.at;
-            while self.peek().is_some_and(|byte| byte != b'"' && byte != b'\\' && byte >= 0x20) {
-                self.at += 1;
-            }
-            string.push_str(&self.text[start..self.at]);
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(string);
+                    return Ok(Cow::Owned(string));
                 }
                 Some(b'\\') => string.push(self.escape()?),
                 Some(_) => return Err(self.expected("control characters to be escaped")),
                 None => return Err(self.expected("the closing '\"'")),
             }
+            string.push_str(self.plain());
         }
+    }
+
+    /// What stands for itself in a string, from here.
+    fn plain(&mut self) -> &'b str {
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte != b'"' && byte != b'\\' && byte >= 0x20) {
+            self.at += 1;
+        }
+        &self.text[start..self.at]
     }
 
     /// Stands on the backslash; ends after the escape.
@@ -425,12 +462,15 @@ mod tests {
         let text = "{\"ł\\u00e9\\ud83d\\ude00\":[-1.5e+7,true,null,{\"a\":\"\\n\"}]}".as_bytes();
         for end in 0..text.len() {
             assert!(parse_body(&text[..end], &Limits::default()).is_err(), "{end}");
+            assert!(check_body(&text[..end], &Limits::default()).is_err(), "{end}");
         }
         for at in 0..text.len() {
             for byte in [0, b'"', b'\\', b'{', b'u', b'9', 0xff] {
                 let mut changed = text.to_vec();
                 changed[at] = byte;
-                let _ = parse_body(&changed, &Limits::default());
+                let (parsed, checked) =
+                    (parse_body(&changed, &Limits::default()), check_body(&changed, &Limits::default()));
+                assert_eq!(parsed.map(drop), checked);
             }
         }
     }

@@ -33,7 +33,7 @@ pub(crate) fn text(json: &Value) -> String {
 pub(crate) fn envelope(body: Value, headers: &Value) -> Envelope {
     let headers = headers.as_array().into_iter().flatten();
     Envelope {
-        body,
+        body: body.into(),
         business_profile_id: 7,
         endpoint_id: "ep".into(),
         event_id: "ev".into(),

@@ -86,7 +86,7 @@ pub(super) fn envelope() -> impl Strategy<Value = Envelope> {
     let headers = vec((name, text()), 0..3).prop_map(|fields| fields.into_iter().collect::<Headers>());
     (document(), headers, text(), any::<i64>(), any::<u64>()).prop_map(
         |(body, headers, id, time, business_profile_id)| Envelope {
-            body,
+            body: body.into(),
             business_profile_id,
             endpoint_id: id.clone(),
             event_id: id,
@@ -100,7 +100,7 @@ pub(super) fn envelope() -> impl Strategy<Value = Envelope> {
 /// What [`flatten::flatten`] lists, put together again. It knows nothing of the document: only paths and leaves.
 fn unflatten(list: &[(String, Leaf<'_>)]) -> Envelope {
     let mut envelope = Envelope {
-        body: Value::Null,
+        body: Value::Null.into(),
         business_profile_id: 0,
         endpoint_id: String::new(),
         event_id: String::new(),
@@ -108,10 +108,11 @@ fn unflatten(list: &[(String, Leaf<'_>)]) -> Envelope {
         method: String::new(),
         time: 0,
     };
+    let mut body = Value::Null;
     for (text, leaf) in list {
         let path: Path = text.parse().unwrap();
         match (path.root(), leaf) {
-            (Root::Body, leaf) => *place(&mut envelope.body, path.segments()) = value(leaf),
+            (Root::Body, leaf) => *place(&mut body, path.segments()) = value(leaf),
             (Root::Headers, Leaf::Text(text)) => envelope.headers.push(path.header().unwrap(), text),
             (Root::Method, Leaf::Text(text)) => envelope.method = (*text).to_owned(),
             (Root::EventId, Leaf::Text(text)) => envelope.event_id = (*text).to_owned(),
@@ -121,6 +122,7 @@ fn unflatten(list: &[(String, Leaf<'_>)]) -> Envelope {
             other => panic!("{other:?}"),
         }
     }
+    envelope.body = body.into();
     envelope
 }
 
@@ -190,13 +192,12 @@ fn every_listed_path_leads_back() {
 #[test]
 fn reading_changes_nothing() {
     holds(envelope(), |envelope| {
-        let text = envelope.body.to_string();
+        let text = envelope.body.value().to_string();
         let read = parse_body(text.as_bytes(), &Limits::default()).unwrap();
         prop_assert_eq!(read.to_string(), text.clone());
         prop_assert_eq!(flatten::check(&read, &Limits::default()), Ok(()));
         let stored = Envelope::from_json(&envelope.to_json()).unwrap();
         prop_assert_eq!(stored.to_json(), envelope.to_json());
-        prop_assert_eq!(envelope.to_json_with(text.as_bytes()), envelope.to_json());
         Ok(())
     });
 }

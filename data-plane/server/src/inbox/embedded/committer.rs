@@ -233,9 +233,10 @@ impl Committer {
 
     async fn attempt(&mut self, group: &mut Group) -> Result<Answers, sqlx::Error> {
         let now = self.clock.now();
-        self.store.begin().await?;
+        let keys: Vec<Key> = group.accepts.iter().map(|(accept, _)| key_of(accept).0).collect();
+        let known = self.store.begin(&keys).await?;
         let mut answers = Answers {
-            accepts: self.accept(&group.accepts, now).await?,
+            accepts: self.accept(&group.accepts, known, now).await?,
             renews: self.renew(&group.renews, now),
             begins: self.begin(&group.begins).await?,
             finishes: self.finish_jobs(&group.finishes, now).await?,
@@ -258,22 +259,22 @@ impl Committer {
         Ok(answers)
     }
 
-    /// Looks all keys up, decides in order of arrival, writes jobs first and then keys.
+    /// Decides in order of arrival, writes jobs first and then keys. `known` is what the file says of their keys.
     async fn accept(
         &mut self,
         accepts: &[(Accept, Reply<Accepted>)],
+        mut known: HashMap<Key, Known>,
         now: UnixMillis,
     ) -> Result<Vec<Accepted>, sqlx::Error> {
         if accepts.is_empty() {
             return Ok(Vec::new());
         }
-        let keys: Vec<Key> = accepts.iter().map(|(accept, _)| key_of(accept).0).collect();
-        let mut known = self.store.known(&keys).await?;
         let mut changed: HashMap<Key, Known> = HashMap::with_capacity(accepts.len());
         let mut jobs: Vec<(i64, &NewJob)> = Vec::with_capacity(accepts.len());
         let mut answers = Vec::with_capacity(accepts.len());
-        for ((accept, _), key) in accepts.iter().zip(keys) {
-            let exp = now.saturating_add(millis(key_of(accept).1));
+        for (accept, _) in accepts {
+            let (key, window) = key_of(accept);
+            let exp = now.saturating_add(millis(window));
             let earlier = known.get(&key).filter(|known| now < known.exp);
             let (answer, request) = match earlier {
                 Some(earlier) if earlier.request == accept.request => (Accepted::Accepted, earlier.request),
@@ -312,16 +313,15 @@ impl Committer {
     ) -> Result<(), sqlx::Error> {
         #[cfg(feature = "fault-injection")]
         if self.limits.fault == Some(super::Fault::KeyBeforeJobs) && !keys.is_empty() {
-            self.store.remember(keys).await?;
+            self.store.add(&[], keys, now).await?;
             self.store.commit().await?;
             tokio::time::sleep(super::FAULT_DELAY).await;
-            self.store.begin().await?;
+            self.store.begin(&[]).await?;
         }
-        if !jobs.is_empty() {
-            self.store.add(jobs, now).await?;
+        if !jobs.is_empty() || !keys.is_empty() {
+            self.store.add(jobs, keys, now).await?;
         }
         if let Some(first) = keys.iter().map(|(_, known)| known.exp).min() {
-            self.store.remember(keys).await?;
             let numbers = &mut self.book.numbers;
             numbers.next_sweep = numbers.next_sweep.min(first.max(now.saturating_add(SWEEP_PAUSE_MS)));
         }

@@ -112,8 +112,28 @@ impl Store {
         Self { conn }
     }
 
-    pub(super) async fn begin(&mut self) -> Result<(), sqlx::Error> {
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut self.conn).await.map(drop)
+    /// Begins a transaction and answers which of these keys are on file, expired or not.
+    pub(super) async fn begin(&mut self, keys: &[Key]) -> Result<HashMap<Key, Known>, sqlx::Error> {
+        if keys.is_empty() {
+            sqlx::query("BEGIN IMMEDIATE").execute(&mut self.conn).await?;
+            return Ok(HashMap::new());
+        }
+        let mut arena = Arena::with_capacity(keys.len() * 32);
+        let rows: Vec<usize> = keys.iter().map(|key| arena.put(key)).collect();
+        let found = sqlx::query(
+            "BEGIN IMMEDIATE;
+             SELECT d.k, d.request, d.exp FROM json_each(?2) AS r CROSS JOIN dedup AS d ON d.k = substr(?1, r.value, 32)",
+        )
+        .bind(arena.0)
+        .bind(json(&rows))
+        .fetch_all(&mut self.conn)
+        .await?;
+        let mut known = HashMap::with_capacity(found.len());
+        for row in found {
+            let key = Key::try_from(row.try_get::<&[u8], _>(0)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
+            known.insert(key, Known { request: uuid(row.try_get(1)?)?, exp: row.try_get(2)? });
+        }
+        Ok(known)
     }
 
     /// Returns after the fsync.
@@ -172,63 +192,38 @@ impl Store {
         })
     }
 
-    /// Which of these keys are on file, expired or not.
-    pub(super) async fn known(&mut self, keys: &[Key]) -> Result<HashMap<Key, Known>, sqlx::Error> {
-        let mut arena = Arena::with_capacity(keys.len() * 32);
-        let rows: Vec<usize> = keys.iter().map(|key| arena.put(key)).collect();
-        let found = sqlx::query(
-            "SELECT d.k, d.request, d.exp FROM json_each(?2) AS r CROSS JOIN dedup AS d ON d.k = substr(?1, r.value, 32)",
-        )
-        .bind(arena.0)
-        .bind(json(&rows))
-        .fetch_all(&mut self.conn)
-        .await?;
-        let mut known = HashMap::with_capacity(found.len());
-        for row in found {
-            let key = Key::try_from(row.try_get::<&[u8], _>(0)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
-            known.insert(key, Known { request: uuid(row.try_get(1)?)?, exp: row.try_get(2)? });
-        }
-        Ok(known)
-    }
-
-    /// Enqueues jobs as ready.
-    pub(super) async fn add(&mut self, jobs: &[(i64, &NewJob)], now: UnixMillis) -> Result<(), sqlx::Error> {
-        let bytes = jobs.iter().map(|(_, job)| job.payload.len() + 16).sum();
-        let mut arena = Arena::with_capacity(bytes);
-        let rows: Vec<(i64, i64, usize, usize, usize)> = jobs
+    /// Enqueues jobs as ready, then records keys, new or moved.
+    pub(super) async fn add(
+        &mut self,
+        jobs: &[(i64, &NewJob)],
+        keys: &[(Key, Known)],
+        now: UnixMillis,
+    ) -> Result<(), sqlx::Error> {
+        let bytes: usize = jobs.iter().map(|(_, job)| job.payload.len() + 16).sum();
+        let mut arena = Arena::with_capacity(bytes + keys.len() * 48);
+        let jobs: Vec<(i64, i64, usize, usize, usize)> = jobs
             .iter()
             .map(|(seq, job)| {
                 let id = arena.put(job.id.as_bytes());
                 (*seq, lane_number(job.lane), id, arena.put(&job.payload), job.payload.len())
             })
             .collect();
-        sqlx::query(
-            "INSERT INTO job (seq, id, lane, state, retry, at, accepted)
-                 SELECT r.value ->> 0, substr(?1, r.value ->> 2, 16), r.value ->> 1, 0, 0, ?3, ?3 FROM json_each(?2) AS r;
-             INSERT INTO payload (job, bytes)
-                 SELECT r.value ->> 0, substr(?1, r.value ->> 3, r.value ->> 4) FROM json_each(?2) AS r",
-        )
-        .bind(arena.0)
-        .bind(json(&rows))
-        .bind(now)
-        .execute(&mut self.conn)
-        .await
-        .map(drop)
-    }
-
-    /// Records keys, new or moved.
-    pub(super) async fn remember(&mut self, keys: &[(Key, Known)]) -> Result<(), sqlx::Error> {
-        let mut arena = Arena::with_capacity(keys.len() * 48);
-        let rows: Vec<(usize, usize, UnixMillis)> =
+        let keys: Vec<(usize, usize, UnixMillis)> =
             keys.iter().map(|(key, known)| (arena.put(key), arena.put(known.request.as_bytes()), known.exp)).collect();
         sqlx::query(
-            "INSERT INTO dedup (k, request, exp)
+            "INSERT INTO job (seq, id, lane, state, retry, at, accepted)
+                 SELECT r.value ->> 0, substr(?1, r.value ->> 2, 16), r.value ->> 1, 0, 0, ?4, ?4 FROM json_each(?2) AS r;
+             INSERT INTO payload (job, bytes)
+                 SELECT r.value ->> 0, substr(?1, r.value ->> 3, r.value ->> 4) FROM json_each(?2) AS r;
+             INSERT INTO dedup (k, request, exp)
                  SELECT substr(?1, r.value ->> 0, 32), substr(?1, r.value ->> 1, 16), r.value ->> 2
-                 FROM json_each(?2) AS r WHERE true
+                 FROM json_each(?3) AS r WHERE true
              ON CONFLICT (k) DO UPDATE SET request = excluded.request, exp = excluded.exp",
         )
         .bind(arena.0)
-        .bind(json(&rows))
+        .bind(json(&jobs))
+        .bind(json(&keys))
+        .bind(now)
         .execute(&mut self.conn)
         .await
         .map(drop)
