@@ -15,6 +15,7 @@ fn main() -> io::Result<()> {
     let [golden, corpus] = folders.as_slice() else { panic!("usage: seeds <golden folder> <corpus folder>") };
     let (golden, corpus) = (Path::new(golden), Path::new(corpus));
     write(&corpus.join("template"), templates(golden)?)?;
+    write(&corpus.join("curl"), commands(golden)?)?;
     write(&corpus.join("flatten"), bodies(golden)?)?;
     write(&corpus.join("filter"), filters(golden)?)?;
     write(&corpus.join("signature"), signatures(golden)?)?;
@@ -57,6 +58,11 @@ fn templates(golden: &Path) -> io::Result<Vec<Vec<u8>>> {
         seeds.push([&[choice], source.as_bytes(), &[0], context.as_bytes()].concat());
     }
     Ok(seeds)
+}
+
+fn commands(golden: &Path) -> io::Result<Vec<Vec<u8>>> {
+    let cases = cases(&golden.join("curl"))?;
+    Ok(cases.iter().filter_map(|case| case["command"].as_str().map(|text| text.as_bytes().to_vec())).collect())
 }
 
 fn bodies(golden: &Path) -> io::Result<Vec<Vec<u8>>> {

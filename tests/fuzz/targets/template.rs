@@ -23,7 +23,12 @@ fuzz_target!(|data: &[u8]| {
     match mode {
         Mode::Json => assert!(serde_json::from_str::<&RawValue>(&text).is_ok(), "no JSON"),
         Mode::Header => assert!(!text.contains(|c: char| c.is_control() && c != '\t'), "more than a line"),
-        Mode::Url => assert_eq!(authority(&text), authority(source), "another host"),
+        Mode::Url => {
+            // An empty insert or a comment prints nothing, also there.
+            if let Some(published) = authority(source).filter(|published| !published.contains('{')) {
+                assert_eq!(authority(&text), Some(published), "another host");
+            }
+        }
         _ => {}
     }
 });
