@@ -238,8 +238,7 @@ fn changed_url(changes: &mut Changes, current: &str, next: &str) {
         changes.0.extend(rows.0);
         return;
     }
-    let masked = |url: &str| url::with_values(url, |name, value| is_secret(name, value).then(|| MASK.to_owned()));
-    let (old, new) = (masked(current), masked(next));
+    let (old, new) = (url::masked(current), url::masked(next));
     let is_masked = old != current || new != next;
     changes.0.push(Change {
         path: "url".to_owned(),

@@ -12,6 +12,7 @@ use super::url::{self, Reading, Target};
 use super::words::{self, Word};
 use super::{Header, Import, Request, markup};
 use crate::request::{HeaderProblem, check_header_name, is_token};
+use crate::seal::Secret;
 
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
@@ -51,6 +52,7 @@ struct Gathered {
     bearer: Option<Given>,
     /// `--digest` and the like, which matter only with credentials.
     handshake: Option<Given>,
+    basic: Option<Given>,
     default_scheme: Option<String>,
     data_to_query: bool,
     literal_braces: bool,
@@ -71,7 +73,10 @@ impl Gathered {
                 check_number(&given)?;
                 self.ignore(&given, topic);
             }
-            Class::Refused(_) if !given.on => self.ignore(&given, Topic::TurnedOff),
+            Class::Refused(_) if !given.on => {
+                self.handshake = self.handshake.take().filter(|on| on.known.name != given.known.name);
+                self.ignore(&given, Topic::TurnedOff);
+            }
             Class::Refused(Reason::AuthScheme) if !given.takes_value() => self.handshake = Some(given),
             Class::Refused(reason) => return Err(given.fault(reason)),
         }
@@ -105,8 +110,11 @@ impl Gathered {
             Setting::PathAsIs => self.path_as_is = given.on,
             Setting::ProtoDefault => self.default_scheme = Some(given.value),
             Setting::DisallowUsernameInUrl => self.refuse_user_info = given.on.then_some(given),
-            // Basic is what `-u` does anyway; `--form-escape` only tunes `-F`.
-            Setting::Basic | Setting::FormEscape => self.ignore(&given, Topic::AuthHelper),
+            Setting::Basic => {
+                self.ignore(&given, Topic::Default);
+                self.basic = given.on.then_some(given);
+            }
+            Setting::FormEscape => self.ignore(&given, Topic::WithoutForm),
         }
         Ok(())
     }
@@ -145,15 +153,10 @@ impl Gathered {
     }
 
     fn build(mut self) -> Result<Import, Fault> {
-        if let Some(handshake) = self.handshake.take() {
-            if self.user.is_some() {
-                return Err(handshake.fault(Reason::AuthScheme));
-            }
-            self.ignore(&handshake, Topic::WithoutCredentials);
-        }
         self.refuse_conflicts()?;
         let method = self.method()?;
         let target = self.target()?;
+        self.refuse_handshake(target.user_info.is_some())?;
         let is_body = !self.data_to_query;
         let body = self.data.text.as_ref().filter(|_| is_body).cloned();
         let mut headers = self.headers(&target, body.as_deref().unwrap_or_default())?;
@@ -172,15 +175,32 @@ impl Gathered {
         Ok(Import { request, connection, ignored: self.ignored, notes: self.notes })
     }
 
+    /// Where curl would have to be asked first how to authenticate.
+    fn refuse_handshake(&mut self, has_user_info: bool) -> Result<(), Fault> {
+        if let Some(handshake) = self.handshake.take() {
+            if self.user.is_some() || self.bearer.is_some() || has_user_info {
+                return Err(handshake.fault(Reason::AuthScheme));
+            }
+            self.ignore(&handshake, Topic::WithoutCredentials);
+        }
+        match &self.basic {
+            Some(basic) if self.bearer.is_some() => {
+                Err(basic.fault(Reason::AuthScheme).because("with --oauth2-bearer it leaves the choice open"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn refuse_conflicts(&self) -> Result<(), Fault> {
         let has_data = self.data.text.is_some();
         if let Some(form) = &self.form {
             let conflicts = has_data || self.head.is_some();
             return Err(form.fault(if conflicts { Reason::Conflict } else { Reason::MultipartFeature }));
         }
-        match &self.head {
-            Some(head) if has_data && !self.data_to_query => {
-                Err(head.fault(Reason::Conflict).because("there is data as well; with --get it goes to the URL"))
+        // With --range, curl would send a Content-Range of its own making.
+        match self.head.as_ref().or(self.range.as_ref()) {
+            Some(given) if has_data && !self.data_to_query => {
+                Err(given.fault(Reason::Conflict).because("there is data as well; with --get it goes to the URL"))
             }
             _ => Ok(()),
         }
@@ -295,7 +315,7 @@ impl Gathered {
     fn connection(
         &mut self,
         headers: &mut Vec<Header>,
-        user_info: Option<(String, String)>,
+        user_info: Option<Secret>,
     ) -> Result<Option<Suggestion>, Fault> {
         if let Some(user) = self.user.as_ref().filter(|user| !user.value.contains(':')) {
             return Err(user.fault(Reason::PasswordPrompt));
@@ -309,12 +329,13 @@ impl Gathered {
                 .filter(|given| !markup::is_in(&given.value))
                 .map(|given| Suggestion::bearer(&given.value)),
             self.user.as_ref().map(|given| Suggestion::basic(&given.value)),
-            user_info.map(|(login, password)| Suggestion::basic(&format!("{login}:{password}"))),
+            user_info.map(|pair| Suggestion::basic(pair.expose())),
         ];
         let mut suggestions = pairs.into_iter().flatten();
         let by_hand: Vec<&Given> =
             self.headers.iter().filter(|given| takes_the_place_of(given, "authorization")).collect();
-        let first = if by_hand.is_empty() { suggestions.next() } else { None };
+        let is_given = !by_hand.is_empty() || headers.iter().any(|header| header.is("authorization"));
+        let first = if is_given { None } else { suggestions.next() };
         let some_unused = suggestions.next().is_some();
         let is_credential = |header: &Header| {
             header.is("authorization") && is_secret(&header.name, &header.value) && !is_placeholder(&header.value)

@@ -47,7 +47,7 @@ pub use refusal::{Reason, Refusal};
 pub const PLACEHOLDER: &str = "$SLUICE_SECRET_";
 
 /// The part of an outgoing request that a command can say. Texts are templates.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Request {
     /// An upper-case HTTP method; empty while none is chosen.
     pub method: String,
@@ -76,6 +76,18 @@ impl Header {
 
     fn is_secret(&self) -> bool {
         credentials::is_secret(&self.name, &self.value)
+    }
+}
+
+/// Values that look like secrets are masked.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("url", &url::masked(&self.url))
+            .field("headers", &self.headers)
+            .field("body", &self.body)
+            .finish()
     }
 }
 

@@ -53,6 +53,7 @@ pub(super) enum Topic {
     AuthHelper,
     Compressed,
     CookieJar,
+    Default,
     HttpVersion,
     NetworkPath,
     OtherProtocol,
@@ -63,6 +64,7 @@ pub(super) enum Topic {
     TlsPolicy,
     TurnedOff,
     WithoutCredentials,
+    WithoutForm,
 }
 
 impl Topic {
@@ -71,6 +73,7 @@ impl Topic {
             Self::AuthHelper => "it tunes ways to authenticate that are not used",
             Self::Compressed => "responses are asked for as they are",
             Self::CookieJar => "cookies of responses are not kept",
+            Self::Default => "it is what happens anyway",
             Self::HttpVersion => "the HTTP version is negotiated",
             Self::NetworkPath => "how the destination is reached is the operator's to set",
             Self::OtherProtocol => "it has no effect on HTTP",
@@ -81,6 +84,7 @@ impl Topic {
             Self::TlsPolicy => "the TLS policy is the operator's to set",
             Self::TurnedOff => "it turns off what is off already",
             Self::WithoutCredentials => "without credentials it changes nothing",
+            Self::WithoutForm => "without --form it changes nothing",
         }
     }
 }

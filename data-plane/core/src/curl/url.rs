@@ -5,9 +5,11 @@ use std::ops::Range;
 
 use percent_encoding::percent_decode_str;
 
+use super::credentials::{MASK, is_secret};
 use super::markup;
 use super::refusal::Reason;
 use crate::address::{UrlError, UrlPolicy, check_url};
+use crate::seal::Secret;
 
 /// How options change the reading.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,12 +25,12 @@ pub(super) struct Reading<'a> {
 }
 
 /// A URL, and what was taken out of it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Target {
     /// The URL's text, with its inserts.
     pub(super) url: String,
-    /// Login and password, decoded.
-    pub(super) user_info: Option<(String, String)>,
+    /// `login:password`, decoded.
+    pub(super) user_info: Option<Secret>,
     /// A fragment, never sent, was left out.
     pub(super) had_fragment: bool,
 }
@@ -110,13 +112,10 @@ fn after_scheme<'t>(text: &'t str, default: Option<&str>) -> Result<&'t str, Rea
     }
 }
 
-fn decode(user_info: &str) -> Result<(String, String), Reason> {
+fn decode(user_info: &str) -> Result<Secret, Reason> {
     let (login, password) = user_info.split_once(':').unwrap_or((user_info, ""));
-    let decoded = |text: &str| match percent_decode_str(text).decode_utf8() {
-        Ok(text) => Ok(text.into_owned()),
-        Err(_) => Err(Reason::NotUtf8),
-    };
-    Ok((decoded(login)?, decoded(password)?))
+    let decoded = |text| percent_decode_str(text).decode_utf8().map_err(|_| Reason::NotUtf8);
+    Ok(Secret::new(format!("{}:{}", decoded(login)?, decoded(password)?)))
 }
 
 /// Appends to the query as curl does: `&` is not doubled, `#` ends it.
@@ -124,6 +123,8 @@ fn append(url: &mut String, query: &str) -> Result<(), Reason> {
     refuse_characters(query)?;
     let (query, _) = without_fragment(query);
     match markup::split_plain(url, '?') {
+        // What was and stays empty is no query.
+        Some((_, "")) if query.is_empty() => url.truncate(url.len() - 1),
         Some((_, "")) => {}
         Some((_, present)) if present.ends_with('&') => {}
         Some(_) => url.push('&'),
@@ -235,4 +236,9 @@ pub(super) fn with_values(url: &str, mut replace: impl FnMut(&str, &str) -> Opti
     }
     out.push_str(url.get(done..).unwrap_or_default());
     out
+}
+
+/// The URL as it may be shown.
+pub(super) fn masked(url: &str) -> String {
+    with_values(url, |name, value| is_secret(name, value).then(|| MASK.to_owned()))
 }
