@@ -1,10 +1,11 @@
-//! Patterns that dates are written and read with. Hides Java's letters (`yyyy-MM-dd`), Python's codes (`%Y-%m-%d`) and
-//! the English names of months and days.
+//! Patterns that dates are written and read with. Hides Java's letters (`yyyy-MM-dd`) and Python's codes (`%Y-%m-%d`).
+//! Any language of `locales` is written; English is read.
 
 use jiff::civil::{Date as Day, DateTime, Time};
 use jiff::tz::Offset;
 
 use super::dates::{Date, Zone};
+use super::locales::{ENGLISH, Locale};
 
 /// A pattern that has been read.
 #[derive(Debug)]
@@ -26,22 +27,6 @@ enum Item {
     Close,
 }
 
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
-/// From Sunday on, as `%w` counts.
-const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 const QUARTERS: [&str; 4] = ["1st quarter", "2nd quarter", "3rd quarter", "4th quarter"];
 
 /// The letters of a pattern and how often each may stand in a row.
@@ -59,14 +44,6 @@ const LETTERS: &[(&str, usize)] = &[
     ("O", 4),
 ];
 
-/// Lengths of style: date, time and what stands between them.
-const STYLES: &[(&str, &str, &str, &str)] = &[
-    ("short", "M/d/yy", "h:mm a", ", "),
-    ("medium", "MMM d, y", "h:mm:ss a", ", "),
-    ("long", "MMMM d, y", "h:mm:ss a z", " 'at' "),
-    ("full", "EEEE, MMMM d, y", "h:mm:ss a zzzz", " 'at' "),
-];
-
 /// Which parts of a date a style writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Parts {
@@ -82,7 +59,6 @@ fn code(code: char) -> Option<&'static str> {
         'A' => "EEEE",
         'b' => "MMM",
         'B' => "MMMM",
-        'c' => "MMM d, y, h:mm:ss a",
         'd' => "dd",
         'e' => "d",
         'f' => "SSSSSS",
@@ -97,8 +73,6 @@ fn code(code: char) -> Option<&'static str> {
         'S' => "ss",
         'U' | 'W' => "ww",
         'w' => "e",
-        'x' => "M/d/yy",
-        'X' => "h:mm:ss a",
         'y' => "yy",
         'Y' => "yyyy",
         'z' => "Z",
@@ -109,8 +83,8 @@ fn code(code: char) -> Option<&'static str> {
 
 impl Pattern {
     /// Python's codes where there is a `%`, Java's letters otherwise, or the name of a style. `None` for what is neither.
-    pub(super) fn read(text: &str) -> Option<Pattern> {
-        if let Some(style) = Pattern::style(text, Parts::Both) {
+    pub(super) fn read(text: &str, locale: &Locale) -> Option<Pattern> {
+        if let Some(style) = Pattern::style(text, Parts::Both, locale) {
             return Some(style);
         }
         if !text.contains('%') {
@@ -128,7 +102,11 @@ impl Pattern {
             let named = chars.next_if_eq(&'O').is_some();
             match chars.next()? {
                 '%' if !named => items.push(Item::Literal('%')),
-                c if named && c != 'B' => return None,
+                'c' if !named => items.extend(Pattern::style("medium", Parts::Both, locale)?.items),
+                'x' if !named => items.extend(Pattern::style("short", Parts::Date, locale)?.items),
+                'X' if !named => items.extend(Pattern::style("medium", Parts::Time, locale)?.items),
+                'B' if named => items.extend(Pattern::java("LLLL")?.items),
+                _ if named => return None,
                 c => items.extend(Pattern::java(code(c)?.get(strip..)?)?.items),
             }
         }
@@ -136,13 +114,12 @@ impl Pattern {
     }
 
     /// `short`, `medium`, `long` or `full`.
-    pub(super) fn style(name: &str, parts: Parts) -> Option<Pattern> {
-        let style = STYLES.iter().find(|(known, ..)| known.eq_ignore_ascii_case(name));
-        let (_, date, time, between) = style?;
+    pub(super) fn style(name: &str, parts: Parts, locale: &Locale) -> Option<Pattern> {
+        let style = locale.style(name)?;
         match parts {
-            Parts::Date => Pattern::java(date),
-            Parts::Time => Pattern::java(time),
-            Parts::Both => Pattern::java(&format!("{date}{between}{time}")),
+            Parts::Date => Pattern::java(style.date),
+            Parts::Time => Pattern::java(style.time),
+            Parts::Both => Pattern::java(&format!("{}{}{}", style.date, style.between, style.time)),
         }
     }
 
@@ -186,13 +163,13 @@ impl Pattern {
         self.items.len() * 40
     }
 
-    pub(super) fn write(&self, date: &Date) -> String {
+    pub(super) fn write(&self, date: &Date, locale: &Locale) -> String {
         let local = date.local();
         let mut out = String::new();
         for item in &self.items {
             match item {
                 Item::Literal(c) => out.push(*c),
-                Item::Field { letter, count } => field(*letter, *count, &local, date, &mut out),
+                Item::Field { letter, count } => field(*letter, *count, &local, date, locale, &mut out),
                 Item::Open { .. } | Item::Close => {}
             }
         }
@@ -264,7 +241,7 @@ fn is_numeric(letter: char, count: usize) -> bool {
 
 // ---- writing ----
 
-fn field(letter: char, count: usize, local: &DateTime, date: &Date, out: &mut String) {
+fn field(letter: char, count: usize, local: &DateTime, date: &Date, locale: &Locale, out: &mut String) {
     match letter {
         'G' => out.push_str(match count {
             4 => "Anno Domini",
@@ -273,11 +250,12 @@ fn field(letter: char, count: usize, local: &DateTime, date: &Date, out: &mut St
         }),
         'y' | 'u' => year(local.year(), count, out),
         'Y' => year(week_of_year(local.date()).0, count, out),
-        'M' | 'L' => named(&MONTHS, i64::from(local.month()), count, out),
-        'E' => named(&DAYS, day_of_week(local.date()), count.max(3), out),
-        'e' | 'c' => named(&DAYS, day_of_week(local.date()), count, out),
+        'M' => named(&locale.months, &locale.short_months, i64::from(local.month()), count, out),
+        'L' => named(&locale.months_alone, &locale.short_months, i64::from(local.month()), count, out),
+        'E' => named(&locale.days, &locale.short_days, day_of_week(local.date()), count.max(3), out),
+        'e' | 'c' => named(&locale.days, &locale.short_days, day_of_week(local.date()), count, out),
         'Q' | 'q' => quarter(i64::from((local.month() - 1) / 3) + 1, count, out),
-        'a' => out.push_str(if local.hour() < 12 { "AM" } else { "PM" }),
+        'a' => out.push_str(locale.halves[usize::from(local.hour() >= 12)]),
         'S' => out.push_str(&format!("{:09}", local.subsec_nanosecond())[..count.min(9)]),
         'z' => out.push_str(&date.zone_name()),
         'V' => out.push_str(&date.zone_id()),
@@ -337,23 +315,23 @@ fn year(year: i16, count: usize, out: &mut String) {
 }
 
 /// A number, or a name: short, whole, or its first letter.
-fn named(names: &[&str], number: i64, count: usize, out: &mut String) {
-    let name = usize::try_from(number - 1).ok().and_then(|index| names.get(index)).copied().unwrap_or_default();
+fn named(names: &[&str], short: &[&str], number: i64, count: usize, out: &mut String) {
     match count {
         1 | 2 => padded(number, count, out),
-        3 => out.push_str(name.get(..3).unwrap_or(name)),
-        4 => out.push_str(name),
-        _ => out.push_str(name.get(..1).unwrap_or(name)),
+        3 => out.push_str(name_at(short, number)),
+        4 => out.push_str(name_at(names, number)),
+        _ => out.extend(name_at(names, number).chars().next().into_iter().flat_map(char::to_uppercase)),
     }
+}
+
+fn name_at<'n>(names: &[&'n str], number: i64) -> &'n str {
+    usize::try_from(number - 1).ok().and_then(|index| names.get(index).copied()).unwrap_or_default()
 }
 
 fn quarter(quarter: i64, count: usize, out: &mut String) {
     match count {
-        3 => {
-            out.push('Q');
-            padded(quarter, 1, out);
-        }
-        _ => named(&QUARTERS, quarter, count, out),
+        3 => out.push_str(&format!("Q{quarter}")),
+        _ => named(&QUARTERS, &[], quarter, count, out),
     }
 }
 
@@ -414,8 +392,10 @@ impl Found {
     /// Reads one field, and gives what is left.
     fn read<'t>(&mut self, letter: char, count: usize, joined: bool, text: &'t str) -> Option<&'t str> {
         match letter {
-            'M' | 'L' if count >= 3 => return name(&MONTHS, count, text, &mut self.month),
-            'E' => return name(&DAYS, count.max(3), text, &mut self.weekday),
+            'M' | 'L' if count == 3 => return name(&ENGLISH.short_months, text, &mut self.month),
+            'M' | 'L' if count > 3 => return name(&ENGLISH.months, text, &mut self.month),
+            'E' if count <= 3 => return name(&ENGLISH.short_days, text, &mut self.weekday),
+            'E' => return name(&ENGLISH.days, text, &mut self.weekday),
             'a' => {
                 let head = text.get(..2)?;
                 self.afternoon = Some(if head.eq_ignore_ascii_case("PM") {
@@ -492,9 +472,8 @@ fn digits(letter: char, count: usize, joined: bool, text: &str) -> Option<(i64, 
     Some((number.parse().ok()?, rest))
 }
 
-fn name<'t>(names: &[&str], count: usize, text: &'t str, found: &mut Option<i64>) -> Option<&'t str> {
+fn name<'t>(names: &[&str], text: &'t str, found: &mut Option<i64>) -> Option<&'t str> {
     for (index, name) in names.iter().enumerate() {
-        let name = if count == 3 { name.get(..3)? } else { name };
         if let Some(rest) = text.strip_prefix(name) {
             *found = Some(index as i64 + 1);
             return Some(rest);

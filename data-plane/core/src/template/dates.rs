@@ -11,6 +11,7 @@ use minijinja::Value;
 use minijinja::value::{DynObject, Object, ObjectRepr};
 
 use super::date_patterns::Pattern;
+use super::locales::ENGLISH;
 
 /// A moment, seen from a zone.
 #[derive(Clone, Debug)]
@@ -138,7 +139,7 @@ impl Date {
 
     /// As it prints where no pattern is given.
     pub(super) fn text(&self) -> String {
-        Pattern::java("yyyy-MM-dd HH:mm:ss").map(|pattern| pattern.write(self)).unwrap_or_default()
+        Pattern::java("yyyy-MM-dd HH:mm:ss").map(|pattern| pattern.write(self, &ENGLISH)).unwrap_or_default()
     }
 
     /// `amount` units later. Days and longer ones move the calendar, shorter ones the clock. `None` beyond year 9999.

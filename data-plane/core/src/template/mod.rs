@@ -12,7 +12,7 @@
 //! | `evaluator` | the tree into text |
 //! | `containers` | lists and maps: those of the context never change, those of a render do |
 //! | `operators`, `filters`, `value_tests`, `values`, `traced` | what can be done with a value, and where its text comes from |
-//! | `decimal`, `dates`, `date_patterns` | numbers without noise, moments and zones, and how dates are written |
+//! | `decimal`, `dates`, `date_patterns`, `locales` | numbers without noise, moments and zones, and how dates are written |
 //! | `methods`, `text_methods`, `utf16` | `x.method()`: Java's names, Java's positions in a text |
 //! | `json_text` | JSON text into values |
 //! | `json_sites`, `url_sites` | how a value enters a JSON body or a URL without breaking it |
@@ -30,6 +30,7 @@ mod filters;
 mod json_sites;
 mod json_text;
 pub mod limits;
+mod locales;
 mod methods;
 mod operators;
 mod parser;

@@ -1,11 +1,12 @@
 //! Filters on dates. Hides what counts as a date (milliseconds since 1970, or a date made by one of these filters) and
-//! what is asked of locales: English is the only language.
+//! which locale writes it.
 
 use minijinja::Value;
 
 use super::super::date_patterns::{Parts, Pattern};
 use super::super::dates::{self, Date, Unit, Zone};
 use super::super::error::Fault;
+use super::super::locales::{ENGLISH, Locale};
 use super::super::traced::Traced;
 use super::super::values::{Number, is_null, number};
 use super::{Call, Done, Spec};
@@ -49,26 +50,27 @@ fn zone(call: &mut Call<'_>, position: usize) -> Result<Option<Zone>, Box<Fault>
     }
 }
 
-fn written(call: &mut Call<'_>, pattern: Option<Pattern>) -> Done {
-    let Some(pattern) = pattern else { return Err(call.fault("got a date format that cannot be read")) };
+/// Writes the input by the pattern that `read` makes of the format for a language.
+fn written(call: &mut Call<'_>, otherwise: &str, read: impl Fn(&str, &Locale) -> Option<Pattern>) -> Done {
+    let format = call.text(0)?.unwrap_or_else(|| otherwise.into());
     let zone = zone(call, 1)?;
-    if let Some(locale) = call.text(2)?
-        && !["en", "en-us", "en_us"].contains(&&*locale.to_ascii_lowercase())
-    {
-        return Err(call.fault("writes dates in English only: the locale can be 'en' or 'en-US'"));
-    }
+    let locale = match call.text(2)? {
+        Some(tag) => Locale::tagged(&tag).ok_or_else(|| call.fault("knows the locales en, de, pl and sv"))?,
+        None => &ENGLISH,
+    };
+    // What a pattern becomes takes more room than its text.
+    call.meter.string(format.len() * 8)?;
+    let pattern = read(&format, locale).ok_or_else(|| call.fault("got a date format that cannot be read"))?;
     let mut date = date_of(call, &call.input.value)?;
     if let Some(zone) = zone {
         date = date.seen_from(zone);
     }
     call.meter.spend(pattern.most())?;
-    call.made_text(pattern.write(&date), &[0])
+    call.made_text(pattern.write(&date, locale), &[0])
 }
 
 fn datetimeformat(call: &mut Call<'_>) -> Done {
-    let format = call.text(0)?.unwrap_or_else(|| "%H:%M / %d-%m-%Y".into());
-    call.meter.string(format.len() * 8)?;
-    written(call, Pattern::read(&format))
+    written(call, "%H:%M / %d-%m-%Y", Pattern::read)
 }
 
 fn format_date(call: &mut Call<'_>) -> Done {
@@ -85,9 +87,7 @@ fn format_datetime(call: &mut Call<'_>) -> Done {
 
 /// A style by name, or a pattern of Java's letters.
 fn styled(call: &mut Call<'_>, parts: Parts) -> Done {
-    let format = call.text(0)?.unwrap_or_else(|| "medium".into());
-    call.meter.string(format.len() * 8)?;
-    written(call, Pattern::style(&format, parts).or_else(|| Pattern::java(&format)))
+    written(call, "medium", |format, locale| Pattern::style(format, parts, locale).or_else(|| Pattern::java(format)))
 }
 
 fn unixtimestamp(call: &mut Call<'_>) -> Done {
@@ -128,7 +128,9 @@ fn strtotime(call: &mut Call<'_>) -> Done {
     let Some(text) = call.input_string()? else { return Err(call.needs("a text", &call.input.value)) };
     let format = call.needed_text(0, "a date format")?;
     call.meter.string(format.len() * 8)?;
-    let Some(pattern) = Pattern::read(&format) else { return Err(call.fault("got a date format that cannot be read")) };
+    let Some(pattern) = Pattern::read(&format, &ENGLISH) else {
+        return Err(call.fault("got a date format that cannot be read"));
+    };
     match pattern.parse(&text).and_then(|(time, zone)| Date::local_time(time, zone)) {
         Some(date) => Ok(made(call, date)),
         None => Err(call.fault("got a text that does not fit its date format")),
