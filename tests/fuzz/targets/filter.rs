@@ -32,7 +32,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(workflow) = wire::workflow(&workflow, &UrlPolicy::default()) else { return };
     let filter = workflow.triggers[0].filter.as_ref().expect("it was taken");
     let envelope = Envelope {
-        body,
+        body: body.into(),
         business_profile_id: 7,
         endpoint_id: "ep".into(),
         event_id: "ev".into(),

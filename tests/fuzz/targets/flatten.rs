@@ -1,16 +1,21 @@
 //! Any body: it is refused, or it is JSON within the limits whose every listed path leads back to its value.
 #![no_main]
 
+use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use sluice_core::dedup::{DEFAULT_WINDOW, Parameter, Rule, key};
-use sluice_core::envelope::{Envelope, Headers};
+use sluice_core::envelope::{Body, Envelope, Headers};
 use sluice_core::flatten::{DEFAULT_LEAVES, Leaf, Limits, check, flatten, parse_body};
 use sluice_core::path::{Found, Path, Root};
 
 fuzz_target!(|data: &[u8]| {
-    let Ok(body) = parse_body(data, &Limits::default()) else { return };
+    let parsed = parse_body(data, &Limits::default());
+    let body = Body::read(&Bytes::copy_from_slice(data), &Limits::default());
+    assert_eq!(parsed.as_ref().err(), body.as_ref().err(), "the check and the reader disagree");
+    let (Ok(parsed), Ok(body)) = (parsed, body) else { return };
     assert!(serde_json::from_slice::<&serde_json::value::RawValue>(data).is_ok(), "more than JSON is taken");
-    check(&body, &Limits::default()).expect("the reader holds the same limits");
+    assert_eq!(body.value().to_string(), parsed.to_string());
+    check(&parsed, &Limits::default()).expect("the reader holds the same limits");
     let envelope = Envelope {
         body,
         business_profile_id: 7,
@@ -36,9 +41,6 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     let stored = envelope.to_json();
-    assert_eq!(Envelope::from_json(&stored).expect("what was written is read").to_json(), stored);
-    assert_eq!(
-        Envelope::from_json(&envelope.to_json_with(data)).expect("the body's own text is read").to_json(),
-        stored
-    );
+    let again = Envelope::from_json(&stored).expect("what was written is read");
+    assert_eq!((again.to_json(), again.body.value().to_string()), (stored, parsed.to_string()));
 });
