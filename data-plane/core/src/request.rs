@@ -12,8 +12,8 @@ use crate::model::{OutgoingRequest, Placement, Scheme, Step, Workflow};
 use crate::response_event::FailureReason;
 use crate::seal::Secret;
 use crate::template::{
-    Context, OnMissing, RenderError, RenderErrorKind, Value, headers_value, map_value, value_from_json,
-    value_from_json_text,
+    Context, OnMissing, RenderError, RenderErrorKind, Skip, Unrendered, Value, headers_value, map_value,
+    value_from_json, value_from_json_text,
 };
 
 /// Longest header, name and value, in bytes (O08).
@@ -54,7 +54,23 @@ pub struct RenderedRequest {
     pub missing: Vec<String>,
 }
 
-/// Why a request could not be made. Nothing was sent.
+/// Why there is no request. Nothing was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unmade {
+    /// A template has said that nothing is to be sent: an outcome of its own, not retried (D19). Which field, which tag
+    /// and why, for the author.
+    Skipped(String),
+    /// It could not be made.
+    Failed(RenderFailure),
+}
+
+impl From<RenderFailure> for Unmade {
+    fn from(failure: RenderFailure) -> Unmade {
+        Unmade::Failed(failure)
+    }
+}
+
+/// Why a request could not be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RenderFailure {
     /// What the response event says.
@@ -158,11 +174,7 @@ pub fn context(envelope: &Envelope, workflow: &Workflow, step: &Step, execution_
 }
 
 /// Renders a request.
-pub fn render(
-    request: &OutgoingRequest,
-    context: &Context,
-    urls: &UrlPolicy,
-) -> Result<RenderedRequest, RenderFailure> {
+pub fn render(request: &OutgoingRequest, context: &Context, urls: &UrlPolicy) -> Result<RenderedRequest, Unmade> {
     let mut missing = Vec::new();
     let mut print =
         |field: &str, template: &crate::template::Template| match template.render(context, request.on_missing) {
@@ -170,7 +182,7 @@ pub fn render(
                 missing.extend(rendered.missing);
                 Ok(rendered.text)
             }
-            Err(error) => Err(failure(field, &error)),
+            Err(unrendered) => Err(unmade(field, unrendered)),
         };
     let url = print("url", &request.url)?;
     let mut headers = Vec::with_capacity(request.headers.len() + 1);
@@ -191,6 +203,16 @@ pub fn render(
     missing.dedup();
     missing.truncate(crate::template::limits::MISSING_PATHS);
     Ok(RenderedRequest { method: request.method.to_owned(), url, headers, body, missing })
+}
+
+fn unmade(field: &str, unrendered: Unrendered) -> Unmade {
+    match unrendered {
+        Unrendered::Skipped(skip) => {
+            let Skip { reason, line, column, .. } = skip;
+            Unmade::Skipped(format!("{field}: {reason} (line {line}, column {column})"))
+        }
+        Unrendered::Failed(error) => failure(field, &error).into(),
+    }
 }
 
 fn failure(field: &str, error: &RenderError) -> RenderFailure {
@@ -255,7 +277,7 @@ pub fn basic(login: &str, password: &Secret) -> Secret {
 
 fn place(placements: &[Placement], context: &Context) -> Result<Vec<(String, Secret)>, RenderError> {
     let print = |placement: &Placement| {
-        let rendered = placement.value.render(context, OnMissing::Empty)?;
+        let rendered = placement.value.render(context, OnMissing::Empty).map_err(Unrendered::into_error)?;
         Ok((placement.name.clone(), Secret::new(rendered.text)))
     };
     placements.iter().map(print).collect()

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::Method;
 use prost::Message as _;
 use sluice_core::envelope::Envelope;
-use sluice_core::request::{self, RenderFailure};
+use sluice_core::request::{self, RenderFailure, Unmade};
 use sluice_core::response_event::FailureReason;
 use sluice_egress::{Exchange, Request, SendError};
 use sluice_proto::admin::v1::{Attempt, DeliveryState, RequestHeader};
@@ -56,6 +56,7 @@ pub async fn deliver(plane: &Plane, leased: Leased) {
     let finish = match work.attempt().await {
         Ok(finish) => finish,
         Err(Stopped::Refused { refused, target, attempts }) => work.give_up(refused, target.as_ref(), attempts),
+        Err(Stopped::Skipped(message)) => work.skip(&message),
         Err(Stopped::Lease(error)) => {
             tracing::warn!(id = %leased.id, %error, "an attempt was not begun");
             return;
@@ -66,7 +67,13 @@ pub async fn deliver(plane: &Plane, leased: Leased) {
 
 /// Why an attempt was not made.
 enum Stopped {
-    Refused { refused: Refused, target: Option<Target>, attempts: Vec<Attempt> },
+    Refused {
+        refused: Refused,
+        target: Option<Target>,
+        attempts: Vec<Attempt>,
+    },
+    /// A template said that nothing is to be sent (D19).
+    Skipped(String),
     Lease(LeaseError),
 }
 
@@ -140,7 +147,11 @@ impl Work<'_> {
             })
         })?;
         let context = request::context(&envelope, &target.workflow, target.step(), &self.job.trigger_id);
-        let rendered = request::render(request_of(target), &context, &self.plane.urls).map_err(refuse)?;
+        let rendered = request::render(request_of(target), &context, &self.plane.urls);
+        let rendered = rendered.map_err(|unmade| match unmade {
+            Unmade::Skipped(message) => Stopped::Skipped(message),
+            Unmade::Failed(failure) => refuse(failure),
+        })?;
         let header = |(name, value)| RequestHeader { name, value };
         Ok(RenderedRequest {
             method: rendered.method,
@@ -249,6 +260,17 @@ impl Work<'_> {
         let end = outcome::End::NoResponse(refused.reason);
         let report = self.outcome(DeliveryState::Dead, reason, &refused.message, target, &kept, end);
         Finish::Dead { reason: reason.to_owned(), report }
+    }
+
+    /// Ends the delivery without a request, as its template asked for: recorded, and not retried (D19).
+    fn skip(&self, message: &str) -> Finish {
+        self.plane.metrics.delivery("skipped");
+        tracing::info!(id = %self.leased.id, message, "skipped");
+        let target = self.workspace.target(&self.job.workflow, &self.job.step_id);
+        let revision = target.as_ref().map_or(0, |target| target.revision);
+        let kept = RenderedRequest { revision, ..RenderedRequest::default() };
+        let end = outcome::End::Skipped;
+        Finish::Done { report: self.outcome(DeliveryState::Skipped, "SKIPPED", message, target.as_ref(), &kept, end) }
     }
 
     fn outcome(

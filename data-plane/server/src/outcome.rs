@@ -20,6 +20,8 @@ pub enum End<'a> {
     Response(&'a Exchange),
     /// Without one.
     NoResponse(FailureReason),
+    /// There was none: a template said that nothing is to be sent (D19).
+    Skipped,
 }
 
 /// A delivery that has ended.
@@ -69,7 +71,30 @@ pub fn build(ended: &Ended<'_>) -> Built {
     // The same delivery always gives the same event, so that a report sent twice is stored once.
     let event_id = Uuid::new_v5(&ended.delivery_id, b"response-event").to_string();
     let name = format!("{}/deliveries/{}", ended.workspace.name, ended.delivery_id);
-    let (event, values_cut) = event(ended, &event_id, &name);
+    let headers = match ended.end {
+        End::Response(exchange) => {
+            exchange.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+        }
+        End::NoResponse(_) | End::Skipped => Headers::new(),
+    };
+    let outcome = match ended.end {
+        End::Response(exchange) => Some(response_event::Outcome::Response {
+            status: exchange.status,
+            headers: &headers,
+            body: &exchange.body,
+            truncated: exchange.truncated,
+        }),
+        End::NoResponse(reason) => Some(response_event::Outcome::NoResponse(reason)),
+        // What was not attempted has no response, and no event that tells of one.
+        End::Skipped => None,
+    };
+    let (event, values_cut) = match outcome {
+        Some(outcome) => {
+            let (event, values_cut) = event(ended, outcome, &headers, &event_id, &name);
+            (Some(event), values_cut)
+        }
+        None => (None, 0),
+    };
     let delivery = Delivery {
         name,
         trigger_id: ended.job.trigger_id.clone(),
@@ -84,26 +109,17 @@ pub fn build(ended: &Ended<'_>) -> Built {
         attempts: ended.kept.attempts.clone(),
         missing_paths: ended.kept.missing_paths.clone(),
     };
-    let outcome = Outcome { workspace: ended.workspace.name.clone(), delivery: Some(delivery), event: Some(event) };
+    let outcome = Outcome { workspace: ended.workspace.name.clone(), delivery: Some(delivery), event };
     Built { outcome, values_cut }
 }
 
-fn event(ended: &Ended<'_>, event_id: &str, delivery: &str) -> (Event, usize) {
-    let headers = match ended.end {
-        End::Response(exchange) => {
-            exchange.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
-        }
-        End::NoResponse(_) => Headers::new(),
-    };
-    let outcome = match ended.end {
-        End::Response(exchange) => response_event::Outcome::Response {
-            status: exchange.status,
-            headers: &headers,
-            body: &exchange.body,
-            truncated: exchange.truncated,
-        },
-        End::NoResponse(reason) => response_event::Outcome::NoResponse(reason),
-    };
+fn event(
+    ended: &Ended<'_>,
+    outcome: response_event::Outcome<'_>,
+    headers: &Headers,
+    event_id: &str,
+    delivery: &str,
+) -> (Event, usize) {
     let request = ended.target.and_then(Target::request);
     let step = ended.target.map(|target| response_event::Step {
         diagram_id: &target.workflow.uid,
@@ -128,7 +144,7 @@ fn event(ended: &Ended<'_>, event_id: &str, delivery: &str) -> (Event, usize) {
         step: Some(step.unwrap_or(gone)),
         customer: response_event::Customer::default(),
         outcome,
-        parameters: &parameters(ended, &headers),
+        parameters: &parameters(ended, headers),
     });
     let params = serde_json::Value::Object(built.event.params).to_string();
     let event = Event {
@@ -171,7 +187,7 @@ fn response(end: End<'_>, headers: &Headers) -> Value {
             };
             (exchange.status, body)
         }
-        End::NoResponse(_) => (0, Value::UNDEFINED),
+        End::NoResponse(_) | End::Skipped => (0, Value::UNDEFINED),
     };
     map_value([("status", Value::from(status)), ("headers", headers_value(headers.iter())), ("body", body)])
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use minijinja::Value;
 
 use super::filters::Filter;
+use super::functions::Function;
 use super::methods::Method;
 use super::value_tests::Test;
 
@@ -37,10 +38,23 @@ pub(super) struct ExprId(pub(super) u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BlockId(pub(super) u32);
 
+/// A name a template uses: of a variable or of a macro.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NameId(pub(super) u32);
+
+/// `loop`, in every template.
+pub(super) const LOOP: NameId = NameId(0);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MacroId(pub(super) u32);
+
 #[derive(Debug, Default)]
 pub(super) struct Ast {
     pub(super) exprs: Vec<Expr>,
     pub(super) blocks: Vec<Vec<Node>>,
+    pub(super) macros: Vec<Macro>,
+    /// By [`NameId`].
+    pub(super) names: Vec<Arc<str>>,
     /// Some method or tag changes lists or maps in place.
     pub(super) changes: bool,
     /// What its regular expressions have compiled to, in KiB.
@@ -55,6 +69,27 @@ impl Ast {
     pub(super) fn block(&self, id: BlockId) -> &[Node] {
         &self.blocks[id.0 as usize]
     }
+
+    pub(super) fn name(&self, id: NameId) -> &Arc<str> {
+        &self.names[id.0 as usize]
+    }
+
+    pub(super) fn macro_(&self, id: MacroId) -> &Macro {
+        &self.macros[id.0 as usize]
+    }
+}
+
+/// What a macro takes: a name, and what stands for it when it is not given.
+pub(super) type Parameter = (NameId, Option<ExprId>);
+
+/// `{% macro name(a, b=1) %}`.
+#[derive(Debug)]
+pub(super) struct Macro {
+    pub(super) name: NameId,
+    pub(super) parameters: Vec<Parameter>,
+    pub(super) body: BlockId,
+    /// What takes arguments beyond the parameters: `varargs`, and `kwargs` for named ones.
+    pub(super) rest: (NameId, NameId),
 }
 
 /// Where in the field's own grammar an output stands.
@@ -72,7 +107,7 @@ pub(super) enum Site {
 pub(super) enum Node {
     /// Author's text, copied as it is.
     Text(Span),
-    /// `{{ … }}`; the span covers the delimiters.
+    /// `{{ … }}` and `{% print … %}`; the span covers the delimiters.
     Output {
         expr: ExprId,
         site: Site,
@@ -84,17 +119,71 @@ pub(super) enum Node {
         at: Span,
     },
     For {
-        names: Vec<Arc<str>>,
+        names: Vec<NameId>,
         list: ExprId,
         body: BlockId,
         at: Span,
     },
+    Break(Span),
+    Continue(Span),
     Set {
-        names: Vec<Arc<str>>,
+        targets: Vec<Target>,
         values: Vec<ExprId>,
+    },
+    /// `{% set x|filter %}…{% endset %}`; `value` starts from [`ExprKind::Captured`].
+    SetBlock {
+        target: Target,
+        value: ExprId,
+        body: BlockId,
+        at: Span,
     },
     /// `{% do … %}`: evaluated for what it changes.
     Do(ExprId),
+    /// `{% do %}…{% enddo %}`: run for what it changes.
+    DoBlock(BlockId),
+    /// `{% cycle a, b %}`; with `as name` it prints nothing and keeps its values.
+    Cycle {
+        values: Vec<ExprId>,
+        name: Option<NameId>,
+        site: Site,
+        at: Span,
+    },
+    /// `{% ifchanged x %}`: its body when x is not what it was the last time here.
+    IfChanged {
+        expr: ExprId,
+        body: BlockId,
+        at: Span,
+    },
+    AutoEscape {
+        on: bool,
+        body: BlockId,
+        at: Span,
+    },
+    Macro(MacroId),
+    /// `{% call macro(…) %}…{% endcall %}`: the body is what `caller()` prints.
+    Call {
+        callee: ExprId,
+        body: BlockId,
+        site: Site,
+        at: Span,
+    },
+    /// `{% snippetvar id=… %}…{% endsnippetvar %}`: a body that has the snippet's text under a name.
+    With {
+        name: NameId,
+        text: BlockId,
+        body: BlockId,
+        at: Span,
+    },
+    /// Nothing is to be sent (F88).
+    Kill(Span),
+}
+
+/// What a `set` sets.
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    Name(NameId),
+    /// `ns.field` of a namespace.
+    Field(NameId, Arc<str>),
 }
 
 #[derive(Debug)]
@@ -106,11 +195,30 @@ pub(super) struct Expr {
 #[derive(Debug)]
 pub(super) enum ExprKind {
     Const(Value),
-    Var(Arc<str>),
+    Var(NameId),
     List(Vec<ExprId>),
     Dict(Vec<(Arc<str>, ExprId)>),
     Negate(ExprId),
     Not(ExprId),
+    Empty(ExprId),
+    /// `range(…)` and its like.
+    Function {
+        function: Function,
+        args: Vec<Argument>,
+    },
+    /// A macro, or `caller()`.
+    Call {
+        name: NameId,
+        args: Vec<Argument>,
+    },
+    /// The text that a set block has captured.
+    Captured,
+    /// `{% context id %}` and `{% customer id %}`: the text of a field. Without a required one nothing is sent (F81).
+    Field {
+        base: NameId,
+        field: Arc<str>,
+        required: bool,
+    },
     /// Operators of one precedence, applied from left to right.
     Chain {
         first: ExprId,
@@ -133,13 +241,35 @@ pub(super) enum ExprKind {
     },
 }
 
+/// What stands between the parentheses of a call.
+#[derive(Debug)]
+pub(super) struct Argument {
+    pub(super) name: Option<Arc<str>>,
+    pub(super) value: ExprId,
+}
+
 #[derive(Debug)]
 pub(super) enum Link {
     Attr(Arc<str>),
     Item(ExprId),
-    Filter { filter: Filter, args: Vec<Option<ExprId>>, at: Span },
-    Test { test: Test, negated: bool, argument: Option<ExprId>, at: Span },
-    Method { method: Method, args: Vec<ExprId>, at: Span },
+    /// `[a:b]`.
+    Slice(Option<ExprId>, Option<ExprId>),
+    Filter {
+        filter: Filter,
+        args: Vec<Option<ExprId>>,
+        at: Span,
+    },
+    Test {
+        test: Test,
+        negated: bool,
+        argument: Option<ExprId>,
+        at: Span,
+    },
+    Method {
+        method: Method,
+        args: Vec<ExprId>,
+        at: Span,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,6 +35,8 @@ pub(super) enum MapKind {
     Plain,
     /// Keys are HTTP header names: looked up without regard to ASCII case.
     Headers,
+    /// Made by `namespace()`: `{% set ns.x = 1 %}` changes it.
+    Namespace,
 }
 
 /// One entry of `map.items()`: unpacks to two names, and has `key` and `value`.
@@ -236,6 +238,10 @@ impl List {
 }
 
 impl Map {
+    pub(super) fn kind(&self) -> MapKind {
+        self.kind
+    }
+
     pub(super) fn look<R>(&self, look: impl FnOnce(&Entries) -> R) -> R {
         self.store.look(look)
     }

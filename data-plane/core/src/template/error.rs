@@ -2,6 +2,7 @@
 //! nearest known name is found. No message ever holds a data value (I7): only names and text of the template itself.
 
 use super::ast::Span;
+use super::source::Source;
 
 /// Why a template was refused (D29). Closed: every value is part of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +19,8 @@ pub enum ErrorCode {
     UnknownFunction,
     /// A tag of the dialect that has no data source here, or that is off by design (D03).
     UnsupportedTag,
+    /// A snippet that was not given (D26).
+    UnknownSnippet,
     /// A JSON body whose placeholder cannot be placed inside or outside of a string (D07).
     JsonSite,
     /// An insert inside scheme, host or port of a URL (R073).
@@ -36,6 +39,7 @@ impl ErrorCode {
             Self::UnknownTest => "UNKNOWN_TEST",
             Self::UnknownFunction => "UNKNOWN_FUNCTION",
             Self::UnsupportedTag => "UNSUPPORTED_TAG",
+            Self::UnknownSnippet => "UNKNOWN_SNIPPET",
             Self::JsonSite => "JSON_SITE",
             Self::TemplatedAuthority => "TEMPLATED_AUTHORITY",
             Self::Limit => "LIMIT",
@@ -104,6 +108,54 @@ pub struct RenderError {
     pub excerpt: String,
 }
 
+/// The template has said that nothing is to be sent (D19): `{% kill %}`, or `{% customer x %}` with x missing (F81, F88).
+/// That is an outcome of its own, no failure, and not retried. Holds no data values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skip {
+    /// Which tag has said it, and why.
+    pub reason: String,
+    /// Line in the source, from 1.
+    pub line: u32,
+    /// Column in that line in characters, from 1.
+    pub column: u32,
+    /// The line, and a second line with a caret below the tag.
+    pub excerpt: String,
+}
+
+/// Why there is no text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unrendered {
+    /// Nothing is to be sent, and nothing is wrong.
+    Skipped(Skip),
+    /// Something is wrong; nothing may be sent.
+    Failed(RenderError),
+}
+
+impl Unrendered {
+    /// For where a template cannot say that nothing is to be sent: that is a failure there.
+    pub fn into_error(self) -> RenderError {
+        match self {
+            Unrendered::Failed(error) => error,
+            Unrendered::Skipped(Skip { reason, line, column, excerpt }) => {
+                RenderError { kind: RenderErrorKind::Eval, message: reason, line, column, excerpt }
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Unrendered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Unrendered::Skipped(skip) => {
+                write!(f, "{} at {}:{}\n{}", skip.reason, skip.line, skip.column, skip.excerpt)
+            }
+            Unrendered::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Unrendered {}
+
 impl std::fmt::Display for TemplateError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} at {}:{}\n{}", self.message, self.line, self.column, self.excerpt)
@@ -120,21 +172,28 @@ impl std::fmt::Display for RenderError {
 
 impl std::error::Error for RenderError {}
 
-/// A render error before its place is known in lines. Boxed wherever it travels, so that the evaluator's frames stay small.
+/// Why a render ended before its time, before its place is known in lines. Boxed wherever it travels, so that the
+/// evaluator's frames stay small.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) kind: RenderErrorKind,
     pub(super) message: String,
     pub(super) at: Option<Span>,
+    /// Nothing is wrong: the template has said that nothing is to be sent (D19).
+    skips: bool,
 }
 
 impl Fault {
     pub(super) fn new(kind: RenderErrorKind, message: impl Into<String>) -> Box<Fault> {
-        Box::new(Fault { kind, message: message.into(), at: None })
+        Box::new(Fault { kind, message: message.into(), at: None, skips: false })
     }
 
     pub(super) fn eval(message: impl Into<String>) -> Box<Fault> {
         Fault::new(RenderErrorKind::Eval, message)
+    }
+
+    pub(super) fn skip(at: Span, message: impl Into<String>) -> Box<Fault> {
+        Box::new(Fault { kind: RenderErrorKind::Eval, message: message.into(), at: Some(at), skips: true })
     }
 
     /// The fault with a place, unless something further in has already given one.
@@ -143,20 +202,25 @@ impl Fault {
         self
     }
 
-    pub(super) fn into_error(self, source: &str) -> RenderError {
+    pub(super) fn into_unrendered(self, source: &Source) -> Unrendered {
         let place = Place::of(source, self.at.unwrap_or_default());
-        RenderError {
-            kind: self.kind,
-            message: self.message,
-            line: place.line,
-            column: place.column,
-            excerpt: place.excerpt,
+        let Place { line, column, excerpt, .. } = place;
+        let message = place.snippet.map_or(self.message.clone(), |id| in_snippet(&id, &self.message));
+        if self.skips {
+            return Unrendered::Skipped(Skip { reason: message, line, column, excerpt });
         }
+        Unrendered::Failed(RenderError { kind: self.kind, message, line, column, excerpt })
     }
+}
+
+fn in_snippet(id: &str, message: &str) -> String {
+    format!("in the snippet '{id}': {message}")
 }
 
 /// A place in the source as people read it.
 pub(super) struct Place {
+    /// The snippet it is in.
+    pub(super) snippet: Option<std::sync::Arc<str>>,
     pub(super) line: u32,
     pub(super) column: u32,
     pub(super) excerpt: String,
@@ -166,8 +230,11 @@ pub(super) struct Place {
 const EXCERPT_REACH: usize = 60;
 
 impl Place {
-    pub(super) fn of(source: &str, at: Span) -> Place {
-        let start = source.floor_char_boundary(at.start as usize);
+    pub(super) fn of(source: &Source, at: Span) -> Place {
+        let part = source.part(at.start as usize);
+        let snippet = part.snippet.clone();
+        let (at, source) = (at.start as usize - part.start, &source.text[part.start..part.end]);
+        let start = source.floor_char_boundary(at.min(source.len()));
         let line_start = source[..start].rfind('\n').map_or(0, |newline| newline + 1);
         let line_end = source[start..].find('\n').map_or(source.len(), |newline| start + newline);
         let before = &source[line_start..start];
@@ -182,26 +249,20 @@ impl Place {
         excerpt.extend(std::iter::repeat_n(' ', caret));
         excerpt.push('^');
         let line = source[..line_start].matches('\n').count() + 1;
-        Place { line: line as u32, column: before.chars().count() as u32 + 1, excerpt }
+        Place { snippet, line: line as u32, column: before.chars().count() as u32 + 1, excerpt }
     }
 }
 
 /// Everything wrong with one source, as it is found.
-pub(super) struct Problems<'s> {
-    source: &'s str,
-    found: Vec<TemplateError>,
+#[derive(Default)]
+pub(super) struct Problems {
+    found: Vec<(ErrorCode, Span, String)>,
 }
 
-impl<'s> Problems<'s> {
-    pub(super) fn new(source: &'s str) -> Problems<'s> {
-        Problems { source, found: Vec::new() }
-    }
-
+impl Problems {
     pub(super) fn add(&mut self, code: ErrorCode, at: Span, message: impl Into<String>) {
         if self.found.len() < super::limits::ERRORS {
-            let place = Place::of(self.source, at);
-            let (line, column, excerpt) = (place.line, place.column, place.excerpt);
-            self.found.push(TemplateError { code, message: message.into(), line, column, excerpt });
+            self.found.push((code, at, message.into()));
         }
     }
 
@@ -218,10 +279,15 @@ impl<'s> Problems<'s> {
         self.found.is_empty()
     }
 
-    /// All problems in the order of the source.
-    pub(super) fn into_errors(mut self) -> Vec<TemplateError> {
-        self.found.sort_by_key(|error| (error.line, error.column));
-        self.found
+    /// All problems in the order of the source; those in snippets come last.
+    pub(super) fn into_errors(mut self, source: &Source) -> Vec<TemplateError> {
+        self.found.sort_by_key(|(_, at, _)| at.start);
+        let error = |(code, at, message): (ErrorCode, Span, String)| {
+            let Place { snippet, line, column, excerpt } = Place::of(source, at);
+            let message = snippet.map_or(message.clone(), |id| in_snippet(&id, &message));
+            TemplateError { code, message, line, column, excerpt }
+        };
+        self.found.into_iter().map(error).collect()
     }
 }
 

@@ -6,24 +6,30 @@
 //! ([`EXPRESSION_DEPTH`](limits::EXPRESSION_DEPTH)), both while reading and in the tree.
 
 mod calls;
+mod operands;
 
 use std::sync::Arc;
 
-use minijinja::Value;
-
-use super::ast::{Ast, Binary, Expr, ExprId, ExprKind, Link, Span};
+use super::ast::{Ast, Binary, Expr, ExprId, ExprKind, Link, NameId, Parameter, Span, Target};
 use super::error::{ErrorCode, Problems};
 use super::limits;
-use super::parser::Names;
+use super::names::Names;
 use super::tokens::{Token, tokenize};
 
 /// Reading has stopped; the reason is already among the problems.
 #[derive(Debug)]
 pub(super) struct Stop;
 
-pub(super) struct Expressions<'e, 's> {
+/// What a `set` is given.
+pub(super) enum Assigned {
+    Values(Vec<ExprId>),
+    /// The value made of the block that follows.
+    Block(ExprId),
+}
+
+pub(super) struct Expressions<'e> {
     span: Span,
-    source: &'s str,
+    source: &'e str,
     tokens: Vec<(Token, Span)>,
     at: usize,
     /// How many brackets and branches are open.
@@ -32,8 +38,26 @@ pub(super) struct Expressions<'e, 's> {
     depths: Vec<usize>,
     first: usize,
     ast: &'e mut Ast,
-    problems: &'e mut Problems<'s>,
-    names: &'e mut Names<'s>,
+    problems: &'e mut Problems,
+    names: &'e mut Names,
+}
+
+/// An operator before a value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Prefix {
+    Negate,
+    Not,
+    Empty,
+}
+
+impl Prefix {
+    fn of(self, operand: ExprId) -> ExprKind {
+        match self {
+            Prefix::Negate => ExprKind::Negate(operand),
+            Prefix::Not => ExprKind::Not(operand),
+            Prefix::Empty => ExprKind::Empty(operand),
+        }
+    }
 }
 
 /// What may be hung on a value.
@@ -96,13 +120,13 @@ impl Infix {
     }
 }
 
-impl<'e, 's> Expressions<'e, 's> {
+impl<'e> Expressions<'e> {
     pub(super) fn new(
-        source: &'s str,
+        source: &'e str,
         span: Span,
         ast: &'e mut Ast,
-        problems: &'e mut Problems<'s>,
-        names: &'e mut Names<'s>,
+        problems: &'e mut Problems,
+        names: &'e mut Names,
     ) -> Result<Self, Stop> {
         let tokens = tokenize(source, span, problems).ok_or(Stop)?;
         let first = ast.exprs.len();
@@ -117,8 +141,15 @@ impl<'e, 's> Expressions<'e, 's> {
     }
 
     /// `a, b in list`, and nothing after it.
-    pub(super) fn loop_header(mut self) -> Result<(Vec<Arc<str>>, ExprId), Stop> {
-        let names = self.targets()?;
+    pub(super) fn loop_header(mut self) -> Result<(Vec<NameId>, ExprId), Stop> {
+        let mut names = Vec::new();
+        loop {
+            let (name, _) = self.name("a name")?;
+            names.push(self.names.id(&name));
+            if !self.take(",") {
+                break;
+            }
+        }
         if !self.take_word("in") {
             return self.fail("'in' is expected here: {% for name in list %}");
         }
@@ -127,35 +158,81 @@ impl<'e, 's> Expressions<'e, 's> {
         Ok((names, list))
     }
 
-    /// `a, b = 1, 2`.
-    pub(super) fn assignment(mut self) -> Result<(Vec<Arc<str>>, Vec<ExprId>), Stop> {
-        let names = self.targets()?;
+    /// `a, b = 1, 2`, or `a|filter` for a block.
+    pub(super) fn assignment(mut self) -> Result<(Vec<Target>, Assigned), Stop> {
+        let targets = self.targets()?;
+        if !self.is("=") {
+            let at = self.here();
+            let base = self.node(ExprKind::Captured, at, 0)?;
+            let value = self.postfixed(base, Hung::All)?;
+            self.end()?;
+            return Ok((targets, Assigned::Block(value)));
+        }
         self.expect("=")?;
+        let values = self.values()?;
+        self.end()?;
+        if targets.len() != values.len() {
+            let message = format!("{} names and {} values", targets.len(), values.len());
+            self.problems.add(ErrorCode::Syntax, self.span, message);
+            return Err(Stop);
+        }
+        Ok((targets, Assigned::Values(values)))
+    }
+
+    fn targets(&mut self) -> Result<Vec<Target>, Stop> {
+        let mut targets = Vec::new();
+        loop {
+            let (name, at) = self.name("a name")?;
+            let id = self.names.id(&name);
+            if self.take(".") {
+                let (field, _) = self.name("a name")?;
+                self.names.used(id, at);
+                targets.push(Target::Field(id, field));
+            } else {
+                targets.push(Target::Name(id));
+            }
+            if !self.take(",") {
+                return Ok(targets);
+            }
+        }
+    }
+
+    fn values(&mut self) -> Result<Vec<ExprId>, Stop> {
         let mut values = vec![self.expression()?];
         while self.take(",") {
             values.push(self.expression()?);
         }
-        self.end()?;
-        if names.len() != values.len() {
-            let message = format!("{} names and {} values", names.len(), values.len());
-            self.problems.add(ErrorCode::Syntax, self.span, message);
-            return Err(Stop);
-        }
-        Ok((names, values))
+        Ok(values)
     }
 
-    fn targets(&mut self) -> Result<Vec<Arc<str>>, Stop> {
-        let mut names = Vec::new();
-        loop {
-            match self.tokens.get(self.at) {
-                Some((Token::Word(name), _)) => names.push(name.clone()),
-                _ => return self.fail("a name is expected here"),
-            }
-            self.at += 1;
-            if !self.take(",") {
-                return Ok(names);
+    /// `a, b`, or `a, b as name`.
+    pub(super) fn cycle(mut self) -> Result<(Vec<ExprId>, Option<NameId>), Stop> {
+        let values = self.values()?;
+        let mut name = None;
+        if self.take_word("as") {
+            let (word, _) = self.name("a name")?;
+            name = Some(self.names.id(&word));
+        }
+        self.end()?;
+        Ok((values, name))
+    }
+
+    /// `name(a, b=1)`.
+    pub(super) fn macro_header(mut self) -> Result<(NameId, Vec<Parameter>), Stop> {
+        let (name, _) = self.name("the name of a macro")?;
+        let name = self.names.id(&name);
+        self.expect("(")?;
+        let mut parameters = Vec::new();
+        while !self.take(")") {
+            let (parameter, _) = self.name("the name of a parameter")?;
+            let otherwise = if self.take("=") { Some(self.expression()?) } else { None };
+            parameters.push((self.names.id(&parameter), otherwise));
+            if !self.take(",") && !self.is(")") {
+                return self.fail("',' or ')' is expected here");
             }
         }
+        self.end()?;
+        Ok((name, parameters))
     }
 
     // ---- tokens ----
@@ -336,26 +413,41 @@ impl<'e, 's> Expressions<'e, 's> {
         self.deepen(left, depth)
     }
 
-    /// `-a`, `not a`, `!a`; `+a` is `a`. A test asks about the number with its sign: `-1 is integer`.
+    /// `empty a`, and no variable of that name.
+    fn is_empty_operator(&self) -> bool {
+        self.is_word("empty")
+            && match self.tokens.get(self.at + 1).map(|(token, _)| token) {
+                Some(Token::Symbol(symbol)) => matches!(*symbol, "[" | "{" | "(" | "!"),
+                Some(word @ Token::Word(name)) => Infix::of(word).is_none() && !["if", "else", "is"].contains(&&**name),
+                Some(_) => true,
+                None => false,
+            }
+    }
+
+    /// `-a`, `not a`, `!a`, `empty a`; `+a` is `a`. A test asks about the number with its sign: `-1 is integer`.
     fn prefixed(&mut self) -> Result<ExprId, Stop> {
         let mut prefixes = Vec::new();
         loop {
             let at = self.here();
             if self.take("-") {
-                prefixes.push((true, at));
+                prefixes.push((Prefix::Negate, at));
             } else if self.take("!") || self.take_word("not") {
-                prefixes.push((false, at));
+                prefixes.push((Prefix::Not, at));
+            } else if self.is_empty_operator() {
+                self.at += 1;
+                prefixes.push((Prefix::Empty, at));
             } else if !self.take("+") {
                 break;
             }
         }
-        let signed = prefixes.last().is_some_and(|(negate, _)| *negate);
+        let is_negate = |prefix: Option<&(Prefix, Span)>| prefix.is_some_and(|(prefix, _)| *prefix == Prefix::Negate);
+        let hung = if is_negate(prefixes.last()) { Hung::NoTests } else { Hung::All };
         let value = self.primary()?;
-        let mut expr = self.postfixed(value, if signed { Hung::NoTests } else { Hung::All })?;
-        while let Some((negate, at)) = prefixes.pop() {
+        let mut expr = self.postfixed(value, hung)?;
+        while let Some((prefix, at)) = prefixes.pop() {
             let (at, parts) = (at.to(self.ast.expr(expr).at), self.depth(expr));
-            expr = self.node(if negate { ExprKind::Negate(expr) } else { ExprKind::Not(expr) }, at, parts)?;
-            if negate && !prefixes.last().is_some_and(|(negate, _)| *negate) {
+            expr = self.node(prefix.of(expr), at, parts)?;
+            if prefix == Prefix::Negate && !is_negate(prefixes.last()) {
                 expr = self.postfixed(expr, Hung::All)?;
             }
         }
@@ -388,10 +480,7 @@ impl<'e, 's> Expressions<'e, 's> {
             return self.attr(parts).map(Some);
         }
         if self.take("[") {
-            let key = self.expression()?;
-            self.expect("]")?;
-            *parts = (*parts).max(self.depth(key));
-            return Ok(Some(Link::Item(key)));
+            return self.item(parts).map(Some);
         }
         if self.take("|") {
             return self.filter(parts).map(Some);
@@ -400,6 +489,29 @@ impl<'e, 's> Expressions<'e, 's> {
             return self.test(parts).map(Some);
         }
         Ok(None)
+    }
+
+    /// `[key]`, `[from:to]`.
+    #[inline(never)]
+    fn item(&mut self, parts: &mut usize) -> Result<Link, Stop> {
+        let mut bound = |this: &mut Self, closes: &str| -> Result<Option<ExprId>, Stop> {
+            if this.is(closes) {
+                return Ok(None);
+            }
+            let bound = this.expression()?;
+            *parts = (*parts).max(this.depth(bound));
+            Ok(Some(bound))
+        };
+        let from = bound(self, ":")?;
+        let link = match from {
+            Some(key) if !self.is(":") => Link::Item(key),
+            _ => {
+                self.expect(":")?;
+                Link::Slice(from, bound(self, "]")?)
+            }
+        };
+        self.expect("]")?;
+        Ok(link)
     }
 
     /// A word where a name must stand.
@@ -413,102 +525,5 @@ impl<'e, 's> Expressions<'e, 's> {
             }
             _ => self.fail(&format!("{what} is expected here")),
         }
-    }
-
-    fn primary(&mut self) -> Result<ExprId, Stop> {
-        let at = self.here();
-        let Some(token) = self.peek().cloned() else { return self.fail("a value is expected here") };
-        self.at += 1;
-        match token {
-            Token::Int(int) => self.node(ExprKind::Const(Value::from(int)), at, 0),
-            Token::Float(float) => self.node(ExprKind::Const(Value::from(float)), at, 0),
-            Token::Text(text) => self.node(ExprKind::Const(Value::from(text)), at, 0),
-            Token::Word(word) => self.word(&word, at),
-            Token::Symbol("(") => self.parentheses(at),
-            Token::Symbol("[") => self.list(at),
-            Token::Symbol("{") => self.dict(at),
-            Token::Symbol(_) => {
-                self.at -= 1;
-                self.fail("a value is expected here")
-            }
-        }
-    }
-
-    #[inline(never)]
-    fn word(&mut self, word: &Arc<str>, at: Span) -> Result<ExprId, Stop> {
-        let constant = match &**word {
-            "true" | "True" => Some(Value::from(true)),
-            "false" | "False" => Some(Value::from(false)),
-            "null" | "none" | "None" => Some(Value::from(())),
-            _ => None,
-        };
-        if let Some(constant) = constant {
-            return self.node(ExprKind::Const(constant), at, 0);
-        }
-        if Infix::of(&Token::Word(word.clone())).is_some() || ["if", "else", "is"].contains(&&**word) {
-            self.at -= 1;
-            return self.fail("a value is expected here");
-        }
-        let mut parts = 0;
-        if self.is("(") {
-            self.arguments(&mut parts)?;
-            self.problems.unknown(ErrorCode::UnknownFunction, at, "function", word, &[]);
-        } else {
-            self.names.used(word, at);
-        }
-        self.node(ExprKind::Var(word.clone()), at, parts)
-    }
-
-    /// `(a)` is `a`; `(a, b)` is a list, as tuples are.
-    #[inline(never)]
-    fn parentheses(&mut self, at: Span) -> Result<ExprId, Stop> {
-        if self.is(")") {
-            return self.fail("a value is expected here");
-        }
-        let first = self.expression()?;
-        if self.take(")") {
-            return Ok(first);
-        }
-        self.expect(",")?;
-        self.items(at, vec![first], ")")
-    }
-
-    #[inline(never)]
-    fn list(&mut self, at: Span) -> Result<ExprId, Stop> {
-        self.items(at, Vec::new(), "]")
-    }
-
-    fn items(&mut self, at: Span, mut items: Vec<ExprId>, close: &'static str) -> Result<ExprId, Stop> {
-        while !self.take(close) {
-            items.push(self.expression()?);
-            if !self.take(",") && !self.is(close) {
-                return self.fail(&format!("',' or '{close}' is expected here"));
-            }
-        }
-        let parts = items.iter().map(|id| self.depth(*id)).max().unwrap_or(0);
-        self.node(ExprKind::List(items), at.to(self.before()), parts)
-    }
-
-    /// Keys are texts, quoted or not: `{price: 12}` is `{"price": 12}`.
-    #[inline(never)]
-    fn dict(&mut self, at: Span) -> Result<ExprId, Stop> {
-        let mut entries = Vec::new();
-        let mut parts = 0;
-        while !self.take("}") {
-            let key: Arc<str> = match self.peek() {
-                Some(Token::Text(key) | Token::Word(key)) => key.clone(),
-                Some(Token::Int(_) | Token::Float(_)) => self.here().text(self.source).into(),
-                _ => return self.fail("a key is expected here: a name, a text or a number"),
-            };
-            self.at += 1;
-            self.expect(":")?;
-            let value = self.expression()?;
-            parts = parts.max(self.depth(value));
-            entries.push((key, value));
-            if !self.take(",") && !self.is("}") {
-                return self.fail("',' or '}' is expected here");
-            }
-        }
-        self.node(ExprKind::Dict(entries), at.to(self.before()), parts)
     }
 }

@@ -7,6 +7,7 @@ use super::ast::{Ast, BlockId, ExprId, ExprKind, Link, Node, Site, Span};
 use super::dates;
 use super::error::{ErrorCode, Fault, Problems, RenderErrorKind};
 use super::evaluator::Written;
+use super::source::Source;
 use super::traced::{Origin, Traced};
 use super::values::{self, TooLong, as_bool, is_null, number};
 
@@ -32,39 +33,31 @@ impl State {
 }
 
 /// Labels every output of a JSON template, or reports where that cannot be done.
-pub(super) fn label<'s>(ast: &mut Ast, root: BlockId, source: &'s str, problems: &mut Problems<'s>) {
-    let mut labels = Labels { ast, source, problems };
+pub(super) fn label(ast: &mut Ast, root: BlockId, source: &Source, problems: &mut Problems) {
+    let mut labels = Labels { ast, source: &source.text, problems, loops: Vec::new() };
     let end = labels.block(root, State::Outside);
     if end != State::Outside {
-        let at = Span::new(source.len(), source.len());
-        labels.problems.add(ErrorCode::JsonSite, at, "the body ends inside of a JSON string: a '\"' is missing");
+        let end = source.parts.first().map_or(0, |part| part.end);
+        let message = "the body ends inside of a JSON string: a '\"' is missing";
+        labels.problems.add(ErrorCode::JsonSite, Span::new(end, end), message);
     }
 }
 
-struct Labels<'l, 's> {
+struct Labels<'l> {
     ast: &'l mut Ast,
-    source: &'s str,
-    problems: &'l mut Problems<'s>,
+    source: &'l str,
+    problems: &'l mut Problems,
+    /// What holds at the start of each loop that is open.
+    loops: Vec<State>,
 }
 
-impl Labels<'_, '_> {
-    /// Recurses once for each level of tags, which are limited.
+impl Labels<'_> {
+    /// Recurses once for each level of tags, which are limited. What prints into a text of its own stays unlabelled: the
+    /// text is written as a whole where it is used.
     fn block(&mut self, id: BlockId, mut state: State) -> State {
         let mut nodes = std::mem::take(&mut self.ast.blocks[id.0 as usize]);
         for node in &mut nodes {
-            state = match node {
-                Node::Text(span) => state.after(span.text(self.source)),
-                Node::Output { expr, site, at } => {
-                    *site = self.site(state, *at);
-                    if *site == Site::JsonString {
-                        self.joined(*expr);
-                    }
-                    state
-                }
-                Node::If { arms, otherwise, at } => self.branches(arms, *otherwise, *at, state),
-                Node::For { body, at, .. } => self.body(*body, *at, state),
-                Node::Set { .. } | Node::Do(_) => state,
-            };
+            state = self.node(node, state);
         }
         self.ast.blocks[id.0 as usize] = nodes;
         state
@@ -87,6 +80,43 @@ impl Labels<'_, '_> {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn node(&mut self, node: &mut Node, state: State) -> State {
+        match node {
+            Node::Text(span) => return state.after(span.text(self.source)),
+            Node::Output { expr, site, at } => {
+                *site = self.site(state, *at);
+                if *site == Site::JsonString {
+                    self.joined(*expr);
+                }
+            }
+            Node::Cycle { site, at, name: None, .. } | Node::Call { site, at, .. } => *site = self.site(state, *at),
+            Node::If { arms, otherwise, at } => return self.branches(arms, *otherwise, *at, state),
+            Node::For { body, at, .. } => {
+                self.loops.push(state);
+                self.body("for", *body, *at, state);
+                self.loops.pop();
+            }
+            Node::IfChanged { body, at, .. } => self.body("ifchanged", *body, *at, state),
+            Node::AutoEscape { body, .. } | Node::With { body, .. } => return self.block(*body, state),
+            Node::Break(at) | Node::Continue(at) => self.leaves_loop(*at, state),
+            Node::Set { .. }
+            | Node::SetBlock { .. }
+            | Node::Do(_)
+            | Node::DoBlock(_)
+            | Node::Cycle { .. }
+            | Node::Macro(_)
+            | Node::Kill(_) => {}
+        }
+        state
+    }
+
+    fn leaves_loop(&mut self, at: Span, state: State) {
+        if self.loops.last().is_some_and(|start| *start != state) {
+            let message = "the loop must be left as its body starts: inside or outside of a JSON string";
+            self.problems.add(ErrorCode::JsonSite, at, message);
         }
     }
 
@@ -120,53 +150,68 @@ impl Labels<'_, '_> {
     }
 
     #[inline(never)]
-    fn body(&mut self, body: BlockId, at: Span, start: State) -> State {
+    fn body(&mut self, tag: &str, body: BlockId, at: Span, start: State) {
         if self.block(body, start) != start {
-            let message = "the body of this 'for' must end as it starts: inside or outside of a JSON string";
+            let message = format!("the body of this '{tag}' must end as it starts: inside or outside of a JSON string");
             self.problems.add(ErrorCode::JsonSite, at, message);
         }
-        start
     }
 }
 
-/// The bytes of one output, at most `cap` of them.
-pub(super) fn encode(site: Site, traced: &Traced, cap: usize) -> Result<String, Box<Fault>> {
-    let text = if site == Site::JsonString { in_string(traced, cap) } else { in_value(traced, cap) };
-    let text = text.map_err(|TooLong| super::limits::over("bytes of output", super::limits::OUTPUT_BYTES))?;
-    let start = if site == Site::JsonString { State::InString } else { State::Outside };
+/// Writes one output, at most `cap` bytes of it.
+pub(super) fn encode(site: Site, traced: &Traced, cap: usize, out: &mut String) -> Result<(), Box<Fault>> {
+    let start = out.len();
+    let done = if site == Site::JsonString { in_string(traced, cap, out) } else { in_value(traced, cap, out) };
+    let as_is = done.map_err(|TooLong| super::limits::over("bytes of output", super::limits::OUTPUT_BYTES))?;
+    let border = if site == Site::JsonString { State::InString } else { State::Outside };
     // Text that is written as it is must not move the border between inside and outside, on which the labels of
     // everything after it rest.
-    if start.after(&text) != start {
+    if as_is && border.after(out.get(start..).unwrap_or_default()) != border {
         let message = "the output of this placeholder opens or closes a JSON string";
         return Err(Fault::new(RenderErrorKind::InvalidJson, message));
     }
-    Ok(text)
+    Ok(())
 }
 
-fn in_string(traced: &Traced, cap: usize) -> Result<String, TooLong> {
+/// Says whether anything was written as it is, without being escaped here.
+fn in_string(traced: &Traced, cap: usize, out: &mut String) -> Result<bool, TooLong> {
     let value = &traced.value;
     if is_null(value) {
-        return Ok(String::new());
+        return Ok(false);
     }
     let scalar =
         value.as_str().is_some() || as_bool(value).is_some() || number(value).is_some() || dates::date(value).is_some();
-    if scalar {
-        let text = values::display(value, cap)?;
-        return Ok(content(&text, traced.origin).unwrap_or(text));
+    let made;
+    let text = match value.as_str() {
+        Some(text) if text.len() > cap => return Err(TooLong),
+        Some(text) => text,
+        None => {
+            made = if scalar { values::display(value, cap)? } else { values::to_json(value, cap)? };
+            &made
+        }
+    };
+    let origin = if scalar || traced.origin == Origin::Safe { traced.origin } else { Origin::Data };
+    let as_is = is_content(text, origin);
+    if as_is {
+        out.push_str(text);
+    } else {
+        values::write_json_content(text, out);
     }
-    let text = values::to_json(value, cap)?;
-    let origin = if traced.origin == Origin::Safe { Origin::Safe } else { Origin::Data };
-    Ok(content(&text, origin).unwrap_or(text))
+    Ok(as_is)
+}
+
+/// Whether a text may be written inside of a string as it is.
+fn is_content(text: &str, origin: Origin) -> bool {
+    match origin {
+        Origin::Safe => true,
+        Origin::Author | Origin::JsonContent => is_string_content(text),
+        Origin::Data | Origin::Json | Origin::UrlEncoded => false,
+    }
 }
 
 /// The text as it must be written inside of a string, unless that is as it is.
 pub(super) fn content(text: &str, origin: Origin) -> Option<String> {
-    let as_is = match origin {
-        Origin::Safe => true,
-        Origin::Author | Origin::JsonContent => is_string_content(text),
-        Origin::Data | Origin::Json | Origin::UrlEncoded => false,
-    };
-    if as_is {
+    if is_content(text, origin) {
         return None;
     }
     let mut out = String::with_capacity(text.len());
@@ -180,18 +225,17 @@ pub(super) fn separator(text: &str, origin: Origin) -> Option<String> {
     if between { None } else { content(text, origin) }
 }
 
-fn in_value(traced: &Traced, cap: usize) -> Result<String, TooLong> {
+fn in_value(traced: &Traced, cap: usize, out: &mut String) -> Result<bool, TooLong> {
     let value = &traced.value;
     let Some(text) = value.as_str() else {
-        if value.is_undefined() && traced.origin == Origin::Author {
-            return Ok(String::new());
+        if !(value.is_undefined() && traced.origin == Origin::Author) {
+            values::print_json(value, cap, out)?;
         }
-        return values::to_json(value, cap);
+        return Ok(false);
     };
     if text.len() > cap {
         return Err(TooLong);
     }
-    let mut out = String::with_capacity(text.len() + 2);
     match traced.origin {
         Origin::Safe | Origin::Json => out.push_str(text),
         Origin::Author if is_json_tokens(text) => out.push_str(text),
@@ -201,9 +245,12 @@ fn in_value(traced: &Traced, cap: usize) -> Result<String, TooLong> {
             out.push('"');
         }
         Origin::Data | Origin::UrlEncoded if is_scalar(text) => out.push_str(text),
-        _ => values::write_json_string(text, &mut out),
+        _ => {
+            values::write_json_string(text, out);
+            return Ok(false);
+        }
     }
-    Ok(out)
+    Ok(true)
 }
 
 /// The text between the quotes of a valid JSON string.

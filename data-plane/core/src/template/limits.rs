@@ -5,6 +5,10 @@ use super::error::{Fault, RenderErrorKind};
 
 /// Longest source, in bytes (64 KiB).
 pub const SOURCE_BYTES: usize = 64 * 1024;
+/// Longest source together with a copy of each snippet it uses, in bytes (256 KiB).
+pub const SOURCE_BYTES_WITH_SNIPPETS: usize = 256 * 1024;
+/// How deep snippets may use each other.
+pub const SNIPPET_DEPTH: usize = 8;
 /// Most tokens in one `{{ … }}` or `{% … %}`.
 pub const EXPRESSION_TOKENS: usize = 1_500;
 /// Deepest nesting inside one expression. Chains (`a ~ b ~ c`, `a.b.c`, `x|f|g`) are kept flat and count once, because
@@ -46,6 +50,13 @@ pub const PATTERN_KIB: usize = 1_024;
 pub const NAMES: usize = 1_000;
 /// Most missing paths remembered by one render (D32).
 pub const MISSING_PATHS: usize = 100;
+/// Deepest nesting while a template runs: blocks and expressions that wait for one inside, through macros too. What the
+/// limits on the text allow without macros always fits.
+pub const RUN_DEPTH: usize = 200;
+/// Most macros that wait for a macro inside, itself perhaps.
+pub const MACRO_DEPTH: usize = 20;
+/// Most items `range` gives; it stops there without an error, as in Jinjava (F87).
+pub const RANGE_ITEMS: usize = 1_000;
 /// Most names a template can take from its context.
 pub const ROOTS: usize = 1_000;
 /// Longest missing path as it is remembered and shown, in bytes; longer ones are cut and end in `…`.
@@ -60,6 +71,11 @@ pub(super) struct Meter {
 impl Meter {
     pub(super) fn new() -> Meter {
         Meter { steps: STEPS, bytes: BUDGET_BYTES }
+    }
+
+    /// Steps done so far.
+    pub(super) fn done(&self) -> usize {
+        STEPS - self.steps
     }
 
     pub(super) fn steps(&mut self, steps: usize) -> Result<(), Box<Fault>> {

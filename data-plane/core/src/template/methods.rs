@@ -10,6 +10,7 @@ use super::containers::{Entries, Entry, List, Map};
 use super::error::Fault;
 use super::filters::text_of;
 use super::limits::Meter;
+use super::nodes::Loop;
 use super::operators::{self, build_list, build_map, kind};
 use super::text_methods;
 use super::traced::{Origin, Traced};
@@ -30,6 +31,7 @@ enum On {
     List(fn(&mut Call<'_>, &List) -> Done),
     Map(fn(&mut Call<'_>, &Map) -> Done),
     Text(fn(&mut Call<'_>, &str) -> Done),
+    Loop(fn(&mut Call<'_>, &Loop) -> Done),
     Any(fn(&mut Call<'_>) -> Done),
 }
 
@@ -110,6 +112,7 @@ static METHODS: &[Spec] = &[
     method(&["toLowerCase"], 0, 0, &[On::Text(text_methods::to_lower_case)]),
     method(&["toUpperCase"], 0, 0, &[On::Text(text_methods::to_upper_case)]),
     method(&["trim"], 0, 0, &[On::Text(text_methods::trim)]),
+    method(&["cycle"], 1, 100, &[On::Loop(cycle)]),
     method(&["equals"], 1, 1, &[On::Any(equals)]),
     method(&["toString"], 0, 0, &[On::Any(to_string)]),
 ];
@@ -148,6 +151,7 @@ impl Method {
             On::List(_) => "a list",
             On::Map(_) => "a map",
             On::Text(_) => "a text",
+            On::Loop(_) => "'loop'",
             On::Any(_) => "a value",
         });
         kinds.collect::<Vec<_>>().join(" or ")
@@ -184,6 +188,11 @@ pub(super) fn call(method: Method, target: &Traced, args: &[Traced], meter: &mut
                 if let Some(text) = value.as_str() {
                     call.meter.reading(text.len())?;
                     return run(&mut call, text);
+                }
+            }
+            On::Loop(run) => {
+                if let Some(this) = value.downcast_object_ref::<Loop>() {
+                    return run(&mut call, this);
                 }
             }
             On::Any(run) => return run(&mut call),
@@ -498,6 +507,12 @@ fn copy_map(call: &mut Call<'_>, map: &Map) -> Done {
 }
 
 // ---- everything ----
+
+/// The argument whose turn it is in this pass of the loop.
+fn cycle(call: &mut Call<'_>, this: &Loop) -> Done {
+    let turn = this.index() % call.args.len().max(1);
+    Ok(call.args.get(turn).cloned().unwrap_or_else(|| Traced::data(Value::from(()))))
+}
 
 fn equals(call: &mut Call<'_>) -> Done {
     let other = call.value(0);

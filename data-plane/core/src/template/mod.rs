@@ -6,12 +6,12 @@
 //!
 //! | Module | Job |
 //! |---|---|
-//! | `scanner` | source into text, outputs and tags |
+//! | `source`, `scanner` | a template and its snippets into one text, and that into text, outputs and tags |
 //! | `tokens` | the inside of an output or tag into tokens |
-//! | `parser`, `expressions`, `ast` | tags and expressions into a flat tree |
-//! | `evaluator` | the tree into text |
-//! | `containers` | lists and maps: those of the context never change, those of a render do |
-//! | `operators`, `filters`, `value_tests`, `values`, `traced` | what can be done with a value, and where its text comes from |
+//! | `parser`, `tags`, `expressions`, `names`, `ast` | tags and expressions into a flat tree |
+//! | `evaluator`, `nodes`, `macros`, `scopes`, `missing` | the tree into text |
+//! | `values`, `containers`, `traced` | values, lists and maps that change in place, and where a text comes from |
+//! | `operators`, `filters`, `value_tests`, `functions` | what can be done with values |
 //! | `decimal`, `dates`, `date_patterns`, `locales` | numbers without noise, moments and zones, and how dates are written |
 //! | `methods`, `text_methods`, `utf16` | `x.method()`: Java's names, Java's positions in a text |
 //! | `json_text` | JSON text into values |
@@ -27,14 +27,22 @@ mod error;
 mod evaluator;
 mod expressions;
 mod filters;
+mod functions;
 mod json_sites;
 mod json_text;
 pub mod limits;
 mod locales;
+mod macros;
 mod methods;
+mod missing;
+mod names;
+mod nodes;
 mod operators;
 mod parser;
 mod scanner;
+mod scopes;
+mod source;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod text_methods;
@@ -47,13 +55,15 @@ mod values;
 
 use std::sync::Arc;
 
-pub use error::{ErrorCode, RenderError, RenderErrorKind, TemplateError};
+pub use error::{ErrorCode, RenderError, RenderErrorKind, Skip, TemplateError, Unrendered};
 pub use minijinja::Value;
+pub use source::Snippets;
 pub use values::{headers_value, map_value, value_from_json, value_from_json_text};
 
 use ast::{Ast, BlockId, Node};
 use error::{Fault, Problems};
 use evaluator::{Evaluator, Written};
+use source::Source;
 
 /// What the text is for. The field decides, not the author.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,11 +94,12 @@ pub enum OnMissing {
 
 /// A compiled template: made once, on save and when a snapshot is loaded; rendered from many threads.
 pub struct Template {
-    source: Box<str>,
+    source: Source,
     mode: Mode,
     ast: Ast,
     root: BlockId,
     roots: Box<[RootUse]>,
+    fields: Box<[RootUse]>,
 }
 
 /// A name that a template takes from the context (or would, where a `set` in a branch may not have run), at its first
@@ -113,6 +124,8 @@ pub struct Rendered {
     /// Paths that were used and missing: names as the template has them, each once, at most
     /// [`MISSING_PATHS`](limits::MISSING_PATHS) (D32).
     pub missing: Vec<String>,
+    /// What it cost, of [`STEPS`](limits::STEPS).
+    pub steps: usize,
 }
 
 /// The names a template can use. Cheap to clone: clones share what they hold.
@@ -158,48 +171,75 @@ impl std::fmt::Debug for Template {
 }
 
 impl Template {
-    /// Reads a template.
+    /// Reads a template that uses no snippets.
+    ///
+    /// # Errors
+    /// As [`compile_with`](Self::compile_with).
+    pub fn compile(source: &str, mode: Mode) -> Result<Template, Vec<TemplateError>> {
+        Template::compile_with(source, mode, &Snippets::new())
+    }
+
+    /// Reads a template and the snippets it uses. A later change of a snippet needs a new compile; nothing is looked up
+    /// when it is rendered.
     ///
     /// # Errors
     /// Everything that is wrong with it, in the order of the source (at most [`ERRORS`](limits::ERRORS)).
-    pub fn compile(source: &str, mode: Mode) -> Result<Template, Vec<TemplateError>> {
-        let mut problems = Problems::new(source);
+    pub fn compile_with(source: &str, mode: Mode, snippets: &Snippets) -> Result<Template, Vec<TemplateError>> {
+        let mut problems = Problems::default();
         if source.len() > limits::SOURCE_BYTES {
             let message = format!("the template is longer than {} bytes", limits::SOURCE_BYTES);
-            problems.add(ErrorCode::Limit, ast::Span::default(), message);
-            return Err(problems.into_errors());
+            problems.add(ErrorCode::Limit, ast::Span::new(limits::SOURCE_BYTES, source.len()), message);
+            return Err(problems.into_errors(&Source::of(source)));
         }
-        let pieces = scanner::scan(source, &mut problems);
-        let mut parsed = parser::parse(source, &pieces, &mut problems);
+        let assembled = source::assemble(source, snippets, &mut problems);
+        let (mut ast, root, names) = parser::parse(&assembled, &mut problems);
+        let source = assembled.source;
         // Placement is judged on a tree that is whole; on what is left of a broken one it would only mislead.
         if problems.is_empty() {
             match mode {
-                Mode::Json => json_sites::label(&mut parsed.ast, parsed.root, source, &mut problems),
-                Mode::Url => url_sites::check(&parsed.ast, parsed.root, source, &mut problems),
+                Mode::Json => json_sites::label(&mut ast, root, &source, &mut problems),
+                Mode::Url => url_sites::check(&ast, root, &source.text, &mut problems),
                 Mode::Text | Mode::Header => {}
             }
         }
         if !problems.is_empty() {
-            return Err(problems.into_errors());
+            return Err(problems.into_errors(&source));
         }
-        let parser::Parsed { mut ast, root, roots } = parsed;
+        let (names, roots, fields) = names.into_parts(&source);
+        ast.names = names;
         ast.exprs.shrink_to_fit();
         ast.blocks.shrink_to_fit();
-        Ok(Template { source: source.into(), mode, ast, root, roots: roots.into() })
+        Ok(Template { source, mode, ast, root, roots: roots.into(), fields: fields.into() })
     }
 
     /// Prints the template with what `context` holds.
     ///
     /// # Errors
-    /// The first thing that went wrong; nothing may be sent then.
-    pub fn render(&self, context: &Context, on_missing: OnMissing) -> Result<Rendered, RenderError> {
+    /// [`Unrendered::Skipped`] where the template says that nothing is to be sent (D19), else the first thing that went
+    /// wrong; nothing may be sent then either.
+    pub fn render(&self, context: &Context, on_missing: OnMissing) -> Result<Rendered, Unrendered> {
         let mut run = Evaluator::new(&self.ast, &self.source, self.mode, context, on_missing);
         let result = run.block(self.root);
-        let Evaluator { out, written, missing, .. } = run;
-        match result.and_then(|()| self.finished(out, &written)) {
-            Ok(text) => Ok(Rendered { text, missing }),
-            Err(fault) => Err(fault.into_error(&self.source)),
+        let Evaluator { out, written, missing, meter, .. } = run;
+        match result.and_then(|_| self.finished(out, &written)) {
+            Ok(text) => Ok(Rendered { text, missing, steps: meter.done() }),
+            Err(fault) => Err(fault.into_unrendered(&self.source)),
         }
+    }
+
+    /// Steps that a render does at most, apart from work on long values; [`STEPS`](limits::STEPS) where loops or macros
+    /// leave that open. A step takes about a microsecond at most, so that a caller can tell what may take long.
+    pub fn steps_most(&self) -> usize {
+        let repeats = |node: &Node| matches!(node, Node::For { .. } | Node::Macro(_));
+        if self.ast.blocks.iter().flatten().any(repeats) {
+            return limits::STEPS;
+        }
+        let links = |expr: &ast::Expr| match &expr.kind {
+            ast::ExprKind::Postfix { links, .. } => 1 + links.len(),
+            _ => 1,
+        };
+        let nodes: usize = self.ast.blocks.iter().map(Vec::len).sum();
+        nodes + self.ast.exprs.iter().map(links).sum::<usize>()
     }
 
     /// What the field asks of the whole text.
@@ -215,6 +255,12 @@ impl Template {
     /// Whether the template is text only: no inserts and no tags.
     pub fn is_static(&self) -> bool {
         self.ast.block(self.root).iter().all(|node| matches!(node, Node::Text(_)))
+    }
+
+    /// The fields of the form that `{% context id %}` names, each once. An id that the schema does not have is refused by
+    /// whoever knows the schema (D25).
+    pub fn context_fields(&self) -> &[RootUse] {
+        &self.fields
     }
 
     /// The names taken from the context, in the order of their first use.

@@ -49,7 +49,7 @@ pub(super) fn build_map(entries: Entries, meter: &mut Meter) -> Result<Value, Bo
 }
 
 /// Nothing a template builds may be deeper than what can be dropped safely.
-fn built(result: Result<(Value, usize), TooDeep>, meter: &mut Meter) -> Result<Value, Box<Fault>> {
+pub(super) fn built(result: Result<(Value, usize), TooDeep>, meter: &mut Meter) -> Result<Value, Box<Fault>> {
     let (value, visited) = result.map_err(|TooDeep| over("levels of lists and maps", VALUE_DEPTH as usize))?;
     meter.visiting(visited)?;
     Ok(value)

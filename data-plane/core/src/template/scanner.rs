@@ -21,13 +21,19 @@ pub(super) enum Piece {
     },
 }
 
-/// Splits the source. Unclosed delimiters are reported, and end the scan.
-pub(super) fn scan(source: &str, problems: &mut Problems<'_>) -> Vec<Piece> {
-    let mut scanner = Scanner { source, at: 0, pieces: Vec::new(), trim_next: false };
+/// Splits a text that starts at `offset` of the source. Unclosed delimiters are reported, and end the scan.
+pub(super) fn scan(text: &str, offset: usize, problems: &mut Problems) -> Vec<Piece> {
+    let mut scanner = Scanner { source: text, at: 0, pieces: Vec::new(), trim_next: false };
+    let moved = |span: Span| Span::new(span.start as usize + offset, span.end as usize + offset);
     if let Err((at, message)) = scanner.run() {
-        problems.add(ErrorCode::Syntax, at, message);
+        problems.add(ErrorCode::Syntax, moved(at), message);
     }
-    scanner.pieces
+    let pieces = scanner.pieces.into_iter().map(|piece| match piece {
+        Piece::Text(span) => Piece::Text(moved(span)),
+        Piece::Output { inner, at } => Piece::Output { inner: moved(inner), at: moved(at) },
+        Piece::Tag { inner, at } => Piece::Tag { inner: moved(inner), at: moved(at) },
+    });
+    pieces.collect()
 }
 
 struct Scanner<'s> {

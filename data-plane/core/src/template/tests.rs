@@ -86,9 +86,12 @@ fn check_row(row: &Json) -> Result<(), String> {
     };
     let outcome = match Template::compile(row["template"].as_str().unwrap(), mode) {
         Err(errors) => Err((format!("{:?}", errors[0].code), errors[0].line, errors[0].column, errors[0].to_string())),
-        Ok(template) => template
-            .render(&context_with_headers(&row["context"]), on_missing)
-            .map_err(|error| (format!("{:?}", error.kind), error.line, error.column, error.to_string())),
+        Ok(template) => {
+            template.render(&context_with_headers(&row["context"]), on_missing).map_err(|unrendered| match unrendered {
+                Unrendered::Failed(error) => (format!("{:?}", error.kind), error.line, error.column, error.to_string()),
+                Unrendered::Skipped(skip) => ("Skipped".to_owned(), skip.line, skip.column, skip.reason),
+            })
+        }
     };
     match outcome {
         Ok(rendered) => {
@@ -254,12 +257,15 @@ fn errors_hold_no_data() {
         "{{ s // 2 }}",
         "{{ s|attr(nul) }}",
     ] {
-        let error =
-            Template::compile(source, Mode::Text).unwrap().render(&context(&names), OnMissing::Fail).expect_err(source);
+        let error = Template::compile(source, Mode::Text)
+            .unwrap()
+            .render(&context(&names), OnMissing::Fail)
+            .expect_err(source)
+            .into_error();
         assert!(!error.to_string().contains("S3CRET"), "{error}");
     }
     let template = Template::compile("{\"a\": {{ s|safe }}}", Mode::Json).unwrap();
-    let error = template.render(&context(&names), OnMissing::Empty).unwrap_err();
+    let error = template.render(&context(&names), OnMissing::Empty).unwrap_err().into_error();
     assert_eq!((error.kind, error.column), (RenderErrorKind::InvalidJson, 7));
     assert!(!error.to_string().contains("S3CRET"), "{error}");
 }
@@ -406,7 +412,7 @@ fn hostile_data_never_moves_a_url() {
                 assert_eq!(url.fragment(), None);
             }
             Err(error) => {
-                assert_eq!(error.kind, RenderErrorKind::BadUrl);
+                assert_eq!(error.into_error().kind, RenderErrorKind::BadUrl);
                 assert!(hostile == "." || hostile == "..", "{hostile:?}");
             }
         }
@@ -521,7 +527,11 @@ fn limits_are_where_they_are_said_to_be() {
     each(|n| (0..n).map(|name| format!("{{{{ a{name} }}}}")).collect(), limits::ROOTS);
     each(|n| repeat(" ", n), limits::SOURCE_BYTES);
     let names: String = (0..=limits::NAMES).map(|name| format!("{{% set a{name} = 1 %}}")).collect();
-    let error = Template::compile(&names, Mode::Text).unwrap().render(&Context::new(), OnMissing::Empty).unwrap_err();
+    let error = Template::compile(&names, Mode::Text)
+        .unwrap()
+        .render(&Context::new(), OnMissing::Empty)
+        .unwrap_err()
+        .into_error();
     assert_eq!(error.kind, RenderErrorKind::Limit);
     let wrong = repeat("{{ a|b }}", limits::ERRORS + 1);
     assert_eq!(errors(&wrong).len(), limits::ERRORS);
@@ -540,7 +550,7 @@ fn deep_values_fit_a_small_stack() {
             |source: &str| Template::compile(source, Mode::Text).unwrap().render(&context(&names), OnMissing::Empty);
         assert_eq!(run("{{ deep|fromjson|tojson }}").unwrap().text, json(limits::FROMJSON_DEPTH));
         assert!(run("{{ (deep|fromjson) == (deep|fromjson) }}").is_ok());
-        assert_eq!(run("{{ deeper|fromjson }}").unwrap_err().kind, RenderErrorKind::Limit);
+        assert_eq!(run("{{ deeper|fromjson }}").unwrap_err().into_error().kind, RenderErrorKind::Limit);
         assert!(run("{{ wild|fromjson }}").is_err());
         let mut deepest = Context::new();
         deepest.set("d", value_from_json_text(&json(limits::VALUE_DEPTH as usize)).unwrap());
@@ -552,9 +562,10 @@ fn deep_values_fit_a_small_stack() {
         deepest.set("k", value_from_json(&serde_json::json!([nested])));
         let print = |source: &str| Template::compile(source, Mode::Text).unwrap().render(&deepest, OnMissing::Empty);
         assert_eq!(print("{{ j }}").unwrap().text, json(limits::VALUE_DEPTH as usize));
-        assert_eq!(print("{{ k }}").unwrap_err().kind, RenderErrorKind::Limit);
+        assert_eq!(print("{{ k }}").unwrap_err().into_error().kind, RenderErrorKind::Limit);
         let source = "{{ d|tojson }}{{ d == d }}{% set e = d[0] %}{% set e = [d] %}";
-        let error = Template::compile(source, Mode::Text).unwrap().render(&deepest, OnMissing::Empty).unwrap_err();
+        let error =
+            Template::compile(source, Mode::Text).unwrap().render(&deepest, OnMissing::Empty).unwrap_err().into_error();
         assert_eq!(error.kind, RenderErrorKind::Limit);
         // A loop that wraps a list in a list for ever.
         let hundred = "{% for i in [1,1,1,1,1,1,1,1,1,1] %}{% for j in [1,1,1,1,1,1,1,1,1,1] %}";
@@ -563,7 +574,7 @@ fn deep_values_fit_a_small_stack() {
         assert!(run(&wrap).is_ok(), "ten at a time stay below the limit, because every loop starts afresh");
         let long = format!("[{}]", vec!["1"; 200].join(","));
         let wrap = format!("{{% for i in {long} %}}{{% set x = [x] %}}{{% endfor %}}");
-        assert_eq!(run(&wrap).unwrap_err().kind, RenderErrorKind::Limit);
+        assert_eq!(run(&wrap).unwrap_err().into_error().kind, RenderErrorKind::Limit);
     });
 }
 
@@ -591,14 +602,25 @@ fn nothing_runs_or_grows_without_end() {
         let error = Template::compile(source, Mode::Text)
             .unwrap()
             .render(&context(&names), OnMissing::Empty)
-            .expect_err(source);
+            .expect_err(source)
+            .into_error();
         assert_eq!(error.kind, RenderErrorKind::Limit, "{source}: {error}");
     }
     let keep: String = (0..20).map(|i| format!("{{% set x{i} = big + [1] %}}")).collect();
-    let error = Template::compile(&keep, Mode::Text).unwrap().render(&context(&names), OnMissing::Empty).unwrap_err();
+    let error = Template::compile(&keep, Mode::Text)
+        .unwrap()
+        .render(&context(&names), OnMissing::Empty)
+        .unwrap_err()
+        .into_error();
     assert!(error.message.contains("bytes built in all"), "{error}");
     let long = Template::compile("{{ s ~ s ~ s }}", Mode::Text).unwrap();
-    assert!(long.render(&context(&names), OnMissing::Empty).unwrap_err().message.contains("bytes in one string"));
+    assert!(
+        long.render(&context(&names), OnMissing::Empty)
+            .unwrap_err()
+            .into_error()
+            .message
+            .contains("bytes in one string")
+    );
     // Generous for a debug build on a busy machine: without limits each of them would take hours.
     assert!(started.elapsed().as_secs() < 30, "{:?}", started.elapsed());
 }

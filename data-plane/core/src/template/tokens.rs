@@ -22,7 +22,7 @@ const SYMBOLS: &[&str] = &[
 ];
 
 /// Reads all tokens of `span`, or reports the first that cannot be read.
-pub(super) fn tokenize(source: &str, span: Span, problems: &mut Problems<'_>) -> Option<Vec<(Token, Span)>> {
+pub(super) fn tokenize(source: &str, span: Span, problems: &mut Problems) -> Option<Vec<(Token, Span)>> {
     let mut reader = Reader { source, at: span.start as usize, end: span.end as usize };
     let mut tokens = Vec::new();
     loop {

@@ -8,7 +8,7 @@ use super::traced::{Origin, Traced};
 use super::values::{self, TooLong};
 
 /// Refuses a template whose scheme, host or port could depend on anything but its own text.
-pub(super) fn check(ast: &Ast, root: BlockId, source: &str, problems: &mut Problems<'_>) {
+pub(super) fn check(ast: &Ast, root: BlockId, source: &str, problems: &mut Problems) {
     let mut prefix = String::new();
     for node in ast.block(root) {
         let at = match node {
@@ -16,8 +16,19 @@ pub(super) fn check(ast: &Ast, root: BlockId, source: &str, problems: &mut Probl
                 prefix.push_str(span.text(source));
                 continue;
             }
-            Node::Set { .. } | Node::Do(_) => continue,
-            Node::Output { at, .. } | Node::If { at, .. } | Node::For { at, .. } => *at,
+            // What prints nothing, or into a text of its own.
+            Node::Set { .. } | Node::SetBlock { .. } | Node::Do(_) | Node::DoBlock(_) | Node::Macro(_) => continue,
+            Node::Output { at, .. }
+            | Node::If { at, .. }
+            | Node::For { at, .. }
+            | Node::Break(at)
+            | Node::Continue(at)
+            | Node::Cycle { at, .. }
+            | Node::IfChanged { at, .. }
+            | Node::Call { at, .. }
+            | Node::With { at, .. }
+            | Node::AutoEscape { at, .. }
+            | Node::Kill(at) => *at,
         };
         if !has_whole_authority(&prefix) {
             let message = "scheme, host and port must be plain text: 'https://', the host and a '/', '?' or '#' are \
@@ -37,22 +48,19 @@ fn has_whole_authority(prefix: &str) -> bool {
         && !authority.contains(|c: char| c == '\\' || c.is_whitespace() || c.is_control())
 }
 
-/// The bytes of one output. The author's own text and what is encoded already stay as they are.
-pub(super) fn encode(traced: &Traced, cap: usize) -> Result<String, TooLong> {
+/// Writes one output. The author's own text and what is encoded already stay as they are.
+pub(super) fn encode(traced: &Traced, cap: usize, out: &mut String) -> Result<(), TooLong> {
+    if matches!(traced.origin, Origin::Author | Origin::Safe | Origin::UrlEncoded) {
+        return values::print(&traced.value, cap, out);
+    }
     let text = values::display(&traced.value, cap)?;
-    match traced.origin {
-        Origin::Author | Origin::Safe | Origin::UrlEncoded => Ok(text),
-        Origin::Data | Origin::Json | Origin::JsonContent => {
-            let mut out = String::with_capacity(text.len());
-            for byte in text.bytes() {
-                match byte {
-                    b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-                    _ => push_percent(byte, &mut out),
-                }
-            }
-            Ok(out)
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ => push_percent(byte, out),
         }
     }
+    Ok(())
 }
 
 pub(super) fn push_percent(byte: u8, out: &mut String) {

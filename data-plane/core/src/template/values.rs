@@ -253,15 +253,27 @@ pub(super) struct TooLong;
 
 /// A value as Jinjava prints it in text: `{a=1, b=[x, null]}`; null alone is empty.
 pub(super) fn display(value: &Value, cap: usize) -> Result<String, TooLong> {
+    let mut out = String::new();
+    print(value, cap, &mut out).map(|()| out)
+}
+
+/// As [`display`], behind what `out` holds: at most `cap` bytes more, or [`TooLong`].
+pub(super) fn print(value: &Value, cap: usize, out: &mut String) -> Result<(), TooLong> {
     if is_null(value) {
-        return Ok(String::new());
+        return Ok(());
     }
-    write(value, Style::Java, cap)
+    write(value, Style::Java, cap, out)
 }
 
 /// A value as compact JSON: keys in order, number text kept, nothing escaped that JSON does not ask for.
 pub(super) fn to_json(value: &Value, cap: usize) -> Result<String, TooLong> {
-    write(value, Style::Json, cap)
+    let mut out = String::new();
+    print_json(value, cap, &mut out).map(|()| out)
+}
+
+/// As [`to_json`], behind what `out` holds: at most `cap` bytes more, or [`TooLong`].
+pub(super) fn print_json(value: &Value, cap: usize, out: &mut String) -> Result<(), TooLong> {
+    write(value, Style::Json, cap, out)
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -278,8 +290,18 @@ struct Open {
 }
 
 /// Prints without recursion: `open` is the stack.
-fn write(value: &Value, style: Style, cap: usize) -> Result<String, TooLong> {
-    let mut out = String::new();
+fn write(value: &Value, style: Style, cap: usize, out: &mut String) -> Result<(), TooLong> {
+    let end = out.len() + cap.min(isize::MAX as usize);
+    if value.as_object().is_none() {
+        if value.as_str().is_none_or(|text| text.len() <= cap) {
+            write_scalar(value, style, out);
+        }
+        return if out.len() > end || value.as_str().is_some_and(|text| text.len() > cap) {
+            Err(TooLong)
+        } else {
+            Ok(())
+        };
+    }
     let mut open: Vec<Open> = Vec::new();
     let mut next = Some(value.clone());
     loop {
@@ -289,13 +311,13 @@ fn write(value: &Value, style: Style, cap: usize) -> Result<String, TooLong> {
                     out.push_str(start);
                     open.push(opened);
                 }
-                None => write_scalar(&value, style, &mut out),
+                None => write_scalar(&value, style, out),
             }
         }
-        if out.len() > cap {
+        if out.len() > end {
             return Err(TooLong);
         }
-        let Some(top) = open.last_mut() else { return Ok(out) };
+        let Some(top) = open.last_mut() else { return Ok(()) };
         match top.rest.next() {
             Some((key, value)) => {
                 if !std::mem::take(&mut top.first) {
@@ -303,7 +325,7 @@ fn write(value: &Value, style: Style, cap: usize) -> Result<String, TooLong> {
                 }
                 match key {
                     Some(key) if style == Style::Json => {
-                        write_json_string(&key, &mut out);
+                        write_json_string(&key, out);
                         out.push(':');
                     }
                     Some(key) => {

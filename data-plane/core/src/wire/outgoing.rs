@@ -10,7 +10,7 @@ use crate::model::{AGE_DEFAULT, ATTEMPTS_DEFAULT, Outgoing, OutgoingRequest, Ret
 use crate::request::{BodyType, body_type, check_header_name};
 use crate::response_event::{DEFAULT_ACTION, MAX_PARAMETERS, check_parameter_name, check_static_value};
 use crate::template::limits::SOURCE_BYTES;
-use crate::template::{Context, Mode, OnMissing, Template};
+use crate::template::{Context, Mode, OnMissing, Template, Unrendered};
 use crate::validate::{Check, HEADERS_MAX, NAME_CHARS_MAX, SHORT_TEMPLATE_BYTES_MAX};
 
 /// Whole exchange (D11).
@@ -124,7 +124,7 @@ fn headers(check: &mut Check, wire: &[admin::RequestHeader]) -> Option<Vec<(Temp
                 check.fail("name", "HEADER_NAME", problem.to_string());
             }
             if let Some(value) = value.as_ref().filter(|value| value.is_static())
-                && let Err(error) = value.render(&Context::new(), OnMissing::Empty)
+                && let Err(Unrendered::Failed(error)) = value.render(&Context::new(), OnMissing::Empty)
             {
                 check.fail("value", error.kind.reason(), error.message);
             }
@@ -141,7 +141,7 @@ fn body(check: &mut Check, source: Option<&str>, json: bool) -> Option<Option<Te
     let mode = if json { Mode::Json } else { Mode::Text };
     let template = template(check, "body", source, mode, SOURCE_BYTES)?;
     if template.is_static()
-        && let Err(error) = template.render(&Context::new(), OnMissing::Empty)
+        && let Err(Unrendered::Failed(error)) = template.render(&Context::new(), OnMissing::Empty)
     {
         let message = format!("{} (line {}, column {})\n{}", error.message, error.line, error.column, error.excerpt);
         check.fail("body", error.kind.reason(), message);

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 use sluice_core::flatten::{Limits, parse_body};
-use sluice_core::template::{Context, Mode, OnMissing, RenderErrorKind, Template, value_from_json};
+use sluice_core::template::{Context, Mode, OnMissing, RenderErrorKind, Template, Unrendered, value_from_json};
 
 use crate::golden::cases;
 
@@ -128,7 +128,8 @@ fn tally(mode: Mode) -> Tally {
             let what = format!("{name}, {}", value["name"].as_str().unwrap());
             let value = &value["value"];
             let key = value.as_str().unwrap_or("k");
-            let rendered = template.render(&context(&body_of(value, key)), OnMissing::Empty);
+            let rendered =
+                template.render(&context(&body_of(value, key)), OnMissing::Empty).map_err(Unrendered::into_error);
             tally.renders += 1;
             let text = match rendered {
                 Ok(rendered) => rendered.text,

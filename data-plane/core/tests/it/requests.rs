@@ -4,7 +4,7 @@
 use serde_json::Value;
 use sluice_core::address::UrlPolicy;
 use sluice_core::model::OutgoingRequest;
-use sluice_core::request::{Credential, RenderFailure, RenderedRequest, credential, render};
+use sluice_core::request::{Credential, RenderFailure, RenderedRequest, Unmade, credential, render};
 use sluice_core::validate::Violation;
 use sluice_core::wire;
 use sluice_proto::admin::v1 as admin;
@@ -50,7 +50,10 @@ fn data(case: &Value) -> Value {
 
 fn rendered(case: &Value, request: &OutgoingRequest) -> Result<RenderedRequest, RenderFailure> {
     let body = Value::Object([("v".to_owned(), data(case))].into_iter().collect());
-    render(request, &context(&envelope(body, &Value::Null)), &UrlPolicy::default())
+    render(request, &context(&envelope(body, &Value::Null)), &UrlPolicy::default()).map_err(|unmade| match unmade {
+        Unmade::Failed(failure) => failure,
+        Unmade::Skipped(reason) => panic!("skipped: {reason}"),
+    })
 }
 
 fn reasons(violations: &[Violation]) -> Vec<Value> {

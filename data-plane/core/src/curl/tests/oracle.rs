@@ -93,7 +93,8 @@ impl Sent {
         };
         let policy = UrlPolicy::default();
         let model = wire::outgoing(&outgoing, &policy).map_err(|found| found[0].reason.to_owned())?;
-        let rendered = request::render(&model.request, &Context::new(), &policy).map_err(|failure| failure.message)?;
+        let rendered =
+            request::render(&model.request, &Context::new(), &policy).map_err(|unmade| format!("{unmade:?}"))?;
         let url = check_url(&rendered.url, &policy).unwrap();
         let mut sent = Self {
             method: rendered.method,

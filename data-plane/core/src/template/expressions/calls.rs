@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use minijinja::Value;
 
-use super::super::ast::{ExprId, ExprKind, Link, Span};
+use super::super::ast::{Argument, ExprId, ExprKind, Link, Span};
 use super::super::error::ErrorCode;
 use super::super::filters::{Filter, Pattern};
 use super::super::limits::PATTERN_KIB;
@@ -14,13 +14,7 @@ use super::super::tokens::Token;
 use super::super::value_tests::Test;
 use super::{Expressions, Hung, Infix, Stop};
 
-/// One argument as it is written.
-pub(super) struct Argument {
-    name: Option<Arc<str>>,
-    value: ExprId,
-}
-
-impl Expressions<'_, '_> {
+impl Expressions<'_> {
     /// `(a, name=b)`.
     pub(super) fn arguments(&mut self, parts: &mut usize) -> Result<Vec<Argument>, Stop> {
         let mut arguments = Vec::new();
@@ -80,7 +74,7 @@ impl Expressions<'_, '_> {
     }
 
     /// Arguments in the order of the filter's parameters, and what it takes besides them.
-    fn placed(&mut self, filter: Filter, name: &str, at: Span, given: Vec<Argument>) -> Vec<Option<ExprId>> {
+    pub(super) fn placed(&mut self, filter: Filter, name: &str, at: Span, given: Vec<Argument>) -> Vec<Option<ExprId>> {
         let parameters = filter.parameters();
         let mut args = vec![None; parameters.len()];
         let mut next = filter.only_by_name();
@@ -112,7 +106,7 @@ impl Expressions<'_, '_> {
     }
 
     /// Checks what is written down where a test or a regular expression must stand, and compiles the latter.
-    fn literals(&mut self, filter: Filter, args: &[Option<ExprId>]) {
+    pub(super) fn literals(&mut self, filter: Filter, args: &[Option<ExprId>]) {
         let written = |position: Option<usize>| {
             let id = position.and_then(|position| args.get(position).copied().flatten())?;
             match &self.ast.expr(id).kind {

@@ -39,7 +39,7 @@ fn nothing_holds_itself_or_gets_too_deep() {
         let names = serde_json::json!({"m": {"k": {"l": []}}, "l": vec![1; 300]});
         let fails = |source: &str, kind: RenderErrorKind| {
             let template = Template::compile(source, Mode::Text).unwrap();
-            let error = template.render(&context(&names), OnMissing::Empty).expect_err(source);
+            let error = template.render(&context(&names), OnMissing::Empty).expect_err(source).into_error();
             assert_eq!(error.kind, kind, "{source}: {error}");
         };
         for source in [
@@ -64,7 +64,7 @@ fn nothing_holds_itself_or_gets_too_deep() {
         // Deep, but not too deep, and wide below: the lists that move down are counted.
         let wide = "{% set w = [] %}{% for i in l %}{% do w.append([i]) %}{% endfor %}{% for i in l %}{% set w = [w] %}{% endfor %}";
         let rendered = Template::compile(wide, Mode::Text).unwrap().render(&context(&names), OnMissing::Empty);
-        assert!(rendered.is_ok() || rendered.unwrap_err().kind == RenderErrorKind::Limit);
+        assert!(rendered.is_ok() || rendered.unwrap_err().into_error().kind == RenderErrorKind::Limit);
     });
 }
 
@@ -83,7 +83,7 @@ fn what_grows_in_place_is_charged() {
         "{% for i in l %}{% for j in l %}{% set a = l.index(7) %}{% endfor %}{% endfor %}",
     ] {
         let template = Template::compile(source, Mode::Text).unwrap();
-        let error = template.render(&context(&names), OnMissing::Empty).expect_err(source);
+        let error = template.render(&context(&names), OnMissing::Empty).expect_err(source).into_error();
         assert_eq!(error.kind, RenderErrorKind::Limit, "{source}: {error}");
     }
 }
@@ -118,6 +118,6 @@ fn data_put_into_the_authors_lists_counts_as_data() {
     // What nobody has given data to still is the author's.
     let source = r#"{% set l = [] %}{% do l.append('"k":1') %}{% do l.append('"j":2') %}{% do l.append(n) %}{ {{ l|join(',') }} }"#;
     let template = Template::compile(source, Mode::Json).unwrap();
-    let error = template.render(&context(&serde_json::json!({"n": 5})), OnMissing::Empty).unwrap_err();
+    let error = template.render(&context(&serde_json::json!({"n": 5})), OnMissing::Empty).unwrap_err().into_error();
     assert_eq!(error.kind, RenderErrorKind::InvalidJson, "a number is harmless, so that the author's text is as it is");
 }

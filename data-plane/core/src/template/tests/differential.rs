@@ -62,7 +62,7 @@ fn compare(rows: &[Json], departures: &str, unexplained: usize) {
 
 #[test]
 fn prints_what_jinjava_prints() {
-    compare(&golden("vectors.jsonl"), "departures.jsonl", 60);
+    compare(&golden("vectors.jsonl"), "departures.jsonl", 5);
 }
 
 /// Cases of Jinjava's own test suite, read where they lie; without them there is nothing to compare.
@@ -76,5 +76,5 @@ fn passes_the_suite_of_jinjava() {
         return;
     };
     let rows: Vec<Json> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    compare(&rows, "jinjava-departures.jsonl", 125);
+    compare(&rows, "jinjava-departures.jsonl", 5);
 }

@@ -6,7 +6,7 @@ use super::{HOSTILE, context, errors, repeat, text};
 
 fn render(source: &str, names: &Json) -> Result<String, RenderError> {
     let template = Template::compile(source, Mode::Text).unwrap_or_else(|errors| panic!("{source}: {}", errors[0]));
-    template.render(&context(names), OnMissing::Empty).map(|rendered| rendered.text)
+    template.render(&context(names), OnMissing::Empty).map(|rendered| rendered.text).map_err(Unrendered::into_error)
 }
 
 use serde_json::Value as Json;
@@ -307,7 +307,7 @@ fn patterns_read_what_they_write() {
 fn the_present_is_what_the_caller_says() {
     let template = Template::compile("{{ nope|unixtimestamp }} {{ nope|datetimeformat('%Y') }}", Mode::Text).unwrap();
     let mut context = Context::new();
-    let error = template.render(&context, OnMissing::Empty).unwrap_err();
+    let error = template.render(&context, OnMissing::Empty).unwrap_err().into_error();
     assert!(error.message.contains("the present time is not known here"), "{error}");
     context.set_now(1_000);
     assert_eq!(template.render(&context.clone(), OnMissing::Empty).unwrap().text, "1000 1970");
@@ -434,7 +434,7 @@ fn hostile_data_through_every_filter_breaks_no_body() {
             let Ok(template) = Template::compile(&source, Mode::Json) else { continue };
             for hostile in HOSTILE {
                 let names = serde_json::json!({"x": hostile, "m": {"k": hostile}});
-                match template.render(&context(&names), OnMissing::Empty) {
+                match template.render(&context(&names), OnMissing::Empty).map_err(Unrendered::into_error) {
                     Ok(body) => {
                         rendered += 1;
                         let json: Json = serde_json::from_str(&body.text).unwrap();

@@ -1,0 +1,148 @@
+//! The values expressions are made of: constants, names, calls, lists and maps written out.
+
+use std::sync::Arc;
+
+use minijinja::Value;
+
+use super::super::ast::{Argument, ExprId, ExprKind, Link, Span};
+use super::super::error::ErrorCode;
+use super::super::filters::Filter;
+use super::super::functions::{self, Function};
+use super::super::tokens::Token;
+use super::{Expressions, Infix, Stop};
+
+impl Expressions<'_> {
+    pub(super) fn primary(&mut self) -> Result<ExprId, Stop> {
+        let at = self.here();
+        let Some(token) = self.peek().cloned() else { return self.fail("a value is expected here") };
+        self.at += 1;
+        match token {
+            Token::Int(int) => self.node(ExprKind::Const(Value::from(int)), at, 0),
+            Token::Float(float) => self.node(ExprKind::Const(Value::from(float)), at, 0),
+            Token::Text(text) => self.node(ExprKind::Const(Value::from(text)), at, 0),
+            Token::Word(word) => self.word(&word, at),
+            Token::Symbol("(") => self.parentheses(at),
+            Token::Symbol("[") => self.list(at),
+            Token::Symbol("{") => self.dict(at),
+            Token::Symbol(_) => {
+                self.at -= 1;
+                self.fail("a value is expected here")
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn word(&mut self, word: &Arc<str>, at: Span) -> Result<ExprId, Stop> {
+        let constant = match &**word {
+            "true" | "True" => Some(Value::from(true)),
+            "false" | "False" => Some(Value::from(false)),
+            "null" | "none" | "None" => Some(Value::from(())),
+            _ => None,
+        };
+        if let Some(constant) = constant {
+            return self.node(ExprKind::Const(constant), at, 0);
+        }
+        if Infix::of(&Token::Word(word.clone())).is_some() || ["if", "else", "is"].contains(&&**word) {
+            self.at -= 1;
+            return self.fail("a value is expected here");
+        }
+        if self.is("(") {
+            return self.call(word, at);
+        }
+        let name = self.names.id(word);
+        self.names.used(name, at);
+        self.node(ExprKind::Var(name), at, 0)
+    }
+
+    /// `name(…)`: a function, a filter that is one too, or a macro.
+    #[inline(never)]
+    fn call(&mut self, word: &Arc<str>, at: Span) -> Result<ExprId, Stop> {
+        let mut parts = 0;
+        let mut args = self.arguments(&mut parts)?;
+        let whole = at.to(self.before());
+        if let Some(function) = Function::named(word) {
+            self.check_arguments(function, word, &args, at);
+            return self.node(ExprKind::Function { function, args }, whole, parts);
+        }
+        if let Some(filter) = Filter::named(word).filter(|_| functions::FILTERS.contains(&&**word)) {
+            let input = if args.first().is_some_and(|first| first.name.is_none()) {
+                args.remove(0).value
+            } else {
+                self.node(ExprKind::Const(Value::from(())), at, 0)?
+            };
+            let args = self.placed(filter, word, at, args);
+            self.literals(filter, &args);
+            let links = vec![Link::Filter { filter, args, at }];
+            return self.node(ExprKind::Postfix { base: input, links }, whole, parts);
+        }
+        let name = self.names.id(word);
+        self.names.calls(name, at);
+        self.node(ExprKind::Call { name, args }, whole, parts)
+    }
+
+    /// What a function does not take is refused, never ignored (I9).
+    fn check_arguments(&mut self, function: Function, word: &str, args: &[Argument], at: Span) {
+        let (least, most, named) = function.takes();
+        if args.len() < least || args.len() > most {
+            let most = if most == usize::MAX { "more".to_owned() } else { most.to_string() };
+            self.problems.add(ErrorCode::Syntax, at, format!("'{word}' takes {least} to {most} arguments"));
+        }
+        if let Some(argument) = args.iter().find(|argument| argument.name.is_some() && !named) {
+            let at = self.ast.expr(argument.value).at;
+            self.problems.add(ErrorCode::Syntax, at, format!("'{word}' takes no arguments by name"));
+        }
+    }
+
+    /// `(a)` is `a`; `(a, b)` is a list, as tuples are.
+    #[inline(never)]
+    fn parentheses(&mut self, at: Span) -> Result<ExprId, Stop> {
+        if self.is(")") {
+            return self.fail("a value is expected here");
+        }
+        let first = self.expression()?;
+        if self.take(")") {
+            return Ok(first);
+        }
+        self.expect(",")?;
+        self.items(at, vec![first], ")")
+    }
+
+    #[inline(never)]
+    fn list(&mut self, at: Span) -> Result<ExprId, Stop> {
+        self.items(at, Vec::new(), "]")
+    }
+
+    fn items(&mut self, at: Span, mut items: Vec<ExprId>, close: &'static str) -> Result<ExprId, Stop> {
+        while !self.take(close) {
+            items.push(self.expression()?);
+            if !self.take(",") && !self.is(close) {
+                return self.fail(&format!("',' or '{close}' is expected here"));
+            }
+        }
+        let parts = items.iter().map(|id| self.depth(*id)).max().unwrap_or(0);
+        self.node(ExprKind::List(items), at.to(self.before()), parts)
+    }
+
+    /// Keys are texts, quoted or not: `{price: 12}` is `{"price": 12}`.
+    #[inline(never)]
+    fn dict(&mut self, at: Span) -> Result<ExprId, Stop> {
+        let mut entries = Vec::new();
+        let mut parts = 0;
+        while !self.take("}") {
+            let key: Arc<str> = match self.peek() {
+                Some(Token::Text(key) | Token::Word(key)) => key.clone(),
+                Some(Token::Int(_) | Token::Float(_)) => self.here().text(self.source).into(),
+                _ => return self.fail("a key is expected here: a name, a text or a number"),
+            };
+            self.at += 1;
+            self.expect(":")?;
+            let value = self.expression()?;
+            parts = parts.max(self.depth(value));
+            entries.push((key, value));
+            if !self.take(",") && !self.is("}") {
+                return self.fail("',' or '}' is expected here");
+            }
+        }
+        self.node(ExprKind::Dict(entries), at.to(self.before()), parts)
+    }
+}
