@@ -88,14 +88,14 @@ impl<'t> Evaluator<'t> {
         }
     }
 
-    /// One level further in. Ends with [`leave`](Self::leave), unless the render ends.
-    pub(super) fn enter(&mut self) -> Run<()> {
-        self.depth += 1;
+    /// So many levels further in. Ends with [`leave`](Self::leave), unless the render ends.
+    pub(super) fn enter(&mut self, levels: usize) -> Run<()> {
+        self.depth += levels;
         if self.depth > limits::RUN_DEPTH { Err(limits::over("levels", limits::RUN_DEPTH)) } else { Ok(()) }
     }
 
-    pub(super) fn leave(&mut self) {
-        self.depth -= 1;
+    pub(super) fn leave(&mut self, levels: usize) {
+        self.depth -= levels;
     }
 
     pub(super) fn eval(&mut self, id: ExprId) -> Run<Traced> {
@@ -114,7 +114,7 @@ impl<'t> Evaluator<'t> {
         if let ExprKind::Const(value) = &expr.kind {
             return Ok(Traced::author(value.clone()));
         }
-        self.enter()?;
+        self.enter(1)?;
         let result = match &expr.kind {
             ExprKind::Const(_) | ExprKind::Var(_) => self.postfix(id, &[], asked),
             ExprKind::Postfix { base, links } => self.postfix(*base, links, asked),
@@ -131,7 +131,7 @@ impl<'t> Evaluator<'t> {
             ExprKind::Captured => Ok(self.caught.take().unwrap_or(Traced::author(Value::UNDEFINED))),
             ExprKind::Field { base, field, required } => self.field(*base, field, *required, expr.at),
         };
-        self.leave();
+        self.leave(1);
         match result {
             Err(fault) => Err(fault.or_at(expr.at)),
             result => result,

@@ -50,8 +50,8 @@ pub const PATTERN_KIB: usize = 1_024;
 pub const NAMES: usize = 1_000;
 /// Most missing paths remembered by one render (D32).
 pub const MISSING_PATHS: usize = 100;
-/// Deepest nesting while a template runs: blocks and expressions that wait for one inside, through macros too. What the
-/// limits on the text allow without macros always fits.
+/// Deepest nesting while a template runs: blocks and expressions that wait for one inside, through macros too, which count
+/// for several. What the limits on the text allow without macros always fits.
 pub const RUN_DEPTH: usize = 200;
 /// Most macros that wait for a macro inside, itself perhaps.
 pub const MACRO_DEPTH: usize = 20;

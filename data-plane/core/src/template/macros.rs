@@ -14,6 +14,9 @@ use super::operators::{self, build_list, build_map};
 use super::scopes::ScopeId;
 use super::traced::Traced;
 
+/// How many levels of blocks and expressions a macro's frames are worth.
+const LEVELS: usize = 5;
+
 /// The bodies of the `call` tags whose macros run.
 #[derive(Default)]
 pub(super) struct Callers {
@@ -54,6 +57,7 @@ impl Evaluator<'_> {
             let message = format!("the macro '{}' is not defined here, or not yet", self.ast.name(name));
             return Err(Fault::eval(message));
         };
+        self.enter(LEVELS)?;
         let args = args.iter().map(|arg| Ok((arg.name.clone(), self.eval(arg.value)?))).collect::<Run<Vec<_>>>()?;
         let callee = self.ast.macro_(id);
         let current = caller.map(|caller| {
@@ -67,6 +71,7 @@ impl Evaluator<'_> {
         if current.is_some() {
             self.callers.bodies.pop();
         }
+        self.leave(LEVELS);
         Ok(text)
     }
 
@@ -88,9 +93,11 @@ impl Evaluator<'_> {
         let Some(Caller { body, scope, outer }) = caller else {
             return Err(Fault::eval("'caller' is only there in a macro that a 'call' tag has called"));
         };
+        self.enter(LEVELS)?;
         self.scopes.enter_in(scope);
         let text = self.inside(outer, body)?;
         self.scopes.leave();
+        self.leave(LEVELS);
         Ok(text)
     }
 

@@ -24,6 +24,8 @@ struct Spec {
     least: usize,
     most: usize,
     on: &'static [On],
+    /// The first argument is a regular expression.
+    pattern: bool,
 }
 
 /// What a method is called on, and what it does there.
@@ -36,7 +38,12 @@ enum On {
 }
 
 const fn method(names: &'static [&'static str], least: usize, most: usize, on: &'static [On]) -> Spec {
-    Spec { names, least, most, on }
+    Spec { names, least, most, on, pattern: false }
+}
+
+/// A method whose first argument is a regular expression.
+const fn matching(names: &'static [&'static str], least: usize, most: usize, on: &'static [On]) -> Spec {
+    Spec { names, least, most, on, pattern: true }
 }
 
 /// A method that can be called.
@@ -104,6 +111,10 @@ static METHODS: &[Spec] = &[
     method(&["length"], 0, 0, &[On::Text(text_methods::length)]),
     method(&["repeat"], 1, 1, &[On::Text(text_methods::repeat)]),
     method(&["replace"], 2, 2, &[On::Text(text_methods::replace)]),
+    matching(&["matches"], 1, 1, &[On::Text(text_methods::matches)]),
+    matching(&["replaceAll"], 2, 2, &[On::Text(text_methods::replace_all)]),
+    matching(&["replaceFirst"], 2, 2, &[On::Text(text_methods::replace_first)]),
+    matching(&["split"], 1, 2, &[On::Text(text_methods::split)]),
     method(&["startsWith"], 1, 2, &[On::Text(text_methods::starts_with)]),
     method(&["strip"], 0, 0, &[On::Text(text_methods::strip)]),
     method(&["stripLeading"], 0, 0, &[On::Text(text_methods::strip_leading)]),
@@ -139,6 +150,16 @@ impl Method {
     /// Whether it changes what it is called on.
     pub(super) fn changes(self) -> bool {
         self.0.names.iter().any(|name| CHANGING.contains(name))
+    }
+
+    /// Whether the first argument is a regular expression.
+    pub(super) fn takes_pattern(self) -> bool {
+        self.0.pattern
+    }
+
+    /// Whether its regular expression is for the whole text.
+    pub(super) fn matches_whole(self) -> bool {
+        self.name() == "matches"
     }
 
     fn name(self) -> &'static str {

@@ -30,8 +30,6 @@ pub(super) enum Flow {
 pub(super) struct Loop {
     index: AtomicUsize,
     length: usize,
-    /// Loops around this one.
-    around: usize,
 }
 
 impl Loop {
@@ -54,8 +52,9 @@ impl Object for Loop {
             "revindex" => count(self.length - index),
             "revindex0" => count(self.length - index - 1),
             "length" => count(self.length),
-            "depth" => count(self.around + 1),
-            "depth0" => count(self.around),
+            // Loops that call themselves do not exist here.
+            "depth" => count(1),
+            "depth0" => count(0),
             "first" => Some(Value::from(index == 0)),
             "last" => Some(Value::from(index + 1 == self.length)),
             _ => None,
@@ -65,7 +64,7 @@ impl Object for Loop {
 
 impl Evaluator<'_> {
     pub(super) fn block(&mut self, id: BlockId) -> Run<Flow> {
-        self.enter()?;
+        self.enter(1)?;
         let mut flow = Flow::On;
         for node in self.ast.block(id) {
             self.meter.steps(1)?;
@@ -74,7 +73,7 @@ impl Evaluator<'_> {
                 break;
             }
         }
-        self.leave();
+        self.leave(1);
         Ok(flow)
     }
 
@@ -319,9 +318,7 @@ impl Evaluator<'_> {
         if items.is_empty() {
             return Ok(());
         }
-        let around = self.scopes.get(LOOP).and_then(|this| this.value.downcast_object_ref::<Loop>());
-        let around = around.map_or(0, |this| this.around + 1);
-        let this = Arc::new(Loop { index: AtomicUsize::new(0), length: items.len(), around });
+        let this = Arc::new(Loop { index: AtomicUsize::new(0), length: items.len() });
         self.scopes.enter();
         self.scopes.set(LOOP, Traced::author(Value::from_dyn_object(this.clone())))?;
         for (index, item) in items.iter().enumerate() {

@@ -22,6 +22,7 @@ pub(super) fn parse(assembled: &Assembled, problems: &mut Problems) -> (Ast, Blo
         problems,
         names: Names::new(),
         open: Vec::new(),
+        around: 0,
         nodes: Vec::new(),
         refused: Vec::new(),
     };
@@ -105,6 +106,8 @@ pub(super) struct Parser<'p> {
     pub(super) problems: &'p mut Problems,
     pub(super) names: Names,
     pub(super) open: Vec<Open>,
+    /// How many are open around the snippet that is being read.
+    around: usize,
     /// The nodes of the block being read.
     pub(super) nodes: Vec<Node>,
     /// Tags refused by name; their ends are not reported again.
@@ -115,6 +118,7 @@ impl Parser<'_> {
     /// Reads one part of the source to its end. Its tags are closed within it.
     fn part(&mut self, part: usize) {
         let around = std::mem::take(&mut self.open);
+        self.around += around.len();
         let pieces = self.pieces;
         for piece in pieces.get(part).into_iter().flatten() {
             match *piece {
@@ -132,6 +136,7 @@ impl Parser<'_> {
             self.problems.add(ErrorCode::Syntax, open.at, message);
             self.names.leave();
         }
+        self.around -= around.len();
         self.open = around;
     }
 
@@ -191,7 +196,7 @@ impl Parser<'_> {
     /// Starts a block. A tag whose expression could not be read opens its block all the same, so that its end is not
     /// reported as well.
     pub(super) fn enter(&mut self, kind: OpenKind, at: Span) {
-        if self.open.len() == limits::TAG_DEPTH {
+        if self.around + self.open.len() == limits::TAG_DEPTH {
             let message = format!("tags are nested deeper than {}", limits::TAG_DEPTH);
             self.problems.add(ErrorCode::Limit, at, message);
         }

@@ -7,6 +7,7 @@ use super::*;
 mod changes;
 mod differential;
 mod filters;
+mod tags;
 
 fn golden(file: &str) -> Vec<Json> {
     let path = format!("{}/../../tests/golden/template/{file}", env!("CARGO_MANIFEST_DIR"));

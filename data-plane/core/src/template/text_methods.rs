@@ -5,8 +5,10 @@ use std::cmp::Ordering;
 use minijinja::Value;
 
 use super::error::Fault;
+use super::filters::Pattern;
 use super::limits::{STRING_BYTES, over};
 use super::methods::{Call, fact};
+use super::operators::build_list;
 use super::traced::Traced;
 use super::utf16;
 
@@ -130,6 +132,43 @@ pub(super) fn replace(call: &mut Call<'_>, text: &str) -> Done {
     }
     call.meter.reading(length)?;
     call.made(text.replace(&*from, &to))
+}
+
+pub(super) fn matches(call: &mut Call<'_>, text: &str) -> Done {
+    let expression = call.value(0);
+    let expression = expression.as_str().map_or(expression.clone(), |text| Value::from(Pattern::whole(text)));
+    let pattern = Pattern::of(&expression, call.meter)?;
+    fact(pattern.is_in(text, call.meter)?)
+}
+
+pub(super) fn replace_all(call: &mut Call<'_>, text: &str) -> Done {
+    replaced(call, text, usize::MAX)
+}
+
+pub(super) fn replace_first(call: &mut Call<'_>, text: &str) -> Done {
+    replaced(call, text, 1)
+}
+
+fn replaced(call: &mut Call<'_>, text: &str, times: usize) -> Done {
+    let pattern = Pattern::of(&call.value(0), call.meter)?;
+    let new = call.text(1)?;
+    let replaced = pattern.replace(text, &new, times, call.meter)?;
+    call.made(replaced)
+}
+
+/// `split(expression)` drops empty parts at the end; with a limit there are at most so many parts (Java).
+pub(super) fn split(call: &mut Call<'_>, text: &str) -> Done {
+    let pattern = Pattern::of(&call.value(0), call.meter)?;
+    let limit = if call.args.len() > 1 { call.int(1)? } else { 0 };
+    let times = if limit > 0 { limit as usize - 1 } else { usize::MAX };
+    let mut parts = pattern.split(text, times, call.meter)?;
+    if limit == 0 && parts.len() > 1 {
+        let filled = parts.iter().rposition(|part| !part.is_empty()).map_or(0, |last| last + 1);
+        parts.truncate(filled);
+    }
+    call.meter.spend(text.len())?;
+    let parts = build_list(parts.into_iter().map(Value::from).collect(), call.meter)?;
+    Ok(Traced { value: parts, origin: call.target.origin.reshaped() })
 }
 
 pub(super) fn to_lower_case(call: &mut Call<'_>, text: &str) -> Done {

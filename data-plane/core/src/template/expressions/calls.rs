@@ -52,7 +52,11 @@ impl Expressions<'_> {
             self.problems.add(ErrorCode::Syntax, at, "methods take no arguments by name");
         }
         self.ast.changes |= method.changes();
-        Ok(Link::Method { method, args: given.into_iter().map(|argument| argument.value).collect(), at })
+        let args: Vec<ExprId> = given.into_iter().map(|argument| argument.value).collect();
+        if let Some(id) = args.first().filter(|_| method.takes_pattern()) {
+            self.pattern(*id, method.matches_whole());
+        }
+        Ok(Link::Method { method, args, at })
     }
 
     #[inline(never)]
@@ -121,14 +125,22 @@ impl Expressions<'_> {
             let at = self.ast.expr(id).at;
             self.problems.unknown(ErrorCode::UnknownTest, at, "test", &name, &Test::names());
         }
-        if let Some((id, text)) = pattern {
-            match Pattern::new(&text, PATTERN_KIB - self.ast.patterns) {
-                Ok(pattern) => {
-                    self.ast.patterns += pattern.kib();
-                    self.ast.exprs[id.0 as usize].kind = ExprKind::Const(Value::from_object(pattern));
-                }
-                Err((code, message)) => self.problems.add(code, self.ast.expr(id).at, message),
+        if let Some((id, _)) = pattern {
+            self.pattern(id, false);
+        }
+    }
+
+    /// Compiles a regular expression that is written down.
+    fn pattern(&mut self, id: ExprId, whole: bool) {
+        let ExprKind::Const(value) = &self.ast.expr(id).kind else { return };
+        let Some(text) = value.as_str() else { return };
+        let text = if whole { Pattern::whole(text) } else { text.to_owned() };
+        match Pattern::new(&text, PATTERN_KIB - self.ast.patterns) {
+            Ok(pattern) => {
+                self.ast.patterns += pattern.kib();
+                self.ast.exprs[id.0 as usize].kind = ExprKind::Const(Value::from_object(pattern));
             }
+            Err((code, message)) => self.problems.add(code, self.ast.expr(id).at, message),
         }
     }
 

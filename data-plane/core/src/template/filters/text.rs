@@ -7,7 +7,7 @@ use minijinja::value::{Object, ObjectRepr};
 use regex::{Captures, Regex, RegexBuilder};
 
 use super::super::error::{ErrorCode, Fault, RenderErrorKind};
-use super::super::limits::{PATTERN_KIB, PATTERN_SOURCE_BYTES, STRING_BYTES, over};
+use super::super::limits::{ITEMS, Meter, PATTERN_KIB, PATTERN_SOURCE_BYTES, STRING_BYTES, over};
 use super::super::traced::{Origin, Traced};
 use super::super::values::{self, is_null};
 use super::{Builder, Call, Done, Spec, text_of};
@@ -324,41 +324,99 @@ impl Pattern {
     pub(in super::super) fn kib(&self) -> usize {
         self.kib
     }
+
+    /// A pattern that is compiled already, or the text of one, which costs more.
+    pub(in super::super) fn of(value: &Value, meter: &mut Meter) -> Result<Arc<Pattern>, Box<Fault>> {
+        if let Some(pattern) = value.downcast_object::<Pattern>() {
+            return Ok(pattern);
+        }
+        let source = text_of(value, meter)?;
+        meter.steps(COMPILING)?;
+        let pattern = Pattern::new(&source, PATTERN_KIB);
+        pattern.map(Arc::new).map_err(|(code, message)| match code {
+            ErrorCode::Limit => Fault::new(RenderErrorKind::Limit, message),
+            _ => Fault::eval("a regular expression is needed, and this text is none"),
+        })
+    }
+
+    /// Looking at all of `text`.
+    fn charge(&self, text: &str, meter: &mut Meter) -> Result<(), Box<Fault>> {
+        meter.steps((text.len() * self.kib).div_ceil(1024))
+    }
+
+    /// Whether it is found in `text`.
+    pub(in super::super) fn is_in(&self, text: &str, meter: &mut Meter) -> Result<bool, Box<Fault>> {
+        self.charge(text, meter)?;
+        Ok(self.regex.is_match(text))
+    }
+
+    /// The expression that fits only a text as a whole.
+    pub(in super::super) fn whole(text: &str) -> String {
+        format!("\\A(?:{text})\\z")
+    }
+
+    /// The parts of `text` between at most `times` matches.
+    pub(in super::super) fn split<'t>(
+        &self,
+        text: &'t str,
+        times: usize,
+        meter: &mut Meter,
+    ) -> Result<Vec<&'t str>, Box<Fault>> {
+        self.charge(text, meter)?;
+        let mut parts = Vec::new();
+        let mut start = 0;
+        // Nothing is split off where nothing matches before the first character (Java).
+        for found in self.regex.find_iter(text).filter(|found| found.end() > 0).take(times) {
+            if found.is_empty() && found.end() == text.len() {
+                break;
+            }
+            if parts.len() == ITEMS {
+                return Err(over("entries in one list or map", ITEMS));
+            }
+            parts.push(text.get(start..found.start()).unwrap_or_default());
+            start = found.end();
+        }
+        parts.push(text.get(start..).unwrap_or_default());
+        Ok(parts)
+    }
+
+    /// The text with its first `times` matches replaced. `$1` and `${name}` stand for groups, a backslash for what
+    /// follows it.
+    pub(in super::super) fn replace(
+        &self,
+        text: &str,
+        new: &str,
+        times: usize,
+        meter: &mut Meter,
+    ) -> Result<String, Box<Fault>> {
+        let new = Replacement::read(new, &self.regex)
+            .ok_or_else(|| Fault::eval("the replacement names a group that the regular expression does not have"))?;
+        self.charge(text, meter)?;
+        let mut replaced = Builder::new(meter);
+        let mut copied = 0;
+        for found in self.regex.captures_iter(text).take(times) {
+            let Some(whole) = found.get(0) else { continue };
+            replaced.push(text.get(copied..whole.start()).unwrap_or_default())?;
+            new.write(&found, &mut replaced)?;
+            copied = whole.end();
+        }
+        replaced.push(text.get(copied..).unwrap_or_default())?;
+        Ok(replaced.text)
+    }
 }
 
-/// Linear in the text, whatever the expression. `$1` and `${name}` stand for groups, a backslash for what follows it.
+/// Linear in the text, whatever the expression.
 fn regex_replace(call: &mut Call<'_>) -> Done {
     if is_null(&call.input.value) {
         return call.same();
     }
     let text = call.input_text()?;
-    let ready = call.given(0).and_then(|arg| arg.value.downcast_object::<Pattern>());
-    let pattern = match ready {
-        Some(pattern) => pattern,
-        None => {
-            let source = call.needed_text(0, "a regular expression")?;
-            call.meter.steps(COMPILING)?;
-            let pattern = Pattern::new(&source, PATTERN_KIB);
-            Arc::new(pattern.map_err(|(code, message)| match code {
-                ErrorCode::Limit => Fault::new(RenderErrorKind::Limit, message),
-                _ => call.fault("got a text that is no regular expression"),
-            })?)
-        }
+    let pattern = match call.given(0).map(|arg| arg.value.clone()).filter(|value| !is_null(value)) {
+        Some(value) => Pattern::of(&value, call.meter)?,
+        None => return Err(call.fault("needs a regular expression, and got nothing")),
     };
     let new = call.needed_text(1, "a replacement")?;
-    let new = Replacement::read(&new, &pattern.regex)
-        .ok_or_else(|| call.fault("got a replacement that names a group the expression does not have"))?;
-    call.meter.steps((text.len() * pattern.kib).div_ceil(1024))?;
-    let mut replaced = Builder::new(call.meter);
-    let mut copied = 0;
-    for found in pattern.regex.captures_iter(&text) {
-        let Some(whole) = found.get(0) else { continue };
-        replaced.push(&text[copied..whole.start()])?;
-        new.write(&found, &mut replaced)?;
-        copied = whole.end();
-    }
-    replaced.push(&text[copied..])?;
-    let replaced = replaced.text;
+    let replaced = pattern.replace(&text, &new, usize::MAX, call.meter)?;
     Ok(call.made(replaced, &[1]))
 }
 

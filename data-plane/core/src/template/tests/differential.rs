@@ -16,8 +16,8 @@ fn printed(row: &Json) -> Result<String, String> {
     Ok(rendered.text)
 }
 
-/// Compares every row in scope with what is expected. `unexplained` is how many may still differ without a reason.
-fn compare(rows: &[Json], departures: &str, unexplained: usize) {
+/// Compares every row in scope with what is expected. Gives how many pass, and how many there are.
+fn compare(rows: &[Json], departures: &str) -> (usize, usize) {
     let mut reasons = BTreeMap::new();
     for row in golden(departures) {
         let (name, reason) = (row["name"].as_str().unwrap(), row["reason"].as_str().unwrap());
@@ -54,15 +54,18 @@ fn compare(rows: &[Json], departures: &str, unexplained: usize) {
     let gone: Vec<_> = reasons.keys().filter(|name| !names.contains(*name)).collect();
     assert!(gone.is_empty(), "{departures} lists rows that do not exist: {gone:#?}");
     assert!(needless.is_empty(), "{departures} lists rows that print what is expected: {needless:#?}");
-    if !failures.is_empty() {
-        println!("{}", failures.join("\n"));
-    }
-    assert!(failures.len() <= unexplained, "{} rows differ, only {unexplained} may", failures.len());
+    assert!(
+        failures.is_empty(),
+        "{} rows differ and {departures} does not say why:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+    (passed, all)
 }
 
 #[test]
 fn prints_what_jinjava_prints() {
-    compare(&golden("vectors.jsonl"), "departures.jsonl", 5);
+    compare(&golden("vectors.jsonl"), "departures.jsonl");
 }
 
 /// Cases of Jinjava's own test suite, read where they lie; without them there is nothing to compare.
@@ -76,5 +79,6 @@ fn passes_the_suite_of_jinjava() {
         return;
     };
     let rows: Vec<Json> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    compare(&rows, "jinjava-departures.jsonl", 5);
+    let (passed, all) = compare(&rows, "jinjava-departures.jsonl");
+    assert!(passed * 100 >= all * 97, "{passed} of {all}");
 }
