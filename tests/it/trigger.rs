@@ -302,11 +302,20 @@ async fn nonsense_ends_the_connection_and_nothing_else_h09_h14_h17() {
     for case in cases {
         let mut connection = world.connect().await;
         connection.send(&case).await;
-        let answer = connection.answer_or_end().await;
-        assert!(answer.is_none_or(|answer| answer.status == 400), "{}", String::from_utf8_lossy(&case));
+        if let Some(answer) = connection.answer_or_end().await {
+            assert_refused(&answer, 400, &answer.code());
+        }
         connection.closed().await;
     }
-    assert_accepted(&world.send(&Request::post(&path, "{}")).await);
+    // What was read before it is answered before it.
+    let mut connection = world.connect().await;
+    let good = Request::post(&path, "{}");
+    connection.send(&[good.bytes(), good.bytes(), b"GET /\r\n\r\n".to_vec()].concat()).await;
+    assert_accepted(&connection.answer().await);
+    assert_accepted(&connection.answer().await);
+    assert_refused(&connection.answer().await, 400, "REQUEST_UNREADABLE");
+    connection.closed().await;
+    assert_accepted(&world.send(&good).await);
 }
 
 #[tokio::test]
@@ -511,7 +520,7 @@ async fn a_uri_over_8_kib_is_answered_414_h16() {
     let query = |bytes: usize| format!("{path}?{}", "q".repeat(bytes - path.len() - 1));
     assert_accepted(&world.send(&Request::post(&query(8192), "{}")).await);
     assert_refused(&world.send(&Request::post(&query(8193), "{}")).await, 414, "URI_TOO_LONG");
-    assert_eq!(world.send(&Request::post(&query(70_000), "{}")).await.status, 414);
+    assert_refused(&world.send(&Request::post(&query(70_000), "{}")).await, 414, "URI_TOO_LONG");
 }
 
 #[tokio::test]
@@ -523,11 +532,11 @@ async fn too_many_or_too_large_headers_are_answered_431_h16() {
     assert_accepted(&world.send(&many(61)).await);
     assert_refused(&world.send(&many(62)).await, 431, "HEADERS_TOO_LARGE");
     assert_refused(&world.send(&many(101)).await, 431, "HEADERS_TOO_LARGE");
-    assert_eq!(world.send(&many(300)).await.status, 431);
+    assert_refused(&world.send(&many(300)).await, 431, "HEADERS_TOO_LARGE");
     assert_accepted(&world.send(&good.clone().header("X-Large", "v".repeat(32_000))).await);
     assert_refused(&world.send(&good.clone().header("X-Large", "v".repeat(33_000))).await, 431, "HEADERS_TOO_LARGE");
     let huge = good.header("X-Large", "v".repeat(500_000));
-    assert_eq!(world.send(&huge).await.status, 431);
+    assert_refused(&world.send(&huge).await, 431, "HEADERS_TOO_LARGE");
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 //!
 //! Hides hyper. What a request means is [`crate::trigger`]'s business.
 
+mod unread;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -22,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tower::{BoxError, Service, ServiceBuilder};
 use uuid::Uuid;
 
+use self::unread::Answering;
 use crate::plane::Plane;
 use crate::rejection::Rejection;
 use crate::trigger::{self, Answer};
@@ -73,7 +76,8 @@ pub async fn serve(plane: Plane, listener: TcpListener, shutdown: CancellationTo
         // A small answer must not wait for the acknowledgement of the one before.
         stream.set_nodelay(true).unwrap_or_else(|error| tracing::debug!(%error, "no TCP_NODELAY"));
         let service = TowerToHyperService::new(stack.clone());
-        let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection =
+            http.serve_connection(Answering::new(TokioIo::new(stream), plane.clone()), service).into_owned();
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {

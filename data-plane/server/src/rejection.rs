@@ -33,6 +33,8 @@ pub enum Rejection {
         /// Bytes.
         bytes_max: usize,
     },
+    /// What came is not an HTTP request.
+    RequestUnreadable,
     /// Not exactly one `Host` header.
     HostInvalid,
     /// A transfer coding other than `chunked`.
@@ -116,6 +118,9 @@ impl Rejection {
             Self::HeadersTooLarge { headers_max, bytes_max } => {
                 let message = format!("more than {headers_max} headers, or more than {bytes_max} bytes of them");
                 plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "HEADERS_TOO_LARGE", &message)
+            }
+            Self::RequestUnreadable => {
+                plain(StatusCode::BAD_REQUEST, "REQUEST_UNREADABLE", "this is not an HTTP/1.1 request")
             }
             Self::HostInvalid => plain(StatusCode::BAD_REQUEST, "HOST_INVALID", "exactly one Host header is required"),
             Self::TransferCodingUnknown => Answer {
