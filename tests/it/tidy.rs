@@ -121,7 +121,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// Files and functions that are longer than that, and how long they may be. This list only shrinks.
 const LONGER: &[(&str, usize)] = &[
     // The status table: one row for each way to refuse a request.
-    ("data-plane/server/src/rejection.rs::answer", 91),
+    ("data-plane/server/src/rejection.rs::answer", 84),
     ("deploy/sluice/src/destination.rs", 611),
 ];
 

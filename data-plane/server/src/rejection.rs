@@ -101,6 +101,7 @@ impl Rejection {
             retry_after: None,
             close: false,
         };
+        let last = |status, code, message: &str| Answer { close: true, ..plain(status, code, message) };
         let later = |code, message: &str, seconds| Answer {
             retry_after: Some(Duration::from_secs(seconds)),
             ..plain(StatusCode::SERVICE_UNAVAILABLE, code, message)
@@ -123,10 +124,9 @@ impl Rejection {
                 plain(StatusCode::BAD_REQUEST, "REQUEST_UNREADABLE", "this is not an HTTP/1.1 request")
             }
             Self::HostInvalid => plain(StatusCode::BAD_REQUEST, "HOST_INVALID", "exactly one Host header is required"),
-            Self::TransferCodingUnknown => Answer {
-                close: true,
-                ..plain(StatusCode::BAD_REQUEST, "TRANSFER_CODING_UNKNOWN", "only chunked is accepted")
-            },
+            Self::TransferCodingUnknown => {
+                last(StatusCode::BAD_REQUEST, "TRANSFER_CODING_UNKNOWN", "only chunked is accepted")
+            }
             Self::RateLimited { retry_after } => Answer {
                 retry_after: Some(*retry_after),
                 ..plain(
@@ -135,25 +135,15 @@ impl Rejection {
                     "more requests than this endpoint takes; send it again later",
                 )
             },
-            Self::BodyTooLarge { limit } => Answer {
-                close: true,
-                ..plain(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "BODY_TOO_LARGE",
-                    &format!("the body is larger than {limit} bytes"),
-                )
-            },
-            Self::BodyTimeout { limit } => Answer {
-                close: true,
-                ..plain(
-                    StatusCode::REQUEST_TIMEOUT,
-                    "BODY_TIMEOUT",
-                    &format!("the body did not arrive within {} s", limit.as_secs()),
-                )
-            },
-            Self::BodyIncomplete => {
-                Answer { close: true, ..plain(StatusCode::BAD_REQUEST, "BODY_INCOMPLETE", "the body broke off") }
+            Self::BodyTooLarge { limit } => {
+                let message = format!("the body is larger than {limit} bytes");
+                last(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", &message)
             }
+            Self::BodyTimeout { limit } => {
+                let message = format!("the body did not arrive within {} s", limit.as_secs());
+                last(StatusCode::REQUEST_TIMEOUT, "BODY_TIMEOUT", &message)
+            }
+            Self::BodyIncomplete => last(StatusCode::BAD_REQUEST, "BODY_INCOMPLETE", "the body broke off"),
             Self::SignatureInvalid => {
                 plain(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "the request could not be authenticated")
             }

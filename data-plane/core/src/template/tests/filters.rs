@@ -313,6 +313,32 @@ fn the_present_is_what_the_caller_says() {
     assert_eq!(template.render(&context.clone(), OnMissing::Empty).unwrap().text, "1000 1970");
 }
 
+/// Each costs something once; in a loop over 4,000,000 passes it has to end.
+const AGAIN_AND_AGAIN: [&str; 22] = [
+    "{% set y = s|md5 %}",
+    "{% set y = big|sort %}",
+    "{% set y = long|sort %}",
+    "{% set y = [s, s]|sort %}",
+    "{% set y = big|unique|sum %}",
+    "{% set y = [s, s, s]|sum %}",
+    "{% set y = big|map('add', 1) %}",
+    "{% set y = big|select('even') %}",
+    "{% set y = big|map(attribute=s) %}",
+    "{% set y = big|map('map', 'map', 'upper') %}",
+    "{% set y = big|groupby('k') %}",
+    "{% set y = big|slice(1) %}",
+    "{% set y = less|striptags %}",
+    "{% set y = amp|unescape_html %}",
+    "{% set y = s|wordwrap(1) %}",
+    "{% set y = s|wordcount %}",
+    "{% set y = s|truncate(3) %}",
+    "{% set y = 'a'|regex_replace(s|length ~ '\\\\w{5}', '') %}",
+    "{% set y = 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'|regex_replace('(a*)*b', '') %}",
+    "{% set y = i|datetimeformat('%A %B %c %x %X') %}",
+    "{% set y = s is string_containing 'y' %}",
+    "{% set y = big is containingall [-1] %}",
+];
+
 /// T02, T06–T12, T24, T26 of the attack table on templates: a clean error, quickly, and nothing built before it.
 #[test]
 fn no_filter_grows_or_runs_without_end() {
@@ -339,33 +365,7 @@ fn no_filter_grows_or_runs_without_end() {
     ]
     .map(str::to_owned)
     .into();
-    sources.extend(
-        [
-            "{% set y = s|md5 %}",
-            "{% set y = big|sort %}",
-            "{% set y = long|sort %}",
-            "{% set y = [s, s]|sort %}",
-            "{% set y = big|unique|sum %}",
-            "{% set y = [s, s, s]|sum %}",
-            "{% set y = big|map('add', 1) %}",
-            "{% set y = big|select('even') %}",
-            "{% set y = big|map(attribute=s) %}",
-            "{% set y = big|map('map', 'map', 'upper') %}",
-            "{% set y = big|groupby('k') %}",
-            "{% set y = big|slice(1) %}",
-            "{% set y = less|striptags %}",
-            "{% set y = amp|unescape_html %}",
-            "{% set y = s|wordwrap(1) %}",
-            "{% set y = s|wordcount %}",
-            "{% set y = s|truncate(3) %}",
-            "{% set y = 'a'|regex_replace(s|length ~ '\\\\w{5}', '') %}",
-            "{% set y = 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'|regex_replace('(a*)*b', '') %}",
-            "{% set y = i|datetimeformat('%A %B %c %x %X') %}",
-            "{% set y = s is string_containing 'y' %}",
-            "{% set y = big is containingall [-1] %}",
-        ]
-        .map(each),
-    );
+    sources.extend(AGAIN_AND_AGAIN.map(each));
     for source in &sources {
         let started = std::time::Instant::now();
         let error = render(source, &names).expect_err(source);
@@ -374,13 +374,14 @@ fn no_filter_grows_or_runs_without_end() {
         // Generous for a debug build on a busy machine.
         assert!(started.elapsed().as_secs() < 10, "{source}: {:?}", started.elapsed());
     }
-    assert_eq!(
-        render("{{ []|slice(200000000) }}{{ 'a'|map('map', 'map', 'map', 'map', 'map', 'upper') }}", &names)
-            .unwrap_err()
-            .kind,
-        RenderErrorKind::Eval
-    );
+}
+
+/// What cannot be done ends the render and is no limit.
+#[test]
+fn what_a_filter_cannot_do_is_an_error() {
+    let names = serde_json::json!({});
     for source in [
+        "{{ []|slice(200000000) }}{{ 'a'|map('map', 'map', 'map', 'map', 'map', 'upper') }}",
         "{{ 1|divide(0) }}",
         "{{ 1|divisible(0) }}",
         "{{ 1 is divisibleby 0 }}",
