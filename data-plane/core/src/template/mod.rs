@@ -68,8 +68,11 @@ use source::Source;
 /// What the text is for. The field decides, not the author.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// Jinjava's bytes, as they are. Also a JSON body whose integration says `template_mode: EXACT`.
+    /// Text: values stand in it as they print.
     Text,
+    /// Jinjava's bytes, as they are (`template_mode: EXACT`): also where it prints what it could not read, an insert or a
+    /// tag that is never closed, and passes over an end without its beginning. Everywhere else they are refused.
+    Exact,
     /// A JSON body: values are written so that data cannot break or change the document, and the result must parse (D07).
     Json,
     /// A URL: scheme, host and port are the author's own text (R073), inserts are percent-encoded. Whether the host may
@@ -191,15 +194,15 @@ impl Template {
             problems.add(ErrorCode::Limit, ast::Span::new(limits::SOURCE_BYTES, source.len()), message);
             return Err(problems.into_errors(&Source::of(source)));
         }
-        let assembled = source::assemble(source, snippets, &mut problems);
-        let (mut ast, root, names) = parser::parse(&assembled, &mut problems);
+        let assembled = source::assemble(source, mode, snippets, &mut problems);
+        let (mut ast, root, names) = parser::parse(&assembled, mode, &mut problems);
         let source = assembled.source;
         // Placement is judged on a tree that is whole; on what is left of a broken one it would only mislead.
         if problems.is_empty() {
             match mode {
                 Mode::Json => json_sites::label(&mut ast, root, &source, &mut problems),
                 Mode::Url => url_sites::check(&ast, root, &source.text, &mut problems),
-                Mode::Text | Mode::Header => {}
+                Mode::Text | Mode::Exact | Mode::Header => {}
             }
         }
         if !problems.is_empty() {
@@ -245,7 +248,7 @@ impl Template {
     /// What the field asks of the whole text.
     fn finished(&self, text: String, written: &[Written]) -> Result<String, Box<Fault>> {
         match self.mode {
-            Mode::Text => Ok(text),
+            Mode::Text | Mode::Exact => Ok(text),
             Mode::Json => json_sites::verify(&text, written).map(|()| text),
             Mode::Url => url_sites::verify(&text, written).map(|()| text),
             Mode::Header => header(&text, written),

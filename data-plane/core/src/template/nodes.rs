@@ -148,7 +148,9 @@ impl Evaluator<'_> {
         let too_long = |_| limits::over("bytes of output", limits::OUTPUT_BYTES);
         let done = match self.mode {
             _ if self.catching.is_some() => values::print(&traced.value, cap, &mut self.out).map_err(too_long),
-            Mode::Text | Mode::Header => values::print(&traced.value, cap, &mut self.out).map_err(too_long),
+            Mode::Text | Mode::Exact | Mode::Header => {
+                values::print(&traced.value, cap, &mut self.out).map_err(too_long)
+            }
             Mode::Json => json_sites::encode(site, &traced, cap, &mut self.out),
             Mode::Url => url_sites::encode(&traced, cap, &mut self.out).map_err(too_long),
         };

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::Mode;
 use super::ast::{Ast, BlockId, Expr, ExprId, ExprKind, MacroId, NameId, Node, Site, Span, Target};
 use super::error::{ErrorCode, Problems};
 use super::expressions::{Expressions, Stop};
@@ -13,7 +14,7 @@ use super::scanner::Piece;
 use super::source::Assembled;
 
 /// Reads the whole template. `Ast::names` is left empty: they are still in [`Names`].
-pub(super) fn parse(assembled: &Assembled, problems: &mut Problems) -> (Ast, BlockId, Names) {
+pub(super) fn parse(assembled: &Assembled, mode: Mode, problems: &mut Problems) -> (Ast, BlockId, Names) {
     let mut parser = Parser {
         source: &assembled.source.text,
         pieces: &assembled.pieces,
@@ -25,6 +26,7 @@ pub(super) fn parse(assembled: &Assembled, problems: &mut Problems) -> (Ast, Blo
         around: 0,
         nodes: Vec::new(),
         refused: Vec::new(),
+        mode,
     };
     parser.part(0);
     parser.names.check(parser.problems);
@@ -112,6 +114,7 @@ pub(super) struct Parser<'p> {
     pub(super) nodes: Vec<Node>,
     /// Tags refused by name; their ends are not reported again.
     pub(super) refused: Vec<String>,
+    mode: Mode,
 }
 
 impl Parser<'_> {
@@ -235,6 +238,8 @@ impl Parser<'_> {
                 self.open.push(open);
                 return Err(Stop);
             }
+            // An end of nothing is nothing.
+            None if self.mode == Mode::Exact => return Ok(()),
             None => {
                 self.problems.add(ErrorCode::Syntax, at, format!("'end{tag}' without '{tag}'"));
                 return Err(Stop);

@@ -4,6 +4,7 @@
 //! character; comments do not nest; after `{% raw %}` only `{% endraw %}` ends it; only tags trim, and text pieces that a
 //! comment separates are one piece for trimming. A `}}` that closes a dict inside an output is allowed.
 
+use super::Mode;
 use super::ast::Span;
 use super::error::{ErrorCode, Problems};
 
@@ -21,12 +22,21 @@ pub(super) enum Piece {
     },
 }
 
-/// Splits a text that starts at `offset` of the source. Unclosed delimiters are reported, and end the scan.
-pub(super) fn scan(text: &str, offset: usize, problems: &mut Problems) -> Vec<Piece> {
+/// Splits a text that starts at `offset` of the source. Unclosed delimiters end the scan: they are reported, or
+/// ([`Mode::Exact`]) are text with all that follows. An unclosed comment is a comment to the end then.
+pub(super) fn scan(text: &str, offset: usize, mode: Mode, problems: &mut Problems) -> Vec<Piece> {
     let mut scanner = Scanner { source: text, at: 0, pieces: Vec::new(), trim_next: false };
     let moved = |span: Span| Span::new(span.start as usize + offset, span.end as usize + offset);
     if let Err((at, message)) = scanner.run() {
-        problems.add(ErrorCode::Syntax, moved(at), message);
+        // A 'raw' has been read, only its end is missing.
+        let raw = scanner.at != at.start as usize;
+        if mode == Mode::Exact && !raw {
+            if !at.text(text).starts_with("{#") {
+                scanner.text(scanner.at, text.len());
+            }
+        } else {
+            problems.add(ErrorCode::Syntax, moved(at), message);
+        }
     }
     let pieces = scanner.pieces.into_iter().map(|piece| match piece {
         Piece::Text(span) => Piece::Text(moved(span)),

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::Mode;
 use super::ast::Span;
 use super::error::{ErrorCode, Problems};
 use super::limits;
@@ -66,13 +67,13 @@ pub(super) struct Assembled {
 }
 
 /// Puts a template and the snippets it uses together, and cuts them into pieces.
-pub(super) fn assemble(text: &str, snippets: &Snippets, problems: &mut Problems) -> Assembled {
+pub(super) fn assemble(text: &str, mode: Mode, snippets: &Snippets, problems: &mut Problems) -> Assembled {
     let mut whole = text.to_owned();
     let mut parts = vec![Part { start: 0, end: text.len(), snippet: None }];
     let mut around: Vec<Option<usize>> = vec![None];
     let (mut pieces, mut uses) = (Vec::new(), HashMap::new());
     while let Some(part) = parts.get(pieces.len()) {
-        let found = scanner::scan(&whole[part.start..part.end], part.start, problems);
+        let found = scanner::scan(&whole[part.start..part.end], part.start, mode, problems);
         for piece in &found {
             let Piece::Tag { inner, at } = piece else { continue };
             let Some((id, id_at)) = named(&whole, *inner) else { continue };

@@ -74,6 +74,7 @@ fn every_kind_of_field() {
 fn check_row(row: &Json) -> Result<(), String> {
     let mode = match row["mode"].as_str() {
         Some("text") => Mode::Text,
+        Some("exact") => Mode::Exact,
         Some("json") => Mode::Json,
         Some("url") => Mode::Url,
         Some("header") => Mode::Header,

@@ -53,7 +53,12 @@ pub(super) fn request(check: &mut Check, wire: &admin::OutgoingRequest, urls: &U
     let headers = headers(check, &wire.headers);
     let exact = wire.template_mode() == admin::TemplateMode::Exact;
     let kind = body_type(wire.headers.iter().map(|header| (header.name.as_str(), header.value.as_str())));
-    let body = body(check, wire.body.as_deref(), !exact && kind != BodyType::Other);
+    let mode = match kind {
+        _ if exact => Mode::Exact,
+        BodyType::Other => Mode::Text,
+        _ => Mode::Json,
+    };
+    let body = body(check, wire.body.as_deref(), mode);
     if !wire.connection.is_empty() {
         reference(check, "connection", &wire.connection, "connections");
     }
@@ -136,9 +141,8 @@ fn headers(check: &mut Check, wire: &[admin::RequestHeader]) -> Option<Vec<(Temp
 }
 
 /// `None` when broken, `Some(None)` when there is none.
-fn body(check: &mut Check, source: Option<&str>, json: bool) -> Option<Option<Template>> {
+fn body(check: &mut Check, source: Option<&str>, mode: Mode) -> Option<Option<Template>> {
     let Some(source) = source else { return Some(None) };
-    let mode = if json { Mode::Json } else { Mode::Text };
     let template = template(check, "body", source, mode, SOURCE_BYTES)?;
     if template.is_static()
         && let Err(Unrendered::Failed(error)) = template.render(&Context::new(), OnMissing::Empty)

@@ -11,7 +11,7 @@ use super::{context, golden};
 /// What one row prints here: `None` when it is refused or fails.
 fn printed(row: &Json) -> Result<String, String> {
     let source = row["template"].as_str().unwrap();
-    let template = Template::compile(source, Mode::Text).map_err(|errors| errors[0].to_string())?;
+    let template = Template::compile(source, Mode::Exact).map_err(|errors| errors[0].to_string())?;
     let rendered = template.render(&context(&row["context"]), OnMissing::Empty).map_err(|error| error.to_string())?;
     Ok(rendered.text)
 }
