@@ -91,7 +91,7 @@ async fn a_trigger_becomes_one_request_one_event_and_one_delivery() {
 
 #[tokio::test]
 async fn an_order_becomes_a_custom_event_r180_x11_x12_p2_f62() {
-    let body = r#"{"action":"order.received","label":"Order received","client":{"email":"{{ request.body.customer_email }}"},"time":"{{ request.body.paid_at }}","params":{"orderNumber":"{{ request.body.order_number }}","itemCount":{{ request.body.products|length }},"firstName":{{ request.body.products[0].name|tojson }},"skus":[{% for p in request.body.products %}{{ p.id|tojson }}{% if not loop.last %},{% endif %}{% endfor %}]}}"#;
+    let body = r#"{"action":"order.received","label":"Order received","client":{"email":"{{ request.body.customer_email }}"},"time":"{{ request.body.paid_at }}","params":{"orderNumber":"{{ request.body.order_number }}","itemCount":{{ request.body.products|length }},"firstName":{{ request.body.products[0].name|tojson }},"skus":{{ request.body.products|map(attribute='id')|list|tojson }}}}"#;
     let request = post("https://api.synerise.com/v4/events/custom", body);
     let scheme = api_key_header("k-1", "Authorization", "Basic {{secret}}");
     let (world, incoming) = sending_with(scheme, request).await;
@@ -141,6 +141,51 @@ async fn a_complaint_arrives_with_what_is_nested_in_it_r181() {
         "source": "portal",
     });
     assert_eq!(seen[0].json().unwrap(), expected);
+}
+
+#[tokio::test]
+async fn a_complaint_becomes_a_ticket_p1() {
+    let body = r#"{% set c = request.body.complaint %}{"title":"[{{ c.priority|upper }}] {{ c.issueType|replace('_',' ') }}","requester":{"name":"{{ c.customer.firstName }}{{ ' ' ~ c.customer.lastName if c.customer.lastName }}","email":"{{ c.customer.email|lower }}"},"severity":{% if c.priority == 'high' %}1{% elif c.priority == 'normal' %}2{% else %}3{% endif %},"text":{{ c.description|tojson }},"links":[{% for a in c.attachments %}{{ a.fileUrl|tojson }}{{ ',' if not loop.last }}{% endfor %}]}"#;
+    let (world, incoming) = sending(post("https://desk.example/api/tickets", body)).await;
+    assert_eq!(world.trigger(&incoming, &complaint()).await.status, 200);
+
+    let seen = world.destination.wait_for(1).await.unwrap();
+    let sent = r#"{"title":"[HIGH] product defect","requester":{"name":"Jo","email":"jo@shop.example"},"severity":1,"text":"Lid \"broke\"\nafter 2 days","links":["https://f.example/a.jpg","https://f.example/b.jpg"]}"#;
+    assert_eq!(String::from_utf8_lossy(&seen[0].body), sent, "to the byte");
+}
+
+/// A template can say that nothing is to be sent: no request, no event, and no second try.
+#[tokio::test]
+async fn a_template_that_kills_itself_ends_the_delivery_as_skipped_d19_f88() {
+    let body = r#"{"id": "{{ request.body.id }}"{% if request.body.test %}{% kill %}{% endif %}}"#;
+    let (mut world, incoming) = sending(post("https://api.example.com/orders", body)).await;
+    assert_eq!(world.trigger(&incoming, &json!({"id": "A-1", "test": true})).await.status, 200);
+    let deliveries = world.acme.deliveries(1).await;
+    assert_eq!((deliveries[0].state(), deliveries[0].attempts.len()), (DeliveryState::Skipped, 0));
+
+    assert_eq!(world.trigger(&incoming, &json!({"id": "A-2", "test": false})).await.status, 200);
+    let events = world.acme.events(1).await;
+    assert_eq!(world.acme.deliveries(2).await.len(), 2);
+    assert_eq!((events.len(), &events[0].params["status"]), (1, &json!(200)));
+    world.stop_data_plane().await;
+    let seen = world.destination.requests();
+    assert_eq!(seen.len(), 1);
+    assert_eq!(seen[0].json().unwrap(), json!({"id": "A-2"}));
+}
+
+/// What takes longer to render is rendered aside, and comes out the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_costly_template_is_rendered_like_any_other() {
+    let costly = "{% set sum = namespace(value=0) %}{% for i in range(1000) %}{% set sum.value = sum.value + i * 2 - i %}{% endfor %}{{ sum.value }}";
+    let request = OutgoingRequest {
+        event_parameters: vec![parameter("sum", costly)],
+        ..post("https://api.example.com/orders", &format!(r#"{{"sum": {costly}}}"#))
+    };
+    let (world, incoming) = sending(request).await;
+    assert_eq!(world.trigger(&incoming, &order()).await.status, 200);
+    let seen = world.destination.wait_for(1).await.unwrap();
+    assert_eq!(seen[0].json().unwrap(), json!({"sum": 499_500}));
+    assert_eq!(world.acme.events(1).await[0].params["sum"], "499500");
 }
 
 #[tokio::test]
@@ -228,14 +273,14 @@ async fn login_and_password_become_basic_authentication_r023() {
 
 #[tokio::test]
 async fn a_secret_in_the_url_is_encoded_and_appended_r037_r040_p3() {
-    let body = r#"{"data":[{"event_name":"Purchase","event_time":"{{ request.body.paid_at }}","user_data":{"em":["{{ request.body.customer_email|trim|lower }}"]},"custom_data":{"currency":"{{ request.body.currency }}","value":{{ request.body.total }},"order_id":"{{ request.body.order_number }}","contents":[{% for p in request.body.products %}{"id":"{{ p.id }}","quantity":{{ p.qty }},"item_price":{{ p.price }}}{% if not loop.last %},{% endif %}{% endfor %}]}}]}"#;
+    let body = r#"{"data":[{"event_name":"Purchase","event_time":{{ (request.body.paid_at|iso8601_to_time|unixtimestamp / 1000)|int }},"action_source":"physical_store","user_data":{"em":["{{ request.body.customer_email|trim|lower|hash('SHA-256') }}"]},"custom_data":{"currency":"{{ request.body.currency }}","value":{{ request.body.total }},"order_id":"{{ request.body.order_number }}","contents":[{% for p in request.body.products %}{"id":"{{ p.id }}","quantity":{{ p.qty }},"item_price":{{ p.price }}}{% if not loop.last %},{% endif %}{% endfor %}]}}]}"#;
     let scheme = api_key_parameter("tok en/1", "access_token", "{{secret}}");
     let (world, incoming) = sending_with(scheme, post("https://graph.example.com/events?v=2", body)).await;
     assert_eq!(world.trigger(&incoming, &order()).await.status, 200);
 
     let seen = world.destination.wait_for(1).await.unwrap();
     assert_eq!(seen[0].target, "/events?v=2&access_token=tok%20en%2F1");
-    let sent = r#"{"data":[{"event_name":"Purchase","event_time":"2024-06-10T09:15:30Z","user_data":{"em":["ewa@example.com"]},"custom_data":{"currency":"EUR","value":37.5,"order_id":"A-1001","contents":[{"id":"sku-1","quantity":2,"item_price":12.5},{"id":"sku-2","quantity":1,"item_price":12.5}]}}]}"#;
+    let sent = r#"{"data":[{"event_name":"Purchase","event_time":1718010930,"action_source":"physical_store","user_data":{"em":["ffc2863a74c36c5cbc06bff75c8b578b016d691df175d9f1800c1e48d0168af3"]},"custom_data":{"currency":"EUR","value":37.5,"order_id":"A-1001","contents":[{"id":"sku-1","quantity":2,"item_price":12.5},{"id":"sku-2","quantity":1,"item_price":12.5}]}}]}"#;
     assert_eq!(String::from_utf8_lossy(&seen[0].body), sent, "to the byte");
     let events = world.acme.events(1).await;
     let url = events[0].params["req.url"].as_str().unwrap();

@@ -43,6 +43,18 @@ pub enum Scheme {
     },
 }
 
+impl Scheme {
+    /// Steps that its templates take at most.
+    pub fn steps_most(&self) -> usize {
+        match self {
+            Self::None | Self::LoginPassword { .. } => 0,
+            Self::ApiKey { headers, url_parameters, .. } => {
+                headers.iter().chain(url_parameters).map(|placement| placement.value.steps_most()).sum()
+            }
+        }
+    }
+}
+
 /// One place for a credential.
 #[derive(Debug)]
 pub struct Placement {

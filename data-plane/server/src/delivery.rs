@@ -12,10 +12,12 @@ use prost::Message as _;
 use sluice_core::envelope::Envelope;
 use sluice_core::request::{self, RenderFailure, Unmade};
 use sluice_core::response_event::FailureReason;
+use sluice_core::template::limits::STEPS;
 use sluice_egress::{Exchange, Request, SendError};
 use sluice_proto::admin::v1::{Attempt, DeliveryState, RequestHeader};
 use sluice_proto::sync::v1::{Job, RenderedRequest};
 
+use crate::aside::{QUICK_BYTES, QUICK_STEPS, aside};
 use crate::clock::UnixMillis;
 use crate::inbox::{Finish, LeaseError, Leased};
 use crate::link::dice;
@@ -140,14 +142,12 @@ impl Work<'_> {
             target: self.workspace.target(&self.job.workflow, &self.job.step_id),
             attempts: Vec::new(),
         };
-        let envelope = Envelope::from_json(&self.job.envelope).map_err(|_unreadable| {
-            refuse(RenderFailure {
-                reason: FailureReason::RenderError,
-                message: "the stored request cannot be read".to_owned(),
-            })
-        })?;
-        let context = request::context(&envelope, &target.workflow, target.step(), &self.job.trigger_id);
-        let rendered = request::render(request_of(target), &context, &self.plane.urls);
+        let quick = self.job.envelope.len() <= QUICK_BYTES;
+        let rendered = match quick.then(|| self.render(target, QUICK_STEPS)) {
+            Some(quick @ (Ok(_) | Err(Unmade::Skipped(_)))) => quick,
+            // It takes longer, or is wrong and will be again.
+            _ => aside(|| self.render(target, STEPS)),
+        };
         let rendered = rendered.map_err(|unmade| match unmade {
             Unmade::Skipped(message) => Stopped::Skipped(message),
             Unmade::Failed(failure) => refuse(failure),
@@ -162,6 +162,17 @@ impl Work<'_> {
             revision: target.revision,
             attempts: Vec::new(),
         })
+    }
+
+    /// Renders the request with what the trigger brought.
+    fn render(&self, target: &Target, steps: usize) -> Result<request::RenderedRequest, Unmade> {
+        let envelope = Envelope::from_json(&self.job.envelope).map_err(|_unreadable| RenderFailure {
+            reason: FailureReason::RenderError,
+            message: "the stored request cannot be read".to_owned(),
+        })?;
+        let mut context = request::context(&envelope, &target.workflow, target.step(), &self.job.trigger_id);
+        context.limit_steps(steps);
+        request::render(request_of(target), &context, &self.plane.urls)
     }
 
     fn kept(&self) -> Option<RenderedRequest> {
@@ -187,7 +198,10 @@ impl Work<'_> {
         let Some(connection) = self.workspace.connection(name) else {
             return Err(refuse(FailureReason::ConnectionMissing, format!("the connection {name} is not there")));
         };
-        let credential = request::credential(&connection.scheme).map_err(|error| {
+        let quick = connection.scheme.steps_most() <= QUICK_STEPS;
+        let credential = || request::credential(&connection.scheme);
+        let credential = if quick { credential() } else { aside(credential) };
+        let credential = credential.map_err(|error| {
             let message = format!("{name}: {} (line {}, column {})", error.message, error.line, error.column);
             refuse(FailureReason::AuthError, message)
         })?;
@@ -282,7 +296,7 @@ impl Work<'_> {
         kept: &RenderedRequest,
         end: outcome::End<'_>,
     ) -> Bytes {
-        let built = outcome::build(&Ended {
+        let ended = Ended {
             workspace: self.workspace,
             job: self.job,
             delivery_id: self.leased.id,
@@ -294,7 +308,9 @@ impl Work<'_> {
             target,
             kept,
             end,
-        });
+        };
+        let quick = self.job.envelope.len() <= QUICK_BYTES;
+        let built = if quick { outcome::build(&ended) } else { aside(|| outcome::build(&ended)) };
         self.plane.metrics.event_values_cut(built.values_cut);
         built.outcome.encode_to_vec().into()
     }

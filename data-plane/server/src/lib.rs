@@ -11,6 +11,7 @@
 //! | health and numbers | [`admin`] |
 
 pub mod admin;
+mod aside;
 pub mod clock;
 pub mod delivery;
 pub mod inbox;

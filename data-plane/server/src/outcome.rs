@@ -4,12 +4,15 @@ use prost_types::Timestamp;
 use sluice_core::envelope::{Envelope, Headers};
 use sluice_core::request;
 use sluice_core::response_event::{self, FailureReason};
-use sluice_core::template::{Context, OnMissing, Value, headers_value, map_value, value_from_json};
+use sluice_core::template::{
+    Context, OnMissing, Template, Unrendered, Value, headers_value, map_value, value_from_json,
+};
 use sluice_egress::Exchange;
 use sluice_proto::admin::v1::{Delivery, DeliveryState, Event};
 use sluice_proto::sync::v1::{Job, Outcome, RenderedRequest};
 use uuid::Uuid;
 
+use crate::aside::{QUICK_STEPS, aside};
 use crate::clock::UnixMillis;
 use crate::runtime::{Target, Workspace};
 
@@ -169,11 +172,21 @@ fn parameters(ended: &Ended<'_>, headers: &Headers) -> Vec<(String, String)> {
         Err(_unreadable) => Context::new(),
     };
     context.set("response", response(ended.end, headers));
-    let print = |(name, template): &(String, sluice_core::template::Template)| {
-        let text = template.render(&context, OnMissing::Empty).map(|rendered| rendered.text);
-        (name.clone(), text.unwrap_or_default())
+    let print = |context: &Context| {
+        let print = |(name, template): &(String, Template)| {
+            let text = template.render(context, OnMissing::Empty).map(|rendered| rendered.text);
+            (name.clone(), text)
+        };
+        request.event_parameters.iter().map(print).collect::<Vec<_>>()
     };
-    request.event_parameters.iter().map(print).collect()
+    let mut quick = context.clone();
+    quick.limit_steps(QUICK_STEPS / request.event_parameters.len());
+    let mut printed = print(&quick);
+    if printed.iter().any(|(_, text)| matches!(text, Err(Unrendered::Failed(_)))) {
+        // One takes longer, or is wrong and will be again.
+        printed = aside(|| print(&context));
+    }
+    printed.into_iter().map(|(name, text)| (name, text.unwrap_or_default())).collect()
 }
 
 /// `response.*` as templates see it (S35): a JSON body parsed, another as text; status 0 without a response.

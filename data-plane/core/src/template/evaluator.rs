@@ -73,7 +73,7 @@ impl<'t> Evaluator<'t> {
             mode,
             context,
             on_missing,
-            meter: Meter::new(),
+            meter: Meter::new(context.steps.unwrap_or(limits::STEPS).min(limits::STEPS)),
             scopes: Scopes::new(),
             taken: vec![None; ast.names.len()],
             depth: 0,

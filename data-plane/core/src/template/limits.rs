@@ -64,18 +64,19 @@ pub const PATH_BYTES: usize = 512;
 
 /// What is left for one render.
 pub(super) struct Meter {
+    most: usize,
     steps: usize,
     bytes: usize,
 }
 
 impl Meter {
-    pub(super) fn new() -> Meter {
-        Meter { steps: STEPS, bytes: BUDGET_BYTES }
+    pub(super) fn new(steps: usize) -> Meter {
+        Meter { most: steps, steps, bytes: BUDGET_BYTES }
     }
 
     /// Steps done so far.
     pub(super) fn done(&self) -> usize {
-        STEPS - self.steps
+        self.most - self.steps
     }
 
     pub(super) fn steps(&mut self, steps: usize) -> Result<(), Box<Fault>> {
@@ -84,7 +85,7 @@ impl Meter {
                 self.steps = left;
                 Ok(())
             }
-            None => Err(over("steps", STEPS)),
+            None => Err(over("steps", self.most)),
         }
     }
 

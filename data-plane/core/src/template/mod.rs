@@ -136,6 +136,7 @@ pub struct Rendered {
 pub struct Context {
     names: Arc<Vec<(Box<str>, Value)>>,
     now: Option<i64>,
+    steps: Option<usize>,
 }
 
 impl Context {
@@ -158,6 +159,12 @@ impl Context {
     /// template itself has no clock, so that the same context always prints the same.
     pub fn set_now(&mut self, milliseconds: i64) {
         self.now = Some(milliseconds);
+    }
+
+    /// Ends renders after this many steps, if that is less than [`STEPS`](limits::STEPS): for a caller that has no time
+    /// for more and renders again elsewhere what has ended so.
+    pub fn limit_steps(&mut self, steps: usize) {
+        self.steps = Some(steps);
     }
 
     fn get(&self, name: &str) -> Value {
