@@ -5,6 +5,7 @@
 //! Every list or map of a render's own knows its *level*: 1, or one more than the deepest list or map it was ever put
 //! into. Levels only rise, and end at [`VALUE_DEPTH`]. Putting a list into itself would raise its own level.
 
+use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,6 +38,23 @@ pub(super) enum MapKind {
     Headers,
     /// Made by `namespace()`: `{% set ns.x = 1 %}` changes it.
     Namespace,
+}
+
+/// Up to so many keys are compared one by one: that is faster than hashing. More are hashed, so that whoever chooses the
+/// keys cannot make lookups slow.
+const COMPARED_KEYS: usize = 12;
+
+impl MapKind {
+    fn find<'e>(self, entries: &'e Entries, key: &str) -> Option<&'e Value> {
+        let found = match entries.len() {
+            ..=COMPARED_KEYS => entries.iter().find(|(name, _)| ***name == *key).map(|(_, value)| value),
+            _ => entries.get(key),
+        };
+        if found.is_none() && self == MapKind::Headers {
+            return entries.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value);
+        }
+        found
+    }
 }
 
 /// One entry of `map.items()`: unpacks to two names, and has `key` and `value`.
@@ -247,14 +265,15 @@ impl Map {
     }
 
     pub(super) fn get(&self, key: &str) -> Option<Value> {
-        self.look(|entries| {
-            let found = entries.get(key).cloned();
-            if found.is_none() && self.kind == MapKind::Headers {
-                let same = entries.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
-                return same.map(|(_, value)| value.clone());
-            }
-            found
-        })
+        self.find(key).map(Cow::into_owned)
+    }
+
+    /// What lies under `key`: where it lies, if nothing can change it there.
+    pub(super) fn find(&self, key: &str) -> Option<Cow<'_, Value>> {
+        match &self.store {
+            Store::Shared { content, .. } => self.kind.find(content, key).map(Cow::Borrowed),
+            own @ Store::Own { .. } => own.look(|entries| self.kind.find(entries, key).cloned()).map(Cow::Owned),
+        }
     }
 
     /// Changes the map in place. `added` is what `change` puts in, at most, and whether the author wrote all of it.

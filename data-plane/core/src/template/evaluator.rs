@@ -82,8 +82,8 @@ impl<'t> Evaluator<'t> {
             caught: None,
             escapes_html: false,
             seen: Vec::new(),
-            out: String::new(),
-            written: Vec::new(),
+            out: String::with_capacity(source.text.len()),
+            written: Vec::with_capacity(16),
             missing: Vec::new(),
         }
     }
@@ -250,11 +250,14 @@ impl<'t> Evaluator<'t> {
     #[inline(never)]
     fn postfix(&mut self, base: ExprId, links: &[Link], asked: bool) -> Run<Traced> {
         let ast = self.ast;
-        let (mut value, mut lookup) = match &ast.expr(base).kind {
-            ExprKind::Var(name) => (self.variable(*name)?, true),
-            _ => (self.eval(base)?, false),
+        let (mut value, mut lookup, done) = match &ast.expr(base).kind {
+            ExprKind::Var(name) => {
+                let names = links.iter().take_while(|link| matches!(link, Link::Attr(_))).count();
+                (self.named(*name, &links[..names])?, true, names)
+            }
+            _ => (self.eval(base)?, false, 0),
         };
-        for (position, link) in links.iter().enumerate() {
+        for (position, link) in links.iter().enumerate().skip(done) {
             self.meter.steps(1)?;
             if lookup && value.value.is_undefined() && !is_lookup(link) && !asks(link) {
                 self.miss(base, &links[..position])?;
@@ -271,23 +274,33 @@ impl<'t> Evaluator<'t> {
         Ok(value)
     }
 
-    pub(super) fn variable(&mut self, name: NameId) -> Run<Traced> {
+    /// `name.a.b`: a variable and the names behind it.
+    fn named(&mut self, name: NameId, links: &[Link]) -> Run<Traced> {
+        self.meter.steps(links.len())?;
+        let names = links.iter().filter_map(|link| match link {
+            Link::Attr(name) => Some(&**name),
+            _ => None,
+        });
         if let Some(own) = self.scopes.get(name) {
-            let mut own = own.clone();
-            own.origin = self.settled_origin(&own);
-            return Ok(own);
+            let (value, origin) = (values::attrs(&own.value, names), self.settled_origin(own));
+            return Ok(if links.is_empty() { Traced { value, origin } } else { Traced::found(value, origin) });
         }
         if let Some(Some(value)) = self.taken.get(name.0 as usize) {
-            return Ok(Traced::data(value.clone()));
+            return Ok(Traced::data(values::attrs(value, names)));
         }
         let mut value = self.context.get(self.ast.name(name));
         if self.ast.changes {
             value = containers::own_copy(&value, &mut self.meter)?;
         }
+        let found = values::attrs(&value, names);
         if let Some(place) = self.taken.get_mut(name.0 as usize) {
-            *place = Some(value.clone());
+            *place = Some(value);
         }
-        Ok(Traced::data(value))
+        Ok(Traced::data(found))
+    }
+
+    pub(super) fn variable(&mut self, name: NameId) -> Run<Traced> {
+        self.named(name, &[])
     }
 
     /// A list or map may have been given data since it was written down: then it is the author's no more.

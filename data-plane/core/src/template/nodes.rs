@@ -44,9 +44,13 @@ impl Object for Loop {
     }
 
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.get_value_by_str(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
         let count = |number: usize| Some(Value::from(number as i64));
         let index = self.index();
-        match key.as_str()? {
+        match key {
             "index" | "counter" => count(index + 1),
             "index0" => count(index),
             "revindex" => count(self.length - index),

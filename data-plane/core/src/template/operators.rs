@@ -20,10 +20,10 @@ pub(super) fn binary(op: Binary, left: Traced, right: Traced, meter: &mut Meter)
     let (a, b) = (&left.value, &right.value);
     let value = match op {
         Binary::Add => return add(left, right, meter),
-        Binary::Concat => {
-            let (a, b) = (text_of(a, meter)?, text_of(b, meter)?);
-            concat(&a, &b, meter)?
-        }
+        Binary::Concat => match (a.as_str(), b.as_str()) {
+            (Some(a), Some(b)) => concat(a, b, meter)?,
+            _ => concat(&text_of(a, meter)?, &text_of(b, meter)?, meter)?,
+        },
         Binary::Subtract | Binary::Multiply | Binary::Divide | Binary::FloorDivide | Binary::Modulo | Binary::Power => {
             arithmetic(op, a, b)?
         }

@@ -1,6 +1,7 @@
 //! Values as the dialect sees them. Hides how JSON becomes values without losing number text or key order (D16), how
 //! values are looked into, how they print (Java's way and JSON's way), and keeps every walk free of recursion.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -216,9 +217,27 @@ pub(super) fn entries(value: &Value) -> Option<Vec<(Arc<str>, Value)>> {
 
 /// `value.name`: `UNDEFINED` when there is no such thing.
 pub(super) fn attr(value: &Value, name: &str) -> Value {
-    match value.as_object() {
-        Some(object) => object.get_value_by_str(name).unwrap_or(Value::UNDEFINED),
-        None => Value::UNDEFINED,
+    found(value, name).map_or(Value::UNDEFINED, Cow::into_owned)
+}
+
+/// `value.a.b.c`. What the context shares is gone through where it lies, and only what is found is cloned.
+pub(super) fn attrs<'n>(value: &Value, mut names: impl Iterator<Item = &'n str>) -> Value {
+    let mut value = value;
+    while let Some(name) = names.next() {
+        match found(value, name) {
+            Some(Cow::Borrowed(inner)) => value = inner,
+            Some(Cow::Owned(inner)) => return names.fold(inner, |value, name| attr(&value, name)),
+            None => return Value::UNDEFINED,
+        }
+    }
+    value.clone()
+}
+
+fn found<'v>(value: &'v Value, name: &str) -> Option<Cow<'v, Value>> {
+    let object = value.as_object()?;
+    match object.downcast_ref::<Map>() {
+        Some(map) => map.find(name),
+        None => object.get_value_by_str(name).map(Cow::Owned),
     }
 }
 
@@ -421,6 +440,12 @@ pub(super) fn write_json_string(text: &str, out: &mut String) {
 
 /// The inside of a JSON string. Escapes what JSON asks for and nothing else.
 pub(super) fn write_json_content(text: &str, out: &mut String) {
+    // Most texts need nothing, and looking at every byte without stopping is the fastest way to know.
+    let special = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
+    if !text.bytes().fold(false, |any, byte| any | special(byte)) {
+        out.push_str(text);
+        return;
+    }
     let mut plain = 0;
     for (at, byte) in text.bytes().enumerate() {
         let escaped = match byte {

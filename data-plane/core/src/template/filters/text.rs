@@ -58,10 +58,11 @@ fn string(call: &mut Call<'_>) -> Done {
 
 /// What is not text is left alone.
 fn change(call: &mut Call<'_>, change: impl Fn(&str) -> String) -> Done {
-    let Some(text) = call.input_string()? else { return call.same() };
+    let Some(text) = call.input.value.as_str() else { return call.same() };
+    call.meter.reading(text.len())?;
     // Some letters grow (`ß` to `SS`), at most threefold.
     call.meter.spend(text.len() * 3)?;
-    let changed = change(&text);
+    let changed = change(text);
     call.made_text(changed, &[])
 }
 
