@@ -187,6 +187,9 @@ fn sends_what_curl_sent() {
         assert!(rows.iter().any(|row| row["name"] == name.as_str()), "{name} is no row");
     }
     let alike = rows.len() - differs.len();
-    println!("curl: {alike} of {} commands alike, {} differ with a reason", rows.len(), differs.len());
+    println!("curl: {alike} of {} commands alike, {} differ:", rows.len(), differs.len());
+    for (name, row) in &differs {
+        println!("  {name}: {}", row["why"].as_str().unwrap_or_default());
+    }
     assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), rows.len(), failures.join("\n"));
 }

@@ -50,7 +50,10 @@ fn compare(rows: &[Json], departures: &str) -> (usize, usize) {
         println!("{category}: {passed} of {all}");
     }
     let (passed, all) = rates.values().fold((0, 0), |sum, rate| (sum.0 + rate.0, sum.1 + rate.1));
-    println!("all: {passed} of {all}, {:.1} %", passed as f64 * 100.0 / all as f64);
+    println!("all: {passed} of {all}, {:.1} %; these differ:", passed as f64 * 100.0 / all as f64);
+    for (name, reason) in &reasons {
+        println!("  {name}: {reason}");
+    }
     let gone: Vec<_> = reasons.keys().filter(|name| !names.contains(*name)).collect();
     assert!(gone.is_empty(), "{departures} lists rows that do not exist: {gone:#?}");
     assert!(needless.is_empty(), "{departures} lists rows that print what is expected: {needless:#?}");
