@@ -2,12 +2,13 @@
 //! expressions and macros, and frames are kept small: one kind of expression is one function. What tags do is in
 //! [`nodes`](super::nodes), macros are in [`macros`](super::macros).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use minijinja::Value;
 use minijinja::value::ValueKind;
 
-use super::ast::{Argument, Ast, Binary, ExprId, ExprKind, Link, NameId, Span};
+use super::ast::{Argument, Ast, Binary, ExprId, ExprKind, Link, NameId, Site, Span};
 use super::containers::{self, Entries};
 use super::error::Fault;
 use super::filters::{self, Around, Filter, text_of};
@@ -16,6 +17,7 @@ use super::limits::{self, Meter};
 use super::macros::Callers;
 use super::methods::{self, Method};
 use super::operators::{self, build_list, build_map};
+use super::page::Page;
 use super::scopes::Scopes;
 use super::source::Source;
 use super::traced::{Origin, Traced};
@@ -25,21 +27,11 @@ use super::{Context, Mode, OnMissing, utf16};
 
 pub(super) type Run<T> = Result<T, Box<Fault>>;
 
-/// Which bytes of the output one placeholder has written.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Written {
-    pub(super) start: usize,
-    pub(super) end: usize,
-    pub(super) at: Span,
-}
-
 /// One render.
 pub(super) struct Evaluator<'t> {
     pub(super) ast: &'t Ast,
     pub(super) source: &'t Source,
-    pub(super) mode: Mode,
     context: &'t Context,
-    pub(super) on_missing: OnMissing,
     pub(super) meter: Meter,
     pub(super) scopes: Scopes,
     /// What has been taken from the context, by name. A template that changes lists or maps takes copies of its own.
@@ -47,15 +39,11 @@ pub(super) struct Evaluator<'t> {
     /// Blocks and expressions that wait for one inside.
     depth: usize,
     pub(super) callers: Callers,
-    /// What prints into a text of its own, and whether all of it is the author's so far.
-    pub(super) catching: Option<Origin>,
     /// The text that a set block has just caught.
     pub(super) caught: Option<Traced>,
-    pub(super) escapes_html: bool,
     /// What an `ifchanged` saw last, by its place.
     pub(super) seen: Vec<(Span, Value)>,
-    pub(super) out: String,
-    pub(super) written: Vec<Written>,
+    pub(super) page: Page,
     pub(super) missing: Vec<String>,
 }
 
@@ -70,20 +58,15 @@ impl<'t> Evaluator<'t> {
         Evaluator {
             ast,
             source,
-            mode,
             context,
-            on_missing,
             meter: Meter::new(context.steps.unwrap_or(limits::STEPS).min(limits::STEPS)),
             scopes: Scopes::new(),
             taken: vec![None; ast.names.len()],
             depth: 0,
             callers: Callers::default(),
-            catching: None,
             caught: None,
-            escapes_html: false,
             seen: Vec::new(),
-            out: String::with_capacity(source.text.len()),
-            written: Vec::with_capacity(16),
+            page: Page::new(mode, on_missing, source.text.len()),
             missing: Vec::new(),
         }
     }
@@ -277,26 +260,50 @@ impl<'t> Evaluator<'t> {
     /// `name.a.b`: a variable and the names behind it.
     fn named(&mut self, name: NameId, links: &[Link]) -> Run<Traced> {
         self.meter.steps(links.len())?;
-        let names = links.iter().filter_map(|link| match link {
-            Link::Attr(name) => Some(&**name),
-            _ => None,
-        });
         if let Some(own) = self.scopes.get(name) {
-            let (value, origin) = (values::attrs(&own.value, names), self.settled_origin(own));
+            let (value, origin) = (attrs(&own.value, links).into_owned(), self.settled_origin(own));
             return Ok(if links.is_empty() { Traced { value, origin } } else { Traced::found(value, origin) });
         }
         if let Some(Some(value)) = self.taken.get(name.0 as usize) {
-            return Ok(Traced::data(values::attrs(value, names)));
+            return Ok(Traced::data(attrs(value, links).into_owned()));
         }
         let mut value = self.context.get(self.ast.name(name));
         if self.ast.changes {
             value = containers::own_copy(&value, &mut self.meter)?;
         }
-        let found = values::attrs(&value, names);
+        let found = attrs(&value, links).into_owned();
         if let Some(place) = self.taken.get_mut(name.0 as usize) {
             *place = Some(value);
         }
         Ok(Traced::data(found))
+    }
+
+    /// Prints what is a name, or names behind it, where it lies: most of all outputs. `false` where there is more to do.
+    pub(super) fn print_named(&mut self, expr: ExprId, site: Site, at: Span) -> Run<bool> {
+        let ast = self.ast;
+        let (name, links) = match &ast.expr(expr).kind {
+            ExprKind::Var(name) => (*name, &[][..]),
+            ExprKind::Postfix { base, links } => match &ast.expr(*base).kind {
+                ExprKind::Var(name) if links.iter().all(|link| matches!(link, Link::Attr(_))) => (*name, &links[..]),
+                _ => return Ok(false),
+            },
+            _ => return Ok(false),
+        };
+        let (whole, origin) = match self.scopes.get(name) {
+            _ if ast.changes => return Ok(false),
+            Some(own) => (&own.value, own.origin),
+            None => match self.taken.get(name.0 as usize) {
+                Some(Some(value)) => (value, Origin::Data),
+                _ => return Ok(false),
+            },
+        };
+        let value = attrs(whole, links);
+        if matches!(value.kind(), ValueKind::Undefined | ValueKind::Invalid) {
+            return Ok(false);
+        }
+        self.meter.steps(1 + links.len()).map_err(|fault| fault.or_at(at))?;
+        self.page.print(&value, origin, site, at, &mut self.meter)?;
+        Ok(true)
     }
 
     pub(super) fn variable(&mut self, name: NameId) -> Run<Traced> {
@@ -383,7 +390,7 @@ impl<'t> Evaluator<'t> {
         for arg in given.iter_mut().flatten() {
             arg.origin = self.settled_origin(arg);
         }
-        let around = Around { mode: self.mode, now: self.context.now };
+        let around = Around { mode: self.page.mode, now: self.context.now };
         filters::apply(filter, value, &given, around, &mut self.meter)
     }
 
@@ -407,6 +414,15 @@ pub(super) fn written(value: Value, origin: Origin) -> Traced {
         containers::mark_author(&value);
     }
     Traced { value, origin }
+}
+
+/// The names at the head of `links`, looked up in `value`.
+fn attrs<'v>(value: &'v Value, links: &[Link]) -> Cow<'v, Value> {
+    let names = links.iter().map_while(|link| match link {
+        Link::Attr(name) => Some(&**name),
+        _ => None,
+    });
+    values::attrs(value, names)
 }
 
 fn is_lookup(link: &Link) -> bool {

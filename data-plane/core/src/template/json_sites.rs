@@ -1,14 +1,15 @@
 //! JSON bodies that data cannot break (D07). Hides how a placeholder's place in the document is found from the
 //! template's own text, how a value is written there, and how a document that is no JSON is traced to its placeholder.
 
+use minijinja::Value;
 use serde::de::IgnoredAny;
 
 use super::ast::{Ast, BlockId, ExprId, ExprKind, Link, Node, Site, Span};
 use super::dates;
 use super::error::{ErrorCode, Fault, Problems, RenderErrorKind};
-use super::evaluator::Written;
+use super::page::Written;
 use super::source::Source;
-use super::traced::{Origin, Traced};
+use super::traced::Origin;
 use super::values::{self, TooLong, as_bool, is_null, number};
 
 /// What a JSON reader knows after some text.
@@ -159,9 +160,16 @@ impl Labels<'_> {
 }
 
 /// Writes one output, at most `cap` bytes of it.
-pub(super) fn encode(site: Site, traced: &Traced, cap: usize, out: &mut String) -> Result<(), Box<Fault>> {
+pub(super) fn encode(
+    site: Site,
+    value: &Value,
+    origin: Origin,
+    cap: usize,
+    out: &mut String,
+) -> Result<(), Box<Fault>> {
     let start = out.len();
-    let done = if site == Site::JsonString { in_string(traced, cap, out) } else { in_value(traced, cap, out) };
+    let done =
+        if site == Site::JsonString { in_string(value, origin, cap, out) } else { in_value(value, origin, cap, out) };
     let as_is = done.map_err(|TooLong| super::limits::over("bytes of output", super::limits::OUTPUT_BYTES))?;
     let border = if site == Site::JsonString { State::InString } else { State::Outside };
     // Text that is written as it is must not move the border between inside and outside, on which the labels of
@@ -174,8 +182,7 @@ pub(super) fn encode(site: Site, traced: &Traced, cap: usize, out: &mut String) 
 }
 
 /// Says whether anything was written as it is, without being escaped here.
-fn in_string(traced: &Traced, cap: usize, out: &mut String) -> Result<bool, TooLong> {
-    let value = &traced.value;
+fn in_string(value: &Value, origin: Origin, cap: usize, out: &mut String) -> Result<bool, TooLong> {
     if is_null(value) {
         return Ok(false);
     }
@@ -190,7 +197,7 @@ fn in_string(traced: &Traced, cap: usize, out: &mut String) -> Result<bool, TooL
             &made
         }
     };
-    let origin = if scalar || traced.origin == Origin::Safe { traced.origin } else { Origin::Data };
+    let origin = if scalar || origin == Origin::Safe { origin } else { Origin::Data };
     let as_is = is_content(text, origin);
     if as_is {
         out.push_str(text);
@@ -225,10 +232,9 @@ pub(super) fn separator(text: &str, origin: Origin) -> Option<String> {
     if between { None } else { content(text, origin) }
 }
 
-fn in_value(traced: &Traced, cap: usize, out: &mut String) -> Result<bool, TooLong> {
-    let value = &traced.value;
+fn in_value(value: &Value, origin: Origin, cap: usize, out: &mut String) -> Result<bool, TooLong> {
     let Some(text) = value.as_str() else {
-        if !(value.is_undefined() && traced.origin == Origin::Author) {
+        if !(value.is_undefined() && origin == Origin::Author) {
             values::print_json(value, cap, out)?;
         }
         return Ok(false);
@@ -236,7 +242,7 @@ fn in_value(traced: &Traced, cap: usize, out: &mut String) -> Result<bool, TooLo
     if text.len() > cap {
         return Err(TooLong);
     }
-    match traced.origin {
+    match origin {
         Origin::Safe | Origin::Json => out.push_str(text),
         Origin::Author if is_json_tokens(text) => out.push_str(text),
         Origin::JsonContent if is_string_content(text) => {

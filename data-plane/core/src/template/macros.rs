@@ -44,7 +44,7 @@ impl Evaluator<'_> {
         let ExprKind::Call { name, args } = &expr.kind else { return Ok(()) };
         let caller = Caller { body, scope: self.scopes.here(), outer: self.callers.current };
         let printed = self.call(*name, args, Some(caller)).map_err(|fault| fault.or_at(expr.at))?;
-        self.print(printed, site, at, true)
+        self.page.put(&printed.value, printed.origin, site, at, &mut self.meter)
     }
 
     /// Calls a macro, or `caller()`.

@@ -14,7 +14,7 @@ impl Evaluator<'_> {
 
     /// Remembers a missing path, or ends the render where that was asked for.
     pub(super) fn missed(&mut self, path: String, at: Span) -> Run<()> {
-        if self.on_missing == OnMissing::Fail {
+        if self.page.on_missing == OnMissing::Fail {
             let message = format!("'{path}' is missing");
             return Err(Fault::new(RenderErrorKind::Missing, message).or_at(at));
         }

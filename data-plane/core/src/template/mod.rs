@@ -9,7 +9,7 @@
 //! | `source`, `scanner` | a template and its snippets into one text, and that into text, outputs and tags |
 //! | `tokens` | the inside of an output or tag into tokens |
 //! | `parser`, `tags`, `expressions`, `names`, `ast` | tags and expressions into a flat tree |
-//! | `evaluator`, `nodes`, `macros`, `scopes`, `missing` | the tree into text |
+//! | `evaluator`, `nodes`, `macros`, `scopes`, `missing`, `page` | the tree into text |
 //! | `values`, `containers`, `traced` | values, lists and maps that change in place, and where a text comes from |
 //! | `operators`, `filters`, `value_tests`, `functions` | what can be done with values |
 //! | `decimal`, `dates`, `date_patterns`, `locales` | numbers without noise, moments and zones, and how dates are written |
@@ -38,6 +38,7 @@ mod missing;
 mod names;
 mod nodes;
 mod operators;
+mod page;
 mod parser;
 mod scanner;
 mod scopes;
@@ -62,7 +63,8 @@ pub use values::{headers_value, map_value, value_from_json, value_from_json_text
 
 use ast::{Ast, BlockId, Node};
 use error::{Fault, Problems};
-use evaluator::{Evaluator, Written};
+use evaluator::Evaluator;
+use page::{Page, Written};
 use source::Source;
 
 /// What the text is for. The field decides, not the author.
@@ -230,7 +232,7 @@ impl Template {
     pub fn render(&self, context: &Context, on_missing: OnMissing) -> Result<Rendered, Unrendered> {
         let mut run = Evaluator::new(&self.ast, &self.source, self.mode, context, on_missing);
         let result = run.block(self.root);
-        let Evaluator { out, written, missing, meter, .. } = run;
+        let Evaluator { page: Page { out, written, .. }, missing, meter, .. } = run;
         match result.and_then(|_| self.finished(out, &written)) {
             Ok(text) => Ok(Rendered { text, missing, steps: meter.done() }),
             Err(fault) => Err(fault.into_unrendered(&self.source)),

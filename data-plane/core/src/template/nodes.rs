@@ -1,4 +1,4 @@
-//! What tags do. Hides loops and where output goes: into the text of the field, or into a text of its own.
+//! What tags do. Hides loops, and which texts are caught.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,12 +9,11 @@ use minijinja::value::{Object, ObjectRepr, ValueKind};
 use super::ast::{BlockId, ExprId, ExprKind, LOOP, NameId, Node, Site, Span, Target};
 use super::containers::{Entry, Items, Map, MapKind};
 use super::error::Fault;
-use super::evaluator::{Evaluator, Run, Written, written};
-use super::limits;
+use super::evaluator::{Evaluator, Run, written};
 use super::operators::{self, build_list};
+use super::page::Page;
 use super::traced::{Origin, Traced};
 use super::values::{self, is_null, is_true};
-use super::{Mode, OnMissing, json_sites, url_sites};
 
 /// How a block ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +82,7 @@ impl Evaluator<'_> {
 
     fn node(&mut self, node: &Node) -> Run<Flow> {
         match node {
-            Node::Text(span) => self.text(*span)?,
+            Node::Text(span) => self.page.text(span.text(&self.source.text), *span)?,
             Node::Output { expr, site, at } => self.output(*expr, *site, *at)?,
             Node::If { arms, otherwise, .. } => {
                 return match self.arm(arms, *otherwise)? {
@@ -119,85 +118,25 @@ impl Evaluator<'_> {
     // ---- output ----
 
     #[inline(never)]
-    fn text(&mut self, span: Span) -> Run<()> {
-        let text = span.text(&self.source.text);
-        if self.out.len() + text.len() > limits::OUTPUT_BYTES {
-            return Err(limits::over("bytes of output", limits::OUTPUT_BYTES).or_at(span));
-        }
-        self.out.push_str(text);
-        Ok(())
-    }
-
-    #[inline(never)]
     fn output(&mut self, expr: ExprId, site: Site, at: Span) -> Run<()> {
-        let traced = self.eval(expr)?;
-        // What a macro prints has been escaped inside.
-        let escaped = matches!(self.ast.expr(expr).kind, ExprKind::Call { .. });
-        self.print(traced, site, at, escaped)
-    }
-
-    /// Writes a value as its place asks for.
-    pub(super) fn print(&mut self, mut traced: Traced, site: Site, at: Span, escaped: bool) -> Run<()> {
-        if self.on_missing == OnMissing::Null && traced.value.is_undefined() && traced.origin != Origin::Author {
-            traced = Traced::author(Value::from("null"));
+        if self.print_named(expr, site, at)? {
+            return Ok(());
         }
-        if self.escapes_html && !escaped && traced.origin != Origin::Safe {
-            traced = self.html(&traced)?;
+        let Traced { value, origin } = self.eval(expr)?;
+        match self.ast.expr(expr).kind {
+            // What a macro prints has been escaped inside.
+            ExprKind::Call { .. } => self.page.put(&value, origin, site, at, &mut self.meter),
+            _ => self.page.print(&value, origin, site, at, &mut self.meter),
         }
-        if let Some(all) = &mut self.catching {
-            *all = operators::origin_of([*all, traced.origin].into_iter());
-        }
-        let start = self.out.len();
-        let cap = limits::OUTPUT_BYTES - start;
-        let too_long = |_| limits::over("bytes of output", limits::OUTPUT_BYTES);
-        let done = match self.mode {
-            _ if self.catching.is_some() => values::print(&traced.value, cap, &mut self.out).map_err(too_long),
-            Mode::Text | Mode::Exact | Mode::Header => {
-                values::print(&traced.value, cap, &mut self.out).map_err(too_long)
-            }
-            Mode::Json => json_sites::encode(site, &traced, cap, &mut self.out),
-            Mode::Url => url_sites::encode(&traced, cap, &mut self.out).map_err(too_long),
-        };
-        done.map_err(|fault| fault.or_at(at))?;
-        if self.out.len() - start > cap {
-            return Err(limits::over("bytes of output", limits::OUTPUT_BYTES).or_at(at));
-        }
-        self.meter.reading(self.out.len() - start).map_err(|fault| fault.or_at(at))?;
-        self.written.push(Written { start, end: self.out.len(), at });
-        Ok(())
-    }
-
-    /// Inside of an `autoescape`.
-    #[inline(never)]
-    fn html(&mut self, traced: &Traced) -> Run<Traced> {
-        let text = super::filters::text_of(&traced.value, &mut self.meter)?;
-        let mut escaped = String::with_capacity(text.len());
-        for c in text.chars() {
-            match c {
-                '&' => escaped.push_str("&amp;"),
-                '<' => escaped.push_str("&lt;"),
-                '>' => escaped.push_str("&gt;"),
-                '"' => escaped.push_str("&quot;"),
-                '\'' => escaped.push_str("&#39;"),
-                c => escaped.push(c),
-            }
-            if escaped.len() > limits::STRING_BYTES {
-                return Err(limits::over("bytes in one string", limits::STRING_BYTES));
-            }
-        }
-        self.meter.string(escaped.len())?;
-        Ok(Traced { value: Value::from(escaped), origin: traced.origin.reshaped() })
     }
 
     /// What a block prints, as a text. It is the author's only if every part of it is (D07).
     pub(super) fn catch(&mut self, body: BlockId) -> Run<Traced> {
-        let out = std::mem::take(&mut self.out);
-        let written = std::mem::take(&mut self.written);
-        let catching = self.catching.replace(Origin::Author);
+        let inner = self.page.inner();
+        let outer = std::mem::replace(&mut self.page, inner);
         self.block(body)?;
-        let text = std::mem::replace(&mut self.out, out);
-        self.written = written;
-        let origin = std::mem::replace(&mut self.catching, catching).unwrap_or(Origin::Data);
+        let Page { out: text, catching, .. } = std::mem::replace(&mut self.page, outer);
+        let origin = catching.unwrap_or(Origin::Data);
         self.meter.string(text.len())?;
         Ok(Traced { value: Value::from(text), origin })
     }
@@ -270,11 +209,11 @@ impl Evaluator<'_> {
 
     #[inline(never)]
     fn auto_escape(&mut self, on: bool, body: BlockId) -> Run<Flow> {
-        let before = std::mem::replace(&mut self.escapes_html, on);
+        let before = std::mem::replace(&mut self.page.escapes_html, on);
         self.scopes.enter();
         let flow = self.block(body)?;
         self.scopes.leave();
-        self.escapes_html = before;
+        self.page.escapes_html = before;
         Ok(flow)
     }
 
@@ -299,7 +238,7 @@ impl Evaluator<'_> {
             drop(items);
             value = Traced { value: item, origin };
         }
-        self.print(value, site, at, false)
+        self.page.print(&value.value, value.origin, site, at, &mut self.meter)
     }
 
     #[inline(never)]

@@ -1,10 +1,12 @@
 //! URLs whose host data cannot choose and whose path data cannot climb (R073, S53–S56). Hides how inserts are encoded:
 //! percent-encoding of everything but unreserved characters is right in a path segment and in a query alike.
 
+use minijinja::Value;
+
 use super::ast::{Ast, BlockId, Node, Span};
 use super::error::{ErrorCode, Fault, Problems, RenderErrorKind};
-use super::evaluator::Written;
-use super::traced::{Origin, Traced};
+use super::page::Written;
+use super::traced::Origin;
 use super::values::{self, TooLong};
 
 /// Refuses a template whose scheme, host or port could depend on anything but its own text.
@@ -49,11 +51,11 @@ fn has_whole_authority(prefix: &str) -> bool {
 }
 
 /// Writes one output. The author's own text and what is encoded already stay as they are.
-pub(super) fn encode(traced: &Traced, cap: usize, out: &mut String) -> Result<(), TooLong> {
-    if matches!(traced.origin, Origin::Author | Origin::Safe | Origin::UrlEncoded) {
-        return values::print(&traced.value, cap, out);
+pub(super) fn encode(value: &Value, origin: Origin, cap: usize, out: &mut String) -> Result<(), TooLong> {
+    if matches!(origin, Origin::Author | Origin::Safe | Origin::UrlEncoded) {
+        return values::print(value, cap, out);
     }
-    let text = values::display(&traced.value, cap)?;
+    let text = values::display(value, cap)?;
     for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),

@@ -220,17 +220,17 @@ pub(super) fn attr(value: &Value, name: &str) -> Value {
     found(value, name).map_or(Value::UNDEFINED, Cow::into_owned)
 }
 
-/// `value.a.b.c`. What the context shares is gone through where it lies, and only what is found is cloned.
-pub(super) fn attrs<'n>(value: &Value, mut names: impl Iterator<Item = &'n str>) -> Value {
+/// `value.a.b.c`. What the context shares is gone through where it lies, and nothing is cloned.
+pub(super) fn attrs<'v, 'n>(value: &'v Value, mut names: impl Iterator<Item = &'n str>) -> Cow<'v, Value> {
     let mut value = value;
     while let Some(name) = names.next() {
         match found(value, name) {
             Some(Cow::Borrowed(inner)) => value = inner,
-            Some(Cow::Owned(inner)) => return names.fold(inner, |value, name| attr(&value, name)),
-            None => return Value::UNDEFINED,
+            Some(Cow::Owned(inner)) => return Cow::Owned(names.fold(inner, |value, name| attr(&value, name))),
+            None => return Cow::Owned(Value::UNDEFINED),
         }
     }
-    value.clone()
+    Cow::Borrowed(value)
 }
 
 fn found<'v>(value: &'v Value, name: &str) -> Option<Cow<'v, Value>> {
