@@ -286,7 +286,8 @@ pub(super) fn print(value: &Value, cap: usize, out: &mut String) -> Result<(), T
 
 /// A value as compact JSON: keys in order, number text kept, nothing escaped that JSON does not ask for.
 pub(super) fn to_json(value: &Value, cap: usize) -> Result<String, TooLong> {
-    let mut out = String::new();
+    let quoted = |text: &str| text.len().min(cap) + 2;
+    let mut out = String::with_capacity(value.as_str().map_or(0, quoted));
     print_json(value, cap, &mut out).map(|()| out)
 }
 
@@ -403,7 +404,7 @@ fn write_scalar(value: &Value, style: Style, out: &mut String) {
                 let _ = write!(out, "{int}");
             }
             Some(Number::Float(float)) if style == Style::Json && !float.is_finite() => out.push_str("null"),
-            Some(Number::Float(float)) => out.push_str(&java_double(float)),
+            Some(Number::Float(float)) => write_double(float, out),
             // Objects of our own code that have no text (a `loop`): nothing to show in text, null in JSON.
             None if style == Style::Json => out.push_str("null"),
             None => {}
@@ -413,22 +414,29 @@ fn write_scalar(value: &Value, style: Style, out: &mut String) {
 
 /// `Double.toString` of Java: `1.0`, `1.0E8`, `1.619618967E9`.
 pub(super) fn java_double(float: f64) -> String {
+    let mut out = String::new();
+    write_double(float, &mut out);
+    out
+}
+
+fn write_double(float: f64, out: &mut String) {
     if float.is_nan() {
-        return "NaN".into();
+        return out.push_str("NaN");
     }
     if float.is_infinite() {
-        return if float > 0.0 { "Infinity".into() } else { "-Infinity".into() };
+        return out.push_str(if float > 0.0 { "Infinity" } else { "-Infinity" });
     }
     let size = float.abs();
     if size == 0.0 || (1e-3..1e7).contains(&size) {
-        return format!("{float:?}");
+        let _ = write!(out, "{float:?}");
+        return;
     }
     let text = format!("{float:e}");
-    match text.split_once('e') {
-        Some((mantissa, exponent)) if mantissa.contains('.') => format!("{mantissa}E{exponent}"),
-        Some((mantissa, exponent)) => format!("{mantissa}.0E{exponent}"),
-        None => text,
-    }
+    let _ = match text.split_once('e') {
+        Some((mantissa, exponent)) if mantissa.contains('.') => write!(out, "{mantissa}E{exponent}"),
+        Some((mantissa, exponent)) => write!(out, "{mantissa}.0E{exponent}"),
+        None => write!(out, "{text}"),
+    };
 }
 
 /// A JSON string with its quotes.

@@ -181,6 +181,7 @@ fn replace(call: &mut Call<'_>) -> Done {
 
 fn replaced(call: &mut Call<'_>, text: &str, old: &str, new: &str, count: usize) -> Result<String, Box<Fault>> {
     let mut replaced = Builder::new(call.meter);
+    replaced.text.reserve(text.len());
     let mut rest = text;
     for (at, _) in text.match_indices(old).take(if old.is_empty() { 0 } else { count }) {
         let start = text.len() - rest.len();
