@@ -4,6 +4,8 @@
 //! Only method, URL, headers and body are written. A connection's credentials never come here; a secret that the author
 //! wrote into a header or the URL is left to a shell variable that names it (C13).
 
+use std::collections::{HashMap, HashSet};
+
 use super::credentials::{is_secret, is_secret_name, placeholder};
 use super::headers::{self, Line};
 use super::limits::COMMAND_BYTES;
@@ -38,7 +40,7 @@ pub fn export(request: &Request) -> Result<String, ExportError> {
     if request.method.is_empty() {
         return Err(ExportError::NotFilledIn("method"));
     }
-    let mut command = Writer { text: "curl".to_owned(), variables: Vec::new() };
+    let mut command = Writer { text: "curl".to_owned(), variables: HashSet::new(), numbers: HashMap::new() };
     match (&*request.method, &request.body) {
         ("GET", None) => {}
         ("HEAD", None) => command.option("--head"),
@@ -116,7 +118,9 @@ fn write_header(command: &mut Writer, index: usize, header: &Header) -> Result<(
 struct Writer {
     text: String,
     /// Those written so far: a second secret of one name gets its own.
-    variables: Vec<String>,
+    variables: HashSet<String>,
+    /// The last number taken for each name, so that many secrets of one name take no longer than their length.
+    numbers: HashMap<String, usize>,
 }
 
 impl Writer {
@@ -126,12 +130,16 @@ impl Writer {
     }
 
     fn variable(&mut self, name: &str) {
-        let mut names = (1..=self.variables.len() + 1).map(|number| placeholder(name, number));
-        let free = names.find(|variable| !self.variables.contains(variable)).unwrap_or_default();
+        let last = self.numbers.entry(placeholder(name, 1)).or_default();
+        *last += 1;
+        let mut free = placeholder(name, *last);
+        while !self.variables.insert(free.clone()) {
+            *last += 1;
+            free = placeholder(name, *last);
+        }
         self.text.push('"');
         self.text.push_str(&free);
         self.text.push('"');
-        self.variables.push(free);
     }
 
     /// `'…'`; with characters that a clipboard changes or a reader cannot see, `$'…'`.

@@ -157,7 +157,6 @@ pub(super) enum Node {
     AutoEscape {
         on: bool,
         body: BlockId,
-        at: Span,
     },
     Macro(MacroId),
     /// `{% call macro(…) %}…{% endcall %}`: the body is what `caller()` prints.

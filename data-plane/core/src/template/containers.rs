@@ -16,6 +16,7 @@ use minijinja::value::{Enumerator, Object, ObjectRepr, ValueKind};
 
 use super::error::Fault;
 use super::limits::{BYTES_PER_ITEM, ITEMS, Meter, VALUE_DEPTH, over};
+use super::values;
 
 /// Text keys in the order they came.
 pub(super) type Entries = IndexMap<Arc<str>, Value>;
@@ -291,7 +292,8 @@ impl Map {
 
 /// What can hold no text: whoever it comes from, it changes nothing.
 fn is_harmless(value: &Value) -> bool {
-    matches!(value.kind(), ValueKind::Undefined | ValueKind::None | ValueKind::Bool | ValueKind::Number)
+    matches!(value.kind(), ValueKind::Undefined | ValueKind::None | ValueKind::Bool)
+        || values::number(value).is_some() && !values::has_plus(value)
 }
 
 /// Notes that a list or map, as it was made, holds only what the author wrote.
@@ -323,7 +325,7 @@ pub(super) fn is_only_author(value: &Value) -> bool {
                     .look(|entries| (entries.len() <= AUTHOR_DEPTH).then(|| below(&mut entries.values())))
                     .is_some()
         } else {
-            false
+            is_harmless(&value)
         };
         if !by_author || looked > AUTHOR_DEPTH {
             return false;

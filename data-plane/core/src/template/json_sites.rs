@@ -7,6 +7,7 @@ use serde::de::IgnoredAny;
 use super::ast::{Ast, BlockId, ExprId, ExprKind, Link, Node, Site, Span};
 use super::dates;
 use super::error::{ErrorCode, Fault, Problems, RenderErrorKind};
+use super::filters::Filter;
 use super::page::Written;
 use super::source::Source;
 use super::traced::Origin;
@@ -57,27 +58,44 @@ impl Labels<'_> {
     /// text is written as a whole where it is used.
     fn block(&mut self, id: BlockId, mut state: State) -> State {
         let mut nodes = std::mem::take(&mut self.ast.blocks[id.0 as usize]);
-        for node in &mut nodes {
+        for at in 0..nodes.len() {
+            let alone = self.is_alone_in_list(&nodes, at);
+            let Some(node) = nodes.get_mut(at) else { break };
             state = self.node(node, state);
+            if let Node::Output { expr, site: Site::JsonValue, .. } = node
+                && alone
+            {
+                self.joined(*expr, Filter::in_list);
+            }
         }
         self.ast.blocks[id.0 as usize] = nodes;
         state
     }
 
+    /// `[{{ ids|join(",") }}]`: between `[` and `]`, where several values may stand.
+    fn is_alone_in_list(&self, nodes: &[Node], at: usize) -> bool {
+        let text = |at: Option<usize>| match nodes.get(at?)? {
+            Node::Text(span) => Some(span.text(self.source)),
+            _ => None,
+        };
+        let before = text(at.checked_sub(1)).is_some_and(|text| text.trim_end().ends_with('['));
+        before && text(at.checked_add(1)).is_some_and(|text| text.trim_start().starts_with(']'))
+    }
+
     /// `["{{ ids|join('","') }}"]`: what is joined inside of a string is encoded item by item, so that what the author
-    /// puts between the items may close one string and open the next (T10).
-    fn joined(&mut self, expr: ExprId) {
+    /// puts between the items may close one string and open the next (T10). `becomes` says what the join is there.
+    fn joined(&mut self, expr: ExprId, becomes: fn(Filter) -> Filter) {
         match &mut self.ast.exprs[expr.0 as usize].kind {
             ExprKind::Postfix { links, .. } => {
                 if let Some(Link::Filter { filter, .. }) = links.last_mut() {
-                    *filter = filter.inside_string();
+                    *filter = becomes(*filter);
                 }
             }
             ExprKind::Choice { then, otherwise, .. } => {
                 let (then, otherwise) = (*then, *otherwise);
-                self.joined(then);
+                self.joined(then, becomes);
                 if let Some(otherwise) = otherwise {
-                    self.joined(otherwise);
+                    self.joined(otherwise, becomes);
                 }
             }
             _ => {}
@@ -90,7 +108,7 @@ impl Labels<'_> {
             Node::Output { expr, site, at } => {
                 *site = self.site(state, *at);
                 if *site == Site::JsonString {
-                    self.joined(*expr);
+                    self.joined(*expr, Filter::inside_string);
                 }
             }
             Node::Cycle { site, at, name: None, .. } | Node::Call { site, at, .. } => *site = self.site(state, *at),

@@ -210,7 +210,7 @@ impl Template {
         if problems.is_empty() {
             match mode {
                 Mode::Json => json_sites::label(&mut ast, root, &source, &mut problems),
-                Mode::Url => url_sites::check(&ast, root, &source.text, &mut problems),
+                Mode::Url => url_sites::check(&ast, root, &source, &mut problems),
                 Mode::Text | Mode::Exact | Mode::Header => {}
             }
         }

@@ -103,7 +103,7 @@ impl Evaluator<'_> {
                     return self.block(*body);
                 }
             }
-            Node::AutoEscape { on, body, .. } => return self.auto_escape(*on, *body),
+            Node::AutoEscape { on, body } => return self.auto_escape(*on, *body),
             Node::Macro(id) => {
                 let name = self.ast.macro_(*id).name;
                 self.scopes.define(name, *id)?;

@@ -262,7 +262,7 @@ impl Parser<'_> {
             }
             OpenKind::Do => Node::DoBlock(body),
             OpenKind::IfChanged { expr } => Node::IfChanged { expr, body, at },
-            OpenKind::AutoEscape { on } => Node::AutoEscape { on, body, at },
+            OpenKind::AutoEscape { on } => Node::AutoEscape { on, body },
             OpenKind::Macro { id: Some(id) } => {
                 self.end_macro(id, body);
                 Node::Macro(id)

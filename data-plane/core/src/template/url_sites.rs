@@ -6,38 +6,22 @@ use minijinja::Value;
 use super::ast::{Ast, BlockId, Node, Span};
 use super::error::{ErrorCode, Fault, Problems, RenderErrorKind};
 use super::page::Written;
+use super::source::Source;
 use super::traced::Origin;
 use super::values::{self, TooLong};
 
-/// Refuses a template whose scheme, host or port could depend on anything but its own text.
-pub(super) fn check(ast: &Ast, root: BlockId, source: &str, problems: &mut Problems) {
-    let mut prefix = String::new();
-    for node in ast.block(root) {
-        let at = match node {
-            Node::Text(span) => {
-                prefix.push_str(span.text(source));
-                continue;
-            }
-            // What prints nothing, or into a text of its own.
-            Node::Set { .. } | Node::SetBlock { .. } | Node::Do(_) | Node::DoBlock(_) | Node::Macro(_) => continue,
-            Node::Output { at, .. }
-            | Node::If { at, .. }
-            | Node::For { at, .. }
-            | Node::Break(at)
-            | Node::Continue(at)
-            | Node::Cycle { at, .. }
-            | Node::IfChanged { at, .. }
-            | Node::Call { at, .. }
-            | Node::With { at, .. }
-            | Node::AutoEscape { at, .. }
-            | Node::Kill(at) => *at,
-        };
-        if !has_whole_authority(&prefix) {
-            let message = "scheme, host and port must be plain text: 'https://', the host and a '/', '?' or '#' are \
-                           expected before the first insert or tag";
-            problems.add(ErrorCode::TemplatedAuthority, at, message);
-        }
-        return;
+/// Refuses a template whose scheme, host or port are not one piece of its own text: whatever stands in between, even a
+/// comment, would leave a reader with another host than a parser (R073, D20).
+pub(super) fn check(ast: &Ast, root: BlockId, source: &Source, problems: &mut Problems) {
+    let whole = source.parts.first().map_or(0, |part| part.end);
+    let first = match ast.block(root).first() {
+        Some(Node::Text(span)) if span.start == 0 => span.text(&source.text),
+        _ => "",
+    };
+    if first.len() < whole && !has_whole_authority(first) {
+        let message = "scheme, host and port must be plain text: 'https://', the host and a '/', '?' or '#' are \
+                       expected before the first insert, tag or comment";
+        problems.add(ErrorCode::TemplatedAuthority, Span::new(first.len(), first.len()), message);
     }
 }
 

@@ -166,6 +166,11 @@ pub(super) fn coerced_number(value: &Value) -> Option<Number> {
     }
 }
 
+/// Whether a number's own text holds a plus (`1e+2`), which is a blank in a URL's query.
+pub(super) fn has_plus(value: &Value) -> bool {
+    value.downcast_object_ref::<ExactNumber>().is_some_and(|exact| exact.text.contains('+'))
+}
+
 pub(super) fn as_bool(value: &Value) -> Option<bool> {
     (value.kind() == ValueKind::Bool).then(|| value.is_true())
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Dice;
+use crate::address::MAX_URL_BYTES;
 use crate::curl::limits::COMMAND_BYTES;
 use crate::curl::{ExportError, Header, Request, export, import};
 
@@ -104,6 +105,24 @@ fn importing_an_export_changes_nothing() {
         assert_eq!(import.applied_to(&draft), draft, "seed {seed}\n{command}");
     }
     assert!(CASES - not_written >= 10_000, "{not_written} of {CASES} drafts have no command");
+}
+
+/// What stands for a secret is longer than the secret, and the URL's limit is not for it.
+#[test]
+fn a_url_full_of_secrets_comes_back() {
+    let mut url = "https://a.example/?key=0".to_owned();
+    while url.len() + "&token={{ v }}".len() <= MAX_URL_BYTES - 20 {
+        url.push_str("&key=1&token=2");
+    }
+    let secrets = [url.clone(), format!("{url}&token={{{{ v }}}}")];
+    for url in secrets {
+        let draft = Request { method: "GET".to_owned(), url, headers: Vec::new(), body: None };
+        let command = export(&draft).unwrap();
+        assert!(command.len() > 2 * MAX_URL_BYTES, "{}", command.len());
+        let import = import(&command).unwrap_or_else(|refusal| panic!("{refusal}"));
+        assert_eq!(import.changes(&draft, None).to_string(), "No changes");
+        assert_eq!(import.applied_to(&draft), draft);
+    }
 }
 
 #[test]

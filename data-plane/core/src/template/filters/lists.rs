@@ -13,10 +13,10 @@ use super::super::containers::Entry;
 use super::super::dates;
 use super::super::error::Fault;
 use super::super::json_sites;
-use super::super::limits::{ITEMS, Meter};
+use super::super::limits::{ITEMS, Meter, STRING_BYTES, over};
 use super::super::operators::{self, kind};
 use super::super::traced::{Origin, Traced};
-use super::super::values::{self, Number, as_bool, is_null, number};
+use super::super::values::{self, Number, TooLong, as_bool, is_null, number};
 use super::{Builder, Call, Done, Spec, author, items_of, resolve, text_of};
 
 pub(super) const FILTERS: &[Spec] = &[
@@ -105,6 +105,36 @@ fn join(call: &mut Call<'_>) -> Done {
 pub(super) static JOIN_INSIDE_STRING: Spec = Spec::new("join", &["d", "attribute"], 0, |call| {
     joined(call, Origin::Safe, json_sites::content, json_sites::separator)
 });
+
+/// `join` where its text is all that stands in a JSON list: numbers, truth values and nulls are items of that list. Any
+/// other item makes it one text, as elsewhere.
+pub(super) static JOIN_IN_LIST: Spec = Spec::new("join", &["d", "attribute"], 0, |call| match list_items(call)? {
+    Some(text) => Ok(Traced { value: Value::from(text), origin: Origin::Json }),
+    None => join(call),
+});
+
+fn list_items(call: &mut Call<'_>) -> Result<Option<String>, Box<Fault>> {
+    let glue = call.text(0)?.unwrap_or_default();
+    let by_author = call.given(0).is_some_and(|glue| glue.origin == Origin::Author);
+    if !by_author || glue.trim_matches([' ', '\t', '\n', '\r']) != "," || is_null(&call.input.value) {
+        return Ok(None);
+    }
+    let attribute = call.text(1)?;
+    let items = call.input_items()?;
+    let mut list = Builder::new(&mut *call.meter);
+    for (position, item) in items.iter().enumerate() {
+        let found = attribute.as_ref().map(|attribute| resolve(item, attribute, list.meter)).transpose()?;
+        let item = found.as_ref().unwrap_or(item);
+        if !(is_null(item) || as_bool(item).is_some() || number(item).is_some()) {
+            return Ok(None);
+        }
+        if position > 0 {
+            list.push(&glue)?;
+        }
+        list.push(&values::to_json(item, STRING_BYTES).map_err(|TooLong| over("bytes in one string", STRING_BYTES))?)?;
+    }
+    Ok(Some(list.text))
+}
 
 /// How a text is written, unless that is as it is.
 type Written = fn(&str, Origin) -> Option<String>;

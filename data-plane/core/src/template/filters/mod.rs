@@ -160,6 +160,11 @@ impl Filter {
         if self.0.name == "join" { Filter(&lists::JOIN_INSIDE_STRING) } else { self }
     }
 
+    /// What this filter becomes where it is the last of an output that stands alone in a JSON list.
+    pub(super) fn in_list(self) -> Filter {
+        if self.0.name == "join" { Filter(&lists::JOIN_IN_LIST) } else { self }
+    }
+
     pub(super) fn parameters(self) -> &'static [&'static str] {
         self.0.parameters
     }

@@ -279,7 +279,9 @@ fn every_row_of_the_attack_table() {
         for row in &rows {
             let started = std::time::Instant::now();
             let outcome = attack(row);
-            slowest = slowest.max((started.elapsed(), row["row"].to_string()));
+            let took = started.elapsed();
+            println!("{took:?} {}", row["row"]);
+            slowest = slowest.max((took, row["row"].to_string()));
             if row["ends"] != *outcome {
                 failures.push(format!("{} ends with {outcome}, not {}", row["row"], row["ends"]));
             }
