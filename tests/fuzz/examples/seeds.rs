@@ -52,6 +52,7 @@ fn templates(golden: &Path) -> io::Result<Vec<Vec<u8>>> {
             "json" | "http:json-body" => 1,
             "url" | "http:url" => 2,
             "header" | "http:header" => 3,
+            "exact" => 4,
             _ => 0,
         };
         let context = if case["context"].is_null() { "{}".to_owned() } else { case["context"].to_string() };

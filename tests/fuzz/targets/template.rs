@@ -13,8 +13,8 @@ fuzz_target!(|data: &[u8]| {
     let Some((&choice, rest)) = data.split_first() else { return };
     let Ok(text) = std::str::from_utf8(rest) else { return };
     let (source, json) = text.split_once('\0').unwrap_or((text, ""));
-    let mode = [Mode::Text, Mode::Json, Mode::Url, Mode::Header][usize::from(choice & 3)];
-    let on_missing = [OnMissing::Empty, OnMissing::Null, OnMissing::Fail][usize::from(choice >> 2) % 3];
+    let mode = [Mode::Text, Mode::Json, Mode::Url, Mode::Header, Mode::Exact][usize::from(choice) % 5];
+    let on_missing = [OnMissing::Empty, OnMissing::Null, OnMissing::Fail][usize::from(choice / 5) % 3];
     let Ok(template) = Template::compile(source, mode) else { return };
     let Ok(rendered) = template.render(&context(json), on_missing) else { return };
     let text = rendered.text;
