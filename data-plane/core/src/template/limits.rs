@@ -24,6 +24,8 @@ pub const ERRORS: usize = 100;
 pub const STEPS: usize = 50_000;
 /// Bytes of long values looked at for one step.
 pub const BYTES_PER_STEP: usize = 1024;
+/// Bytes of the text of a list or map that are written for one step: its entries cost, however short they are.
+pub const PRINTED_BYTES_PER_STEP: usize = 64;
 /// List or map entries looked at for one step.
 pub const ITEMS_PER_STEP: usize = 16;
 /// Longest output, in bytes (1 MiB).
@@ -87,6 +89,21 @@ impl Meter {
             }
             None => Err(over("steps", self.most)),
         }
+    }
+
+    /// How long the text of a list or map may get: `limit`, or what the steps that are left allow.
+    pub(super) fn printable(&self, limit: usize) -> usize {
+        limit.min(self.steps.saturating_mul(PRINTED_BYTES_PER_STEP))
+    }
+
+    /// The fault of a text that got longer than [`printable`](Self::printable).
+    pub(super) fn unprintable(&self, what: &str, limit: usize) -> Box<Fault> {
+        if self.printable(limit) < limit { over("steps", self.most) } else { over(what, limit) }
+    }
+
+    /// Having written `bytes` of the text of a list or map.
+    pub(super) fn printed(&mut self, bytes: usize) -> Result<(), Box<Fault>> {
+        self.steps(bytes / PRINTED_BYTES_PER_STEP)
     }
 
     /// Reading through `bytes` of text.

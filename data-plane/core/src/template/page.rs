@@ -4,6 +4,7 @@
 use minijinja::Value;
 
 use super::ast::{Site, Span};
+use super::error::RenderErrorKind;
 use super::evaluator::Run;
 use super::filters::text_of;
 use super::limits::{self, Meter};
@@ -69,7 +70,9 @@ impl Page {
             *all = operators::origin_of([*all, origin].into_iter());
         }
         let start = self.out.len();
-        let cap = limits::OUTPUT_BYTES - start;
+        let room = limits::OUTPUT_BYTES - start;
+        let container = value.as_object().is_some();
+        let cap = if container { meter.printable(room) } else { room };
         let too_long = |_| limits::over("bytes of output", limits::OUTPUT_BYTES);
         let done = match self.mode {
             _ if self.catching.is_some() => values::print(value, cap, &mut self.out).map_err(too_long),
@@ -77,9 +80,16 @@ impl Page {
             Mode::Json => json_sites::encode(site, value, origin, cap, &mut self.out),
             Mode::Url => url_sites::encode(value, origin, cap, &mut self.out).map_err(too_long),
         };
+        let limited = done.as_ref().is_err_and(|fault| fault.kind == RenderErrorKind::Limit);
+        if cap < room && (limited || self.out.len() - start > cap) {
+            return Err(meter.unprintable("bytes of output", room).or_at(at));
+        }
         done.map_err(|fault| fault.or_at(at))?;
         if self.out.len() - start > cap {
             return Err(limits::over("bytes of output", limits::OUTPUT_BYTES).or_at(at));
+        }
+        if container {
+            meter.printed(self.out.len() - start).map_err(|fault| fault.or_at(at))?;
         }
         meter.reading(self.out.len() - start).map_err(|fault| fault.or_at(at))?;
         self.written.push(Written { start, end: self.out.len(), at });

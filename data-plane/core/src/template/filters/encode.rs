@@ -32,10 +32,10 @@ pub(super) const FILTERS: &[Spec] = &[
 ];
 
 pub(super) fn json_text(value: &Value, meter: &mut Meter) -> Result<String, Box<Fault>> {
-    let text = values::to_json(value, STRING_BYTES).map_err(|_| over("bytes in one string", STRING_BYTES))?;
+    let text = values::to_json(value, meter.printable(STRING_BYTES));
+    let text = text.map_err(|_| meter.unprintable("bytes in one string", STRING_BYTES))?;
+    meter.printed(text.len())?;
     meter.string(text.len())?;
-    // A wide value costs more than its text.
-    meter.steps(text.len() / 64)?;
     Ok(text)
 }
 

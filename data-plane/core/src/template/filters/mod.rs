@@ -353,7 +353,9 @@ pub(super) fn text_of(value: &Value, meter: &mut Meter) -> Result<Arc<str>, Box<
         meter.reading(text.len())?;
         return Ok(text);
     }
-    let text = display(value, STRING_BYTES).map_err(|_| over("bytes in one string", STRING_BYTES))?;
+    let text = display(value, meter.printable(STRING_BYTES));
+    let text = text.map_err(|_| meter.unprintable("bytes in one string", STRING_BYTES))?;
+    meter.printed(text.len())?;
     meter.string(text.len())?;
     Ok(text.into())
 }
