@@ -323,3 +323,21 @@ fn status(name: &str) -> Option<u64> {
 
 /// Far less than any thread we render on has. A debug build needs half of it.
 const ATTACK_STACK_BYTES: usize = 256 * 1024;
+
+/// What is long costs steps for its length, before it is gone through: a caller that has no time for more gets an end.
+#[test]
+fn long_values_cost_steps() {
+    let names = serde_json::json!({"big": (0..9_000).collect::<Vec<_>>()});
+    let lists = format!("{{% set x = [1] %}}{}", "{% set x = [x, x] %}".repeat(15));
+    for source in
+        [format!("{lists}{{{{ x }}}}"), format!("{lists}{{{{ x|string|length }}}}"), "{{ -1 in big }}".to_owned()]
+    {
+        let template = Template::compile(&source, Mode::Text).unwrap();
+        let mut context = context(&names);
+        assert!(template.render(&context, OnMissing::Empty).is_ok(), "{source}");
+        context.limit_steps(500);
+        let error = template.render(&context, OnMissing::Empty).map_err(Unrendered::into_error).unwrap_err();
+        assert_eq!(error.kind, RenderErrorKind::Limit, "{source}");
+        assert!(error.message.contains("500 steps"), "{error}");
+    }
+}
