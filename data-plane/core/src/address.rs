@@ -219,18 +219,22 @@ mod tests {
         text.lines().filter(|line| !line.is_empty()).map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Each line: `url` (a run such as `{70000}` stands for that many `a`), and its `code` or canonical `accepted`.
+    /// A run such as `{70000}` stands for that many `a`.
+    fn expanded(text: &str) -> String {
+        [61, 62, 63, 64, 250, 300, 8_171, 8_172, 70_000]
+            .into_iter()
+            .fold(text.to_owned(), |text, length| text.replace(&format!("{{{length}}}"), &"a".repeat(length)))
+    }
+
+    /// Each line: `url`, and its `code` or canonical `accepted`.
     #[test]
     fn golden_urls() {
         let policy = UrlPolicy { own_names: vec!["hooks.sluice.example".into()], ..UrlPolicy::default() };
         for case in cases("urls") {
-            let mut url = case["url"].as_str().unwrap().to_owned();
-            for length in [64, 250, 300, 70_000] {
-                url = url.replace(&format!("{{{length}}}"), &"a".repeat(length));
-            }
-            match check_url(&url, &policy) {
+            match check_url(&expanded(case["url"].as_str().unwrap()), &policy) {
                 Ok(checked) => {
-                    assert_eq!(Some(checked.as_url().as_str()), case["accepted"].as_str(), "{case}");
+                    let accepted = case["accepted"].as_str().map(expanded);
+                    assert_eq!(Some(checked.as_url().as_str()), accepted.as_deref(), "{case}");
                     assert_eq!(checked.as_url().host_str(), Some(checked.host()));
                     // What was accepted once is accepted again, unchanged.
                     assert_eq!(check_url(checked.as_url().as_str(), &policy), Ok(checked));

@@ -335,6 +335,9 @@ mod tests {
                 ("good.example", &["93.184.215.14:0", "127.0.0.1:8443"]),
                 ("mixed.example", &["93.184.215.14:0", "10.0.0.1:0"]),
                 ("six.example", &["93.184.215.14:0", "[fd00::1]:0"]),
+                ("mapped.example", &["93.184.215.14:0", "[::ffff:10.0.0.1]:0"]),
+                ("nat64.example", &["[64:ff9b::7f00:1]:0"]),
+                ("open.example", &["[::ffff:127.0.0.1]:0", "[::ffff:8.8.8.8]:0"]),
                 ("Upper.Example.", &["[2606:4700:4700::1111]:0"]),
             ],
         );
@@ -343,6 +346,10 @@ mod tests {
         assert_eq!(check("good.example").await, Ok(good.to_vec()));
         assert_eq!(check("mixed.example").await, Err(SendError::AddressDenied));
         assert_eq!(check("six.example").await, Err(SendError::AddressDenied));
+        // An IPv4 address inside an IPv6 one is judged as what is dialled in the end.
+        assert_eq!(check("mapped.example").await, Err(SendError::AddressDenied));
+        assert_eq!(check("nat64.example").await, Err(SendError::AddressDenied));
+        assert_eq!(check("open.example").await.map(|list| list.len()), Ok(2));
         assert_eq!(check("upper.example").await.map(|list| list.len()), Ok(1));
     }
 

@@ -205,7 +205,7 @@ impl Fault {
     pub(super) fn into_unrendered(self, source: &Source) -> Unrendered {
         let place = Place::of(source, self.at.unwrap_or_default());
         let Place { line, column, excerpt, .. } = place;
-        let message = place.snippet.map_or(self.message.clone(), |id| in_snippet(&id, &self.message));
+        let message = shown(place.snippet.as_deref(), self.message);
         if self.skips {
             return Unrendered::Skipped(Skip { reason: message, line, column, excerpt });
         }
@@ -213,8 +213,15 @@ impl Fault {
     }
 }
 
-fn in_snippet(id: &str, message: &str) -> String {
-    format!("in the snippet '{id}': {message}")
+/// The message as it is told: with the snippet it is about, on one line. Names in it are somebody's choice, and go to
+/// terminals and logs (T27).
+fn shown(snippet: Option<&str>, message: String) -> String {
+    let message = snippet.map_or(message.clone(), |id| format!("in the snippet '{id}': {message}"));
+    message.chars().map(plain).collect()
+}
+
+fn plain(c: char) -> char {
+    if c.is_control() { ' ' } else { c }
 }
 
 /// A place in the source as people read it.
@@ -241,7 +248,6 @@ impl Place {
         let shown = before.char_indices().rev().nth(EXCERPT_REACH - 1).map_or(0, |(at, _)| at);
         let mut excerpt = String::from(if shown > 0 { "…" } else { "" });
         // Tabs and other controls become spaces: the caret must stand below its place.
-        let plain = |c: char| if c.is_control() { ' ' } else { c };
         excerpt.extend(before[shown..].chars().map(plain));
         let caret = excerpt.chars().count();
         excerpt.extend(source[start..line_end].chars().take(EXCERPT_REACH).map(plain));
@@ -284,7 +290,7 @@ impl Problems {
         self.found.sort_by_key(|(_, at, _)| at.start);
         let error = |(code, at, message): (ErrorCode, Span, String)| {
             let Place { snippet, line, column, excerpt } = Place::of(source, at);
-            let message = snippet.map_or(message.clone(), |id| in_snippet(&id, &message));
+            let message = shown(snippet.as_deref(), message);
             TemplateError { code, message, line, column, excerpt }
         };
         self.found.into_iter().map(error).collect()

@@ -1,11 +1,15 @@
 //! The engine as a whole: golden data, hostile data in every kind of field, and templates made to break the process.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value as Json;
 
 use super::*;
 
+mod attacks;
 mod changes;
 mod differential;
+mod edges;
 mod filters;
 mod tags;
 
@@ -510,40 +514,6 @@ fn what_the_limits_allow_fits_a_small_stack() {
 }
 
 #[test]
-fn limits_are_where_they_are_said_to_be() {
-    let fits = |within: String, beyond: String| {
-        Template::compile(&within, Mode::Json).unwrap_or_else(|errors| panic!("{}", errors[0]));
-        let found = Template::compile(&beyond, Mode::Json).err().unwrap_or_default();
-        assert!(!found.is_empty(), "{} bytes are accepted", beyond.len());
-        assert_eq!(found[0].code, ErrorCode::Limit, "{}", found[0]);
-    };
-    let each = |part: fn(usize) -> String, limit: usize| fits(part(limit), part(limit + 1));
-    each(|n| format!("{{{{ {}a }}}}", repeat("not ", n - 1)), limits::EXPRESSION_DEPTH);
-    each(|n| format!("{{{{ {}a{} }}}}", repeat("(", n - 1), repeat(")", n - 1)), limits::EXPRESSION_DEPTH);
-    each(|n| format!("{}{}", repeat("{% if a %}", n), repeat("{% endif %}", n)), limits::TAG_DEPTH);
-    each(|n| format!("{{% if a %}}{}{{% endif %}}", repeat("{% elif a %}", n)), limits::ELIF_ARMS);
-    each(
-        |n| format!("{{{{ {}a{} }}}}", if n % 2 == 0 { "-" } else { "" }, repeat("~a", (n - 1) / 2)),
-        limits::EXPRESSION_TOKENS,
-    );
-    each(|n| (0..n).map(|name| format!("{{{{ a{name} }}}}")).collect(), limits::ROOTS);
-    each(|n| repeat(" ", n), limits::SOURCE_BYTES);
-    let names: String = (0..=limits::NAMES).map(|name| format!("{{% set a{name} = 1 %}}")).collect();
-    let error = Template::compile(&names, Mode::Text)
-        .unwrap()
-        .render(&Context::new(), OnMissing::Empty)
-        .unwrap_err()
-        .into_error();
-    assert_eq!(error.kind, RenderErrorKind::Limit);
-    let wrong = repeat("{{ a|b }}", limits::ERRORS + 1);
-    assert_eq!(errors(&wrong).len(), limits::ERRORS);
-    let missing: String =
-        (0..=limits::MISSING_PATHS).map(|name| format!("{{{{ a{name} }}}}{{{{ a{name} }}}}")).collect();
-    let rendered = Template::compile(&missing, Mode::Text).unwrap().render(&Context::new(), OnMissing::Empty).unwrap();
-    assert_eq!(rendered.missing.len(), limits::MISSING_PATHS);
-}
-
-#[test]
 fn deep_values_fit_a_small_stack() {
     on_a_small_stack(|| {
         let json = |depth: usize| format!("{}{}", repeat("[", depth), repeat("]", depth));
@@ -758,6 +728,13 @@ const PIECES: &[&str] = &[
 
 #[test]
 fn nonsense_is_refused_or_rendered_and_never_panics() {
+    let (rendered, _) = nonsense(20_000);
+    assert!(rendered > 1_000, "only {rendered} were templates");
+}
+
+/// So many templates made of [`PIECES`], in every kind of field (T30). How many of them were templates, and which took
+/// longest.
+fn nonsense(times: usize) -> (usize, (Duration, String)) {
     let names = serde_json::json!({"a": "\"\\\n", "x": 7, "l": [1, "two", null, [3], {"k": 4}], "m": {"k": "v", "n": null}, "b": {"c": 1.10}});
     let context = context(&names);
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
@@ -767,11 +744,12 @@ fn nonsense_is_refused_or_rendered_and_never_panics() {
         state ^= state << 17;
         (state % below as u64) as usize
     };
-    let mut rendered = 0;
-    for _ in 0..20_000 {
+    let (mut rendered, mut slowest) = (0, (Duration::ZERO, String::new()));
+    for _ in 0..times {
         let source: String = (0..1 + random(14)).map(|_| PIECES[random(PIECES.len())]).collect();
         for mode in [Mode::Text, Mode::Json, Mode::Url, Mode::Header] {
             let on_missing = [OnMissing::Empty, OnMissing::Null, OnMissing::Fail][random(3)];
+            let started = Instant::now();
             match Template::compile(&source, mode) {
                 Err(errors) => assert!(errors.iter().all(|error| error.line > 0 && error.column > 0), "{source}"),
                 Ok(template) => {
@@ -782,9 +760,12 @@ fn nonsense_is_refused_or_rendered_and_never_panics() {
                     }
                 }
             }
+            if started.elapsed() > slowest.0 {
+                slowest = (started.elapsed(), source.clone());
+            }
         }
     }
-    assert!(rendered > 1_000, "only {rendered} were templates");
+    (rendered, slowest)
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::golden;
-use crate::curl::{Header, Request, export, import};
+use crate::curl::{ExportError, Header, Request, export, import};
 
 fn request(case: &Json) -> Request {
     let text = |value: &Json| value.as_str().unwrap_or_default().to_owned();
@@ -46,6 +46,21 @@ fn golden_exports() {
             Err(error) => assert_eq!(Some(&*error.to_string()), case["error"].as_str(), "{case}"),
         }
     }
+}
+
+/// In literal numbers, so that a limit that moves is noticed.
+#[test]
+fn an_export_is_no_longer_than_an_import() {
+    let request = |bytes: usize| Request {
+        method: "POST".to_owned(),
+        url: "https://a.example/".to_owned(),
+        headers: vec![Header { name: "Content-Type".to_owned(), value: "text/plain".to_owned() }],
+        body: Some("x".repeat(bytes)),
+    };
+    let around = export(&request(1)).unwrap().len() - 1;
+    assert_eq!(export(&request(262_144 - around)).unwrap().len(), 262_144);
+    assert!(import(&export(&request(262_144 - around)).unwrap()).is_ok());
+    assert_eq!(export(&request(262_145 - around)), Err(ExportError::TooLarge));
 }
 
 #[test]

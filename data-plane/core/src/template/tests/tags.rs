@@ -4,7 +4,7 @@
 use serde_json::Value as Json;
 
 use super::super::*;
-use super::{HOSTILE, context, errors, golden, text};
+use super::{HOSTILE, context, errors, text};
 
 #[test]
 fn a_template_can_say_that_nothing_is_to_be_sent() {
@@ -243,101 +243,5 @@ fn a_json_body_is_left_as_it_was_entered() {
     for source in [r#"{% set q %}"{% endset %}{}"#, r#"{% macro q() %}"{% endmacro %}{}"#, r#"{% do %}"{% enddo %}{}"#]
     {
         assert!(Template::compile(source, Mode::Json).is_ok(), "{source}");
-    }
-}
-
-/// Templates made to hurt the process (T01–T26): each is refused, or ends with a clean error, soon, in little memory and on
-/// a small stack. They run in a process of their own, so that what is measured is theirs and no other test's.
-#[test]
-fn attacks_are_refused_or_end_cleanly() {
-    let child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "template::tests::tags::every_row_of_the_attack_table", "--ignored", "--nocapture"])
-        .output()
-        .unwrap();
-    let printed = String::from_utf8_lossy(&child.stdout);
-    // An overflown stack ends the process without a word of the test's.
-    assert!(child.status.success(), "{}: {printed}{}", child.status, String::from_utf8_lossy(&child.stderr));
-    let measured = |name: &str| -> u64 {
-        let line = printed.lines().find_map(|line| line.strip_prefix(name)).expect("the measurement is printed");
-        line.split_whitespace().next().unwrap().parse().unwrap()
-    };
-    assert!(measured("slowest row: ") < 1_000, "ms: {printed}");
-    if cfg!(target_os = "linux") {
-        assert!(measured("memory: ") < 16 * 1024, "KiB: {printed}");
-    }
-}
-
-/// What `attacks_are_refused_or_end_cleanly` runs, and nothing beside it.
-#[test]
-#[ignore = "measured in a process of its own by attacks_are_refused_or_end_cleanly"]
-fn every_row_of_the_attack_table() {
-    let rows = golden("attacks.jsonl");
-    let run = move || {
-        let before = status("VmRSS:");
-        let mut failures = Vec::new();
-        let mut slowest = (std::time::Duration::ZERO, String::new());
-        for row in &rows {
-            let started = std::time::Instant::now();
-            let outcome = attack(row);
-            let took = started.elapsed();
-            println!("{took:?} {}", row["row"]);
-            slowest = slowest.max((took, row["row"].to_string()));
-            if row["ends"] != *outcome {
-                failures.push(format!("{} ends with {outcome}, not {}", row["row"], row["ends"]));
-            }
-        }
-        assert!(failures.is_empty(), "{}", failures.join("\n"));
-        println!("\nslowest row: {} ms, {}", slowest.0.as_millis(), slowest.1);
-        if let (Some(before), Some(most)) = (before, status("VmHWM:")) {
-            println!("memory: {} KiB more than before", most.saturating_sub(before));
-        }
-    };
-    std::thread::Builder::new().stack_size(ATTACK_STACK_BYTES).spawn(run).unwrap().join().unwrap();
-}
-
-fn attack(row: &Json) -> String {
-    let unit = row["repeat"].as_str().map(|part| part.repeat(row["times"].as_u64().unwrap() as usize));
-    let source = row["template"].as_str().unwrap().replace("@@", unit.as_deref().unwrap_or_default());
-    match Template::compile(&source, Mode::Text) {
-        Err(errors) => format!("{:?}", errors[0].code),
-        Ok(template) => {
-            let context = context(&row["context"]);
-            let render = || match template.render(&context, OnMissing::Empty) {
-                Ok(rendered) => format!("printed {}", rendered.text),
-                Err(unrendered) => format!("{:?}", unrendered.into_error().kind),
-            };
-            // Nothing a render sets or uses up is there for the next one (T23).
-            let first = render();
-            assert_eq!(render(), first, "{}", row["row"]);
-            first
-        }
-    }
-}
-
-/// What Linux says of the process's memory, in KiB.
-fn status(name: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
-/// Far less than any thread we render on has. A debug build needs half of it.
-const ATTACK_STACK_BYTES: usize = 256 * 1024;
-
-/// What is long costs steps for its length, before it is gone through: a caller that has no time for more gets an end.
-#[test]
-fn long_values_cost_steps() {
-    let names = serde_json::json!({"big": (0..9_000).collect::<Vec<_>>()});
-    let lists = format!("{{% set x = [1] %}}{}", "{% set x = [x, x] %}".repeat(15));
-    for source in
-        [format!("{lists}{{{{ x }}}}"), format!("{lists}{{{{ x|string|length }}}}"), "{{ -1 in big }}".to_owned()]
-    {
-        let template = Template::compile(&source, Mode::Text).unwrap();
-        let mut context = context(&names);
-        assert!(template.render(&context, OnMissing::Empty).is_ok(), "{source}");
-        context.limit_steps(500);
-        let error = template.render(&context, OnMissing::Empty).map_err(Unrendered::into_error).unwrap_err();
-        assert_eq!(error.kind, RenderErrorKind::Limit, "{source}");
-        assert!(error.message.contains("500 steps"), "{error}");
     }
 }

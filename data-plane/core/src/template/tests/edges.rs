@@ -1,0 +1,97 @@
+//! Each limit where it is said to be: just inside passes, just outside ends with its name. Numbers are written out and
+//! never taken from the constants, so that a limit that moves is noticed.
+
+use serde_json::Value as Json;
+
+use super::super::*;
+use super::{context, errors, golden, repeat};
+
+#[test]
+fn every_limit_has_its_edge() {
+    let failures: Vec<_> = golden("limits.jsonl").iter().filter_map(|row| check(row).err()).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+fn check(row: &Json) -> Result<(), String> {
+    let limit = &row["limit"];
+    let within = outcome(row, "within").map_err(|message| format!("{limit}: within: {message}"))?;
+    match (row["prints"].as_str(), outcome(row, "beyond")) {
+        (None, Err(message)) if message.contains(row["says"].as_str().unwrap()) => Ok(()),
+        (Some(cut), Ok(printed)) if within == cut && printed == cut => Ok(()),
+        (_, Ok(printed)) => Err(format!("{limit}: beyond: printed {} bytes: {printed:.40}", printed.len())),
+        (_, Err(message)) => Err(format!("{limit}: beyond: {message}")),
+    }
+}
+
+/// What is printed, or the message of the limit that was hit.
+fn outcome(row: &Json, side: &str) -> Result<String, String> {
+    let mode = match row["mode"].as_str() {
+        None => Mode::Text,
+        Some("json") => Mode::Json,
+        Some("url") => Mode::Url,
+        Some(other) => panic!("no mode {other}"),
+    };
+    let mut snippets = Snippets::new();
+    for (id, text) in row["snippets"].as_object().into_iter().flatten() {
+        snippets.set(id, &parts(text));
+    }
+    let template = Template::compile_with(&parts(&row[side]), mode, &snippets).map_err(|errors| {
+        assert_eq!(errors[0].code, ErrorCode::Limit, "{row:.300}: {}", errors[0]);
+        errors[0].message.clone()
+    })?;
+    match template.render(&context(&row["context"]), OnMissing::Empty).map_err(Unrendered::into_error) {
+        Ok(rendered) => Ok(rendered.text),
+        Err(error) => {
+            assert_eq!(error.kind, RenderErrorKind::Limit, "{row:.300}: {error}");
+            Err(error.message)
+        }
+    }
+}
+
+/// A text, or a list of texts and `[text, times]`; `@n` counts the times.
+fn parts(json: &Json) -> String {
+    let part = |part: &Json| match part {
+        Json::Array(pair) => {
+            let text = pair[0].as_str().unwrap();
+            (0..pair[1].as_u64().unwrap()).map(|n| text.replace("@n", &n.to_string())).collect()
+        }
+        part => part.as_str().unwrap().to_owned(),
+    };
+    match json {
+        Json::Array(parts) => parts.iter().map(part).collect(),
+        json => part(json),
+    }
+}
+
+/// Beyond these nothing ends; what is over is left out.
+#[test]
+fn what_is_only_told_has_a_limit_too() {
+    assert_eq!(errors(&repeat("{{ a|b }}", 101)).len(), 100);
+    let missing = |source: &str| {
+        let template = Template::compile(source, Mode::Text).unwrap();
+        template.render(&Context::new(), OnMissing::Empty).unwrap().missing
+    };
+    let paths: String = (0..101).map(|name| format!("{{{{ a{name} }}}}{{{{ a{name} }}}}")).collect();
+    assert_eq!(missing(&paths).len(), 100);
+    let long = "b".repeat(509);
+    assert_eq!(missing(&format!("{{{{ aa.{long} }}}}")), [format!("aa.{long}")]);
+    assert_eq!(missing(&format!("{{{{ aaa.{long} }}}}")), [format!("aaa.{}…", &long[1..])]);
+}
+
+/// What is long costs steps for its length, before it is gone through: a caller that has no time for more gets an end.
+#[test]
+fn long_values_cost_steps() {
+    let names = serde_json::json!({"big": (0..9_000).collect::<Vec<_>>()});
+    let lists = format!("{{% set x = [1] %}}{}", "{% set x = [x, x] %}".repeat(15));
+    for source in
+        [format!("{lists}{{{{ x }}}}"), format!("{lists}{{{{ x|string|length }}}}"), "{{ -1 in big }}".to_owned()]
+    {
+        let template = Template::compile(&source, Mode::Text).unwrap();
+        let mut context = context(&names);
+        assert!(template.render(&context, OnMissing::Empty).is_ok(), "{source}");
+        context.limit_steps(500);
+        let error = template.render(&context, OnMissing::Empty).map_err(Unrendered::into_error).unwrap_err();
+        assert_eq!(error.kind, RenderErrorKind::Limit, "{source}");
+        assert!(error.message.contains("500 steps"), "{error}");
+    }
+}
