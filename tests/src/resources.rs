@@ -103,7 +103,7 @@ pub fn existing(step_name: &str, outgoing: &admin::OutgoingIntegration) -> admin
 pub fn workflow(incoming: &admin::IncomingIntegration, steps: impl Into<Vec<admin::Step>>) -> admin::Workflow {
     admin::Workflow {
         display_name: "Flow".to_owned(),
-        triggers: vec![admin::Trigger { incoming_integration: incoming.name.clone(), filter: None }],
+        triggers: vec![admin::Trigger { incoming_integration: incoming.name.clone(), ..Default::default() }],
         steps: steps.into(),
         ..Default::default()
     }

@@ -232,7 +232,7 @@ pub(crate) fn outgoing(connection: &str) -> admin::OutgoingIntegration {
 pub(crate) fn workflow(incoming: &str, outgoing: &str) -> admin::Workflow {
     let action = Some(Action::OutgoingIntegration(outgoing.to_owned()));
     let step = admin::Step { step_name: "first".to_owned(), action, ..Default::default() };
-    let trigger = admin::Trigger { incoming_integration: incoming.to_owned(), filter: None };
+    let trigger = admin::Trigger { incoming_integration: incoming.to_owned(), ..Default::default() };
     admin::Workflow {
         display_name: "Orders to CRM".to_owned(),
         triggers: vec![trigger],

@@ -13,7 +13,7 @@ use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
 pub use self::decimal::Decimal;
-use crate::envelope::Envelope;
+use crate::cause::Cause;
 use crate::path::{Found, Path};
 
 /// How deep groups may be nested; a filter that is one condition is 1 deep.
@@ -222,9 +222,9 @@ impl Filter {
         Ok(Self(clause))
     }
 
-    /// Whether the trigger passes.
-    pub fn matches(&self, envelope: &Envelope) -> bool {
-        self.0.matches(envelope)
+    /// Whether the request or event passes.
+    pub fn matches<'e>(&self, cause: impl Into<Cause<'e>>) -> bool {
+        self.0.matches(cause.into())
     }
 
     /// What the filter consists of.
@@ -318,13 +318,13 @@ fn check_bound(bound: &Bound, path: impl Fn() -> String) -> Result<(), FilterErr
 }
 
 impl Clause {
-    fn matches(&self, envelope: &Envelope) -> bool {
+    fn matches(&self, cause: Cause<'_>) -> bool {
         match self {
-            Self::All(clauses) => clauses.iter().all(|clause| clause.matches(envelope)),
-            Self::Any(clauses) => clauses.iter().any(|clause| clause.matches(envelope)),
-            Self::Not(clause) => !clause.matches(envelope),
+            Self::All(clauses) => clauses.iter().all(|clause| clause.matches(cause)),
+            Self::Any(clauses) => clauses.iter().any(|clause| clause.matches(cause)),
+            Self::Not(clause) => !clause.matches(cause),
             Self::Condition { path, operator } => {
-                let found = path.resolve(envelope);
+                let found = path.resolve(cause);
                 match operator {
                     Operator::DoesNotExist => found.is_empty(),
                     _ => found.iter().any(|found| operator.holds(Scalar::of(found))),
@@ -439,6 +439,7 @@ impl Bound {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::envelope::Envelope;
     use crate::envelope::Headers;
     use crate::flatten::{Limits, parse_body};
 

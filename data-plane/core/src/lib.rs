@@ -6,6 +6,7 @@
 //! | [`validate`] | what a broken rule looks like |
 //! | [`model`] | configuration as it is used |
 //! | [`request`] | what is sent |
+//! | [`cause`] | what starts a workflow: a request or an event |
 //! | [`envelope`] | what a template, a filter and a dedup rule see of a trigger |
 //! | [`path`] | how a value in a body is named, and found again |
 //! | [`flatten`] | which parameters a body has |
@@ -19,6 +20,7 @@
 //! | [`seal`] | how a secret rests |
 
 pub mod address;
+pub mod cause;
 pub mod curl;
 pub mod dedup;
 pub mod envelope;

@@ -216,10 +216,31 @@ pub struct Workflow {
 /// A start of a workflow.
 #[derive(Debug)]
 pub struct Trigger {
-    /// `workspaces/{workspace}/incomingIntegrations/{id}`.
-    pub incoming: String,
-    /// Which of its requests; absent: all.
+    /// What starts it.
+    pub start: Start,
+    /// Which of the requests or events; absent: all.
     pub filter: Option<Filter>,
+}
+
+/// Where the requests or events come from that start a workflow.
+#[derive(Debug)]
+pub enum Start {
+    /// `workspaces/{workspace}/incomingIntegrations/{id}`.
+    Incoming(String),
+    /// Response events with this action (D01).
+    ResponseEvents(String),
+}
+
+impl Trigger {
+    /// Whether requests of this incoming integration may start the workflow.
+    pub fn is_incoming(&self, incoming: &str) -> bool {
+        matches!(&self.start, Start::Incoming(name) if name == incoming)
+    }
+
+    /// Whether response events with this action may start the workflow.
+    pub fn is_response_event(&self, of_action: &str) -> bool {
+        matches!(&self.start, Start::ResponseEvents(action) if action == of_action)
+    }
 }
 
 /// One outgoing request of a workflow.

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
-use crate::envelope::Envelope;
+use crate::cause::Cause;
 
 /// The longest path, in bytes, as written and in canonical form (D16).
 pub const MAX_BYTES: usize = 512;
@@ -32,12 +32,22 @@ pub enum Root {
     EndpointId,
     /// The workspace.
     BusinessProfileId,
+    /// An event that starts a workflow; keys and places may follow (F82).
+    Event,
 }
 
 impl Root {
-    /// Every root, in the order flattening lists them (P9).
-    pub const ALL: [Self; 7] =
-        [Self::Body, Self::Headers, Self::Method, Self::Time, Self::EventId, Self::EndpointId, Self::BusinessProfileId];
+    /// Every root: those of a request in the order flattening lists them (P9), then the event's.
+    pub const ALL: [Self; 8] = [
+        Self::Body,
+        Self::Headers,
+        Self::Method,
+        Self::Time,
+        Self::EventId,
+        Self::EndpointId,
+        Self::BusinessProfileId,
+        Self::Event,
+    ];
 
     /// The name as written in a path and in the envelope (R177).
     pub fn name(self) -> &'static str {
@@ -49,6 +59,7 @@ impl Root {
             Self::EventId => "eventId",
             Self::EndpointId => "endpointId",
             Self::BusinessProfileId => "businessProfileId",
+            Self::Event => "event",
         }
     }
 }
@@ -126,13 +137,21 @@ impl Path {
 
     /// Every value the path leads to, in order: none when it is absent, a JSON null when it is null.
     /// Without `[*]` there is at most one.
-    pub fn resolve<'e>(&self, envelope: &'e Envelope) -> Vec<Found<'e>> {
+    /// A request has no event, and an event has nothing of a request.
+    pub fn resolve<'e>(&self, cause: impl Into<Cause<'e>>) -> Vec<Found<'e>> {
+        let descend = |value: &'e Value| {
+            let mut found = Vec::new();
+            descend(value, &self.segments, &mut found);
+            found
+        };
+        let envelope = match (cause.into(), self.root) {
+            (Cause::Event(event), Root::Event) => return descend(event.document().value()),
+            (Cause::Event(_), _) => return Vec::new(),
+            (Cause::Request(envelope), _) => envelope,
+        };
         match self.root {
-            Root::Body => {
-                let mut found = Vec::new();
-                descend(envelope.body.value(), &self.segments, &mut found);
-                found
-            }
+            Root::Event => Vec::new(),
+            Root::Body => descend(envelope.body.value()),
             Root::Headers => {
                 self.header().and_then(|name| envelope.headers.get(name)).map(Found::Text).into_iter().collect()
             }
@@ -237,12 +256,12 @@ impl FromStr for Path {
         let name = reader.plain();
         let root = Root::ALL.into_iter().find(|root| root.name() == name).ok_or(PathError::Syntax {
             position: 1,
-            expected: "body, headers, method, time, eventId, endpointId or businessProfileId",
+            expected: "body, headers, method, time, eventId, endpointId, businessProfileId or event",
         })?;
         let mut segments = Vec::new();
         while !reader.rest().is_empty() {
             match root {
-                Root::Body => segments.push(reader.segment()?),
+                Root::Body | Root::Event => segments.push(reader.segment()?),
                 Root::Headers if segments.is_empty() => match reader.segment()? {
                     Segment::Key(name) => segments.push(Segment::Key(name)),
                     _ => return Err(PathError::Syntax { position: 8, expected: "a header name" }),
@@ -373,6 +392,7 @@ impl<'t> Reader<'t> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::envelope::Envelope;
     use crate::envelope::Headers;
     use serde_json::json;
 

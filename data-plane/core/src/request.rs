@@ -7,7 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::address::{UrlPolicy, check_rendered};
-use crate::envelope::Envelope;
+use crate::cause::{Cause, EventEnvelope};
+use crate::envelope::{Body, Envelope};
 use crate::model::{OutgoingRequest, Placement, Scheme, Step, Workflow};
 use crate::response_event::FailureReason;
 use crate::seal::Secret;
@@ -144,21 +145,21 @@ pub fn check_header_name(name: &str) -> Result<(), HeaderProblem> {
     if RESERVED_HEADERS.contains(&lower.as_str()) { Err(HeaderProblem::Reserved) } else { Ok(()) }
 }
 
-/// What templates of a delivery see: `request` (R177) and `currentStep` (F84). Their present is when the request arrived,
-/// so that a delivery that is rendered again prints the same; who needs another sets it.
-pub fn context(envelope: &Envelope, workflow: &Workflow, step: &Step, execution_id: &str) -> Context {
-    // Only what is nested too deeply is not read from its text.
-    let body = value_from_json_text(envelope.body.text());
-    let body = body.unwrap_or_else(|| value_from_json(envelope.body.value()));
-    let request = map_value([
-        ("body", body),
-        ("headers", headers_value(envelope.headers.iter())),
-        ("method", Value::from(envelope.method.as_str())),
-        ("time", Value::from(envelope.time)),
-        ("eventId", Value::from(envelope.event_id.as_str())),
-        ("endpointId", Value::from(envelope.endpoint_id.as_str())),
-        ("businessProfileId", Value::from(envelope.business_profile_id)),
-    ]);
+/// What templates of a delivery see: `request` (R177) or `event` (F82), and `currentStep` (F84). Their present is when the
+/// request arrived or the event was told, so that a delivery that is rendered again prints the same; who needs another
+/// sets it.
+pub fn context<'a>(cause: impl Into<Cause<'a>>, workflow: &Workflow, step: &Step, execution_id: &str) -> Context {
+    let mut context = Context::new();
+    match cause.into() {
+        Cause::Request(envelope) => {
+            context.set("request", request_value(envelope));
+            context.set_now(envelope.time);
+        }
+        Cause::Event(event) => {
+            context.set("event", event_value(event));
+            context.set_now(event.time());
+        }
+    }
     let current_step = map_value([
         ("diagramId", Value::from(workflow.uid.as_str())),
         ("diagramName", Value::from(workflow.display_name.as_str())),
@@ -166,11 +167,33 @@ pub fn context(envelope: &Envelope, workflow: &Workflow, step: &Step, execution_
         ("blockName", Value::from(step.name.as_str())),
         ("executionId", Value::from(execution_id)),
     ]);
-    let mut context = Context::new();
-    context.set("request", request);
     context.set("currentStep", current_step);
-    context.set_now(envelope.time);
     context
+}
+
+/// The event, and its parameters once more beside `params`, as newer templates name them: `event.status` (F82).
+fn event_value(event: &EventEnvelope) -> Value {
+    let document = event.document().value();
+    let params = document.get("params").and_then(serde_json::Value::as_object).into_iter().flatten();
+    let fixed = document.as_object().into_iter().flatten();
+    map_value(params.chain(fixed).map(|(name, value)| (name.as_str(), value_from_json(value))))
+}
+
+fn json_value(json: &Body) -> Value {
+    // Only what is nested too deeply is not read from its text.
+    value_from_json_text(json.text()).unwrap_or_else(|| value_from_json(json.value()))
+}
+
+fn request_value(envelope: &Envelope) -> Value {
+    map_value([
+        ("body", json_value(&envelope.body)),
+        ("headers", headers_value(envelope.headers.iter())),
+        ("method", Value::from(envelope.method.as_str())),
+        ("time", Value::from(envelope.time)),
+        ("eventId", Value::from(envelope.event_id.as_str())),
+        ("endpointId", Value::from(envelope.endpoint_id.as_str())),
+        ("businessProfileId", Value::from(envelope.business_profile_id)),
+    ])
 }
 
 /// Renders a request.

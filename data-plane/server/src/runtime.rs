@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use sluice_core::address::UrlPolicy;
-use sluice_core::model::{Action, Connection, Incoming, Outgoing, OutgoingRequest, RateLimit, Step, Workflow};
+use sluice_core::model::{Action, Connection, Incoming, Outgoing, OutgoingRequest, RateLimit, Start, Step, Workflow};
 use sluice_core::seal::{self, Aad, DataKey, MasterKeys, Sealed, WrappedKey};
 use sluice_core::snapshot::{self, Resources};
 use sluice_core::validate::Violation;
@@ -355,7 +355,9 @@ fn dangling(compiled: &HashMap<String, Compiled>) -> Vec<Problem> {
             }
             Parsed::Workflow(workflow) => {
                 for (index, trigger) in workflow.triggers.iter().enumerate() {
-                    require(name, format!("triggers[{index}].incoming_integration"), &trigger.incoming);
+                    if let Start::Incoming(incoming) = &trigger.start {
+                        require(name, format!("triggers[{index}].incoming_integration"), incoming);
+                    }
                 }
                 for (index, step) in workflow.steps.iter().enumerate() {
                     match &step.action {
@@ -377,7 +379,7 @@ fn endpoints(workspace: &Workspace, previous: Option<&Workspace>) -> HashMap<Str
     let mut endpoints = HashMap::new();
     for entry in workspace.compiled.values() {
         let Parsed::Incoming(incoming) = &entry.document else { continue };
-        let wants = |workflow: &Workflow| workflow.triggers.iter().any(|trigger| trigger.incoming == incoming.name);
+        let wants = |workflow: &Workflow| workflow.triggers.iter().any(|trigger| trigger.is_incoming(&incoming.name));
         let workflows = workspace.compiled.values().filter_map(|entry| match &entry.document {
             Parsed::Workflow(workflow) if wants(workflow) => Some(workflow.clone()),
             Parsed::Workflow(_) | Parsed::Connection(_) | Parsed::Incoming(_) | Parsed::Outgoing(_) => None,

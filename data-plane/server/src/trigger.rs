@@ -287,7 +287,7 @@ fn claim(plane: &Plane, endpoint: &Endpoint, envelope: &Envelope) -> Option<Clai
 /// One job for each step of each workflow that wants the request.
 fn jobs(endpoint: &Endpoint, envelope: &Envelope) -> Vec<NewJob> {
     let wants = |workflow: &Workflow| {
-        let mut triggers = workflow.triggers.iter().filter(|trigger| trigger.incoming == endpoint.incoming.name);
+        let mut triggers = workflow.triggers.iter().filter(|trigger| trigger.is_incoming(&endpoint.incoming.name));
         triggers.any(|trigger| trigger.filter.as_ref().is_none_or(|filter| filter.matches(envelope)))
     };
     let mut wanted = endpoint.workflows.iter().filter(|workflow| wants(workflow)).peekable();

@@ -261,7 +261,8 @@ async fn create_workflow(stage: &Stage, parent: &str, incoming: &str, outgoing: 
         operands: vec!["100".to_owned()],
     };
     let filter = admin::Filter { kind: Some(admin::filter::Kind::Condition(over_100)) };
-    let trigger = admin::Trigger { incoming_integration: incoming.to_owned(), filter: Some(filter) };
+    let trigger =
+        admin::Trigger { incoming_integration: incoming.to_owned(), filter: Some(filter), ..Default::default() };
     let step = admin::Step {
         step_name: "Tell the CRM".to_owned(),
         action: Some(admin::step::Action::OutgoingIntegration(outgoing.to_owned())),

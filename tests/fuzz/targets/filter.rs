@@ -25,6 +25,7 @@ fuzz_target!(|data: &[u8]| {
         triggers: vec![admin::Trigger {
             incoming_integration: "workspaces/w/incomingIntegrations/i".into(),
             filter: Some(filter),
+            ..Default::default()
         }],
         steps: vec![step],
         ..Default::default()

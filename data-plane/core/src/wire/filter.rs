@@ -5,12 +5,21 @@ use sluice_proto::admin::v1 as admin;
 
 use crate::filter::{Bound, Clause, Decimal, Filter, MAX_DEPTH, MAX_LIST, Moment, Operand, Operator, Pattern};
 use crate::flatten::{Limits, parse_body};
-use crate::path::Path;
+use crate::path::{Path, Root};
 use crate::validate::Check;
 
+/// Whose values a filter looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    /// A request's: `body`, `headers` and so on.
+    Request,
+    /// An event's: `event`.
+    Event,
+}
+
 /// Parses a filter.
-pub(super) fn filter(check: &mut Check, wire: &admin::Filter) -> Option<Filter> {
-    let clause = clause(check, wire, 1)?;
+pub(super) fn filter(check: &mut Check, wire: &admin::Filter, of: Of) -> Option<Filter> {
+    let clause = clause(check, wire, of, 1)?;
     match Filter::new(clause) {
         Ok(filter) => Some(filter),
         Err(error) => {
@@ -20,19 +29,19 @@ pub(super) fn filter(check: &mut Check, wire: &admin::Filter) -> Option<Filter> 
     }
 }
 
-fn clause(check: &mut Check, wire: &admin::Filter, depth: usize) -> Option<Clause> {
+fn clause(check: &mut Check, wire: &admin::Filter, of: Of, depth: usize) -> Option<Clause> {
     use admin::filter::Kind;
     if depth > MAX_DEPTH {
         check.fail("", "TOO_DEEP", format!("groups nest deeper than {MAX_DEPTH}"));
         return None;
     }
     match &wire.kind {
-        Some(Kind::All(members)) => check.within("all", |check| group(check, members, depth)).map(Clause::All),
-        Some(Kind::Any(members)) => check.within("any", |check| group(check, members, depth)).map(Clause::Any),
+        Some(Kind::All(members)) => check.within("all", |check| group(check, members, of, depth)).map(Clause::All),
+        Some(Kind::Any(members)) => check.within("any", |check| group(check, members, of, depth)).map(Clause::Any),
         Some(Kind::Not(inner)) => {
-            check.within("not", |check| clause(check, inner, depth + 1)).map(|inner| Clause::Not(Box::new(inner)))
+            check.within("not", |check| clause(check, inner, of, depth + 1)).map(|inner| Clause::Not(Box::new(inner)))
         }
-        Some(Kind::Condition(wire)) => check.within("condition", |check| condition(check, wire)),
+        Some(Kind::Condition(wire)) => check.within("condition", |check| condition(check, wire, of)),
         None => {
             check.fail("kind", "REQUIRED", "one of all, any, not, condition is required");
             None
@@ -40,17 +49,31 @@ fn clause(check: &mut Check, wire: &admin::Filter, depth: usize) -> Option<Claus
     }
 }
 
-fn group(check: &mut Check, wire: &admin::FilterGroup, depth: usize) -> Option<Vec<Clause>> {
+fn group(check: &mut Check, wire: &admin::FilterGroup, of: Of, depth: usize) -> Option<Vec<Clause>> {
     let mut members = Vec::with_capacity(wire.filters.len());
     for (index, member) in wire.filters.iter().enumerate() {
-        members.extend(check.within(format!("filters[{index}]"), |check| clause(check, member, depth + 1)));
+        members.extend(check.within(format!("filters[{index}]"), |check| clause(check, member, of, depth + 1)));
     }
     (members.len() == wire.filters.len()).then_some(members)
 }
 
-fn condition(check: &mut Check, wire: &admin::Condition) -> Option<Clause> {
+fn condition(check: &mut Check, wire: &admin::Condition, of: Of) -> Option<Clause> {
     let path = match wire.path.parse::<Path>() {
-        Ok(path) => Some(path),
+        Ok(path) if (path.root() == Root::Event) == (of == Of::Event) => Some(path),
+        Ok(_) => {
+            check.fail(
+                "path",
+                "PATH_INVALID",
+                match of {
+                    Of::Request => {
+                        "a request has no event: start with body, headers, method, time, eventId, endpointId or \
+                                businessProfileId"
+                    }
+                    Of::Event => "an event has no request: start with event, as in event.params.status",
+                },
+            );
+            None
+        }
         Err(error) => {
             check.fail("path", "PATH_INVALID", error.to_string());
             None

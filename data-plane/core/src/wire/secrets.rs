@@ -94,8 +94,9 @@ impl References for admin::OutgoingIntegration {
 impl References for admin::Workflow {
     fn references(&self) -> Vec<(String, String)> {
         use admin::step::Action;
-        let triggers = self.triggers.iter().enumerate().map(|(index, trigger)| {
-            (format!("triggers[{index}].incoming_integration"), trigger.incoming_integration.clone())
+        let triggers = self.triggers.iter().enumerate().filter_map(|(index, trigger)| {
+            let incoming = &trigger.incoming_integration;
+            (!incoming.is_empty()).then(|| (format!("triggers[{index}].incoming_integration"), incoming.clone()))
         });
         let steps = self.steps.iter().enumerate().filter_map(|(index, step)| match &step.action {
             Some(Action::OutgoingIntegration(name)) => {

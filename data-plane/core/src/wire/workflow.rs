@@ -2,10 +2,11 @@
 
 use sluice_proto::admin::v1 as admin;
 
+use super::filter::Of;
 use super::outgoing::request;
 use super::{Parsed, filter, reference};
 use crate::address::UrlPolicy;
-use crate::model::{Action, Step, Trigger, Workflow};
+use crate::model::{Action, Start, Step, Trigger, Workflow};
 use crate::validate::{Check, NAME_CHARS_MAX, STEPS_MAX, TRIGGERS_MAX};
 
 /// Parses a workflow.
@@ -41,12 +42,29 @@ pub fn workflow(proto: &admin::Workflow, urls: &UrlPolicy) -> Parsed<Workflow> {
 }
 
 fn trigger(check: &mut Check, wire: &admin::Trigger) -> Option<Trigger> {
-    let named = reference(check, "incoming_integration", &wire.incoming_integration, "incomingIntegrations");
+    let (start, of) = match &wire.response_event {
+        None => {
+            let named = reference(check, "incoming_integration", &wire.incoming_integration, "incomingIntegrations");
+            (named.then(|| Start::Incoming(wire.incoming_integration.clone())), Of::Request)
+        }
+        Some(event) => {
+            let alone = wire.incoming_integration.is_empty();
+            if !alone {
+                check.fail(
+                    "incoming_integration",
+                    "CONFLICT",
+                    "leave it empty when response_event is set: one source each",
+                );
+            }
+            check.within("response_event", |check| check.name("action", &event.action, NAME_CHARS_MAX));
+            (alone.then(|| Start::ResponseEvents(event.action.clone())), Of::Event)
+        }
+    };
     let filter = match &wire.filter {
         None => None,
-        Some(wire) => Some(check.within("filter", |check| filter::filter(check, wire))?),
+        Some(wire) => Some(check.within("filter", |check| filter::filter(check, wire, of))?),
     };
-    named.then(|| Trigger { incoming: wire.incoming_integration.clone(), filter })
+    start.map(|start| Trigger { start, filter })
 }
 
 fn step(check: &mut Check, wire: &admin::Step, earlier: &[admin::Step], urls: &UrlPolicy) -> Option<Step> {
