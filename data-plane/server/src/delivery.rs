@@ -19,6 +19,7 @@ use sluice_proto::sync::v1::{Job, RenderedRequest};
 
 use crate::aside::{QUICK_BYTES, QUICK_STEPS, aside};
 use crate::clock::UnixMillis;
+use crate::credentials;
 use crate::inbox::{Finish, LeaseError, Leased};
 use crate::link::dice;
 use crate::outcome::{self, Ended, timestamp};
@@ -92,7 +93,9 @@ impl Work<'_> {
     async fn attempt(&self) -> Result<Finish, Stopped> {
         let target = self.target()?;
         let kept = self.rendered(&target)?;
-        let request = self.with_credentials(&target, &kept)?;
+        let mut request = self.request(&kept)?;
+        credentials::put(&mut request, self.workspace, request_of(&target))
+            .map_err(|withheld| self.refuse(withheld.reason, withheld.message, &kept))?;
         let number = self.leased.attempt + 1;
         let begun = self.plane.inbox.begin(self.leased.id, self.leased.fence, kept.encode_to_vec().into()).await;
         begun.map_err(Stopped::Lease)?;
@@ -179,34 +182,25 @@ impl Work<'_> {
         self.leased.rendered.as_ref().and_then(|bytes| RenderedRequest::decode(bytes.clone()).ok())
     }
 
-    /// The request with its `Idempotency-Key` and the credentials in force now (D08).
-    fn with_credentials(&self, target: &Target, kept: &RenderedRequest) -> Result<Request, Stopped> {
-        let refuse = |reason, message: String| Stopped::Refused {
-            refused: Refused::new(reason, message),
-            target: self.workspace.target(&self.job.workflow, &self.job.step_id),
-            attempts: kept.attempts.clone(),
-        };
+    /// The request as rendered, with the headers that Sluice itself adds to every delivery; credentials follow.
+    fn request(&self, kept: &RenderedRequest) -> Result<Request, Stopped> {
         let Ok(method) = Method::from_bytes(kept.method.as_bytes()) else {
-            return Err(refuse(FailureReason::RequestInvalid, "the method cannot be sent".to_owned()));
+            return Err(self.refuse(FailureReason::RequestInvalid, "the method cannot be sent".to_owned(), kept));
         };
         let mut headers: Vec<(String, String)> =
             kept.headers.iter().map(|header| (header.name.clone(), header.value.clone())).collect();
         headers.push(("Idempotency-Key".to_owned(), self.leased.id.to_string()));
         let body = kept.body.clone().unwrap_or_default();
-        let mut request = Request { method, url: kept.url.clone(), headers, body };
-        let Some(name) = &request_of(target).connection else { return Ok(request) };
-        let Some(connection) = self.workspace.connection(name) else {
-            return Err(refuse(FailureReason::ConnectionMissing, format!("the connection {name} is not there")));
-        };
-        let quick = connection.scheme.steps_most() <= QUICK_STEPS;
-        let credential = || request::credential(&connection.scheme);
-        let credential = if quick { credential() } else { aside(credential) };
-        let credential = credential.map_err(|error| {
-            let message = format!("{name}: {} (line {}, column {})", error.message, error.line, error.column);
-            refuse(FailureReason::AuthError, message)
-        })?;
-        sluice_egress::apply(&mut request, credential);
-        Ok(request)
+        Ok(Request { method, url: kept.url.clone(), headers, body })
+    }
+
+    /// The delivery ends without this attempt.
+    fn refuse(&self, reason: FailureReason, message: String, kept: &RenderedRequest) -> Stopped {
+        Stopped::Refused {
+            refused: Refused::new(reason, message),
+            target: self.workspace.target(&self.job.workflow, &self.job.step_id),
+            attempts: kept.attempts.clone(),
+        }
     }
 
     /// Turns the decision into what the inbox records.

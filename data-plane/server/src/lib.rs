@@ -13,6 +13,7 @@
 pub mod admin;
 mod aside;
 pub mod clock;
+mod credentials;
 pub mod delivery;
 pub mod inbox;
 pub mod ingress;

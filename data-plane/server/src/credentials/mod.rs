@@ -1,0 +1,36 @@
+//! What a connection adds to a request right before it is sent (D08): the credentials in force at that moment. They are never
+//! part of what the inbox keeps (I7).
+
+use sluice_core::model::OutgoingRequest;
+use sluice_core::request;
+use sluice_core::response_event::FailureReason;
+use sluice_egress::Request;
+
+use crate::aside::{QUICK_STEPS, aside};
+use crate::runtime::Workspace;
+
+/// Why a request is not sent: it would go without its credentials.
+#[derive(Debug)]
+pub(crate) struct Withheld {
+    pub(crate) reason: FailureReason,
+    /// Holds no secret.
+    pub(crate) message: String,
+}
+
+/// Puts the credentials of the request's connection on it.
+pub(crate) fn put(request: &mut Request, workspace: &Workspace, target: &OutgoingRequest) -> Result<(), Withheld> {
+    let Some(name) = &target.connection else { return Ok(()) };
+    let connection = workspace.connection(name).ok_or_else(|| Withheld {
+        reason: FailureReason::ConnectionMissing,
+        message: format!("the connection {name} is not there"),
+    })?;
+    let quick = connection.scheme.steps_most() <= QUICK_STEPS;
+    let credential = || request::credential(&connection.scheme);
+    let credential = if quick { credential() } else { aside(credential) };
+    let credential = credential.map_err(|error| Withheld {
+        reason: FailureReason::AuthError,
+        message: format!("{name}: {} (line {}, column {})", error.message, error.line, error.column),
+    })?;
+    sluice_egress::apply(request, credential);
+    Ok(())
+}
