@@ -249,6 +249,7 @@ impl Rows {
             trigger_id: envelope.event_id.clone(),
             revision: 1,
             envelope: envelope.to_json().into(),
+            ..Job::default()
         };
         Self { inbox, payload: job.encode_to_vec().into(), _folder: folder }
     }

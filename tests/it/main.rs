@@ -4,6 +4,7 @@
 mod crash;
 mod dedup;
 mod flows;
+mod lineage;
 mod meta;
 mod nack;
 mod offline;

@@ -7,6 +7,7 @@
 //! | [`model`] | configuration as it is used |
 //! | [`request`] | what is sent |
 //! | [`cause`] | what starts a workflow: a request or an event |
+//! | [`lineage`] | what a call carries on from the request that caused it |
 //! | [`envelope`] | what a template, a filter and a dedup rule see of a trigger |
 //! | [`path`] | how a value in a body is named, and found again |
 //! | [`flatten`] | which parameters a body has |
@@ -27,6 +28,7 @@ pub mod envelope;
 pub mod filter;
 pub mod flatten;
 pub mod incoming_auth;
+pub mod lineage;
 pub mod model;
 pub mod path;
 pub mod request;

@@ -23,7 +23,7 @@ pub const HEADER_BYTES_MAX: usize = 8 * 1024;
 pub const HEADERS_BYTES_MAX: usize = 32 * 1024;
 
 /// Headers the connection to the destination owns: an author cannot set them (S28).
-const RESERVED_HEADERS: [&str; 14] = [
+const RESERVED_HEADERS: [&str; 15] = [
     "connection",
     "content-encoding",
     "content-length",
@@ -34,6 +34,7 @@ const RESERVED_HEADERS: [&str; 14] = [
     "keep-alive",
     "proxy-authenticate",
     "proxy-authorization",
+    "sluice-hops",
     "te",
     "trailer",
     "transfer-encoding",
@@ -318,7 +319,9 @@ mod tests {
         for bad in ["", "X Y", "X:Y", "X\r\nY", ":authority", "ä", &"a".repeat(257)] {
             assert_eq!(check_header_name(bad), Err(HeaderProblem::NotAToken), "{bad:?}");
         }
-        for reserved in ["Host", "content-LENGTH", "Transfer-Encoding", "Proxy-Authorization"] {
+        for reserved in
+            ["Host", "content-LENGTH", "Transfer-Encoding", "Proxy-Authorization", crate::lineage::HOPS_HEADER]
+        {
             assert_eq!(check_header_name(reserved), Err(HeaderProblem::Reserved), "{reserved}");
         }
     }

@@ -59,6 +59,8 @@ pub enum FailureReason {
     ConnectionReset,
     /// The host, address, port or proxy may not be called (D20).
     EgressDenied,
+    /// The call would come after too many others that each caused the next: a circle (D01).
+    LoopDetected,
     /// The answer is not HTTP, or over a limit.
     ResponseInvalid,
     /// The credentials could not be fetched; the main request was not sent (S22).
@@ -81,13 +83,14 @@ pub enum FailureReason {
 
 impl FailureReason {
     /// Every reason.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Timeout,
         Self::DnsError,
         Self::ConnectError,
         Self::TlsError,
         Self::ConnectionReset,
         Self::EgressDenied,
+        Self::LoopDetected,
         Self::ResponseInvalid,
         Self::AuthError,
         Self::ConnectionMissing,
@@ -108,6 +111,7 @@ impl FailureReason {
             Self::TlsError => "TLS_ERROR",
             Self::ConnectionReset => "CONNECTION_RESET",
             Self::EgressDenied => "EGRESS_DENIED",
+            Self::LoopDetected => "LOOP_DETECTED",
             Self::ResponseInvalid => "RESPONSE_INVALID",
             Self::AuthError => "AUTH_ERROR",
             Self::ConnectionMissing => "CONNECTION_MISSING",

@@ -36,6 +36,8 @@ pub mod limits {
     pub const DIALLED_ADDRESSES: usize = 8;
     /// Bytes of the egress proxy's answer to one request for a tunnel.
     pub const PROXY_ANSWER_BYTES: usize = 8 * 1024;
+    /// Calls that follow each other, each caused by the one before (D01, S59).
+    pub const HOPS: u32 = sluice_core::lineage::HOPS_MAX;
     /// Headers of one request, with those of the connection (O08).
     pub const REQUEST_HEADERS: usize = 64;
     /// Bytes of one request header, name and value (O08).
@@ -112,6 +114,9 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The exact bytes sent.
     pub body: Bytes,
+    /// How many calls came before this one, each caused by the one before; it says so by one more in its `Sluice-Hops`
+    /// (D01). 0 for a call that nobody else's call caused.
+    pub hops: u32,
 }
 
 /// Headers, path and query may hold credentials; only what cannot is shown.
@@ -257,7 +262,12 @@ impl Egress {
         let url = check_url(&request.url, &self.url_policy).map_err(SendError::UrlDenied)?;
         // From the parsed URL, never from the text: two parsers must not read one URL differently.
         let target: Uri = url.as_url().as_str().parse().map_err(|_| SendError::BadRequest(RequestError::Target))?;
+        let hops = request.hops.saturating_add(1);
+        if hops > limits::HOPS {
+            return Err(SendError::LoopDetected);
+        }
         let mut headers = checked_headers(&request.headers).map_err(SendError::BadRequest)?;
+        headers.insert(HeaderName::from_static("sluice-hops"), hops.into());
         headers.entry(USER_AGENT).or_insert_with(|| self.user_agent.clone());
 
         let mut checked = http::Request::new(Full::new(request.body));
@@ -327,7 +337,7 @@ fn checked_headers(headers: &[(String, String)]) -> Result<HeaderMap, RequestErr
     if headers.len() > limits::REQUEST_HEADERS {
         return Err(RequestError::TooManyHeaders);
     }
-    let mut checked = HeaderMap::with_capacity(headers.len() + 1);
+    let mut checked = HeaderMap::with_capacity(headers.len() + 2);
     let mut total = 0;
     for (name, value) in headers {
         let value = value.trim_matches([' ', '\t']);
@@ -352,15 +362,16 @@ fn checked_headers(headers: &[(String, String)]) -> Result<HeaderMap, RequestErr
     Ok(checked)
 }
 
-/// Headers that frame the message or belong to one hop; setting them is how requests are smuggled.
+/// Headers that frame the message or belong to one hop, by which requests are smuggled, and the one that ends circles.
 fn is_reserved(name: &str) -> bool {
-    const RESERVED: [&str; 11] = [
+    const RESERVED: [&str; 12] = [
         "connection",
         "content-length",
         "expect",
         "host",
         "http2-settings",
         "keep-alive",
+        "sluice-hops",
         "te",
         "trailer",
         "trailers",
@@ -396,6 +407,7 @@ mod tests {
             "Trailer",
             "Upgrade",
             "Expect",
+            "Sluice-Hops",
             "Proxy-Authorization",
             "proxy-connection",
         ] {
@@ -440,6 +452,7 @@ mod tests {
             url: "https://user:s3cr3t@hooks.example:8443/s3cr3t?token=s3cr3t#s3cr3t".into(),
             headers: vec![("x-key".into(), "s3cr3t".into())],
             body: Bytes::from_static(b"s3cr3t"),
+            hops: 0,
         };
         let shown = format!("{request:?}");
         assert!(

@@ -46,6 +46,7 @@ mod tests {
             url: url.into(),
             headers: headers.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect(),
             body: bytes::Bytes::new(),
+            hops: 0,
         }
     }
 

@@ -14,6 +14,10 @@ pub enum SendError {
     /// The URL is not one that Sluice ever calls (D20, R070–R072). The author's fault; nothing was looked up or sent.
     #[error("the URL is refused: {0}")]
     UrlDenied(UrlError),
+    /// Too many calls came before this one, each caused by the one before (D01): it would go round in a circle. Nothing was
+    /// looked up or sent.
+    #[error("more than {} calls followed each other, each caused by the one before", crate::limits::HOPS)]
+    LoopDetected,
     /// The request itself cannot be sent as it is. The author's fault; nothing was sent.
     #[error("the request is refused: {0}")]
     BadRequest(RequestError),
@@ -109,7 +113,7 @@ impl SendError {
     /// A certificate that is not valid today is a failed handshake and is renewed by its owner, so it is retried too.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::UrlDenied(_) | Self::BadRequest(_) | Self::AddressDenied => false,
+            Self::UrlDenied(_) | Self::LoopDetected | Self::BadRequest(_) | Self::AddressDenied => false,
             Self::Dns
             | Self::DnsTimeout
             | Self::ProxyDenied
@@ -127,6 +131,7 @@ impl SendError {
     pub fn reached_destination(&self) -> bool {
         match self {
             Self::UrlDenied(_)
+            | Self::LoopDetected
             | Self::BadRequest(_)
             | Self::AddressDenied
             | Self::Dns
@@ -145,6 +150,7 @@ impl SendError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::UrlDenied(reason) => reason.code(),
+            Self::LoopDetected => "egress.loop",
             Self::BadRequest(_) => "request.invalid",
             Self::AddressDenied => "egress.denied_ip",
             Self::Dns => "dns.failed",

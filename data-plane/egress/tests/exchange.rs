@@ -10,7 +10,9 @@ use bytes::Bytes;
 use http::Method;
 use server::{Play, Server, Tls};
 use sluice_core::request::Credential;
-use sluice_egress::{Egress, Exchange, Phase, Proxy, Request, RequestError, SendError, Settings, SettingsError, apply};
+use sluice_egress::{
+    Egress, Exchange, Phase, Proxy, Request, RequestError, SendError, Settings, SettingsError, apply, limits,
+};
 
 const NAME: &str = "shop.example";
 /// Long enough that only a hang reaches it.
@@ -24,6 +26,7 @@ fn post(url: &str) -> Request {
         url: url.into(),
         headers: vec![("Content-Type".into(), "application/json".into())],
         body: Bytes::from_static(b"{\"a\":1}"),
+        hops: 0,
     }
 }
 
@@ -69,6 +72,7 @@ async fn a_request_arrives_and_its_answer_returns() {
             "\r\ncontent-type: application/json\r\n",
             "\r\nx-api-key: k\r\n",
             "\r\ncontent-length: 7\r\n",
+            "\r\nsluice-hops: 1\r\n",
             concat!("\r\nuser-agent: Sluice/", env!("CARGO_PKG_VERSION"), "\r\n"),
         ] {
             assert!(request.contains(line), "{line:?} in {request}");
@@ -129,6 +133,11 @@ async fn what_is_no_request_of_ours_is_never_sent() {
     let request = Request { headers: vec![("x".into(), "a\r\nb: c".into())], ..post("https://shop.example/") };
     let refused = egress.send(request, AMPLE).await.unwrap_err();
     assert_eq!(refused, SendError::BadRequest(RequestError::HeaderValue("x".into())));
+    for hops in [limits::HOPS, u32::MAX] {
+        let refused = egress.send(Request { hops, ..post("https://shop.example/") }, AMPLE).await.unwrap_err();
+        assert_eq!(refused, SendError::LoopDetected);
+        assert!(!refused.is_retryable() && !refused.reached_destination());
+    }
     assert_eq!(server.seen(|seen| seen.connections), 0);
 }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::Method;
 use prost::Message as _;
 use sluice_core::envelope::Envelope;
+use sluice_core::lineage::{Trace, is_trace_header};
 use sluice_core::request::{self, RenderFailure, Unmade};
 use sluice_core::response_event::FailureReason;
 use sluice_core::template::limits::STEPS;
@@ -190,8 +191,9 @@ impl Work<'_> {
         let mut headers: Vec<(String, String)> =
             kept.headers.iter().map(|header| (header.name.clone(), header.value.clone())).collect();
         headers.push(("Idempotency-Key".to_owned(), self.leased.id.to_string()));
+        headers.extend(self.trace(&headers));
         let body = kept.body.clone().unwrap_or_default();
-        Ok(Request { method, url: kept.url.clone(), headers, body })
+        Ok(Request { method, url: kept.url.clone(), headers, body, hops: self.job.hops })
     }
 
     /// The delivery ends without this attempt.
@@ -200,6 +202,18 @@ impl Work<'_> {
             refused: Refused::new(reason, message),
             target: self.workspace.target(&self.job.workflow, &self.job.step_id),
             attempts: kept.attempts.clone(),
+        }
+    }
+
+    /// The trigger's trace goes on, unless the author says where the request stands.
+    fn trace(&self, headers: &[(String, String)]) -> Vec<(String, String)> {
+        match &self.job.trace {
+            Some(trace) if !headers.iter().any(|(name, _)| is_trace_header(name)) => {
+                let flags = u8::try_from(trace.flags).unwrap_or_default();
+                let trace = Trace { id: trace.id.clone(), flags, state: trace.state.clone() };
+                trace.headers(self.leased.id.as_bytes())
+            }
+            Some(_) | None => Vec::new(),
         }
     }
 
@@ -334,6 +348,7 @@ fn attempted(sent: &Result<Exchange, SendError>, now: UnixMillis) -> Attempted {
 fn failure(error: &SendError) -> FailureReason {
     match error {
         SendError::UrlDenied(_) | SendError::AddressDenied | SendError::ProxyDenied => FailureReason::EgressDenied,
+        SendError::LoopDetected => FailureReason::LoopDetected,
         SendError::BadRequest(_) => FailureReason::RequestInvalid,
         SendError::Dns | SendError::DnsTimeout => FailureReason::DnsError,
         SendError::Connect => FailureReason::ConnectError,

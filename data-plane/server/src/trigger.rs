@@ -12,8 +12,9 @@ use prost::Message as _;
 use sluice_core::dedup::{self, HASH_HEADER};
 use sluice_core::envelope::{Body, Envelope, Headers};
 use sluice_core::incoming_auth::{SIGNATURE_HEADER, meta_handshake, verify_meta};
+use sluice_core::lineage;
 use sluice_core::model::{Authorization, Workflow};
-use sluice_proto::sync::v1::Job;
+use sluice_proto::sync::v1::{Job, Trace};
 use uuid::Uuid;
 
 use crate::inbox::{Accept, Accepted, Claim, Lane, NewJob};
@@ -295,6 +296,9 @@ fn jobs(endpoint: &Endpoint, envelope: &Envelope) -> Vec<NewJob> {
         return Vec::new();
     }
     let encoded = Bytes::from(envelope.to_json());
+    let hops = lineage::hops(&envelope.headers);
+    let trace = lineage::Trace::received(&envelope.headers);
+    let trace = trace.map(|trace| Trace { id: trace.id, flags: trace.flags.into(), state: trace.state });
     let mut jobs = Vec::new();
     for workflow in wanted {
         for step in &workflow.steps {
@@ -305,6 +309,8 @@ fn jobs(endpoint: &Endpoint, envelope: &Envelope) -> Vec<NewJob> {
                 trigger_id: envelope.event_id.clone(),
                 revision: endpoint.revision,
                 envelope: encoded.clone(),
+                hops,
+                trace: trace.clone(),
             };
             jobs.push(NewJob { id: Uuid::now_v7(), lane: Lane::Realtime, payload: job.encode_to_vec().into() });
         }

@@ -643,6 +643,7 @@ mod tests {
             url: format!("https://{NAME}{path}"),
             headers: vec![("x-trace".into(), "7".into())],
             body: Bytes::from_static(b"{\"a\":1}"),
+            hops: 0,
         };
         egress.send(request, timeout).await
     }

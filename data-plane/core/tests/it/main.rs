@@ -5,4 +5,5 @@ mod attacks;
 mod golden;
 mod hostile;
 mod laws;
+mod lineage;
 mod requests;
