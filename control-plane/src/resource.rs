@@ -114,7 +114,20 @@ impl Resource for Connection {
     const FIELD: &'static str = "connection";
     const ID_FIELD: &'static str = "connection_id";
     const IMMEDIATE: bool = true;
-    const MUTABLE: &'static [&'static str] = &["display_name", "none", "login_password", "api_key", "token"];
+    const MUTABLE: &'static [&'static str] = &[
+        "display_name",
+        "allowed_hosts",
+        "none",
+        "login_password",
+        "api_key",
+        "token",
+        "oauth2_client_credentials",
+        "synerise_api_key",
+        "custom",
+        "sha256",
+        "standard_webhooks",
+        "hmac_signature",
+    ];
 
     fn stamp(&mut self, stamp: Stamp) {
         self.name = stamp.name;
@@ -136,10 +149,17 @@ impl Resource for Connection {
     fn copy(&mut self, field: &str, other: &Self) {
         match field {
             "display_name" => self.display_name.clone_from(&other.display_name),
+            "allowed_hosts" => self.allowed_hosts.clone_from(&other.allowed_hosts),
             "none" => copy_choice!(self.scheme, other, Scheme::None(_)),
             "login_password" => copy_choice!(self.scheme, other, Scheme::LoginPassword(_)),
             "api_key" => copy_choice!(self.scheme, other, Scheme::ApiKey(_)),
             "token" => copy_choice!(self.scheme, other, Scheme::Token(_)),
+            "oauth2_client_credentials" => copy_choice!(self.scheme, other, Scheme::Oauth2ClientCredentials(_)),
+            "synerise_api_key" => copy_choice!(self.scheme, other, Scheme::SyneriseApiKey(_)),
+            "custom" => copy_choice!(self.scheme, other, Scheme::Custom(_)),
+            "sha256" => copy_choice!(self.scheme, other, Scheme::Sha256(_)),
+            "standard_webhooks" => copy_choice!(self.scheme, other, Scheme::StandardWebhooks(_)),
+            "hmac_signature" => copy_choice!(self.scheme, other, Scheme::HmacSignature(_)),
             _ => {}
         }
     }
@@ -148,8 +168,8 @@ impl Resource for Connection {
         wire::normalise(self);
     }
 
-    fn violations(&self, _: &UrlPolicy) -> Vec<Violation> {
-        validate::connection(self)
+    fn violations(&self, urls: &UrlPolicy) -> Vec<Violation> {
+        validate::connection(self, urls)
     }
 
     travels_as!(Connection);

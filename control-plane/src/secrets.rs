@@ -4,6 +4,7 @@
 //! Each workspace has a data key of its own, wrapped by a master key from the ring. A sealed secret is bound to its workspace,
 //! resource, field and the resource's save under which it was sealed, so it opens nowhere else.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -29,7 +30,7 @@ pub(crate) struct Secrets {
 
 /// The secrets of a document that a caller sent, taken out of it.
 pub(crate) struct Taken {
-    fresh: Vec<(&'static str, Secret)>,
+    fresh: Vec<(Cow<'static, str>, Secret)>,
     kept: Vec<SealedSecret>,
 }
 
@@ -122,11 +123,11 @@ impl Secrets {
             let key = unwrap(&self.master, &workspace.key_id, &workspace.wrapped_key, &name)
                 .map_err(|error| Failure::Internal(error.to_string()))?;
             for (field, secret) in taken.fresh {
-                let aad = Aad { workspace: &name, object, field, version: version.unsigned_abs() };
+                let aad = Aad { workspace: &name, object, field: &field, version: version.unsigned_abs() };
                 let nonce = random().map_err(no_randomness)?;
                 let ciphertext = seal::seal(&key, aad, secret.expose().as_bytes(), &nonce);
                 let ciphertext = ciphertext.as_bytes().to_vec().into();
-                sealed.push(SealedSecret { field: field.to_owned(), version, ciphertext });
+                sealed.push(SealedSecret { field: field.into_owned(), version, ciphertext });
             }
         }
         sealed.sort_by(|one, other| one.field.cmp(&other.field));

@@ -8,6 +8,7 @@
 //! | [`request`] | what is sent |
 //! | [`cause`] | what starts a workflow: a request or an event |
 //! | [`lineage`] | what a call carries on from the request that caused it |
+//! | [`credentials`] | what a connection puts on it |
 //! | [`envelope`] | what a template, a filter and a dedup rule see of a trigger |
 //! | [`path`] | how a value in a body is named, and found again |
 //! | [`flatten`] | which parameters a body has |
@@ -22,6 +23,7 @@
 
 pub mod address;
 pub mod cause;
+pub mod credentials;
 pub mod curl;
 pub mod dedup;
 pub mod envelope;

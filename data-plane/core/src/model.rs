@@ -1,6 +1,8 @@
 //! Configuration as it is used: parsed once from the wire ([`crate::wire`]), templates compiled, secrets opened.
 //! What is wrong does not get here.
 
+mod connection;
+
 use std::time::Duration;
 
 use crate::address::CheckedUrl;
@@ -9,60 +11,7 @@ use crate::filter::Filter;
 use crate::seal::Secret;
 use crate::template::{OnMissing, Template};
 
-/// Stored credentials (R020).
-#[derive(Debug)]
-pub struct Connection {
-    /// `workspaces/{workspace}/connections/{id}`.
-    pub name: String,
-    /// Grows by one with every change.
-    pub version: i64,
-    /// How they are put on a request.
-    pub scheme: Scheme,
-}
-
-/// How requests are authenticated.
-#[derive(Debug)]
-pub enum Scheme {
-    /// Nothing is added (R022).
-    None,
-    /// HTTP basic authentication (R023).
-    LoginPassword {
-        /// Without `:`.
-        login: String,
-        /// May be empty.
-        password: Secret,
-    },
-    /// A secret placed by templates (R034).
-    ApiKey {
-        /// What `{{secret}}` prints.
-        secret: Secret,
-        /// Headers to set.
-        headers: Vec<Placement>,
-        /// URL parameters to append.
-        url_parameters: Vec<Placement>,
-    },
-}
-
-impl Scheme {
-    /// Steps that its templates take at most.
-    pub fn steps_most(&self) -> usize {
-        match self {
-            Self::None | Self::LoginPassword { .. } => 0,
-            Self::ApiKey { headers, url_parameters, .. } => {
-                headers.iter().chain(url_parameters).map(|placement| placement.value.steps_most()).sum()
-            }
-        }
-    }
-}
-
-/// One place for a credential.
-#[derive(Debug)]
-pub struct Placement {
-    /// The header's or parameter's name.
-    pub name: String,
-    /// May use `secret`.
-    pub value: Template,
-}
+pub use connection::*;
 
 /// A public endpoint (R140).
 #[derive(Debug)]
@@ -115,13 +64,41 @@ pub struct Outgoing {
     pub request: OutgoingRequest,
 }
 
-/// A request built from templates.
+/// A request built from templates, and what belongs to sending it.
 #[derive(Debug)]
 pub struct OutgoingRequest {
     /// Parameter `name` of the response event (R065).
     pub webhook_name: String,
     /// Action of the response event (R066, R067).
     pub event_name: String,
+    /// What is sent.
+    pub template: RequestTemplate,
+    /// Authenticates: `workspaces/{workspace}/connections/{id}`.
+    pub connection: Option<String>,
+    /// Signs: `workspaces/{workspace}/connections/{id}`.
+    pub signature: Option<String>,
+    /// Additional event parameters.
+    pub event_parameters: Vec<(String, Template)>,
+    /// When to try again.
+    pub retry: RetryPolicy,
+    /// For the whole exchange.
+    pub timeout: Duration,
+}
+
+impl OutgoingRequest {
+    /// Every template with its field's path.
+    pub fn templates(&self) -> Vec<(String, &Template)> {
+        let mut all = self.template.templates();
+        for (index, (_, value)) in self.event_parameters.iter().enumerate() {
+            all.push((format!("event_parameters[{index}].value"), value));
+        }
+        all
+    }
+}
+
+/// The templates of one request.
+#[derive(Debug)]
+pub struct RequestTemplate {
     /// An upper-case HTTP method.
     pub method: &'static str,
     /// The URL.
@@ -134,19 +111,11 @@ pub struct OutgoingRequest {
     pub body: Option<Template>,
     /// Send `Content-Type: application/json` when the author sets none (X20).
     pub default_json_type: bool,
-    /// `workspaces/{workspace}/connections/{id}`.
-    pub connection: Option<String>,
-    /// Additional event parameters.
-    pub event_parameters: Vec<(String, Template)>,
     /// What a missing value prints.
     pub on_missing: OnMissing,
-    /// When to try again.
-    pub retry: RetryPolicy,
-    /// For the whole exchange.
-    pub timeout: Duration,
 }
 
-impl OutgoingRequest {
+impl RequestTemplate {
     /// Every template with its field's path.
     pub fn templates(&self) -> Vec<(String, &Template)> {
         let mut all = vec![("url".to_owned(), &self.url)];
@@ -155,9 +124,6 @@ impl OutgoingRequest {
             all.push((format!("headers[{index}].value"), value));
         }
         all.extend(self.body.iter().map(|body| ("body".to_owned(), body)));
-        for (index, (_, value)) in self.event_parameters.iter().enumerate() {
-            all.push((format!("event_parameters[{index}].value"), value));
-        }
         all
     }
 }

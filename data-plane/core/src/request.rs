@@ -1,20 +1,16 @@
-//! From templates to a complete request, and from a connection to its credentials. The one way a request is made: for a
-//! delivery now, for previews and tests as they come.
+//! From templates to a complete request. The one way a request is made: for a delivery, for a custom connection's
+//! authorization request, for previews and tests as they come.
 
 use std::fmt;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 
 use crate::address::{UrlPolicy, check_rendered};
 use crate::cause::{Cause, EventEnvelope};
 use crate::envelope::{Body, Envelope};
-use crate::model::{OutgoingRequest, Placement, Scheme, Step, Workflow};
+use crate::model::{RequestTemplate, Step, Workflow};
 use crate::response_event::FailureReason;
-use crate::seal::Secret;
 use crate::template::{
-    Context, OnMissing, RenderError, RenderErrorKind, Skip, Unrendered, Value, headers_value, map_value,
-    value_from_json, value_from_json_text,
+    Context, RenderError, RenderErrorKind, Skip, Unrendered, Value, headers_value, map_value, value_from_json,
+    value_from_json_text,
 };
 
 /// Longest header, name and value, in bytes (O08).
@@ -79,15 +75,6 @@ pub struct RenderFailure {
     pub reason: FailureReason,
     /// The field, line and column, and what to do. Never holds data.
     pub message: String,
-}
-
-/// What a connection adds to each request sent with it (R039). Values are secrets and stay out of `Debug`.
-#[derive(Debug, Default)]
-pub struct Credential {
-    /// Headers; each replaces one of the same name (S28).
-    pub headers: Vec<(String, Secret)>,
-    /// URL parameters to append (R037), as plain text: they are encoded where they are put.
-    pub url_parameters: Vec<(String, Secret)>,
 }
 
 /// What a body is, by its `Content-Type` header.
@@ -198,7 +185,7 @@ fn request_value(envelope: &Envelope) -> Value {
 }
 
 /// Renders a request.
-pub fn render(request: &OutgoingRequest, context: &Context, urls: &UrlPolicy) -> Result<RenderedRequest, Unmade> {
+pub fn render(request: &RequestTemplate, context: &Context, urls: &UrlPolicy) -> Result<RenderedRequest, Unmade> {
     let mut missing = Vec::new();
     let mut print =
         |field: &str, template: &crate::template::Template| match template.render(context, request.on_missing) {
@@ -266,7 +253,7 @@ fn check_rendered_header(index: usize, name: &str, value: &str, all: usize) -> R
 }
 
 /// The rendered URL must pass every rule again and lead where the published one leads (R073). What is called is the checked URL.
-fn check_url(request: &OutgoingRequest, url: &str, urls: &UrlPolicy) -> Result<String, RenderFailure> {
+fn check_url(request: &RequestTemplate, url: &str, urls: &UrlPolicy) -> Result<String, RenderFailure> {
     match check_rendered(url, &request.published_url, urls) {
         Ok(checked) => Ok(checked.as_url().as_str().to_owned()),
         Err(error) => {
@@ -276,40 +263,10 @@ fn check_url(request: &OutgoingRequest, url: &str, urls: &UrlPolicy) -> Result<S
     }
 }
 
-/// Renders what a connection puts on a request; fails only when a stored template fails.
-pub fn credential(scheme: &Scheme) -> Result<Credential, RenderError> {
-    match scheme {
-        Scheme::None => Ok(Credential::default()),
-        Scheme::LoginPassword { login, password } => {
-            let header = ("Authorization".to_owned(), basic(login, password));
-            Ok(Credential { headers: vec![header], url_parameters: Vec::new() })
-        }
-        Scheme::ApiKey { secret, headers, url_parameters } => {
-            let mut context = Context::new();
-            context.set("secret", Value::from(secret.expose()));
-            Ok(Credential { headers: place(headers, &context)?, url_parameters: place(url_parameters, &context)? })
-        }
-    }
-}
-
-/// The value of a header that authorises by login and password (R023), in UTF-8. A login holds no `:` (RFC 7617), which is
-/// seen to where it is saved.
-pub fn basic(login: &str, password: &Secret) -> Secret {
-    let pair = Secret::new(format!("{login}:{}", password.expose()));
-    Secret::new(format!("Basic {}", STANDARD.encode(pair.expose())))
-}
-
-fn place(placements: &[Placement], context: &Context) -> Result<Vec<(String, Secret)>, RenderError> {
-    let print = |placement: &Placement| {
-        let rendered = placement.value.render(context, OnMissing::Empty).map_err(Unrendered::into_error)?;
-        Ok((placement.name.clone(), Secret::new(rendered.text)))
-    };
-    placements.iter().map(print).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::template::OnMissing;
 
     #[test]
     fn header_names() {
@@ -352,14 +309,6 @@ mod tests {
             rendered.text,
             "18446744073709551617 r-1 POST 1718010930123 ev ep 7 u1 Flow s1 Send e1 1718010930123"
         );
-    }
-
-    #[test]
-    fn basic_is_base64_of_login_and_password() {
-        // RFC 7617, section 2; a password may hold what it likes (O13).
-        assert_eq!(basic("Aladdin", &Secret::new("open sesame")).expose(), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
-        assert_eq!(basic("test", &Secret::new("123\u{a3}:")).expose(), "Basic dGVzdDoxMjPCozo=");
-        assert_eq!(basic("a", &Secret::default()).expose(), "Basic YTo=");
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub const STEPS_MAX: usize = 20;
 pub const HEADERS_MAX: usize = 50;
 /// Longest template of a header's name or value, an event parameter or a credential placement, in bytes.
 pub const SHORT_TEMPLATE_BYTES_MAX: usize = 4 * 1024;
-/// Most headers and most URL parameters of an API key connection.
+/// Most headers and most URL parameters that a connection places its credentials in.
 pub const PLACEMENTS_MAX: usize = 10;
 /// Longest secret of a connection, in characters.
 pub const SECRET_CHARS_MAX: usize = 4 * 1024;
@@ -150,8 +150,8 @@ pub fn workspace(workspace: &admin::Workspace) -> Vec<Violation> {
 }
 
 /// Broken rules of a connection.
-pub fn connection(connection: &admin::Connection) -> Vec<Violation> {
-    wire::connection(connection).err().unwrap_or_default()
+pub fn connection(connection: &admin::Connection, urls: &UrlPolicy) -> Vec<Violation> {
+    wire::connection(connection, urls).err().unwrap_or_default()
 }
 
 /// Broken rules of an incoming integration.

@@ -5,7 +5,7 @@
 //! header of the same name (S28, O07), and a URL parameter joins the query without touching what is there (R037).
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use sluice_core::request::Credential;
+use sluice_core::credentials::Credential;
 use sluice_core::seal::Secret;
 
 use crate::client::Request;

@@ -4,7 +4,7 @@
 //! that does, for example smokescreen); our URL checks still run, and TLS is with the destination, so the proxy sees
 //! a name and a port and nothing else. Proxies named in the environment are never used.
 
-use sluice_core::request::basic;
+use sluice_core::credentials::basic;
 use sluice_core::seal::Secret;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Method;
 use server::{Play, Server, Tls};
-use sluice_core::request::Credential;
+use sluice_core::credentials::Credential;
 use sluice_egress::{
     Egress, Exchange, Phase, Proxy, Request, RequestError, SendError, Settings, SettingsError, apply, limits,
 };

@@ -176,7 +176,7 @@ impl Work<'_> {
         })?;
         let mut context = request::context(&envelope, &target.workflow, target.step(), &self.job.trigger_id);
         context.limit_steps(steps);
-        request::render(request_of(target), &context, &self.plane.urls)
+        request::render(&request_of(target).template, &context, &self.plane.urls)
     }
 
     fn kept(&self) -> Option<RenderedRequest> {

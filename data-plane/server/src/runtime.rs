@@ -290,7 +290,7 @@ fn parse(workspace: &str, resource: &Resource, key: &DataKey, urls: &UrlPolicy) 
     match resource.document.clone() {
         Some(Document::Connection(mut document)) => {
             open_secrets(workspace, resource, &mut document, key)?;
-            wire::connection(&document).map(|parsed| Parsed::Connection(Arc::new(parsed))).map_err(problems)
+            wire::connection(&document, urls).map(|parsed| Parsed::Connection(Arc::new(parsed))).map_err(problems)
         }
         Some(Document::IncomingIntegration(mut document)) => {
             open_secrets(workspace, resource, &mut document, key)?;
@@ -320,7 +320,7 @@ fn open_secrets(
         let sealed = resource.secrets.iter().find(|sealed| sealed.field == field.path);
         let opened = sealed.ok_or_else(|| "it is missing".to_owned()).and_then(|sealed| {
             let aad =
-                Aad { workspace, object: &resource.name, field: field.path, version: sealed.version.cast_unsigned() };
+                Aad { workspace, object: &resource.name, field: &field.path, version: sealed.version.cast_unsigned() };
             seal::open_text(key, aad, &Sealed::from_bytes(sealed.ciphertext.to_vec()))
                 .map_err(|error| error.to_string())
         });
@@ -328,7 +328,7 @@ fn open_secrets(
             Ok(secret) => secret.expose().clone_into(field.value),
             Err(error) if *field.is_set => {
                 let message = format!("the secret cannot be opened: {error}");
-                problems.push(problem(&resource.name, field.path, "SECRET_UNREADABLE", &message));
+                problems.push(problem(&resource.name, &field.path, "SECRET_UNREADABLE", &message));
             }
             Err(_) => {}
         }
@@ -349,8 +349,8 @@ fn dangling(compiled: &HashMap<String, Compiled>) -> Vec<Problem> {
         match &entry.document {
             Parsed::Connection(_) | Parsed::Incoming(_) => {}
             Parsed::Outgoing(outgoing) => {
-                if let Some(connection) = &outgoing.request.connection {
-                    require(name, "request.connection".to_owned(), connection);
+                for (field, connection) in connections_of(&outgoing.request) {
+                    require(name, format!("request.{field}"), connection);
                 }
             }
             Parsed::Workflow(workflow) => {
@@ -363,8 +363,8 @@ fn dangling(compiled: &HashMap<String, Compiled>) -> Vec<Problem> {
                     match &step.action {
                         Action::Outgoing(to) => require(name, format!("steps[{index}].outgoing_integration"), to),
                         Action::Custom(request) => {
-                            if let Some(connection) = &request.connection {
-                                require(name, format!("steps[{index}].custom_webhook.connection"), connection);
+                            for (field, connection) in connections_of(request) {
+                                require(name, format!("steps[{index}].custom_webhook.{field}"), connection);
                             }
                         }
                     }
@@ -373,6 +373,12 @@ fn dangling(compiled: &HashMap<String, Compiled>) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// The connections a request names, with their fields.
+fn connections_of(request: &OutgoingRequest) -> impl Iterator<Item = (&'static str, &String)> {
+    let named = [("connection", &request.connection), ("signature", &request.signature)];
+    named.into_iter().filter_map(|(field, name)| Some((field, name.as_ref()?)))
 }
 
 fn endpoints(workspace: &Workspace, previous: Option<&Workspace>) -> HashMap<String, Arc<Endpoint>> {

@@ -8,6 +8,7 @@ mod filter;
 mod incoming;
 mod outgoing;
 mod secrets;
+mod signing;
 mod workflow;
 
 use std::time::Duration;

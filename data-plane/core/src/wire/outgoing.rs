@@ -6,7 +6,9 @@ use sluice_proto::admin::v1 as admin;
 
 use super::{Parsed, duration, reference, template};
 use crate::address::{CheckedUrl, MAX_URL_BYTES, UrlPolicy, check_url};
-use crate::model::{AGE_DEFAULT, ATTEMPTS_DEFAULT, Outgoing, OutgoingRequest, RetryPolicy, WAITS_DEFAULT};
+use crate::model::{
+    AGE_DEFAULT, ATTEMPTS_DEFAULT, Outgoing, OutgoingRequest, RequestTemplate, RetryPolicy, WAITS_DEFAULT,
+};
 use crate::request::{BodyType, body_type, check_header_name};
 use crate::response_event::{DEFAULT_ACTION, MAX_PARAMETERS, check_parameter_name, check_static_value};
 use crate::template::limits::SOURCE_BYTES;
@@ -48,6 +50,35 @@ pub(super) fn request(check: &mut Check, wire: &admin::OutgoingRequest, urls: &U
     if !wire.event_name.is_empty() {
         check.name("event_name", &wire.event_name, NAME_CHARS_MAX);
     }
+    let template = request_template(check, wire, urls);
+    if !wire.connection.is_empty() {
+        reference(check, "connection", &wire.connection, "connections");
+    }
+    if !wire.signature.is_empty() {
+        reference(check, "signature", &wire.signature, "connections");
+    }
+    let event_parameters = event_parameters(check, &wire.event_parameters);
+    let retry = check.within("retry", |check| retry(check, wire.retry.as_ref()));
+    let timeout = duration(check, "timeout", wire.timeout.as_ref(), TIMEOUT_DEFAULT, TIMEOUT_LIMITS);
+    let event_name = if wire.event_name.is_empty() { DEFAULT_ACTION } else { &wire.event_name };
+    Some(OutgoingRequest {
+        webhook_name: wire.webhook_name.clone(),
+        event_name: event_name.to_owned(),
+        template: template?,
+        connection: (!wire.connection.is_empty()).then(|| wire.connection.clone()),
+        signature: (!wire.signature.is_empty()).then(|| wire.signature.clone()),
+        event_parameters: event_parameters?,
+        retry,
+        timeout,
+    })
+}
+
+/// Parses what is sent: method, URL, headers and body.
+pub(super) fn request_template(
+    check: &mut Check,
+    wire: &admin::OutgoingRequest,
+    urls: &UrlPolicy,
+) -> Option<RequestTemplate> {
     let method = method(check, wire.method());
     let url = url(check, &wire.url, urls);
     let headers = headers(check, &wire.headers);
@@ -59,32 +90,19 @@ pub(super) fn request(check: &mut Check, wire: &admin::OutgoingRequest, urls: &U
         _ => Mode::Json,
     };
     let body = body(check, wire.body.as_deref(), mode);
-    if !wire.connection.is_empty() {
-        reference(check, "connection", &wire.connection, "connections");
-    }
-    let event_parameters = event_parameters(check, &wire.event_parameters);
-    let retry = check.within("retry", |check| retry(check, wire.retry.as_ref()));
-    let timeout = duration(check, "timeout", wire.timeout.as_ref(), TIMEOUT_DEFAULT, TIMEOUT_LIMITS);
     let (url, published_url) = url?;
-    let event_name = if wire.event_name.is_empty() { DEFAULT_ACTION } else { &wire.event_name };
-    Some(OutgoingRequest {
-        webhook_name: wire.webhook_name.clone(),
-        event_name: event_name.to_owned(),
+    Some(RequestTemplate {
         method: method?,
         url,
         published_url,
         headers: headers?,
         default_json_type: kind == BodyType::Unset && wire.body.is_some(),
         body: body?,
-        connection: (!wire.connection.is_empty()).then(|| wire.connection.clone()),
-        event_parameters: event_parameters?,
         on_missing: match wire.on_missing() {
             admin::OnMissing::Unspecified | admin::OnMissing::Empty => OnMissing::Empty,
             admin::OnMissing::Null => OnMissing::Null,
             admin::OnMissing::Fail => OnMissing::Fail,
         },
-        retry,
-        timeout,
     })
 }
 

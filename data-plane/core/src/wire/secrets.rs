@@ -1,13 +1,16 @@
 //! Which fields of a document are secrets, and which other documents it refers to. One list each, used for sealing,
 //! opening, clearing and `*_set` alike.
 
+use std::borrow::Cow;
+
 use sluice_proto::admin::v1 as admin;
 
 /// One secret field of a document.
 #[derive(Debug)]
 pub struct SecretField<'a> {
-    /// Its path, for example `api_key.secret`; bound into the seal.
-    pub path: &'static str,
+    /// Its path, for example `api_key.secret`; bound into the seal. In a list, the entry's own id stands for its place, so that
+    /// a secret stays with its entry: `standard_webhooks.secrets[2026-11].key`.
+    pub path: Cow<'static, str>,
     /// The secret itself: filled on the way in, cleared everywhere else.
     pub value: &'a mut String,
     /// Tells readers that one is stored.
@@ -20,22 +23,50 @@ pub trait SecretFields {
     fn secret_fields(&mut self) -> Vec<SecretField<'_>>;
 }
 
+impl<'a> SecretField<'a> {
+    fn new(path: impl Into<Cow<'static, str>>, value: &'a mut String, is_set: &'a mut bool) -> Self {
+        Self { path: path.into(), value, is_set }
+    }
+}
+
 impl SecretFields for admin::Connection {
     fn secret_fields(&mut self) -> Vec<SecretField<'_>> {
         use admin::connection::Scheme;
         match &mut self.scheme {
-            Some(Scheme::LoginPassword(scheme)) => vec![SecretField {
-                path: "login_password.password",
-                value: &mut scheme.password,
-                is_set: &mut scheme.password_set,
-            }],
-            Some(Scheme::ApiKey(scheme)) => {
-                vec![SecretField { path: "api_key.secret", value: &mut scheme.secret, is_set: &mut scheme.secret_set }]
+            Some(Scheme::LoginPassword(scheme)) => {
+                vec![SecretField::new("login_password.password", &mut scheme.password, &mut scheme.password_set)]
             }
+            Some(Scheme::ApiKey(scheme)) => {
+                vec![SecretField::new("api_key.secret", &mut scheme.secret, &mut scheme.secret_set)]
+            }
+            Some(Scheme::Oauth2ClientCredentials(scheme)) => {
+                let (value, is_set) = (&mut scheme.client_secret, &mut scheme.client_secret_set);
+                vec![SecretField::new("oauth2_client_credentials.client_secret", value, is_set)]
+            }
+            Some(Scheme::SyneriseApiKey(scheme)) => {
+                vec![SecretField::new("synerise_api_key.api_key", &mut scheme.api_key, &mut scheme.api_key_set)]
+            }
+            Some(Scheme::Custom(scheme)) => {
+                vec![SecretField::new("custom.secret", &mut scheme.secret, &mut scheme.secret_set)]
+            }
+            Some(Scheme::Sha256(scheme)) => {
+                let (value, is_set) = (&mut scheme.client_secret, &mut scheme.client_secret_set);
+                vec![SecretField::new("sha256.client_secret", value, is_set)]
+            }
+            Some(Scheme::StandardWebhooks(scheme)) => signing_secrets("standard_webhooks", &mut scheme.secrets),
+            Some(Scheme::HmacSignature(scheme)) => signing_secrets("hmac_signature", &mut scheme.secrets),
             // A token is turned into an API key before anything is stored.
             Some(Scheme::None(_) | Scheme::Token(_)) | None => Vec::new(),
         }
     }
+}
+
+fn signing_secrets<'a>(within: &str, secrets: &'a mut [admin::SigningSecret]) -> Vec<SecretField<'a>> {
+    let field = |secret: &'a mut admin::SigningSecret| {
+        let path = format!("{within}.secrets[{}].key", secret.id);
+        SecretField::new(path, &mut secret.key, &mut secret.key_set)
+    };
+    secrets.iter_mut().map(field).collect()
 }
 
 impl SecretFields for admin::IncomingIntegration {
@@ -43,12 +74,8 @@ impl SecretFields for admin::IncomingIntegration {
         use admin::incoming_integration::Authorization;
         match &mut self.authorization {
             Some(Authorization::Meta(meta)) => vec![
-                SecretField { path: "meta.app_secret", value: &mut meta.app_secret, is_set: &mut meta.app_secret_set },
-                SecretField {
-                    path: "meta.verify_token",
-                    value: &mut meta.verify_token,
-                    is_set: &mut meta.verify_token_set,
-                },
+                SecretField::new("meta.app_secret", &mut meta.app_secret, &mut meta.app_secret_set),
+                SecretField::new("meta.verify_token", &mut meta.verify_token, &mut meta.verify_token_set),
             ],
             Some(Authorization::None(_)) | None => Vec::new(),
         }
@@ -87,7 +114,7 @@ impl References for admin::IncomingIntegration {
 
 impl References for admin::OutgoingIntegration {
     fn references(&self) -> Vec<(String, String)> {
-        self.request.iter().filter_map(|request| connection_of(request, "request")).collect()
+        self.request.iter().flat_map(|request| connections_of(request, "request")).collect()
     }
 }
 
@@ -98,17 +125,19 @@ impl References for admin::Workflow {
             let incoming = &trigger.incoming_integration;
             (!incoming.is_empty()).then(|| (format!("triggers[{index}].incoming_integration"), incoming.clone()))
         });
-        let steps = self.steps.iter().enumerate().filter_map(|(index, step)| match &step.action {
+        let steps = self.steps.iter().enumerate().flat_map(|(index, step)| match &step.action {
             Some(Action::OutgoingIntegration(name)) => {
-                Some((format!("steps[{index}].outgoing_integration"), name.clone()))
+                vec![(format!("steps[{index}].outgoing_integration"), name.clone())]
             }
-            Some(Action::CustomWebhook(request)) => connection_of(request, &format!("steps[{index}].custom_webhook")),
-            None => None,
+            Some(Action::CustomWebhook(request)) => connections_of(request, &format!("steps[{index}].custom_webhook")),
+            None => Vec::new(),
         });
         triggers.chain(steps).collect()
     }
 }
 
-fn connection_of(request: &admin::OutgoingRequest, within: &str) -> Option<(String, String)> {
-    (!request.connection.is_empty()).then(|| (format!("{within}.connection"), request.connection.clone()))
+fn connections_of(request: &admin::OutgoingRequest, within: &str) -> Vec<(String, String)> {
+    let named = [("connection", &request.connection), ("signature", &request.signature)];
+    let named = named.into_iter().filter(|(_, name)| !name.is_empty());
+    named.map(|(field, name)| (format!("{within}.{field}"), name.clone())).collect()
 }

@@ -3,8 +3,9 @@
 
 use serde_json::Value;
 use sluice_core::address::UrlPolicy;
+use sluice_core::credentials::{Credential, credential};
 use sluice_core::model::OutgoingRequest;
-use sluice_core::request::{Credential, RenderFailure, RenderedRequest, Unmade, credential, render};
+use sluice_core::request::{RenderFailure, RenderedRequest, Unmade, render};
 use sluice_core::validate::Violation;
 use sluice_core::wire;
 use sluice_proto::admin::v1 as admin;
@@ -50,9 +51,11 @@ fn data(case: &Value) -> Value {
 
 fn rendered(case: &Value, request: &OutgoingRequest) -> Result<RenderedRequest, RenderFailure> {
     let body = Value::Object([("v".to_owned(), data(case))].into_iter().collect());
-    render(request, &context(&envelope(body, &Value::Null)), &UrlPolicy::default()).map_err(|unmade| match unmade {
-        Unmade::Failed(failure) => failure,
-        Unmade::Skipped(reason) => panic!("skipped: {reason}"),
+    render(&request.template, &context(&envelope(body, &Value::Null)), &UrlPolicy::default()).map_err(|unmade| {
+        match unmade {
+            Unmade::Failed(failure) => failure,
+            Unmade::Skipped(reason) => panic!("skipped: {reason}"),
+        }
     })
 }
 
@@ -123,7 +126,7 @@ fn connection(case: &Value) -> Result<Credential, Vec<Violation>> {
     };
     let mut wire = admin::Connection { display_name: "x".into(), scheme: Some(scheme), ..Default::default() };
     wire::normalise(&mut wire);
-    Ok(credential(&wire::connection(&wire)?.scheme).unwrap())
+    Ok(credential(&wire::connection(&wire, &UrlPolicy::default())?.scheme, None).unwrap())
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What a connection adds to a request right before it is sent (D08): the credentials in force at that moment. They are never
 //! part of what the inbox keeps (I7).
 
+use sluice_core::credentials::credential;
 use sluice_core::model::OutgoingRequest;
-use sluice_core::request;
 use sluice_core::response_event::FailureReason;
 use sluice_egress::Request;
 
@@ -25,12 +25,10 @@ pub(crate) fn put(request: &mut Request, workspace: &Workspace, target: &Outgoin
         message: format!("the connection {name} is not there"),
     })?;
     let quick = connection.scheme.steps_most() <= QUICK_STEPS;
-    let credential = || request::credential(&connection.scheme);
-    let credential = if quick { credential() } else { aside(credential) };
-    let credential = credential.map_err(|error| Withheld {
-        reason: FailureReason::AuthError,
-        message: format!("{name}: {} (line {}, column {})", error.message, error.line, error.column),
-    })?;
+    let render = || credential(&connection.scheme, None);
+    let credential = if quick { render() } else { aside(render) };
+    let credential = credential
+        .map_err(|failure| Withheld { reason: FailureReason::AuthError, message: format!("{name}: {failure}") })?;
     sluice_egress::apply(request, credential);
     Ok(())
 }

@@ -9,8 +9,9 @@ use sluice_proto::admin::v1 as admin;
 
 use super::golden;
 use crate::address::{UrlPolicy, check_url};
+use crate::credentials;
 use crate::curl::{Import, Suggestion, import};
-use crate::model::{Placement, Scheme};
+use crate::model::{Placement, Placements, Scheme};
 use crate::request;
 use crate::template::{Context, Mode, Template};
 use crate::wire;
@@ -93,8 +94,8 @@ impl Sent {
         };
         let policy = UrlPolicy::default();
         let model = wire::outgoing(&outgoing, &policy).map_err(|found| found[0].reason.to_owned())?;
-        let rendered =
-            request::render(&model.request, &Context::new(), &policy).map_err(|unmade| format!("{unmade:?}"))?;
+        let rendered = request::render(&model.request.template, &Context::new(), &policy)
+            .map_err(|unmade| format!("{unmade:?}"))?;
         let url = check_url(&rendered.url, &policy).unwrap();
         let mut sent = Self {
             method: rendered.method,
@@ -119,10 +120,10 @@ fn authorization(suggestion: &Suggestion) -> String {
         Suggestion::ApiKey { header, value, secret } => {
             let value = Template::compile(value, Mode::Header).unwrap();
             let headers = vec![Placement { name: header.clone(), value }];
-            Scheme::ApiKey { secret: secret.clone(), headers, url_parameters: vec![] }
+            Scheme::ApiKey { secret: secret.clone(), placements: Placements { headers, url_parameters: vec![] } }
         }
     };
-    let credential = request::credential(&scheme).unwrap();
+    let credential = credentials::credential(&scheme, None).unwrap();
     let [(name, value)] = &credential.headers[..] else { panic!("one header") };
     assert!(name.eq_ignore_ascii_case("authorization"));
     value.expose().to_owned()
