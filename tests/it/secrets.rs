@@ -9,6 +9,8 @@ mod search;
 use std::fmt::Debug;
 use std::process::Stdio;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use prost::Message;
 use search::{Canary, Places};
@@ -77,7 +79,10 @@ impl Scene {
         let request = admin::OutgoingRequest {
             connection: connection.name,
             // The destination's answer and the request as rendered go into the event.
-            event_parameters: vec![resources::parameter("answer", "{{ response.body }}")],
+            event_parameters: vec![
+                resources::parameter("answer", "{{ response.body }}"),
+                resources::parameter("answer_headers", "{{ response.headers }}"),
+            ],
             retry: Some(admin::RetryPolicy { attempts_max: 1, ..Default::default() }),
             timeout: Some(prost_types::Duration { seconds: 2, nanos: 0 }),
             ..resources::post(&format!("https://{host}/{id}?q=1"), r#"{"all": {{ request | tojson }}}"#)
@@ -223,19 +228,37 @@ impl Scene {
     }
 }
 
-/// A destination that takes, refuses, breaks off and keeps silent.
+/// The connections whose requests arrive, each with its secret and the value it makes of it.
+fn arriving() -> [(&'static str, &'static str, String); 4] {
+    [
+        ("by-login", PASSWORD, format!("Basic {}", STANDARD.encode(format!("login:{PASSWORD}")))),
+        ("by-header", HEADER_SECRET, format!("Key {HEADER_SECRET}")),
+        ("by-url", URL_SECRET, URL_SECRET.to_owned()),
+        ("by-token", TOKEN, format!("Bearer {TOKEN}")),
+    ]
+}
+
+/// A destination that takes, refuses, breaks off, keeps silent, and tells us what we sent it, in every form it may have.
 async fn scripted() -> Destination {
     let destination = Destination::start(destination::Options::named(["api.example.com"])).await.unwrap();
-    let answers = || {
-        [
+    for (id, secret, value) in arriving() {
+        let forms = search::told(secret);
+        let told = serde_json::json!({
+            "message": format!("we got {value}"),
+            "headers": { "authorization": value },
+            "forms": forms,
+            "whole": [STANDARD.encode(&value), hex::encode(&value)],
+        });
+        let location = format!("https://api.example.com/{id}?key={}", search::url_encoded(secret));
+        let answers = [
             Scripted::json(200, r#"{"fine": true}"#),
             Scripted::json(401, r#"{"error": "who are you"}"#),
             Scripted::close(),
             Scripted::hang(),
-        ]
-    };
-    for id in ["by-login", "by-header", "by-url", "by-token"] {
-        destination.script_for(&format!("/{id}"), answers());
+            Scripted::json(200, told.to_string()).header("x-you-sent", &value),
+            Scripted::status(403).header("location", &location).body(format!("no: {value} {}", forms.join(" "))),
+        ];
+        destination.script_for(&format!("/{id}"), answers);
     }
     destination
 }
@@ -267,6 +290,8 @@ fn assert_looks_where_something_is(places: &Places, seen: &[Seen]) {
     assert!(places.holds("log", "TRACE") && places.holds("answers", "by-login") && places.holds("metrics", "4xx"));
     assert!(places.holds("running: control-plane.db", "by-login") && places.holds("stopped: inbox.db", "SQLite"));
     assert!(places.holds("running: last-good", "by-login") && places.holds("answers", "TLS"));
+    // What the destination told of us is there, without what we were let in with.
+    assert!(places.holds("answers", r#"we got ******"#) && places.holds("answers", "no: ******"));
     let sent: String = seen.iter().map(|seen| format!("{} {:?}\n", seen.target, seen.headers)).collect();
     for used in [PASSWORD, HEADER_SECRET, URL_SECRET, TOKEN, NEW_SECRET] {
         assert!(!Canary::new("used", used).found_in(&sent).is_empty(), "{used} was never sent: {sent}");
@@ -304,20 +329,20 @@ async fn secrets_go_in_and_never_come_out() {
     }
     scene.refusals().await;
     scene.webhooks().await;
-    // Each meets the four answers of its destination.
+    // Each meets the six answers of its destination.
     for path in &paths {
-        for id in 0..4 {
+        for id in 0..6 {
             assert_eq!(scene.trigger(&Request::post(path, format!("{{\"id\": {id}}}"))).await, 200);
         }
     }
     assert_eq!(scene.trigger(&Request::post(&paths[0], "{broken")).await, 400);
-    destination.wait_for(16).await.unwrap();
-    scene.acme.deliveries(20).await;
+    destination.wait_for(24).await.unwrap();
+    scene.acme.deliveries(30).await;
     scene.repetitions().await;
     scene.served().await;
     assert_eq!(scene.trigger(&Request::post(&paths[1], "{\"id\": 5}")).await, 200);
-    let seen = destination.wait_for(17).await.unwrap();
-    scene.acme.deliveries(21).await;
+    let seen = destination.wait_for(25).await.unwrap();
+    scene.acme.deliveries(31).await;
     scene.read_everything().await;
 
     let mut places = Places::default();
@@ -328,6 +353,6 @@ async fn secrets_go_in_and_never_come_out() {
     places.add("log", &std::fs::read(&log).unwrap());
     places.add("answers", &scene.said.0);
 
-    assert_looks_where_something_is(&places, &seen);
     assert_eq!(places.leaks(&canaries(&setup)), Vec::<String>::new());
+    assert_looks_where_something_is(&places, &seen);
 }

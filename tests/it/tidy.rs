@@ -42,6 +42,7 @@ const HOUSE: &[Room] = &[
         on: &["sluice-proto"],
         // Pure: no runtime, no network, no store, no clock, no environment, no randomness.
         outside: Only(&[
+            "aho-corasick",
             "base64",
             "bytes",
             "chacha20poly1305",

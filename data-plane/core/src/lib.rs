@@ -19,6 +19,7 @@
 //! | [`template`] | what a template prints |
 //! | [`curl`] | which request a cURL command says, and which command says a request |
 //! | [`response_event`] | what a delivery tells afterwards |
+//! | [`redact`] | what of an answer is shown |
 //! | [`seal`] | how a secret rests |
 
 pub mod address;
@@ -33,6 +34,7 @@ pub mod incoming_auth;
 pub mod lineage;
 pub mod model;
 pub mod path;
+pub mod redact;
 pub mod request;
 pub mod response_event;
 pub mod seal;

@@ -19,6 +19,7 @@ use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection}
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use ipnet::IpNet;
 use sluice_core::address::{DEFAULT_PORTS, IpPolicy, UrlPolicy, check_url};
+use sluice_core::redact::Redactor;
 
 use crate::error::{Phase, RequestError, SendError, SettingsError};
 use crate::guard::{Guard, GuardSettings, Since};
@@ -157,6 +158,20 @@ impl fmt::Debug for Exchange {
             .field("truncated", &self.truncated)
             .field("elapsed", &self.elapsed)
             .finish()
+    }
+}
+
+impl Exchange {
+    /// Takes out what must not come back (R11). Whoever sends secrets calls it before anything else sees the answer.
+    pub fn redact(&mut self, redactor: &Redactor) {
+        for (_, value) in &mut self.headers {
+            if let Some(redacted) = redactor.text(value) {
+                *value = redacted;
+            }
+        }
+        if let Some(redacted) = redactor.bytes(&self.body, self.truncated) {
+            self.body = redacted.into();
+        }
     }
 }
 

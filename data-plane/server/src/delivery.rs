@@ -11,6 +11,7 @@ use http::Method;
 use prost::Message as _;
 use sluice_core::envelope::Envelope;
 use sluice_core::lineage::{Trace, is_trace_header};
+use sluice_core::redact::Redactor;
 use sluice_core::request::{self, RenderFailure, Unmade};
 use sluice_core::response_event::FailureReason;
 use sluice_core::template::limits::STEPS;
@@ -95,7 +96,7 @@ impl Work<'_> {
         let target = self.target()?;
         let kept = self.rendered(&target)?;
         let mut request = self.request(&kept)?;
-        credentials::put(&mut request, self.workspace, request_of(&target))
+        let redactor = credentials::put(&mut request, self.workspace, request_of(&target))
             .map_err(|withheld| self.refuse(withheld.reason, withheld.message, &kept))?;
         let number = self.leased.attempt + 1;
         let begun = self.plane.inbox.begin(self.leased.id, self.leased.fence, kept.encode_to_vec().into()).await;
@@ -103,6 +104,7 @@ impl Work<'_> {
         let (started, clock) = (self.plane.clock.now(), Instant::now());
         let sent = self.plane.egress.send(request, timeout(&target)).await;
         let took = clock.elapsed();
+        let sent = sent.map(|exchange| redacted(exchange, &redactor));
         let now = self.plane.clock.now();
         let attempted = attempted(&sent, now);
         let attempt = Attempt {
@@ -331,6 +333,16 @@ fn request_of(target: &Target) -> &sluice_core::model::OutgoingRequest {
 
 fn timeout(target: &Target) -> std::time::Duration {
     request_of(target).timeout
+}
+
+/// The answer without what the attempt was let in with (R11, I7).
+fn redacted(mut exchange: Exchange, redactor: &Redactor) -> Exchange {
+    if exchange.body.len() <= QUICK_BYTES {
+        exchange.redact(redactor)
+    } else {
+        aside(|| exchange.redact(redactor))
+    }
+    exchange
 }
 
 fn attempted(sent: &Result<Exchange, SendError>, now: UnixMillis) -> Attempted {

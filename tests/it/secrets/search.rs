@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 /// The shapes of one secret.
 pub(super) struct Canary {
@@ -44,7 +44,8 @@ impl Canary {
     }
 }
 
-fn url_encoded(secret: &str) -> String {
+/// Percent-encoded but for RFC 3986 "unreserved".
+pub(super) fn url_encoded(secret: &str) -> String {
     secret.bytes().fold(String::new(), |mut text, byte| {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => text.push(char::from(byte)),
@@ -87,6 +88,25 @@ impl Places {
         }
         leaks
     }
+}
+
+/// A secret in the forms another program may tell it in: alone and within something longer.
+pub(super) fn told(secret: &str) -> Vec<String> {
+    let json = serde_json::to_string(secret).unwrap();
+    let mut told = vec![
+        secret.to_owned(),
+        json.trim_matches('"').to_owned(),
+        json.trim_matches('"').replace('/', "\\/").replace('&', "\\u0026"),
+        url_encoded(secret),
+        url_encoded(secret).replace("%20", "+"),
+        hex::encode(secret),
+        hex::encode_upper(format!("login:{secret}!")),
+    ];
+    for around in ["", ":", "::", "login:"] {
+        told.push(STANDARD.encode(format!("{around}{secret}{around}")));
+        told.push(URL_SAFE_NO_PAD.encode(format!("{around}{secret}{around}")));
+    }
+    told
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {

@@ -3,6 +3,7 @@
 
 use sluice_core::credentials::credential;
 use sluice_core::model::OutgoingRequest;
+use sluice_core::redact::Redactor;
 use sluice_core::response_event::FailureReason;
 use sluice_egress::Request;
 
@@ -17,9 +18,13 @@ pub(crate) struct Withheld {
     pub(crate) message: String,
 }
 
-/// Puts the credentials of the request's connection on it.
-pub(crate) fn put(request: &mut Request, workspace: &Workspace, target: &OutgoingRequest) -> Result<(), Withheld> {
-    let Some(name) = &target.connection else { return Ok(()) };
+/// Puts the credentials of the request's connection on it; with what must not come back of them (R11).
+pub(crate) fn put(
+    request: &mut Request,
+    workspace: &Workspace,
+    target: &OutgoingRequest,
+) -> Result<Redactor, Withheld> {
+    let Some(name) = &target.connection else { return Ok(Redactor::default()) };
     let connection = workspace.connection(name).ok_or_else(|| Withheld {
         reason: FailureReason::ConnectionMissing,
         message: format!("the connection {name} is not there"),
@@ -29,6 +34,7 @@ pub(crate) fn put(request: &mut Request, workspace: &Workspace, target: &Outgoin
     let credential = if quick { render() } else { aside(render) };
     let credential = credential
         .map_err(|failure| Withheld { reason: FailureReason::AuthError, message: format!("{name}: {failure}") })?;
+    let redactor = Redactor::of_attempt([(&connection.scheme, &credential)]);
     sluice_egress::apply(request, credential);
-    Ok(())
+    Ok(redactor)
 }
