@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod attacks;
+mod credentials;
 mod golden;
 mod hostile;
 mod laws;

@@ -1,15 +1,13 @@
-//! What leaves: URLs, headers, bodies, credentials and event parameters, with authors and data that try to break them
+//! What leaves: URLs, headers, bodies and event parameters, with authors and data that try to break them
 //! (S51–S56, O01–O15).
 
 use serde_json::Value;
 use sluice_core::address::UrlPolicy;
-use sluice_core::credentials::{Credential, credential};
 use sluice_core::model::OutgoingRequest;
 use sluice_core::request::{RenderFailure, RenderedRequest, Unmade, render};
 use sluice_core::validate::Violation;
 use sluice_core::wire;
 use sluice_proto::admin::v1 as admin;
-use sluice_proto::admin::v1::connection::Scheme;
 
 use crate::golden::{cases, context, envelope, text};
 
@@ -102,48 +100,5 @@ fn check_sent(what: &str, expected: &Value, sent: &RenderedRequest) {
     }
     if let Some(body) = expected["body"].as_str() {
         assert_eq!(sent.body.as_deref(), Some(body), "{what}");
-    }
-}
-
-fn connection(case: &Value) -> Result<Credential, Vec<Violation>> {
-    let placement = |(name, value)| admin::CredentialPlacement { name, value };
-    let placements = |list: &Value| pairs(list).into_iter().map(placement).collect();
-    let scheme = if let Some(pair) = case["login_password"].as_array() {
-        Scheme::LoginPassword(admin::LoginPassword {
-            login: text(&pair[0]),
-            password: text(&pair[1]),
-            password_set: false,
-        })
-    } else if let Some(token) = case["token"].as_str() {
-        Scheme::Token(admin::Token { token: token.to_owned() })
-    } else {
-        Scheme::ApiKey(admin::ApiKey {
-            secret: text(&case["api_key"]),
-            secret_set: false,
-            headers: placements(&case["headers_of"]),
-            url_parameters: placements(&case["url_parameters_of"]),
-        })
-    };
-    let mut wire = admin::Connection { display_name: "x".into(), scheme: Some(scheme), ..Default::default() };
-    wire::normalise(&mut wire);
-    Ok(credential(&wire::connection(&wire, &UrlPolicy::default())?.scheme, None).unwrap())
-}
-
-#[test]
-fn connections_add_what_they_say() {
-    for case in cases("request/connections.jsonl") {
-        let what = format!("{} {}", case["row"], case["case"]);
-        match (connection(&case), case["refused"].as_array()) {
-            (Ok(credential), None) => {
-                let plain = |list: &[(String, sluice_core::seal::Secret)]| -> Vec<(String, String)> {
-                    list.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect()
-                };
-                assert_eq!(plain(&credential.headers), pairs(&case["headers"]), "{what}");
-                assert_eq!(plain(&credential.url_parameters), pairs(&case["url_parameters"]), "{what}");
-                assert!(!format!("{credential:?}").contains("s3cr3t"), "{what}");
-            }
-            (Err(violations), Some(expected)) => assert_eq!(reasons(&violations), *expected, "{what}"),
-            (outcome, expected) => panic!("{what}: {outcome:?}, expected {expected:?}"),
-        }
     }
 }
