@@ -1,8 +1,10 @@
-//! Compiles the .proto files with protox and writes down which permission each method names.
+//! Compiles the .proto files with protox and writes down which permission each method names and which fields are secrets.
+//! Messages with secrets print without them.
 
 use std::{env, fmt::Write as _, fs, path::PathBuf};
 
 use prost::Message as _;
+use prost_reflect::{DescriptorPool, FieldDescriptor, MessageDescriptor};
 
 #[allow(clippy::disallowed_methods)] // a build script is told where things are through the environment
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -22,10 +24,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     compiler.include_source_info(true).include_imports(true).open_files(&files)?;
     let encoded = compiler.encode_file_descriptor_set();
     fs::write(out.join("descriptors.bin"), &encoded)?;
-    fs::write(out.join("permissions.rs"), permissions(&encoded)?)?;
+    let pool = DescriptorPool::decode(encoded.as_slice())?;
+    fs::write(out.join("permissions.rs"), permissions(&pool)?)?;
+    let secret = sensitive(&pool)?;
+    fs::write(
+        out.join("sensitive.rs"),
+        format!("&{:?}", secret.iter().map(FieldDescriptor::full_name).collect::<Vec<_>>()),
+    )?;
+    let mut messages: Vec<_> = secret.iter().map(FieldDescriptor::parent_message).cloned().collect();
+    messages.dedup();
+    fs::write(out.join("debug.rs"), messages.iter().map(|message| debug(message, &secret)).collect::<String>())?;
 
     tonic_prost_build::configure()
         .bytes(".")
+        .skip_debug(messages.iter().map(|message| format!(".{}", message.full_name())))
         .client_mod_attribute(".", "#[cfg(feature = \"client\")]")
         .server_mod_attribute(".", "#[cfg(feature = \"server\")]")
         .compile_fds(prost_types_set(&encoded)?)?;
@@ -37,8 +49,7 @@ fn prost_types_set(encoded: &[u8]) -> Result<prost_types::FileDescriptorSet, pro
 }
 
 /// One line per method: its gRPC path and the permission it names (empty when it names none).
-fn permissions(encoded: &[u8]) -> Result<String, Box<dyn std::error::Error>> {
-    let pool = prost_reflect::DescriptorPool::decode(encoded)?;
+fn permissions(pool: &DescriptorPool) -> Result<String, Box<dyn std::error::Error>> {
     let extension = pool
         .get_extension_by_name("sluice.admin.v1.permission")
         .ok_or("access.proto declares the permission option")?;
@@ -58,4 +69,37 @@ fn permissions(encoded: &[u8]) -> Result<String, Box<dyn std::error::Error>> {
     }
     rows.push(']');
     Ok(rows)
+}
+
+/// Every field that is a secret.
+fn sensitive(pool: &DescriptorPool) -> Result<Vec<FieldDescriptor>, Box<dyn std::error::Error>> {
+    let extension = pool
+        .get_extension_by_name("sluice.admin.v1.sensitive")
+        .ok_or("sensitive.proto declares the sensitive option")?;
+    let fields = pool.all_messages().flat_map(|message| message.fields().collect::<Vec<_>>());
+    Ok(fields.filter(|field| field.options().get_extension(&extension).as_bool() == Some(true)).collect())
+}
+
+/// Prints a message without its secrets: whether one is there, and no more.
+fn debug(message: &MessageDescriptor, sensitive: &[FieldDescriptor]) -> String {
+    let package = message.package_name().replace('.', "::").replacen("sluice::", "crate::", 1);
+    let name = message.name();
+    let mut fields = String::new();
+    let mut add = |name: &str, shown: String| fields.push_str(&format!("\n            .field({name:?}, {shown})"));
+    for field in message.fields() {
+        let of = field.name();
+        match field.containing_oneof().filter(|_| !field.field_descriptor_proto().proto3_optional()) {
+            Some(oneof) if oneof.fields().next().as_ref() != Some(&field) => {}
+            Some(oneof) => add(oneof.name(), format!("&self.{}", oneof.name())),
+            None if sensitive.contains(&field) => {
+                add(of, format!("&if self.{of}.is_empty() {{ \"\" }} else {{ \"[redacted]\" }}"));
+            }
+            None => add(of, format!("&self.{of}")),
+        }
+    }
+    format!(
+        "impl ::core::fmt::Debug for {package}::{name} {{\n    \
+         fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {{\n        \
+         f.debug_struct({name:?}){fields}\n            .finish()\n    }}\n}}\n"
+    )
 }

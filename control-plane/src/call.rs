@@ -60,6 +60,10 @@ changing!(
     DeleteWorkflowRequest,
     PublishWorkflowRequest,
     UnpublishWorkflowRequest,
+    StageSecretRequest,
+    ActivateSecretRequest,
+    RevertSecretRequest,
+    RetireSecretRequest,
 );
 
 /// What is known of a changing call before it begins.

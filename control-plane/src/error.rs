@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sluice_core::seal::Slot;
 use sluice_core::validate::Violation;
 use sluice_proto::admin::v1::ErrorReason;
 use tonic::{Code, Status};
@@ -27,8 +28,7 @@ const DETAIL_BYTES_MAX: usize = 4096;
 pub enum Error {
     /// There is no master key, so no secret can be kept (K04).
     #[error(
-        "there is no master key file at {path}: make one with `(umask 077; echo \"main:$(head -c 32 /dev/urandom | \
-         base64)\" > {path})`, or start `sluice dev`, which makes its own. Without it secrets cannot be kept, so nothing \
+        "there is no master key file at {path}: make one with `(umask 077; sluice master-key > {path})`, or start `sluice dev`, which makes its own. Without it secrets cannot be kept, so nothing \
          was started"
     )]
     MasterKeyMissing {
@@ -45,13 +45,16 @@ pub enum Error {
     },
     /// No master key of the ring opens a key of the store.
     #[error(
-        "no master key in the ring opens {object} (wrapped by master key `{key_id}`): put that key back into the ring"
+        "no master key in the ring opens the data key of {object}: {data_keys} of them are wrapped by master key `{key_id}`, \
+         so put that key back into the ring"
     )]
     MasterKeyWrong {
         /// Whose key cannot be opened.
         object: String,
         /// The master key it needs.
         key_id: String,
+        /// How many data keys need it.
+        data_keys: i64,
     },
     /// An API key file does not hold an API key.
     #[error("{path} does not hold an API key: restore it, or delete it, and a new key is made at the next start")]
@@ -103,6 +106,12 @@ pub(crate) enum Failure {
     NotPublished(String),
     /// The workspace `name` holds `documents`, and maybe more.
     WorkspaceNotEmpty { name: String, documents: Vec<String> },
+    /// There is no secret in this slot of the field.
+    SecretSlotEmpty { field: String, slot: Slot },
+    /// There is another secret in this slot of the field.
+    SecretSlotTaken { field: String, slot: Slot },
+    /// The draft has other secrets for this field than the version in force.
+    SecretUnpublished(String),
     /// The page token was not made by this server for this list.
     PageToken,
     /// The request id belongs to another request.
@@ -158,6 +167,9 @@ impl Failure {
             | Self::Published(_)
             | Self::NotPublished(_)
             | Self::WorkspaceNotEmpty { .. }
+            | Self::SecretSlotEmpty { .. }
+            | Self::SecretSlotTaken { .. }
+            | Self::SecretUnpublished(_)
             | Self::PageToken
             | Self::RequestIdReused
             | Self::Stopping
@@ -184,6 +196,9 @@ impl Failure {
             Self::InUse { .. } | Self::Published(_) => (Code::FailedPrecondition, ErrorReason::ResourceInUse),
             Self::NotPublished(_) => (Code::FailedPrecondition, ErrorReason::NotPublished),
             Self::WorkspaceNotEmpty { .. } => (Code::FailedPrecondition, ErrorReason::WorkspaceNotEmpty),
+            Self::SecretSlotEmpty { .. } => (Code::FailedPrecondition, ErrorReason::SecretSlotEmpty),
+            Self::SecretSlotTaken { .. } => (Code::FailedPrecondition, ErrorReason::SecretSlotTaken),
+            Self::SecretUnpublished(_) => (Code::FailedPrecondition, ErrorReason::SecretUnpublished),
             Self::PageToken => (Code::InvalidArgument, ErrorReason::PageTokenInvalid),
             Self::RequestIdReused => (Code::InvalidArgument, ErrorReason::RequestIdReused),
             Self::Store(StoreError::Unavailable(_)) => (Code::Unavailable, ErrorReason::StoreUnavailable),
@@ -214,6 +229,13 @@ impl Failure {
             Self::Published(name) => format!("`{name}` is published: unpublish it first"),
             Self::NotPublished(name) => format!("`{name}` is not published"),
             Self::WorkspaceNotEmpty { name, documents } => format!("`{name}` still holds {}", documents.join(", ")),
+            Self::SecretSlotEmpty { field, slot } => format!("`{field}` has no {} secret", slot.code()),
+            Self::SecretSlotTaken { field, slot } => {
+                format!("`{field}` has a {} secret already: retire it first", slot.code())
+            }
+            Self::SecretUnpublished(field) => {
+                format!("the draft has other secrets for `{field}` than the version in force: publish it first")
+            }
             Self::PageToken => "the page token is not one of this list".to_owned(),
             Self::RequestIdReused => "the request_id was used before with another request".to_owned(),
             Self::Store(StoreError::Unavailable(_)) => {
@@ -268,6 +290,15 @@ impl Failure {
             }
             Self::NotPublished(name) => {
                 details.set_precondition_failure(precondition("NOT_PUBLISHED", name, self.message()));
+            }
+            Self::SecretSlotEmpty { field, .. } => {
+                details.set_precondition_failure(precondition("SECRET_SLOT_EMPTY", field, self.message()));
+            }
+            Self::SecretSlotTaken { field, .. } => {
+                details.set_precondition_failure(precondition("SECRET_SLOT_TAKEN", field, self.message()));
+            }
+            Self::SecretUnpublished(field) => {
+                details.set_precondition_failure(precondition("SECRET_UNPUBLISHED", field, self.message()));
             }
             Self::PageToken => {
                 let field = FieldViolation { field: "page_token".to_owned(), description: self.message(), ..none() };
@@ -400,6 +431,9 @@ mod tests {
             Failure::Published(String::new()),
             Failure::NotPublished(String::new()),
             Failure::WorkspaceNotEmpty { name: String::new(), documents: Vec::new() },
+            Failure::SecretSlotEmpty { field: String::new(), slot: Slot::Staged },
+            Failure::SecretSlotTaken { field: String::new(), slot: Slot::Staged },
+            Failure::SecretUnpublished(String::new()),
             Failure::PageToken,
             Failure::RequestIdReused,
             Failure::Store(StoreError::Unavailable(sqlx::Error::PoolTimedOut)),
@@ -412,7 +446,7 @@ mod tests {
         ];
         let mut told: Vec<i32> = failures.iter().map(|failure| failure.verdict().1 as i32).collect();
         told.sort_unstable();
-        assert_eq!(told, (1..=18).collect::<Vec<_>>());
-        assert!(ErrorReason::try_from(19).is_err(), "a new reason needs a failure");
+        assert_eq!(told, (1..=21).collect::<Vec<_>>());
+        assert!(ErrorReason::try_from(22).is_err(), "a new reason needs a failure");
     }
 }

@@ -11,6 +11,8 @@
 //! | `session` | what one data plane needs next |
 //! | `reports` | what data planes tell |
 //! | `secrets` | how secrets rest |
+//! | `master_keys` | how the key of all keys is changed |
+//! | `rotation` | how a secret is changed without a gap |
 //! | `store` | where all of it is kept |
 //! | `error` | what can go wrong and how callers hear of it |
 
@@ -21,11 +23,13 @@ mod data_planes;
 mod door;
 mod error;
 mod lifecycle;
+mod master_keys;
 mod names;
 mod paging;
 mod publish;
 mod reports;
 mod resource;
+mod rotation;
 mod secrets;
 mod services;
 mod session;
@@ -43,7 +47,9 @@ use sluice_proto::admin::v1::data_plane_service_server::DataPlaneServiceServer;
 use sluice_proto::admin::v1::delivery_service_server::DeliveryServiceServer;
 use sluice_proto::admin::v1::event_service_server::EventServiceServer;
 use sluice_proto::admin::v1::incoming_integration_service_server::IncomingIntegrationServiceServer;
+use sluice_proto::admin::v1::master_key_service_server::MasterKeyServiceServer;
 use sluice_proto::admin::v1::outgoing_integration_service_server::OutgoingIntegrationServiceServer;
+use sluice_proto::admin::v1::secret_service_server::SecretServiceServer;
 use sluice_proto::admin::v1::workflow_service_server::WorkflowServiceServer;
 use sluice_proto::admin::v1::workspace_service_server::WorkspaceServiceServer;
 use sluice_proto::sync::v1::sync_service_server::SyncServiceServer;
@@ -95,12 +101,12 @@ impl ControlPlane {
         let mut write = store.write().await?;
         let epoch = write.epoch(&Uuid::new_v4().to_string()).await?;
         write.commit().await?;
-        let secrets = Secrets::open(&settings.master_key_file, &store).await?;
-        rewrap(&settings, &store, &secrets).await?;
+        let secrets = Arc::new(Secrets::open(&settings.master_key_file, &store).await?);
         access::reconcile_keys(&settings, &store).await?;
         let stop = CancellationToken::new();
         let snapshots = Snapshots::start(store.clone(), stop.clone()).await?;
         tokio::spawn(sweep(settings.clone(), store.clone(), stop.clone()));
+        tokio::spawn(master_keys::keep(settings.clone(), store.clone(), secrets.clone(), stop.clone()));
         Ok(Self { shared: Arc::new(Shared::new(settings, store, secrets, snapshots, epoch, stop)) })
     }
 
@@ -161,6 +167,8 @@ impl ControlPlane {
             WorkflowServiceServer,
             EventServiceServer,
             DeliveryServiceServer,
+            SecretServiceServer,
+            MasterKeyServiceServer,
             DataPlaneServiceServer,
             SyncServiceServer
         );
@@ -180,26 +188,6 @@ impl ControlPlane {
 /// Whatever the operator has to mend first, or the server ended by itself: see [`Error`].
 pub async fn run(settings: Settings, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
     ControlPlane::start(settings).await?.serve(listener, shutdown).await
-}
-
-/// Wraps every data key with the newest master key. Each is a revision that changes nothing else, so that data planes get the
-/// new wrapping before the old master key leaves their ring.
-async fn rewrap(settings: &Settings, store: &Store, secrets: &Secrets) -> Result<(), Error> {
-    let mut after = String::new();
-    loop {
-        let mut write = store.write().await?;
-        let rows = write.workspaces(&after, 100).await?;
-        let Some(last) = rows.last() else { return Ok(()) };
-        after.clone_from(&last.id);
-        for mut row in rows {
-            if let Some(wrapped) = secrets.rewrapped(&row)? {
-                (row.key_id, row.wrapped_key) = (wrapped.key_id, wrapped.ciphertext.into());
-                let now = settings.clock.now();
-                publish::commit_revision(&mut write, &mut row, Vec::new(), Vec::new(), now).await?;
-            }
-        }
-        write.commit().await?;
-    }
 }
 
 /// Deletes outcomes that are kept long enough and requests that need not be remembered any more.

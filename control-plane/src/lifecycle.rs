@@ -211,7 +211,7 @@ async fn save<R: Resource>(
     draft: R,
     taken: Taken,
 ) -> Result<(), Failure> {
-    let secrets = shared.secrets.seal(workspace, &stored.row.name, stored.row.saves + 1, taken)?;
+    let secrets = shared.secrets.seal(workspace, &stored.row.name, stored.row.saves + 1, taken, change.now)?;
     stored.save(draft, secrets, change.now);
     let in_force = R::IMMEDIATE.then(|| stored.put_in_force());
     change.tx.document_put(&stored.row).await?;

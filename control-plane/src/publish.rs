@@ -38,7 +38,9 @@ pub(crate) async fn publish<R: Resource>(shared: &Shared, call: Call, name: &str
         stored.touch(now);
         let resource = stored.put_in_force();
         tx.document_put(&stored.row).await?;
-        tx.version_insert(&name.full, resource.version, &resource.encode_to_vec(), now).await?;
+        // Secrets do not belong to versions: one that comes back gets those of then, and never one that was retired (K13).
+        let version = sync::Resource { secrets: Vec::new(), ..resource.clone() };
+        tx.version_insert(&name.full, resource.version, &version.encode_to_vec(), now).await?;
         tx.references_set(&name.full, true, &stored.targets()).await?;
         commit_revision(tx, &mut workspace, vec![resource], Vec::new(), now).await?;
     }

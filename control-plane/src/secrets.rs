@@ -5,27 +5,53 @@
 //! resource, field and the resource's save under which it was sealed, so it opens nowhere else.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::Sha256;
-use sluice_core::seal::{self, Aad, DataKey, MasterKeys, Sealed, Secret};
-use sluice_core::wire::SecretFields;
+use sha2::{Digest as _, Sha256};
+use sluice_core::seal::{self, Aad, DataKey, MasterKeys, Sealed, Secret, Slot};
+use sluice_core::wire::{SecretFields, slot_of};
+use sluice_proto::admin::v1::SecretSlot;
 use sluice_proto::sync::v1::{SealedSecret, WrappedKey};
-
 use zeroize::Zeroizing;
 
+use crate::clock::{UnixMillis, timestamp};
 use crate::error::{Error, Failure};
+use crate::master_keys;
 use crate::names::workspace_name;
 use crate::store::{ServerKeyRow, Store, WorkspaceRow};
 
 /// The object of the server's own key.
-const SERVER: &str = "server";
+pub(crate) const SERVER: &str = "server";
 
 /// Opens and seals.
 pub(crate) struct Secrets {
-    master: MasterKeys,
+    ring_file: PathBuf,
+    ring: RwLock<Ring>,
     hash_key: Zeroizing<Vec<u8>>,
+}
+
+/// The ring as it was read last.
+struct Ring {
+    keys: Arc<MasterKeys>,
+    /// Of the file it was read from.
+    fingerprint: [u8; 32],
+}
+
+impl Ring {
+    async fn read(path: &Path) -> Result<Self, Error> {
+        let text = match tokio::fs::read_to_string(path).await {
+            Ok(text) => Secret::new(text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::MasterKeyMissing { path: path.to_owned() });
+            }
+            Err(source) => return Err(Error::File { path: path.to_owned(), source }),
+        };
+        let keys = MasterKeys::parse(text.expose())
+            .map_err(|problem| Error::MasterKeyInvalid { path: path.to_owned(), problem: problem.to_string() })?;
+        Ok(Self { keys: Arc::new(keys), fingerprint: Sha256::digest(text.expose()).into() })
+    }
 }
 
 /// The secrets of a document that a caller sent, taken out of it.
@@ -55,17 +81,18 @@ fn no_randomness(error: getrandom::Error) -> Failure {
 /// Says in the document which of its secrets are stored already, which decides whether an empty one is missing.
 pub(crate) fn mark<R: SecretFields>(document: &mut R, stored: &[SealedSecret]) {
     for field in document.secret_fields() {
-        *field.is_set = stored.iter().any(|sealed| sealed.field == field.path);
+        *field.is_set = stored.iter().any(|sealed| sealed.field == field.path && slot_of(sealed) == Slot::Active);
     }
 }
 
-/// Takes the secrets out of a document: new ones, and the stored ones of fields that were left empty. What is stored for
-/// fields that the document no longer has is dropped.
+/// Takes the secrets out of a document: new ones, and the stored ones of fields that were left empty, in whichever slot of a
+/// rotation they are. A new one takes the place of all of its field. What is stored for fields that the document no longer has is
+/// dropped.
 pub(crate) fn take<R: SecretFields>(document: &mut R, stored: &[SealedSecret]) -> Taken {
     let mut taken = Taken { fresh: Vec::new(), kept: Vec::new() };
     for field in document.secret_fields() {
-        let before = stored.iter().find(|sealed| sealed.field == field.path);
-        *field.is_set = !field.value.is_empty() || before.is_some();
+        let before = stored.iter().filter(|sealed| sealed.field == field.path);
+        *field.is_set = !field.value.is_empty() || before.clone().any(|sealed| slot_of(sealed) == Slot::Active);
         if field.value.is_empty() {
             taken.kept.extend(before.cloned());
         } else {
@@ -80,33 +107,60 @@ impl Secrets {
     ///
     /// # Errors
     /// The ring is missing, cannot be used, or does not open the store's keys.
-    pub(crate) async fn open(master_key_file: &Path, store: &Store) -> Result<Self, Error> {
-        let path = master_key_file.to_owned();
-        let text = match tokio::fs::read_to_string(master_key_file).await {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Error::MasterKeyMissing { path }),
-            Err(source) => return Err(Error::File { path, source }),
-        };
-        let master = MasterKeys::parse(&text)
-            .map_err(|problem| Error::MasterKeyInvalid { path, problem: problem.to_string() })?;
-        let hash_key = hash_key(&master, store).await?;
-        Ok(Self { master, hash_key })
+    pub(crate) async fn open(ring_file: &Path, store: &Store) -> Result<Self, Error> {
+        let ring = Ring::read(ring_file).await?;
+        master_keys::check(&ring.keys, store).await?;
+        let hash_key = hash_key(&ring.keys, store).await?;
+        Ok(Self { ring_file: ring_file.to_owned(), ring: RwLock::new(ring), hash_key })
+    }
+
+    /// The master keys.
+    pub(crate) fn ring(&self) -> Arc<MasterKeys> {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner).keys.clone()
+    }
+
+    /// Reads the ring again; `None` when its file is as it was.
+    ///
+    /// # Errors
+    /// The file cannot be used, or does not open every data key of the store: the ring stays as it was.
+    pub(crate) async fn read_ring(&self, store: &Store) -> Result<Option<Arc<MasterKeys>>, Error> {
+        let ring = Ring::read(&self.ring_file).await?;
+        if ring.fingerprint == self.ring.read().unwrap_or_else(PoisonError::into_inner).fingerprint {
+            return Ok(None);
+        }
+        master_keys::check(&ring.keys, store).await?;
+        let keys = ring.keys.clone();
+        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
+        Ok(Some(keys))
     }
 
     /// A data key for a new workspace, wrapped: the master key's id and the ciphertext.
     pub(crate) fn data_key_new(&self, workspace: &str) -> Result<WrappedKey, Failure> {
         let key = DataKey::new(random().map_err(no_randomness)?);
-        wrap(&self.master, &key, workspace).map_err(no_randomness)
+        wrap(&self.ring(), &key, workspace).map_err(no_randomness)
     }
 
-    /// The workspace's data key under the newest master key; `None` when it is already.
-    pub(crate) fn rewrapped(&self, row: &WorkspaceRow) -> Result<Option<WrappedKey>, Error> {
+    /// The workspace's data key wrapped by the primary key of `ring`.
+    pub(crate) fn rewrapped(&self, ring: &MasterKeys, row: &WorkspaceRow) -> Result<WrappedKey, Error> {
         let name = workspace_name(&row.id);
-        if row.key_id == self.master.primary() {
-            return Ok(None);
+        let key = unwrap(ring, &row.key_id, &row.wrapped_key, &name)?;
+        wrap(ring, &key, &name).map_err(Error::Randomness)
+    }
+
+    /// Wraps the server's own key by the primary key of `ring`; `false` when it is already.
+    pub(crate) async fn wrap_server_key(&self, ring: &MasterKeys, store: &Store) -> Result<bool, Error> {
+        let outdated = |row: &ServerKeyRow| row.key_id != ring.primary();
+        if store.read().await?.server_key().await?.filter(outdated).is_none() {
+            return Ok(false);
         }
-        let key = unwrap(&self.master, &row.key_id, &row.wrapped_key, &name)?;
-        wrap(&self.master, &key, &name).map(Some).map_err(Error::Randomness)
+        let mut write = store.write().await?;
+        let Some(mut row) = write.server_key().await?.filter(outdated) else { return Ok(false) };
+        let key = unwrap(ring, &row.key_id, &row.wrapped, SERVER)?;
+        let wrapped = wrap(ring, &key, SERVER).map_err(Error::Randomness)?;
+        (row.key_id, row.wrapped) = (wrapped.key_id, wrapped.ciphertext.into());
+        write.server_key_set(&row).await?;
+        write.commit().await?;
+        Ok(true)
     }
 
     /// Seals what was taken out of the resource `object` for its save `version`; what was kept stays as it is.
@@ -116,22 +170,39 @@ impl Secrets {
         object: &str,
         version: i64,
         taken: Taken,
+        now: UnixMillis,
     ) -> Result<Vec<SealedSecret>, Failure> {
         let mut sealed = taken.kept;
-        if !taken.fresh.is_empty() {
-            let name = workspace_name(&workspace.id);
-            let key = unwrap(&self.master, &workspace.key_id, &workspace.wrapped_key, &name)
-                .map_err(|error| Failure::Internal(error.to_string()))?;
-            for (field, secret) in taken.fresh {
-                let aad = Aad { workspace: &name, object, field: &field, version: version.unsigned_abs() };
-                let nonce = random().map_err(no_randomness)?;
-                let ciphertext = seal::seal(&key, aad, secret.expose().as_bytes(), &nonce);
-                let ciphertext = ciphertext.as_bytes().to_vec().into();
-                sealed.push(SealedSecret { field: field.into_owned(), version, ciphertext });
-            }
+        for (field, secret) in taken.fresh {
+            sealed.push(self.seal_one(workspace, object, &field, version, &secret, now)?);
         }
-        sealed.sort_by(|one, other| one.field.cmp(&other.field));
+        sealed.sort_by(|one, other| (&one.field, slot_of(one)).cmp(&(&other.field, slot_of(other))));
         Ok(sealed)
+    }
+
+    /// Seals one secret as the active one of its field.
+    pub(crate) fn seal_one(
+        &self,
+        workspace: &WorkspaceRow,
+        object: &str,
+        field: &str,
+        version: i64,
+        secret: &Secret,
+        now: UnixMillis,
+    ) -> Result<SealedSecret, Failure> {
+        let name = workspace_name(&workspace.id);
+        let key = unwrap(&self.ring(), &workspace.key_id, &workspace.wrapped_key, &name)
+            .map_err(|error| Failure::Internal(error.to_string()))?;
+        let aad = Aad { workspace: &name, object, field, version: version.unsigned_abs() };
+        let nonce = random().map_err(no_randomness)?;
+        let ciphertext = seal::seal(&key, aad, secret.expose().as_bytes(), &nonce);
+        Ok(SealedSecret {
+            field: field.to_owned(),
+            version,
+            ciphertext: ciphertext.as_bytes().to_vec().into(),
+            slot: SecretSlot::Active.into(),
+            since_time: Some(timestamp(now)),
+        })
     }
 
     /// A keyed hash over `parts`: nobody without the store's key can make one, or try what was hashed.
@@ -150,36 +221,31 @@ fn wrap(master: &MasterKeys, key: &DataKey, object: &str) -> Result<WrappedKey, 
     Ok(WrappedKey { key_id: wrapped.key_id, ciphertext: wrapped.bytes.into() })
 }
 
-fn unwrap(master: &MasterKeys, key_id: &str, wrapped: &[u8], object: &str) -> Result<DataKey, Error> {
+/// Opens a data key.
+pub(crate) fn unwrap(master: &MasterKeys, key_id: &str, wrapped: &[u8], object: &str) -> Result<DataKey, Error> {
     let wrapped = seal::WrappedKey { key_id: key_id.to_owned(), bytes: wrapped.to_vec() };
-    master
-        .unwrap(&wrapped, object)
-        .map_err(|_| Error::MasterKeyWrong { object: object.to_owned(), key_id: key_id.to_owned() })
+    let wrong = |_| Error::MasterKeyWrong { object: object.to_owned(), key_id: key_id.to_owned(), data_keys: 1 };
+    master.unwrap(&wrapped, object).map_err(wrong)
 }
 
-/// The key of [`Secrets::mac`], which rests sealed by the server's own data key.
+/// The key of [`Secrets::mac`], which rests sealed by the server's own data key. A new store gets one.
 async fn hash_key(master: &MasterKeys, store: &Store) -> Result<Zeroizing<Vec<u8>>, Error> {
     let aad = Aad { workspace: "", object: SERVER, field: "hash_key", version: 1 };
     let mut write = store.write().await?;
-    let stored = write.server_key().await?;
-    let (key, mut row) = match stored {
-        Some(row) => (unwrap(master, &row.key_id, &row.wrapped, SERVER)?, row),
-        None => {
-            let key = DataKey::new(random().map_err(Error::Randomness)?);
-            let fresh = random::<32>().map_err(Error::Randomness)?;
-            let sealed = seal::seal(&key, aad, &fresh, &random().map_err(Error::Randomness)?);
-            let hash_key = sealed.as_bytes().to_vec();
-            (key, ServerKeyRow { key_id: String::new(), wrapped: Vec::new(), hash_key })
-        }
-    };
-    if row.key_id != master.primary() {
+    let Some(row) = write.server_key().await? else {
+        let key = DataKey::new(random().map_err(Error::Randomness)?);
+        let fresh = Zeroizing::new(random::<32>().map_err(Error::Randomness)?.to_vec());
+        let sealed = seal::seal(&key, aad, &fresh, &random().map_err(Error::Randomness)?);
         let wrapped = wrap(master, &key, SERVER).map_err(Error::Randomness)?;
-        (row.key_id, row.wrapped) = (wrapped.key_id, wrapped.ciphertext.into());
+        let hash_key = sealed.as_bytes().to_vec();
+        let row = ServerKeyRow { key_id: wrapped.key_id, wrapped: wrapped.ciphertext.into(), hash_key };
         write.server_key_set(&row).await?;
         write.commit().await?;
-    }
+        return Ok(fresh);
+    };
+    let key = unwrap(master, &row.key_id, &row.wrapped, SERVER)?;
     let opened = seal::open(&key, aad, &Sealed::from_bytes(row.hash_key));
-    opened.map_err(|_| Error::MasterKeyWrong { object: SERVER.to_owned(), key_id: row.key_id })
+    opened.map_err(|_| Error::MasterKeyWrong { object: SERVER.to_owned(), key_id: row.key_id, data_keys: 1 })
 }
 
 #[cfg(test)]
@@ -194,7 +260,12 @@ mod tests {
     }
 
     fn stored() -> Vec<SealedSecret> {
-        vec![SealedSecret { field: "api_key.secret".to_owned(), version: 3, ciphertext: vec![1].into() }]
+        vec![SealedSecret {
+            field: "api_key.secret".to_owned(),
+            version: 3,
+            ciphertext: vec![1].into(),
+            ..Default::default()
+        }]
     }
 
     #[test]

@@ -23,6 +23,10 @@ pub struct Settings {
     pub urls: UrlPolicy,
     /// How long events and deliveries are kept (D18): 30 days by default.
     pub retention: Duration,
+    /// How often the ring of master keys is looked at for a change: 10 s by default.
+    pub ring_read_every: Duration,
+    /// The pause after each data key that is wrapped anew, for the calls that wait: 20 ms by default.
+    pub rewrap_pause: Duration,
     /// What is done at once, at most.
     pub limits: Limits,
     /// The time of day.
@@ -59,6 +63,8 @@ impl Settings {
             data_plane_key_file: folder.join("data-plane.key"),
             urls,
             retention: Duration::from_secs(30 * 24 * 3600),
+            ring_read_every: Duration::from_secs(10),
+            rewrap_pause: Duration::from_millis(20),
             limits: Limits::default(),
             clock: Clock::system(),
         }

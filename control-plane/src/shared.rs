@@ -16,7 +16,7 @@ use crate::store::Store;
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) store: Store,
-    pub(crate) secrets: Secrets,
+    pub(crate) secrets: Arc<Secrets>,
     pub(crate) snapshots: Snapshots,
     pub(crate) data_planes: Registry,
     /// Moves when outcomes were stored; carries nothing but the wake-up.
@@ -35,7 +35,7 @@ impl Shared {
     pub(crate) fn new(
         settings: Settings,
         store: Store,
-        secrets: Secrets,
+        secrets: Arc<Secrets>,
         snapshots: Snapshots,
         epoch: String,
         stop: CancellationToken,

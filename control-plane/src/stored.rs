@@ -10,6 +10,7 @@ use crate::clock::{UnixMillis, timestamp};
 use crate::error::Failure;
 use crate::names::Name;
 use crate::resource::{Resource, Stamp};
+use crate::secrets::mark;
 use crate::store::{DocumentRow, Transaction};
 
 /// A stored document of kind `R`.
@@ -69,7 +70,7 @@ impl<R: Resource> Stored<R> {
     /// Takes a draft over. Its secrets were sealed for the save after the last one.
     pub(crate) fn save(&mut self, draft: R, secrets: Vec<SealedSecret>, now: UnixMillis) {
         (self.draft, self.secrets) = (draft, secrets);
-        let resource = self.encoded(self.draft.clone(), 0);
+        let resource = self.encoded(self.draft.clone(), 0, self.secrets.clone());
         self.row.draft_hash = content_hash(&resource).to_vec();
         self.row.draft = resource.encode_to_vec();
         self.touch(now);
@@ -93,7 +94,23 @@ impl<R: Resource> Stored<R> {
             version: self.row.published_version,
             ..Stamp::default()
         });
-        self.encoded(document, self.row.published_version)
+        self.encoded(document, self.row.published_version, self.secrets.clone())
+    }
+
+    /// Gives what is in force other secrets under the same version, and returns it as data planes get it.
+    pub(crate) fn refresh_in_force(
+        &mut self,
+        in_force: sync::Resource,
+        change: impl FnOnce(&[SealedSecret]) -> Vec<SealedSecret>,
+    ) -> Result<sync::Resource, Failure> {
+        let version = in_force.version;
+        let (mut document, secrets) = open::<R>(in_force)?;
+        let secrets = change(&secrets);
+        mark(&mut document, &secrets);
+        let mut draft = document.clone();
+        draft.stamp(Stamp::default());
+        self.row.published_hash = content_hash(&self.encoded(draft, 0, secrets.clone())).to_vec();
+        Ok(self.encoded(document, version, secrets))
     }
 
     /// Takes it out of force; its version numbers go on.
@@ -137,20 +154,21 @@ impl<R: Resource> Stored<R> {
         shown
     }
 
-    fn encoded(&self, document: R, version: i64) -> sync::Resource {
-        sync::Resource {
-            name: self.row.name.clone(),
-            version,
-            document: Some(document.into_document()),
-            secrets: self.secrets.clone(),
-        }
+    fn encoded(&self, document: R, version: i64, secrets: Vec<SealedSecret>) -> sync::Resource {
+        sync::Resource { name: self.row.name.clone(), version, document: Some(document.into_document()), secrets }
     }
 }
 
 /// The document and its secrets in an encoded `sync.v1.Resource`.
 pub(crate) fn decode<R: Resource>(bytes: &[u8]) -> Result<(R, Vec<SealedSecret>), Failure> {
-    let corrupt = || Failure::Internal(format!("a stored {} cannot be read", R::FIELD));
-    let resource = sync::Resource::decode(bytes).map_err(|_| corrupt())?;
-    let document = resource.document.and_then(R::from_document).ok_or_else(corrupt)?;
+    open(sync::Resource::decode(bytes).map_err(|_| unreadable::<R>())?)
+}
+
+fn open<R: Resource>(resource: sync::Resource) -> Result<(R, Vec<SealedSecret>), Failure> {
+    let document = resource.document.and_then(R::from_document).ok_or_else(unreadable::<R>)?;
     Ok((document, resource.secrets))
+}
+
+fn unreadable<R: Resource>() -> Failure {
+    Failure::Internal(format!("a stored {} cannot be read", R::FIELD))
 }

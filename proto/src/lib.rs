@@ -31,6 +31,12 @@ pub fn permission(path: &str) -> Option<&'static str> {
     PERMISSIONS.iter().find(|(method, _)| *method == path).map(|(_, permission)| *permission).filter(|p| !p.is_empty())
 }
 
+/// The full names of all fields that are secrets (K09), for example `sluice.admin.v1.ApiKey.secret`. They are input only: the control plane
+/// takes them out of a message before it keeps it, and messages print without them.
+pub const SENSITIVE: &[&str] = include!(concat!(env!("OUT_DIR"), "/sensitive.rs"));
+
+include!(concat!(env!("OUT_DIR"), "/debug.rs"));
+
 #[cfg(test)]
 mod tests {
     use prost::Message as _;
@@ -87,5 +93,84 @@ mod tests {
         for (method, permission) in PERMISSIONS {
             assert!(!permission.is_empty(), "{method} names no permission");
         }
+    }
+
+    /// Every field of ours: its full name, what it is, and what is said of it.
+    fn fields() -> Vec<(String, prost_types::FieldDescriptorProto, String)> {
+        let set = FileDescriptorSet::decode(DESCRIPTORS).unwrap();
+        let mut fields = Vec::new();
+        for file in set.file.iter().filter(|file| file.package().starts_with("sluice.")) {
+            let locations = &file.source_code_info.as_ref().unwrap().location;
+            for (index, message) in (0..).zip(&file.message_type) {
+                for (number, field) in (0..).zip(&message.field) {
+                    let comment = locations.iter().find(|at| at.path == [4, index, 2, number]);
+                    let comment = comment.map(|at| at.leading_comments().to_owned()).unwrap_or_default();
+                    let name = format!("{}.{}.{}", file.package(), message.name(), field.name());
+                    fields.push((name, field.clone(), comment));
+                }
+            }
+        }
+        fields
+    }
+
+    /// K09: a field that is a secret says so, by its option and by its comment.
+    #[test]
+    fn every_secret_field_is_marked() {
+        assert!(SENSITIVE.len() >= 9, "{SENSITIVE:?}");
+        // What sounds like a secret and is none.
+        let harmless = ["page_token", "next_page_token", "resume_token"];
+        for (name, field, comment) in fields() {
+            let marked = SENSITIVE.contains(&name.as_str());
+            assert_eq!(marked, comment.contains("Input only"), "{name}: marked and `Input only`, or neither");
+            let is_text = matches!(field.r#type(), prost_types::field_descriptor_proto::Type::String);
+            let last = field.name().rsplit('_').next().unwrap();
+            let sounds_secret = is_text && ["secret", "password", "token", "key"].contains(&last);
+            assert!(marked || !sounds_secret || harmless.contains(&field.name()), "{name} sounds like a secret");
+        }
+    }
+
+    /// K09: what is printed of a message has no secret in it, however deep.
+    #[test]
+    fn messages_print_without_their_secrets() {
+        use admin::v1::connection::Scheme;
+        const CANARY: &str = "CANARY-9f3c";
+        let key = admin::v1::ApiKey { secret: CANARY.to_owned(), secret_set: true, ..Default::default() };
+        let connection = admin::v1::Connection { scheme: Some(Scheme::ApiKey(key)), ..Default::default() };
+        let request = admin::v1::CreateConnectionRequest { connection: Some(connection), ..Default::default() };
+        let shown = format!("{request:?}");
+        assert!(!shown.contains(CANARY) && shown.contains(r#"secret: "[redacted]", secret_set: true"#), "{shown}");
+        let empty = format!("{:?}", admin::v1::ApiKey::default());
+        assert!(empty.contains(r#"secret: """#), "{empty}");
+        // Every message with a secret, from its bytes: all its text fields hold the canary.
+        for (name, field, _) in fields().into_iter().filter(|(name, ..)| SENSITIVE.contains(&name.as_str())) {
+            let mut bytes = Vec::new();
+            prost::encoding::string::encode(field.number().unsigned_abs(), &CANARY.to_owned(), &mut bytes);
+            let shown = printed(name.rsplit_once('.').unwrap().0, &bytes);
+            assert!(!shown.contains(CANARY) && shown.contains("[redacted]"), "{name}: {shown}");
+        }
+    }
+
+    /// A message of this name as it prints.
+    fn printed(name: &str, bytes: &[u8]) -> String {
+        macro_rules! any {
+            ($($message:ident),*) => {
+                match name.rsplit('.').next().unwrap() {
+                    $(stringify!($message) => format!("{:?}", admin::v1::$message::decode(bytes).unwrap()),)*
+                    other => panic!("{other} has a secret: print it here"),
+                }
+            };
+        }
+        any!(
+            ApiKey,
+            CustomConnection,
+            LoginPassword,
+            MetaAuthorization,
+            OAuth2ClientCredentials,
+            Sha256Authentication,
+            SigningSecret,
+            StageSecretRequest,
+            SyneriseApiKey,
+            Token
+        )
     }
 }

@@ -10,6 +10,7 @@ mod nack;
 mod offline;
 mod publish;
 mod reflection;
+mod rotation;
 mod secrets;
 mod tidy;
 mod trigger;

@@ -6,11 +6,11 @@ use sha2::Sha256;
 use sluice_tests::resources::{custom_webhook, meta, post, workflow};
 use sluice_tests::{Request, World};
 
-const SIGNATURE: &str = "X-Hub-Signature-256";
+pub(crate) const SIGNATURE: &str = "X-Hub-Signature-256";
 const SECRET: &str = "sluice-test-app-secret";
 
 /// As Meta signs.
-fn sign(secret: &str, body: &[u8]) -> String {
+pub(crate) fn sign(secret: &str, body: &[u8]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(body);
     format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
@@ -32,7 +32,7 @@ async fn signatures_decide_over_the_raw_bytes_m01_to_m08_f53() {
     let world = World::start().await;
     let mut tested = 0;
     for case in golden("signatures.jsonl") {
-        // An integration has one secret for now; rotation (M17) and none at all are the verifier's own cases.
+        // An integration has one secret here; rotation (M17) and none at all are the verifier's own cases.
         let Some([secret]) = case["secrets"].as_array().map(Vec::as_slice) else { continue };
         let secret = secret.as_str().unwrap();
         if secret.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::Write as _;
+use std::time::Duration;
 
 use sluice::dev::{self, Dev};
 use sluice::folder::Folder;
@@ -33,7 +34,11 @@ async fn start(setup: &Setup) -> Result<Dev, Box<dyn Error>> {
         user_agent: setup.user_agent.clone(),
         ..sluice_egress::Settings::default()
     };
-    let control_plane = dev::start_control_plane(&folder, setup.grpc, UrlPolicy::default()).await?;
+    folder.ensure_master_key()?;
+    let mut settings = folder.control_plane(UrlPolicy::default());
+    // Nobody waits for a changed ring of master keys to be looked at.
+    settings.ring_read_every = Duration::from_millis(50);
+    let control_plane = dev::run_control_plane(settings, setup.grpc).await?;
     let settings = folder.data_plane("subject", control_plane.url(), egress);
     let settings = with_fault(settings, setup)?;
     let data_plane = dev::run_data_plane(settings, setup.ingress, setup.health).await?;

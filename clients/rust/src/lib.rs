@@ -7,7 +7,9 @@ use sluice_proto::admin::v1::data_plane_service_client::DataPlaneServiceClient;
 use sluice_proto::admin::v1::delivery_service_client::DeliveryServiceClient;
 use sluice_proto::admin::v1::event_service_client::EventServiceClient;
 use sluice_proto::admin::v1::incoming_integration_service_client::IncomingIntegrationServiceClient;
+use sluice_proto::admin::v1::master_key_service_client::MasterKeyServiceClient;
 use sluice_proto::admin::v1::outgoing_integration_service_client::OutgoingIntegrationServiceClient;
+use sluice_proto::admin::v1::secret_service_client::SecretServiceClient;
 use sluice_proto::admin::v1::workflow_service_client::WorkflowServiceClient;
 use sluice_proto::admin::v1::workspace_service_client::WorkspaceServiceClient;
 use tonic::metadata::AsciiMetadataValue;
@@ -109,6 +111,16 @@ impl Client {
     /// Workflows.
     pub fn workflows(&self) -> WorkflowServiceClient<Authorized> {
         WorkflowServiceClient::new(self.authorized())
+    }
+
+    /// Secrets and their rotation.
+    pub fn secrets(&self) -> SecretServiceClient<Authorized> {
+        SecretServiceClient::new(self.authorized())
+    }
+
+    /// Master keys.
+    pub fn master_keys(&self) -> MasterKeyServiceClient<Authorized> {
+        MasterKeyServiceClient::new(self.authorized())
     }
 
     /// Response events.

@@ -119,7 +119,7 @@ impl Transaction {
         self.run("DELETE FROM document WHERE name = $1", &[name.into()]).await.map(drop)
     }
 
-    /// Adds a published version, which never changes again.
+    /// Adds a published version, which never changes again; without secrets.
     pub(crate) async fn version_insert(
         &mut self,
         document: &str,

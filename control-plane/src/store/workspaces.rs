@@ -81,6 +81,26 @@ impl Transaction {
         self.rows(sql, &[after.into(), limit.into()]).await?.into_iter().map(workspace).collect()
     }
 
+    /// How many data keys each master key wraps, the server's own included; by the master key's id.
+    pub(crate) async fn key_references(&mut self) -> Result<Vec<(String, i64)>, StoreError> {
+        let sql = "SELECT key_id, COUNT(*) FROM (SELECT key_id FROM workspace UNION ALL \
+                   SELECT server_key_id FROM store_meta WHERE server_key_id IS NOT NULL) AS wrapped \
+                   GROUP BY key_id ORDER BY key_id";
+        self.rows(sql, &[]).await?.into_iter().map(|mut row| Ok((row.text(0)?, row.integer(1)?))).collect()
+    }
+
+    /// A workspace whose data key this master key wraps.
+    pub(crate) async fn workspace_wrapped_by(&mut self, key_id: &str) -> Result<Option<WorkspaceRow>, StoreError> {
+        let sql = select_workspace!("WHERE key_id = $1 LIMIT 1");
+        self.row(sql, &[key_id.into()]).await?.map(workspace).transpose()
+    }
+
+    /// A workspace whose data key another master key wraps.
+    pub(crate) async fn workspace_not_wrapped_by(&mut self, key_id: &str) -> Result<Option<WorkspaceRow>, StoreError> {
+        let sql = select_workspace!("WHERE key_id <> $1 LIMIT 1");
+        self.row(sql, &[key_id.into()]).await?.map(workspace).transpose()
+    }
+
     /// Adds a workspace.
     pub(crate) async fn workspace_insert(&mut self, row: &WorkspaceRow) -> Result<(), StoreError> {
         let sql = "INSERT INTO workspace (id, uid, display_name, business_profile_id, revision, digest, key_id, \

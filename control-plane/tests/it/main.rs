@@ -8,6 +8,7 @@ mod documents;
 mod outcomes;
 mod publishing;
 mod restart;
+mod rotation;
 mod secrets;
 mod sync;
 mod world;

@@ -7,6 +7,8 @@ use sluice_proto::admin::v1 as admin;
 use crate::sync::DataPlane;
 use crate::world::{ACME, World, settings};
 
+const SECOND: &str = "second:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=\n";
+
 #[tokio::test]
 async fn a_restart_keeps_everything() {
     const ID: &str = "5b0cdd4e-7a5a-4a0e-9d49-62a2c9b6a0f1";
@@ -47,39 +49,55 @@ async fn a_restart_keeps_everything() {
     assert!(plane.sync().await.is_empty(), "the same revision, the same digest");
 }
 
+/// K05: the master key is changed while data planes are connected, without a restart; the old one goes when nothing needs it.
 #[tokio::test]
 async fn a_new_master_key_wraps_everything_and_the_old_one_can_go() {
     let world = World::new().await;
     world.connection("crm", "s3cret").await;
+    world.workspace("other").await;
     let mut plane = DataPlane::connect(&world, "dp-1", "", &[]).await;
     plane.sync().await;
-    let (held, epoch, cursors) = (plane.held.clone(), plane.epoch.clone(), plane.cursors());
+    let ring = world.folder.path().join("master.key");
+    let old = std::fs::read_to_string(&ring).unwrap();
+    assert_eq!(world.master_keys_listed().await, ["masterKeys/first primary 3"]);
+
+    std::fs::write(&ring, format!("{old}{SECOND}")).unwrap();
+    world.until_master_keys(&["masterKeys/first primary 3", "masterKeys/second removable 0"]).await;
+    // A ring that cannot be used, or lacks a key in use, changes nothing.
+    std::fs::write(&ring, "broken").unwrap();
+    std::fs::write(&ring, SECOND).unwrap();
+    std::fs::write(&ring, format!("{SECOND}{old}")).unwrap();
+    world.until_master_keys(&["masterKeys/first removable 0", "masterKeys/second primary 3"]).await;
+    let revision = world.revision("acme").await;
+    plane.until(ACME, revision).await;
+    let wrapped = plane.data_key(ACME);
+    assert_eq!(wrapped.key_id, "second", "data planes get the new wrapping");
+    let wrapped = WrappedKey { key_id: wrapped.key_id, bytes: wrapped.ciphertext.to_vec() };
+    assert!(MasterKeys::parse(SECOND).unwrap().unwrap(&wrapped, ACME).is_ok());
+
+    std::fs::write(&ring, SECOND).unwrap();
+    world.until_master_keys(&["masterKeys/second primary 3"]).await;
+    world.connection("later", "s3cret").await;
     drop(plane);
+    let world = world.restart().await;
+    assert_eq!(world.revision("acme").await, revision + 1, "what is wrapped already is left alone");
+}
+
+/// K04, K06: without a ring, or without a key in use, nothing starts, and the error names the key.
+#[tokio::test]
+async fn nothing_starts_without_the_keys_in_use() {
+    let world = World::new().await;
+    world.workspace("other").await;
     let (folder, clock) = world.end().await;
     let ring = folder.path().join("master.key");
-    let old = std::fs::read_to_string(&ring).unwrap();
-    let new = "second:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=\n";
-
-    std::fs::write(&ring, new).unwrap();
-    let error = ControlPlane::start(settings(folder.path(), &clock)).await.err().unwrap();
-    assert!(matches!(&error, Error::MasterKeyWrong { key_id, .. } if key_id == "first"), "{error}");
-
-    std::fs::write(&ring, format!("{new}{old}")).unwrap();
-    let world = World::start(folder, clock).await;
-    let mut plane = DataPlane { held, ..DataPlane::connect(&world, "dp-1", &epoch, &cursors).await };
-    let moved = plane.sync().await;
-    assert_eq!(moved.len(), 1, "data planes get the new wrapping");
-    let wrapped = plane.data_key(ACME);
-    assert_eq!(wrapped.key_id, "second");
-    let wrapped = WrappedKey { key_id: wrapped.key_id, bytes: wrapped.ciphertext.to_vec() };
-    assert!(MasterKeys::parse(new).unwrap().unwrap(&wrapped, ACME).is_ok());
-    drop(plane);
-
-    let (folder, clock) = world.end().await;
-    std::fs::write(folder.path().join("master.key"), new).unwrap();
-    let world = World::start(folder, clock).await;
-    world.connection("later", "s3cret").await;
-    let revision = world.revision("acme").await;
-    let world = world.restart().await;
-    assert_eq!(world.revision("acme").await, revision, "what is wrapped already is left alone");
+    std::fs::write(&ring, SECOND).unwrap();
+    let start = || async { ControlPlane::start(settings(folder.path(), &clock)).await.err().unwrap() };
+    let error = start().await;
+    assert!(matches!(&error, Error::MasterKeyWrong { key_id, data_keys: 3, .. } if key_id == "first"), "{error}");
+    assert!(error.to_string().contains("`first`"));
+    // Another key under the same id.
+    std::fs::write(&ring, SECOND.replace("second", "first")).unwrap();
+    assert!(matches!(start().await, Error::MasterKeyWrong { .. }));
+    std::fs::remove_file(&ring).unwrap();
+    assert!(matches!(start().await, Error::MasterKeyMissing { .. }));
 }

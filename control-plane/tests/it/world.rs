@@ -14,7 +14,9 @@ use sluice_proto::admin::v1::delivery_service_client::DeliveryServiceClient;
 use sluice_proto::admin::v1::event_service_client::EventServiceClient;
 use sluice_proto::admin::v1::incoming_integration::Authorization;
 use sluice_proto::admin::v1::incoming_integration_service_client::IncomingIntegrationServiceClient;
+use sluice_proto::admin::v1::master_key_service_client::MasterKeyServiceClient;
 use sluice_proto::admin::v1::outgoing_integration_service_client::OutgoingIntegrationServiceClient;
+use sluice_proto::admin::v1::secret_service_client::SecretServiceClient;
 use sluice_proto::admin::v1::step::Action;
 use sluice_proto::admin::v1::workflow_service_client::WorkflowServiceClient;
 use sluice_proto::admin::v1::workspace_service_client::WorkspaceServiceClient;
@@ -61,7 +63,9 @@ pub(crate) struct World {
 }
 
 pub(crate) fn settings(folder: &Path, clock: &Clock) -> Settings {
-    Settings { clock: clock.clone(), ..Settings::in_folder(folder, UrlPolicy::default()) }
+    // The ring of master keys is looked at often, so that no test waits for it.
+    let ring_read_every = Duration::from_millis(5);
+    Settings { clock: clock.clone(), ring_read_every, ..Settings::in_folder(folder, UrlPolicy::default()) }
 }
 
 pub(crate) fn key_in(path: &Path) -> Key {
@@ -87,6 +91,8 @@ clients!(
     events: EventServiceClient,
     deliveries: DeliveryServiceClient,
     data_planes: DataPlaneServiceClient,
+    secrets: SecretServiceClient,
+    master_keys: MasterKeyServiceClient,
 );
 
 impl World {
@@ -146,6 +152,27 @@ impl World {
     pub(crate) async fn revision(&self, workspace: &str) -> i64 {
         let request = admin::GetWorkspaceRequest { name: format!("workspaces/{workspace}") };
         self.workspaces().get_workspace(request).await.unwrap().into_inner().revision
+    }
+
+    /// Each master key: its name, `primary` or `removable`, and what it wraps.
+    pub(crate) async fn master_keys_listed(&self) -> Vec<String> {
+        let request = admin::ListMasterKeysRequest::default();
+        let listed = self.master_keys().list_master_keys(request).await.unwrap().into_inner().master_keys;
+        let line = |key: admin::MasterKey| {
+            let role = if key.primary { " primary" } else { "" };
+            let removable = if key.removable { " removable" } else { "" };
+            format!("{}{role}{removable} {}", key.name, key.data_keys)
+        };
+        listed.into_iter().map(line).collect()
+    }
+
+    pub(crate) async fn until_master_keys(&self, expected: &[&str]) {
+        within(async {
+            while self.master_keys_listed().await != expected {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
     }
 
     pub(crate) async fn connection(&self, id: &str, secret: &str) -> admin::Connection {

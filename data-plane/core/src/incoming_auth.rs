@@ -64,13 +64,15 @@ pub enum HandshakeFailure {
 
 /// Answers Meta's subscription check (S08): the challenge to send back as `text/plain` with status 200.
 ///
-/// `query` is the raw query string, without `?`. An empty `verify_token` accepts nobody.
-pub fn meta_handshake(query: &str, verify_token: &[u8]) -> Result<String, HandshakeFailure> {
+/// `query` is the raw query string, without `?`; `verify_tokens` are those in force, several during a rotation (S16). An empty one
+/// accepts nobody.
+pub fn meta_handshake(query: &str, verify_tokens: &[&[u8]]) -> Result<String, HandshakeFailure> {
     let mode = parameter(query, "hub.mode")?;
     let token = parameter(query, "hub.verify_token")?;
     let challenge = parameter(query, "hub.challenge")?;
-    let token_matches = token.is_some_and(|token| same(token.as_bytes(), verify_token));
-    if verify_token.is_empty() || !token_matches || mode.as_deref() != Some("subscribe") {
+    let is_ours =
+        |token: String| verify_tokens.iter().any(|expected| !expected.is_empty() && same(token.as_bytes(), expected));
+    if !token.is_some_and(is_ours) || mode.as_deref() != Some("subscribe") {
         return Err(HandshakeFailure::Forbidden);
     }
     let is_safe = |text: &String| {
@@ -144,7 +146,7 @@ mod tests {
     fn golden_handshakes() {
         for case in cases("handshakes") {
             let query = case["query"].as_str().unwrap().replace("{10KB}", &"x".repeat(10_240));
-            let outcome = match meta_handshake(&query, case["token"].as_str().unwrap().as_bytes()) {
+            let outcome = match meta_handshake(&query, &[b"another", case["token"].as_str().unwrap().as_bytes()]) {
                 Ok(challenge) => format!("200 {challenge}"),
                 Err(HandshakeFailure::Forbidden) => "403".into(),
                 Err(HandshakeFailure::BadChallenge) => "400".into(),

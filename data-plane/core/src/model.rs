@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::address::CheckedUrl;
 use crate::dedup;
 use crate::filter::Filter;
-use crate::seal::Secret;
+use crate::seal::{Secret, Slot};
 use crate::template::{OnMissing, Template};
 
 pub use connection::*;
@@ -30,6 +30,33 @@ pub struct Incoming {
     pub rate_limit: RateLimit,
 }
 
+impl Incoming {
+    /// Accepts another secret of the field `path` beside the active one.
+    pub fn accept_also(&mut self, path: &str, secret: SenderSecret) {
+        match (&mut self.authorization, path) {
+            (Authorization::Meta { app_secrets, .. }, "meta.app_secret") => app_secrets.push(secret),
+            (Authorization::Meta { verify_tokens, .. }, "meta.verify_token") => verify_tokens.push(secret),
+            (Authorization::Meta { .. } | Authorization::None, _) => {}
+        }
+    }
+}
+
+/// A secret that senders may know.
+#[derive(Debug)]
+pub struct SenderSecret {
+    /// Its place in a rotation.
+    pub slot: Slot,
+    /// The secret.
+    pub secret: Secret,
+}
+
+impl SenderSecret {
+    /// The one in force.
+    pub fn active(secret: &str) -> Self {
+        Self { slot: Slot::Active, secret: Secret::new(secret) }
+    }
+}
+
 /// Who may send to an endpoint.
 #[derive(Debug)]
 pub enum Authorization {
@@ -37,10 +64,10 @@ pub enum Authorization {
     None,
     /// Webhooks from Meta (R154).
     Meta {
-        /// Signs the bodies.
-        app_secret: Secret,
-        /// Sent when Meta verifies the endpoint.
-        verify_token: Secret,
+        /// Sign the bodies: the active one first, others during a rotation (S16).
+        app_secrets: Vec<SenderSecret>,
+        /// Sent when Meta verifies the endpoint: the active one first.
+        verify_tokens: Vec<SenderSecret>,
     },
 }
 

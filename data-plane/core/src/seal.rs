@@ -70,6 +70,28 @@ impl fmt::Display for Secret {
     }
 }
 
+/// A place of a secret in a rotation (S16).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Slot {
+    /// In force.
+    Active,
+    /// To be activated.
+    Staged,
+    /// Active before.
+    Previous,
+}
+
+impl Slot {
+    /// As metrics name it.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Staged => "staged",
+            Self::Previous => "previous",
+        }
+    }
+}
+
 /// Why something does not open.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
@@ -302,6 +324,11 @@ impl MasterKeys {
         self.0.first().map_or("", |(id, _)| id)
     }
 
+    /// The ids of all keys, the primary one first.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(id, _)| id.as_str())
+    }
+
     /// Wraps a workspace's data key with the primary key. `nonce` is 24 fresh random bytes.
     pub fn wrap(&self, data_key: &DataKey, workspace: &str, nonce: &[u8; NONCE_BYTES]) -> WrappedKey {
         let (id, key) = self.0.first().expect("a key ring has at least one key");
@@ -317,11 +344,6 @@ impl MasterKeys {
             .ok_or_else(|| SealError::UnknownKey { key_id: wrapped.key_id.clone() })?;
         let bytes = key.open(&wrap_aad(id, workspace), &wrapped.bytes)?;
         key_of(&bytes).map(DataKey).ok_or(SealError::Contents)
-    }
-
-    /// Whether a rotation should wrap this key anew: another key than the primary wrapped it.
-    pub fn is_outdated(&self, wrapped: &WrappedKey) -> bool {
-        wrapped.key_id != self.primary()
     }
 }
 
@@ -410,7 +432,7 @@ mod tests {
         let (old, new) = (ring(&[("k1", 1)]), ring(&[("k2", 2), ("k1", 1)]));
         let wrapped = old.wrap(&key, "7", &NONCE);
         assert_eq!(wrapped.key_id, "k1");
-        assert!(new.is_outdated(&wrapped) && !old.is_outdated(&wrapped));
+        assert!(new.primary() != wrapped.key_id && new.ids().any(|id| id == wrapped.key_id));
         let unwrapped = new.unwrap(&wrapped, "7").unwrap();
         let sealed = seal(&key, AAD, b"x", &NONCE);
         assert!(open(&unwrapped, AAD, &sealed).is_ok());

@@ -140,7 +140,12 @@ mod tests {
     fn a_content_hash_sees_the_sealed_secret() {
         use sluice_proto::sync::v1::SealedSecret;
         let plain = resource(1, 1);
-        let secret = SealedSecret { field: "api_key.secret".into(), version: 1, ciphertext: vec![7].into() };
+        let secret = SealedSecret {
+            field: "api_key.secret".into(),
+            version: 1,
+            ciphertext: vec![7].into(),
+            ..Default::default()
+        };
         let sealed = Resource { secrets: vec![secret], ..plain.clone() };
         assert_ne!(content_hash(&plain), content_hash(&sealed));
     }

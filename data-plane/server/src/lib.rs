@@ -25,6 +25,7 @@ pub mod plane;
 pub mod rejection;
 pub mod report;
 pub mod retry;
+pub mod ring;
 pub mod runtime;
 pub mod settings;
 pub mod sync;
@@ -34,7 +35,7 @@ pub mod worker;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sluice_core::seal::{KeyRingError, MasterKeys, Secret};
+use sluice_core::seal::{KeyRingError, Secret};
 use sluice_egress::Egress;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -45,6 +46,7 @@ use last_good::LastGoodStore;
 use link::{Link, LinkError};
 use metrics::Metrics;
 use plane::{Parts, Plane};
+use ring::Ring;
 use runtime::Served;
 pub use settings::Settings;
 
@@ -121,7 +123,7 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
             source,
         })
     };
-    let master_keys = MasterKeys::parse(read("the master key file", &settings.master_key_file)?.expose())?;
+    let ring = Ring::open(&settings.master_key_file)?;
     let key = read("the data-plane key file", &settings.data_plane_key_file)?;
     let link = Link::new(&settings.control_plane_url, &key)?;
     let egress = Egress::new(settings.egress.clone())?;
@@ -137,7 +139,7 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
         urls: egress.url_policy().clone(),
         settings,
         clock,
-        master_keys,
+        ring,
         served: Served::default(),
         last_good,
         inbox,

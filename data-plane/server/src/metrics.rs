@@ -23,6 +23,7 @@ pub struct Metrics {
     triggers: Family<Label, Counter>,
     trigger_seconds: Histogram,
     not_deduplicated: Family<Label, Counter>,
+    signatures: Family<Label, Counter>,
     attempts: Family<Label, Counter>,
     attempt_seconds: Histogram,
     deliveries: Family<Label, Counter>,
@@ -51,6 +52,7 @@ impl Default for Metrics {
             triggers: Family::default(),
             trigger_seconds: Histogram::new(buckets()),
             not_deduplicated: Family::default(),
+            signatures: Family::default(),
             attempts: Family::default(),
             attempt_seconds: Histogram::new(buckets()),
             deliveries: Family::default(),
@@ -82,6 +84,11 @@ impl Metrics {
             "sluice_triggers_not_deduplicated",
             "Requests without a deduplication key, by reason",
             self.not_deduplicated.clone(),
+        );
+        registry.register(
+            "sluice_signatures",
+            "Valid signatures of senders, by the slot of the secret that made them",
+            self.signatures.clone(),
         );
         registry.register("sluice_attempts", "Attempts by result", self.attempts.clone());
         registry.register_with_unit(
@@ -118,6 +125,11 @@ impl Metrics {
     /// A request had no key.
     pub fn not_deduplicated(&self, reason: NotDeduplicated) {
         self.not_deduplicated.get_or_create(&[("reason", reason.code())]).inc();
+    }
+
+    /// A sender signed with the secret in this slot.
+    pub fn signature(&self, slot: &'static str) {
+        self.signatures.get_or_create(&[("slot", slot)]).inc();
     }
 
     /// An attempt ended: a class of statuses such as `2xx`, or why there was no answer.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use sluice_core::address::UrlPolicy;
-use sluice_core::seal::MasterKeys;
 use sluice_egress::Egress;
 
 use crate::clock::Clock;
 use crate::inbox::Inbox;
 use crate::last_good::LastGoodStore;
 use crate::metrics::Metrics;
+use crate::ring::Ring;
 use crate::runtime::Served;
 use crate::settings::Settings;
 
@@ -25,7 +25,7 @@ pub struct Parts {
     /// The time of day.
     pub clock: Clock,
     /// Opens the workspaces' data keys.
-    pub master_keys: MasterKeys,
+    pub ring: Ring,
     /// Which URLs may be called.
     pub urls: UrlPolicy,
     /// What is served.

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use sluice_core::address::UrlPolicy;
-use sluice_core::model::{Action, Connection, Incoming, Outgoing, OutgoingRequest, RateLimit, Start, Step, Workflow};
-use sluice_core::seal::{self, Aad, DataKey, MasterKeys, Sealed, WrappedKey};
+use sluice_core::model::{
+    Action, Connection, Incoming, Outgoing, OutgoingRequest, RateLimit, SenderSecret, Start, Step, Workflow,
+};
+use sluice_core::seal::{self, Aad, DataKey, MasterKeys, Sealed, Slot, WrappedKey};
 use sluice_core::snapshot::{self, Resources};
 use sluice_core::validate::Violation;
 use sluice_core::wire::{self, SecretFields};
@@ -268,8 +270,9 @@ fn problem(resource: &str, field: &str, reason: &str, message: &str) -> Problem 
 fn open_data_key(workspace: &str, source: &Source, keys: &MasterKeys) -> Result<DataKey, Vec<Problem>> {
     let wrapped = WrappedKey { key_id: source.data_key.key_id.clone(), bytes: source.data_key.ciphertext.to_vec() };
     keys.unwrap(&wrapped, workspace).map_err(|error| {
-        let message =
-            format!("the workspace's data key cannot be opened: {error}; both planes need the same master keys");
+        let message = format!(
+            "the workspace's data key cannot be opened: {error}; then restart this data plane or publish again"
+        );
         vec![problem(workspace, "", "DATA_KEY_UNREADABLE", &message)]
     })
 }
@@ -293,8 +296,12 @@ fn parse(workspace: &str, resource: &Resource, key: &DataKey, urls: &UrlPolicy) 
             wire::connection(&document, urls).map(|parsed| Parsed::Connection(Arc::new(parsed))).map_err(problems)
         }
         Some(Document::IncomingIntegration(mut document)) => {
-            open_secrets(workspace, resource, &mut document, key)?;
-            wire::incoming(&document).map(|parsed| Parsed::Incoming(Arc::new(parsed))).map_err(problems)
+            let beside = open_secrets(workspace, resource, &mut document, key)?;
+            let mut parsed = wire::incoming(&document).map_err(problems)?;
+            for (path, accepted) in beside {
+                parsed.accept_also(&path, accepted);
+            }
+            Ok(Parsed::Incoming(Arc::new(parsed)))
         }
         Some(Document::OutgoingIntegration(document)) => {
             wire::outgoing(&document, urls).map(|parsed| Parsed::Outgoing(Arc::new(parsed))).map_err(problems)
@@ -308,32 +315,39 @@ fn parse(workspace: &str, resource: &Resource, key: &DataKey, urls: &UrlPolicy) 
     }
 }
 
-/// Puts every sealed secret into its field. A secret that is said to be set and is not there is a refusal, never an empty secret.
+/// Puts every active secret into its field, and returns those that are accepted beside them (S16). A secret that is said to be set
+/// and is not there is a refusal, never an empty secret.
 fn open_secrets(
     workspace: &str,
     resource: &Resource,
     document: &mut impl SecretFields,
     key: &DataKey,
-) -> Result<(), Vec<Problem>> {
+) -> Result<Vec<(String, SenderSecret)>, Vec<Problem>> {
     let mut problems = Vec::new();
+    let mut beside = Vec::new();
     for field in document.secret_fields() {
-        let sealed = resource.secrets.iter().find(|sealed| sealed.field == field.path);
-        let opened = sealed.ok_or_else(|| "it is missing".to_owned()).and_then(|sealed| {
-            let aad =
-                Aad { workspace, object: &resource.name, field: &field.path, version: sealed.version.cast_unsigned() };
-            seal::open_text(key, aad, &Sealed::from_bytes(sealed.ciphertext.to_vec()))
-                .map_err(|error| error.to_string())
-        });
-        match opened {
-            Ok(secret) => secret.expose().clone_into(field.value),
-            Err(error) if *field.is_set => {
-                let message = format!("the secret cannot be opened: {error}");
-                problems.push(problem(&resource.name, &field.path, "SECRET_UNREADABLE", &message));
+        let path = field.path.as_ref();
+        let of_field = resource.secrets.iter().filter(|sealed| sealed.field == path);
+        let mut is_there = false;
+        for sealed in of_field.filter(|sealed| field.overlaps || wire::slot_of(sealed) == Slot::Active) {
+            let slot = wire::slot_of(sealed);
+            is_there |= slot == Slot::Active;
+            let aad = Aad { workspace, object: &resource.name, field: path, version: sealed.version.cast_unsigned() };
+            match seal::open_text(key, aad, &Sealed::from_bytes(sealed.ciphertext.to_vec())) {
+                Ok(secret) if slot == Slot::Active => secret.expose().clone_into(field.value),
+                Ok(secret) => beside.push((path.to_owned(), SenderSecret { slot, secret })),
+                Err(error) => {
+                    let message = format!("the secret cannot be opened: {error}");
+                    problems.push(problem(&resource.name, path, "SECRET_UNREADABLE", &message));
+                }
             }
-            Err(_) => {}
+        }
+        if *field.is_set && !is_there {
+            let message = "the secret cannot be opened: it is missing";
+            problems.push(problem(&resource.name, path, "SECRET_UNREADABLE", message));
         }
     }
-    if problems.is_empty() { Ok(()) } else { Err(problems) }
+    if problems.is_empty() { Ok(beside) } else { Err(problems) }
 }
 
 /// References to what is not part of the revision: it would not be whole.

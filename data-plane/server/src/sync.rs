@@ -277,7 +277,8 @@ async fn compile(plane: &Plane, position: &Position, source: Source) -> Result<W
     let compiled = tokio::task::spawn_blocking(move || {
         let runtime = plane.served.load();
         let previous = runtime.workspace(&position.workspace).map(Arc::as_ref);
-        runtime::compile(&position, source, previous, &plane.master_keys, &plane.urls)
+        let keys = plane.ring.keys_for(&source.data_key.key_id);
+        runtime::compile(&position, source, previous, &keys, &plane.urls)
     });
     compiled.await.unwrap_or_else(|_panicked| {
         let message = "compiling this revision failed unexpectedly; the log has the details".to_owned();

@@ -13,7 +13,7 @@ use sluice_core::dedup::{self, HASH_HEADER};
 use sluice_core::envelope::{Body, Envelope, Headers};
 use sluice_core::incoming_auth::{SIGNATURE_HEADER, meta_handshake, verify_meta};
 use sluice_core::lineage;
-use sluice_core::model::{Authorization, Workflow};
+use sluice_core::model::{Authorization, SenderSecret, Workflow};
 use sluice_proto::sync::v1::{Job, Trace};
 use uuid::Uuid;
 
@@ -66,7 +66,7 @@ where
     check_rate(&endpoint)?;
     check_declared(plane, &head)?;
     let raw = read_body(plane, &head, body).await?;
-    authorize(authorization, &head.headers, &raw)?;
+    authorize(plane, authorization, &head.headers, &raw)?;
     check_content_type(&head.headers)?;
     let body = Body::read(&raw, &plane.settings.ingress.body_limits).map_err(Rejection::BodyInvalid)?;
     check_dedup_header(&endpoint, &head.headers)?;
@@ -156,12 +156,12 @@ fn route(plane: &Plane, head: &Parts) -> Result<Arc<Endpoint>, Rejection> {
 
 /// Meta asks with GET whether the endpoint is ours (S08).
 fn handshake(authorization: &Authorization, head: &Parts) -> Result<Option<Answer>, Rejection> {
-    let Authorization::Meta { verify_token, .. } = authorization else { return Ok(None) };
+    let Authorization::Meta { verify_tokens, .. } = authorization else { return Ok(None) };
     if head.method != Method::GET {
         return Ok(None);
     }
     let query = head.uri.query().unwrap_or_default();
-    let challenge = meta_handshake(query, verify_token.expose().as_bytes()).map_err(Rejection::Handshake)?;
+    let challenge = meta_handshake(query, &bytes(verify_tokens)).map_err(Rejection::Handshake)?;
     Ok(Some(Answer::text(Received::Handshake, Bytes::from(challenge))))
 }
 
@@ -209,16 +209,22 @@ where
 }
 
 /// Checks the sender over the raw bytes, before anything reads them (R154).
-fn authorize(authorization: &Authorization, headers: &HeaderMap, raw: &[u8]) -> Result<(), Rejection> {
+fn authorize(plane: &Plane, authorization: &Authorization, headers: &HeaderMap, raw: &[u8]) -> Result<(), Rejection> {
     match authorization {
         Authorization::None => Ok(()),
-        Authorization::Meta { app_secret, .. } => {
+        Authorization::Meta { app_secrets, .. } => {
             let signatures: Vec<&[u8]> = headers.get_all(SIGNATURE_HEADER).iter().map(HeaderValue::as_bytes).collect();
-            verify_meta(&[app_secret.expose().as_bytes()], &signatures, raw)
-                .map(|_secret| ())
-                .map_err(|_which| Rejection::SignatureInvalid)
+            let signed_with = verify_meta(&bytes(app_secrets), &signatures, raw);
+            let signed_with = signed_with.map_err(|_which| Rejection::SignatureInvalid)?;
+            // Whoever rotates sees when the previous secret is used no more (M17).
+            plane.metrics.signature(app_secrets.get(signed_with).map_or("", |secret| secret.slot.code()));
+            Ok(())
         }
     }
+}
+
+fn bytes(secrets: &[SenderSecret]) -> Vec<&[u8]> {
+    secrets.iter().map(|known| known.secret.expose().as_bytes()).collect()
 }
 
 /// Exactly one `Content-Type`, `application/json`, in UTF-8 if it names a charset (R145).

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sluice_core::address::UrlPolicy;
-use sluice_core::seal::KEY_BYTES;
+use sluice_core::seal::{KEY_BYTES, MasterKeys};
 use sluice_data_plane::inbox::EmbeddedSettings;
 use sluice_data_plane::settings::{IngressSettings, WorkerSettings};
 
@@ -26,6 +26,18 @@ pub struct FolderError {
     what: &'static str,
     path: PathBuf,
     source: io::Error,
+}
+
+/// A fresh master key as a line of the ring.
+///
+/// # Errors
+/// The id is not of letters, digits, `_`, `-`, `.` (at most 64), or the system gives no random numbers.
+pub fn master_key_line(id: &str) -> io::Result<String> {
+    let mut bytes = [0_u8; KEY_BYTES];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    let line = format!("{id}:{}", STANDARD.encode(bytes));
+    MasterKeys::parse(&line).map_err(io::Error::other)?;
+    Ok(line)
 }
 
 impl Folder {
@@ -66,8 +78,7 @@ impl Folder {
     pub fn ensure_master_key(&self) -> Result<(), FolderError> {
         let path = self.master_key_file();
         let fail = |source| FolderError { what: "the master key file", path: path.clone(), source };
-        let mut bytes = [0_u8; KEY_BYTES];
-        getrandom::fill(&mut bytes).map_err(|error| fail(io::Error::other(error.to_string())))?;
+        let line = master_key_line("first").map_err(fail)?;
         let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         let mut file = match opened {
             Ok(file) => file,
@@ -75,9 +86,7 @@ impl Folder {
             Err(error) => return Err(fail(error)),
         };
         let text = format!(
-            "# Opens every secret of this installation: keep a copy in a safe place. The first key is the one in use.\n\
-             first:{}\n",
-            STANDARD.encode(bytes)
+            "# Opens every secret of this installation: keep a copy in a safe place. The first key is the one in use.\n{line}\n"
         );
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(fail)
     }
@@ -123,7 +132,9 @@ mod tests {
         folder.ensure_master_key().unwrap();
         let first = fs::read_to_string(folder.master_key_file()).unwrap();
         assert_eq!(fs::metadata(folder.master_key_file()).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(sluice_core::seal::MasterKeys::parse(&first).is_ok());
+        assert!(MasterKeys::parse(&first).is_ok());
+        assert_ne!(master_key_line("a").unwrap(), master_key_line("a").unwrap());
+        assert!(master_key_line("a:b").is_err() && master_key_line("").is_err());
         folder.ensure_master_key().unwrap();
         assert_eq!(fs::read_to_string(folder.master_key_file()).unwrap(), first);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use sluice::demo;
 use sluice::dev::{self, Dev};
-use sluice::folder::Folder;
+use sluice::folder::{self, Folder};
 use sluice_core::address::UrlPolicy;
 use tracing_subscriber::EnvFilter;
 
@@ -39,6 +39,15 @@ enum Command {
     ControlPlane(ControlPlaneArgs),
     /// Run a data plane.
     DataPlane(DataPlaneArgs),
+    /// Print a fresh master key as a line for the ring. Whoever has it opens every secret: write it to a file of mode 0600.
+    ///
+    /// To change the master key, append the line to the ring of every plane (`sluice master-key 2026-11 >> master.key`), then move it to
+    /// the top in the ring of the control plane, which takes it up within 10 seconds. ListMasterKeys shows when the old one can go.
+    MasterKey {
+        /// What it is called: letters, digits, `_`, `-`, `.`; at most 64.
+        #[arg(default_value = "first")]
+        id: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -173,6 +182,10 @@ async fn run(command: Command, started: Instant) -> Result<(), String> {
         Command::Demo { keep } => {
             let interrupted = keep.then(|| Box::pin(interrupted()));
             demo::run(started, interrupted, &mut |line| say(&line)).await.map_err(|error| format!("demo: {error}"))
+        }
+        Command::MasterKey { id } => {
+            say(&folder::master_key_line(&id).map_err(|error| format!("master-key {id}: {error}"))?);
+            Ok(())
         }
         Command::Dev(args) => run_dev(args).await,
         Command::ControlPlane(args) => {

@@ -19,9 +19,9 @@ fuzz_target!(|data: &[u8]| {
         assert!(header.iter().all(|byte| (b' '..=b'~').contains(byte)));
     }
     let Ok(text) = std::str::from_utf8(data) else { return };
-    assert!(meta_handshake(text, SECRET).is_err());
+    assert!(meta_handshake(text, &[SECRET]).is_err());
     let query = format!("hub.mode=subscribe&hub.verify_token=t&hub.challenge={text}");
-    if let Ok(challenge) = meta_handshake(&query, b"t") {
+    if let Ok(challenge) = meta_handshake(&query, &[b"t"]) {
         assert!(
             challenge.len() <= MAX_CHALLENGE_BYTES && challenge.is_ascii() && !challenge.contains(['<', '\r', '\n'])
         );

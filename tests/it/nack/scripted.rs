@@ -283,8 +283,12 @@ pub(super) fn connection(secret: &str) -> Resource {
     };
     let aad = Aad { workspace: ACME, object: CONNECTION, field: "api_key.secret", version: 1 };
     let sealed = seal::seal(&DataKey::new(DATA_KEY), aad, secret.as_bytes(), &[2; seal::NONCE_BYTES]);
-    let sealed =
-        SealedSecret { field: "api_key.secret".to_owned(), version: 1, ciphertext: sealed.as_bytes().to_vec().into() };
+    let sealed = SealedSecret {
+        field: "api_key.secret".to_owned(),
+        version: 1,
+        ciphertext: sealed.as_bytes().to_vec().into(),
+        ..Default::default()
+    };
     let document = Some(Document::Connection(document));
     Resource { name: CONNECTION.to_owned(), version: 1, document, secrets: vec![sealed] }
 }

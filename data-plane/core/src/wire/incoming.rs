@@ -5,10 +5,9 @@ use sluice_proto::admin::v1 as admin;
 use super::connection::secret;
 use super::{Parsed, duration};
 use crate::dedup;
-use crate::model::{Authorization, Incoming, RateLimit};
+use crate::model::{Authorization, Incoming, RateLimit, SenderSecret};
 use crate::path::{Path, Root};
 use crate::request::is_token;
-use crate::seal::Secret;
 use crate::validate::{Check, NAME_CHARS_MAX};
 
 /// Requests per second when the integration says nothing (F01).
@@ -37,8 +36,10 @@ pub fn incoming(proto: &admin::IncomingIntegration) -> Parsed<Incoming> {
                 secret(check, "app_secret", &meta.app_secret, meta.app_secret_set, META_SECRET_CHARS_MAX);
                 secret(check, "verify_token", &meta.verify_token, meta.verify_token_set, META_SECRET_CHARS_MAX);
             });
-            let app_secret = Secret::new(meta.app_secret.clone());
-            Some(Authorization::Meta { app_secret, verify_token: Secret::new(meta.verify_token.clone()) })
+            Some(Authorization::Meta {
+                app_secrets: vec![SenderSecret::active(&meta.app_secret)],
+                verify_tokens: vec![SenderSecret::active(&meta.verify_token)],
+            })
         }
         None => {
             check.fail(

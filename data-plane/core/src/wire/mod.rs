@@ -19,7 +19,7 @@ use crate::validate::{Check, Violation};
 pub use connection::{connection, normalise};
 pub use incoming::{endpoint_path, incoming};
 pub use outgoing::outgoing;
-pub use secrets::{References, SecretField, SecretFields};
+pub use secrets::{References, SecretField, SecretFields, slot_of};
 pub use workflow::workflow;
 
 /// What parsing gives: the document, or all its broken rules.

@@ -4,6 +4,9 @@
 use std::borrow::Cow;
 
 use sluice_proto::admin::v1 as admin;
+use sluice_proto::sync::v1::SealedSecret;
+
+use crate::seal::Slot;
 
 /// One secret field of a document.
 #[derive(Debug)]
@@ -15,6 +18,28 @@ pub struct SecretField<'a> {
     pub value: &'a mut String,
     /// Tells readers that one is stored.
     pub is_set: &'a mut bool,
+    /// Sluice checks with it what a sender knows: in a rotation all slots are accepted. With others Sluice logs in, by the active
+    /// one (S16).
+    pub overlaps: bool,
+}
+
+/// The slot a sealed secret is in; one that says nothing is active.
+pub fn slot_of(sealed: &SealedSecret) -> Slot {
+    match sealed.slot() {
+        admin::SecretSlot::Unspecified | admin::SecretSlot::Active => Slot::Active,
+        admin::SecretSlot::Staged => Slot::Staged,
+        admin::SecretSlot::Previous => Slot::Previous,
+    }
+}
+
+impl From<Slot> for admin::SecretSlot {
+    fn from(slot: Slot) -> Self {
+        match slot {
+            Slot::Active => Self::Active,
+            Slot::Staged => Self::Staged,
+            Slot::Previous => Self::Previous,
+        }
+    }
 }
 
 /// Documents that may hold secrets.
@@ -25,7 +50,11 @@ pub trait SecretFields {
 
 impl<'a> SecretField<'a> {
     fn new(path: impl Into<Cow<'static, str>>, value: &'a mut String, is_set: &'a mut bool) -> Self {
-        Self { path: path.into(), value, is_set }
+        Self { path: path.into(), value, is_set, overlaps: false }
+    }
+
+    fn overlapping(self) -> Self {
+        Self { overlaps: true, ..self }
     }
 }
 
@@ -74,8 +103,8 @@ impl SecretFields for admin::IncomingIntegration {
         use admin::incoming_integration::Authorization;
         match &mut self.authorization {
             Some(Authorization::Meta(meta)) => vec![
-                SecretField::new("meta.app_secret", &mut meta.app_secret, &mut meta.app_secret_set),
-                SecretField::new("meta.verify_token", &mut meta.verify_token, &mut meta.verify_token_set),
+                SecretField::new("meta.app_secret", &mut meta.app_secret, &mut meta.app_secret_set).overlapping(),
+                SecretField::new("meta.verify_token", &mut meta.verify_token, &mut meta.verify_token_set).overlapping(),
             ],
             Some(Authorization::None(_)) | None => Vec::new(),
         }

@@ -1,0 +1,240 @@
+//! Secrets and master keys are changed while requests flow (S16, M17, K05).
+
+use std::process::Stdio;
+
+use serde_json::json;
+use sluice_client::{Client, admin};
+use sluice_tests::resources::{api_key_header, meta, post};
+use sluice_tests::subject::{Setup, Subject};
+use sluice_tests::{Numbers, RawHttp, Request, Workspace, World, eventually, resources};
+
+use crate::meta::{SIGNATURE, sign};
+use sluice::destination::{self, Destination};
+
+/// A secret field of a resource.
+struct Field<'a> {
+    client: &'a Client,
+    name: &'a str,
+    field: &'a str,
+}
+
+impl Field<'_> {
+    async fn stage(&self, value: &str) {
+        let (name, field, value) = (self.name.to_owned(), self.field.to_owned(), value.to_owned());
+        let request = admin::StageSecretRequest { name, field, value, ..Default::default() };
+        self.client.secrets().stage_secret(request).await.unwrap();
+    }
+
+    async fn activate(&self) {
+        let (name, field) = (self.name.to_owned(), self.field.to_owned());
+        let request = admin::ActivateSecretRequest { name, field, ..Default::default() };
+        self.client.secrets().activate_secret(request).await.unwrap();
+    }
+
+    async fn revert(&self) {
+        let (name, field) = (self.name.to_owned(), self.field.to_owned());
+        let request = admin::RevertSecretRequest { name, field, ..Default::default() };
+        self.client.secrets().revert_secret(request).await.unwrap();
+    }
+
+    async fn retire_previous(&self) {
+        let (name, field) = (self.name.to_owned(), self.field.to_owned());
+        let slot = admin::SecretSlot::Previous.into();
+        let request = admin::RetireSecretRequest { name, field, slot, ..Default::default() };
+        self.client.secrets().retire_secret(request).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn both_app_secrets_are_accepted_until_the_old_one_retires_m17_s16() {
+    let world = World::start().await;
+    let incoming = world.acme.incoming("meta", meta("app-one", "verify-one")).await;
+    world.served().await;
+    let body = r#"{"object": "page"}"#;
+    let post = async |secret: &str| {
+        let request = Request::post(&incoming.endpoint_path, body).header(SIGNATURE, sign(secret, body.as_bytes()));
+        world.send(&request).await.status
+    };
+    let shake = async |token: &str| {
+        let path = &incoming.endpoint_path;
+        let query = format!("{path}?hub.mode=subscribe&hub.challenge=1&hub.verify_token={token}");
+        world.send(&Request::new("GET", &query)).await.status
+    };
+    let field = |field| Field { client: &world.client, name: &incoming.name, field };
+    assert_eq!((post("app-one").await, post("app-two").await), (200, 401));
+
+    field("meta.app_secret").stage("app-two").await;
+    field("meta.verify_token").stage("verify-two").await;
+    world.served().await;
+    assert_eq!((post("app-one").await, post("app-two").await), (200, 200));
+    assert_eq!((shake("verify-one").await, shake("verify-two").await, shake("verify-three").await), (200, 200, 403));
+
+    field("meta.app_secret").activate().await;
+    world.served().await;
+    assert_eq!((post("app-one").await, post("app-two").await), (200, 200));
+    let numbers = Numbers::of(world.health()).await;
+    let signed_by = |slot: &str| numbers.get(&format!("sluice_signatures_total{{slot=\"{slot}\"}}"));
+    assert_eq!((signed_by("active"), signed_by("staged"), signed_by("previous")), (3.0, 1.0, 1.0));
+
+    field("meta.app_secret").retire_previous().await;
+    world.served().await;
+    assert_eq!((post("app-one").await, post("app-two").await), (401, 200));
+    let request = admin::GetIncomingIntegrationRequest { name: incoming.name.clone() };
+    let shown = world.client.incoming_integrations().get_incoming_integration(request).await.unwrap().into_inner();
+    assert!(shown.published_version == 1 && !shown.has_unpublished_changes, "nothing was published");
+}
+
+#[tokio::test]
+async fn the_active_secret_is_sent_and_activating_is_taken_back_s16() {
+    let world = World::start().await;
+    let connection = world.acme.connection("crm", api_key_header("secret-one", "x-key", "{{secret}}")).await;
+    let request =
+        admin::OutgoingRequest { connection: connection.name.clone(), ..post("https://api.example.com/orders", "{}") };
+    let incoming = world.acme.flow("orders", request).await;
+    let field = Field { client: &world.client, name: &connection.name, field: "api_key.secret" };
+    let mut sent = 0;
+    let mut key = async || {
+        world.served().await;
+        assert_eq!(world.trigger(&incoming, &json!({})).await.status, 200);
+        sent += 1;
+        let seen = world.destination.wait_for(sent).await.unwrap();
+        seen.last().unwrap().header("x-key").unwrap().to_owned()
+    };
+    assert_eq!(key().await, "secret-one");
+    field.stage("secret-two").await;
+    assert_eq!(key().await, "secret-one");
+    field.activate().await;
+    assert_eq!(key().await, "secret-two");
+    field.revert().await;
+    assert_eq!(key().await, "secret-one");
+    field.activate().await;
+    field.retire_previous().await;
+    assert_eq!(key().await, "secret-two");
+}
+
+/// A process whose master key is changed.
+struct Stage {
+    setup: Setup,
+    client: Client,
+}
+
+impl Stage {
+    /// Makes workspaces; some have an endpoint that sends with a secret, which only the workspace's data key opens, the last one
+    /// sends nothing.
+    async fn tenants(&self) -> Vec<String> {
+        let mut paths = Vec::new();
+        for number in 1..=WORKSPACES {
+            let workspace = Workspace::create(&self.client, &format!("tenant-{number}")).await;
+            if number % 20 == 1 {
+                let connection = workspace.connection("crm", api_key_header("secret-one", "x-key", "{{secret}}")).await;
+                let request = admin::OutgoingRequest {
+                    connection: connection.name,
+                    ..post("https://api.example.com/orders", r#"{"id": 1}"#)
+                };
+                paths.push(workspace.flow("orders", request).await.endpoint_path);
+            } else if number == WORKSPACES {
+                paths.push(workspace.incoming("open", resources::open()).await.endpoint_path);
+            }
+        }
+        paths
+    }
+
+    /// Each master key and how many data keys it wraps.
+    async fn wrapped(&self) -> Vec<(String, i64)> {
+        let request = admin::ListMasterKeysRequest::default();
+        let listed = self.client.master_keys().list_master_keys(request).await.unwrap().into_inner().master_keys;
+        listed.into_iter().map(|key| (key.name, key.data_keys)).collect()
+    }
+
+    /// Waits until the data plane serves the current revisions, and so holds no old wrapping.
+    async fn served(&self) {
+        let request = admin::ListWorkspacesRequest { page_size: 1000, ..Default::default() };
+        let workspaces = self.client.workspaces().list_workspaces(request).await.unwrap().into_inner().workspaces;
+        eventually("the current revisions to be served", || async {
+            let request = admin::ListDataPlanesRequest::default();
+            let planes = self.client.data_planes().list_data_planes(request).await.unwrap().into_inner().data_planes;
+            let serves = |workspace: &admin::Workspace| {
+                let mut served = planes.iter().flat_map(|plane| &plane.workspaces);
+                served.any(|one| one.workspace == workspace.name && one.revision == workspace.revision)
+            };
+            workspaces.iter().all(serves).then_some(())
+        })
+        .await;
+    }
+
+    /// Sends one after the other until `done`; how many were kept.
+    async fn flow(&self, path: &str, done: impl AsyncFn() -> bool) -> usize {
+        let mut connection = RawHttp::connect(self.setup.ingress).await;
+        let mut kept = 0;
+        while !done().await {
+            let answer = connection.exchange(&Request::post(path, "{}")).await;
+            assert_eq!(answer.status, 200);
+            kept += 1;
+        }
+        kept
+    }
+}
+
+const WORKSPACES: i64 = 80;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_key_is_changed_under_load_and_through_a_kill_k05() {
+    let parent = tempfile::tempdir().unwrap();
+    let log = parent.path().join("log");
+    let destination = Destination::start(destination::Options::named(["api.example.com"])).await.unwrap();
+    let mut setup = Setup::on(&parent.path().join("data"));
+    setup.ca_pem = destination.ca_pem();
+    setup.static_addresses = destination.static_addresses();
+    setup.log = "sluice=info,sluice_data_plane=info,sluice_control_plane=info".to_owned();
+    let start = async || {
+        let log = std::fs::File::options().create(true).append(true).open(&log).unwrap();
+        let subject = Subject::start(env!("CARGO_BIN_EXE_subject"), &setup, Stdio::from(log)).await.unwrap();
+        let key = std::fs::read_to_string(setup.folder.join("admin.key")).unwrap().trim().to_owned();
+        let client = Client::connect(&format!("http://{}", setup.grpc), &key).await.unwrap();
+        (subject, Stage { setup: setup.clone(), client })
+    };
+    let (subject, stage) = start().await;
+    let paths = stage.tenants().await;
+    let ring = setup.folder.join("master.key");
+    let first = std::fs::read_to_string(&ring).unwrap();
+    let second = sluice::folder::master_key_line("second").unwrap() + "\n";
+    std::fs::write(&ring, format!("{second}{first}")).unwrap();
+    // Killed when some are wrapped anew and some are not.
+    let half = async || {
+        let wrapped = stage.wrapped().await;
+        wrapped.iter().any(|(name, count)| name.ends_with("/second") && (5..WORKSPACES - 5).contains(count))
+    };
+    let mut kept = stage.flow(&paths[0], half).await;
+    subject.kill().await.unwrap();
+
+    let (subject, stage) = start().await;
+    let all = WORKSPACES + 1;
+    let done = async || {
+        let expected = [("masterKeys/first".to_owned(), 0), ("masterKeys/second".to_owned(), all)];
+        stage.wrapped().await == expected
+    };
+    assert!(!done().await, "it was killed before the end");
+    kept += stage.flow(&paths[1], done).await;
+    stage.served().await;
+    // Nothing needs the old key: it goes, and the process starts without it.
+    std::fs::write(&ring, &second).unwrap();
+    assert!(subject.stop().await.unwrap().success());
+    let (subject, stage) = start().await;
+    for path in &paths {
+        let last = std::cell::Cell::new(false);
+        kept += stage.flow(path, async || last.replace(true)).await;
+    }
+    assert!(kept > 10, "{kept}");
+    let sending = kept - 1;
+    eventually("everything to arrive", || async {
+        (destination.requests().len() >= sending && Numbers::of(setup.health).await.is_idle()).then_some(())
+    })
+    .await;
+    assert!(destination.requests().iter().all(|seen| seen.header("x-key") == Some("secret-one")));
+    let planes = stage.client.data_planes().list_data_planes(admin::ListDataPlanesRequest::default()).await;
+    let planes = planes.unwrap().into_inner().data_planes;
+    assert!(planes.iter().flat_map(|plane| &plane.workspaces).all(|served| served.refusal.is_none()), "{planes:?}");
+    assert!(subject.stop().await.unwrap().success());
+    let log = std::fs::read_to_string(&log).unwrap();
+    assert!(!log.contains("cannot be opened") && log.contains("wrap nothing any more"), "{log}");
+}
