@@ -9,16 +9,22 @@
 //! | complaint | the complaint that becomes a ticket (P1): 7 outputs, a branch and a loop of 2 |
 //! | body of 1 KB | an order of 5 items: 19 placeholders, 31 outputs, 2 branches, 1 KB of template |
 //! | compile | the body of 1 KB, from text to what is rendered |
+//! | inline | the dearest templates that a delivery renders without giving up its worker (`QUICK_STEPS`, `QUICK_BYTES`), with reading the stored trigger (under 10 ms; the dearest are listed) |
 //! | import | a cURL command of 100 KB: a JSON body in single quotes, with quotes in it, and 20 headers (under 10 ms) |
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use minijinja::{Environment, UndefinedBehavior, Value as StockValue};
 use serde_json::{Value, json};
-use sluice_core::template::{Context, Mode, OnMissing, Template, headers_value, map_value, value_from_json};
+use sluice_core::envelope::{Envelope, Headers};
+use sluice_core::model::{Action, Step, Workflow};
+use sluice_core::template::{
+    Context, Mode, OnMissing, Rendered, Template, Unrendered, headers_value, map_value, value_from_json,
+};
+use sluice_data_plane::aside::{QUICK_BYTES, QUICK_STEPS};
 
 /// As in the binary.
 #[global_allocator]
@@ -165,6 +171,110 @@ fn compile(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Bodies of nearly `QUICK_BYTES`: what text is slow with, and lists.
+fn large_bodies() -> [(&'static str, Value); 5] {
+    let list = |item: &dyn Fn(usize) -> Value| (0..1_990).map(item).collect::<Vec<_>>();
+    [
+        ("letters", json!({"s": "x".repeat(126_000)})),
+        ("two-byte letters", json!({"s": "ż".repeat(63_000)})),
+        ("control characters", json!({"s": "\u{1}".repeat(21_000)})),
+        ("list of maps", json!({"s": "a", "l": list(&|n| json!({"k": format!("{:045}", n * 7_919 % 1_990)}))})),
+        ("list of numbers", json!({"s": "a", "l": list(&|n| json!(format!("1{n:058}")))})),
+    ]
+}
+
+/// The dearest for each step, of some three hundred operations that were tried; each goes on until its steps are used up.
+const DEAREST: [(&str, &str); 16] = [
+    ("large regular expression", "s[0:900]|regex_replace('(x|ż|.){400}z', 'y')"),
+    ("regular expression", "s[0:1000]|regex_replace('(x|ż|.){100}z', 'y')"),
+    ("small regular expression", "s[0:8000]|regex_replace('(x|ż|.){10}z', 'y')"),
+    ("sort of a text", "s|sort"),
+    ("sort of a list", "l|sort(attribute='k')"),
+    ("sum", "l|sum"),
+    ("join", "l|join(',')"),
+    ("replace", "s|replace('x', 'y')"),
+    ("compare without case", "s.equalsIgnoreCase(s)"),
+    ("wrap words", "s|wordwrap(1)"),
+    ("count words", "s|wordcount"),
+    ("escape for JSON", "s|escapejson"),
+    ("center", "s|center(200000)"),
+    ("title", "s|title"),
+    ("date", "i|datetimeformat('%A %B %c %x %X')"),
+    ("number", "i"),
+];
+
+/// What a delivery does without giving up its worker, at its worst: reads the stored trigger and renders within
+/// `QUICK_STEPS`. What ends at the limit counts too: it has held up the worker all the same.
+#[allow(clippy::print_stdout, reason = "what it measures is for people to read")]
+fn inline(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("inline");
+    group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(500));
+    let mut costs = Vec::new();
+    for (body_name, body) in large_bodies() {
+        let stored = stored(&body);
+        assert!((QUICK_BYTES - 8 * 1024..=QUICK_BYTES).contains(&stored.len()), "{body_name}: {}", stored.len());
+        let each = DEAREST.map(|(name, expression)| {
+            let names = "{% set s = request.body.s %}{% set l = request.body.l %}";
+            let source = format!("{names}{{% for i in range(1000) %}}{{% set y = {expression} %}}{{% endfor %}}");
+            (name, Template::compile(&source, Mode::Text).expect("it is of the dialect"))
+        });
+        let whole = [("into JSON", format!("[{}1]", "\"{{ request.body.s }}\",".repeat(7)))]
+            .map(|(name, source)| (name, Template::compile(&source, Mode::Json).expect("it is of the dialect")));
+        for (name, template) in each.iter().chain(&whole) {
+            let (mut least, mut most) = (Duration::MAX, Duration::ZERO);
+            group.bench_function(format!("{name}, {body_name}"), |bencher| {
+                bencher.iter_custom(|times| {
+                    let once = |_| {
+                        let started = Instant::now();
+                        let _ = black_box(delivered(&stored, template));
+                        let took = started.elapsed();
+                        (least, most) = (least.min(took), most.max(took));
+                        took
+                    };
+                    (0..times).map(once).sum()
+                });
+            });
+            costs.push((least, most, format!("{name}, {body_name}")));
+        }
+    }
+    group.finish();
+    costs.sort();
+    println!("the dearest inline renders, with the longest single one of each on this machine:");
+    for (least, most, what) in costs.iter().rev().take(5) {
+        println!("  {least:.1?}, {most:.1?}: {what}");
+    }
+}
+
+/// A trigger as a job keeps it.
+fn stored(body: &Value) -> Vec<u8> {
+    let envelope = Envelope {
+        body: body.clone().into(),
+        business_profile_id: 7,
+        endpoint_id: "ep".into(),
+        event_id: "ev".into(),
+        headers: [("X-Request-ID", "r-1")].into_iter().collect::<Headers>(),
+        method: "POST".into(),
+        time: 1_718_010_931_000,
+    };
+    envelope.to_json()
+}
+
+fn delivered(stored: &[u8], template: &Template) -> Result<Rendered, Unrendered> {
+    let envelope = Envelope::from_json(stored).expect("it was written by us");
+    let step = Step { id: "s1".into(), name: "Send".into(), action: Action::Outgoing("x".into()) };
+    let workflow = Workflow {
+        name: "workspaces/acme/workflows/flow".into(),
+        uid: "u1".into(),
+        display_name: "Flow".into(),
+        version: 1,
+        triggers: vec![],
+        steps: vec![],
+    };
+    let mut context = sluice_core::request::context(&envelope, &workflow, &step, "e1");
+    context.limit_steps(QUICK_STEPS);
+    template.render(&context, OnMissing::Empty)
+}
+
 fn import(criterion: &mut Criterion) {
     let item = r#"{"name":"it'\''s \"quoted\"","price":12.50,"tags":["a","b"]},"#;
     let headers: String = (0..20).map(|n| format!(" -H 'X-Header-{n}: value {n}'")).collect();
@@ -180,6 +290,6 @@ fn import(criterion: &mut Criterion) {
 criterion_group! {
     name = language;
     config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
-    targets = render, compile, import
+    targets = render, compile, inline, import
 }
 criterion_main!(language);

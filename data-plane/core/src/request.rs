@@ -184,12 +184,14 @@ fn request_value(envelope: &Envelope) -> Value {
     ])
 }
 
-/// Renders a request.
+/// Renders a request. Where the context limits steps, they are for all its templates together.
 pub fn render(request: &RequestTemplate, context: &Context, urls: &UrlPolicy) -> Result<RenderedRequest, Unmade> {
     let mut missing = Vec::new();
+    let mut context = context.clone();
     let mut print =
-        |field: &str, template: &crate::template::Template| match template.render(context, request.on_missing) {
+        |field: &str, template: &crate::template::Template| match template.render(&context, request.on_missing) {
             Ok(rendered) => {
+                context.use_steps(rendered.steps);
                 missing.extend(rendered.missing);
                 Ok(rendered.text)
             }

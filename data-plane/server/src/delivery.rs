@@ -14,7 +14,6 @@ use sluice_core::lineage::{Trace, is_trace_header};
 use sluice_core::redact::Redactor;
 use sluice_core::request::{self, RenderFailure, Unmade};
 use sluice_core::response_event::FailureReason;
-use sluice_core::template::limits::STEPS;
 use sluice_egress::{Exchange, Request, SendError};
 use sluice_proto::admin::v1::{Attempt, DeliveryState, RequestHeader};
 use sluice_proto::sync::v1::{Job, RenderedRequest};
@@ -149,10 +148,10 @@ impl Work<'_> {
             attempts: Vec::new(),
         };
         let quick = self.job.envelope.len() <= QUICK_BYTES;
-        let rendered = match quick.then(|| self.render(target, QUICK_STEPS)) {
+        let rendered = match quick.then(|| self.render(target, Some(QUICK_STEPS))) {
             Some(quick @ (Ok(_) | Err(Unmade::Skipped(_)))) => quick,
             // It takes longer, or is wrong and will be again.
-            _ => aside(|| self.render(target, STEPS)),
+            _ => aside(|| self.render(target, None)),
         };
         let rendered = rendered.map_err(|unmade| match unmade {
             Unmade::Skipped(message) => Stopped::Skipped(message),
@@ -170,14 +169,16 @@ impl Work<'_> {
         })
     }
 
-    /// Renders the request with what the trigger brought.
-    fn render(&self, target: &Target, steps: usize) -> Result<request::RenderedRequest, Unmade> {
+    /// Renders the request with what the trigger brought, in so many steps if there is no time for more.
+    fn render(&self, target: &Target, steps: Option<usize>) -> Result<request::RenderedRequest, Unmade> {
         let envelope = Envelope::from_json(&self.job.envelope).map_err(|_unreadable| RenderFailure {
             reason: FailureReason::RenderError,
             message: "the stored request cannot be read".to_owned(),
         })?;
         let mut context = request::context(&envelope, &target.workflow, target.step(), &self.job.trigger_id);
-        context.limit_steps(steps);
+        if let Some(steps) = steps {
+            context.limit_steps(steps);
+        }
         request::render(&request_of(target).template, &context, &self.plane.urls)
     }
 

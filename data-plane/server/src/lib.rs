@@ -11,7 +11,7 @@
 //! | health and numbers | [`admin`] |
 
 pub mod admin;
-mod aside;
+pub mod aside;
 pub mod clock;
 mod credentials;
 pub mod delivery;

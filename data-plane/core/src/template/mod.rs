@@ -164,9 +164,15 @@ impl Context {
     }
 
     /// Ends renders after this many steps, if that is less than [`STEPS`](limits::STEPS): for a caller that has no time
-    /// for more and renders again elsewhere what has ended so.
+    /// for more and renders again elsewhere what has ended so. The templates of one request share them
+    /// ([`request::render`](crate::request::render)).
     pub fn limit_steps(&mut self, steps: usize) {
         self.steps = Some(steps);
+    }
+
+    /// Takes what a render has cost from the steps that are left, where they are limited.
+    pub(crate) fn use_steps(&mut self, steps: usize) {
+        self.steps = self.steps.map(|left| left.saturating_sub(steps));
     }
 
     fn get(&self, name: &str) -> Value {
@@ -240,7 +246,8 @@ impl Template {
     }
 
     /// Steps that a render does at most, apart from work on long values; [`STEPS`](limits::STEPS) where loops or macros
-    /// leave that open. A step takes about a microsecond at most, so that a caller can tell what may take long.
+    /// leave that open. A step takes a few microseconds at most, one of a regular expression about fifteen, so that a caller
+    /// can tell what may take long.
     pub fn steps_most(&self) -> usize {
         let repeats = |node: &Node| matches!(node, Node::For { .. } | Node::Macro(_));
         if self.ast.blocks.iter().flatten().any(repeats) {

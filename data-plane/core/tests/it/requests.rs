@@ -90,6 +90,23 @@ fn requests_leave_as_their_author_meant_them() {
     }
 }
 
+/// Who has no time for more than some steps has none for so many in each of fifty headers.
+#[test]
+fn the_templates_of_a_request_share_limited_steps() {
+    let loops = "{% for i in range(10) %}{{ i }}{% endfor %}";
+    let header = |n: u64| serde_json::json!([format!("X-{n}"), loops]);
+    let with = |headers: u64| saved(&serde_json::json!({"headers": (0..headers).map(header).collect::<Vec<_>>()}));
+    let (one, fifty) = (with(1).unwrap(), with(50).unwrap());
+    let mut context = context(&envelope(Value::Null, &Value::Null));
+    assert!(render(&fifty.template, &context, &UrlPolicy::default()).is_ok());
+    context.limit_steps(100);
+    assert!(render(&one.template, &context, &UrlPolicy::default()).is_ok());
+    let Err(Unmade::Failed(failure)) = render(&fifty.template, &context, &UrlPolicy::default()) else {
+        panic!("it is made")
+    };
+    assert!(failure.message.contains("steps"), "{}", failure.message);
+}
+
 fn check_sent(what: &str, expected: &Value, sent: &RenderedRequest) {
     assert!(expected.is_object(), "{what}: nothing is expected");
     if let Some(url) = expected["url"].as_str() {
