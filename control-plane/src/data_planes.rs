@@ -1,18 +1,21 @@
-//! The data planes this control plane has seen since it started: which are connected and what they serve. Kept in memory;
-//! each tells it again when it connects.
+//! The data planes this control plane has seen since it started: which are connected, what they serve, and how it stands with the
+//! tokens they fetch. Kept in memory; each tells it again when it connects.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sluice_proto::admin::v1::{DataPlane, Problem, Refusal, ServedWorkspace};
-use sluice_proto::sync::v1::{Ack, Hello, Nack};
+use sluice_proto::admin::v1::{DataPlane, Problem, Refusal, ServedWorkspace, TokenState};
+use sluice_proto::sync::v1::{Ack, Hello, Nack, TokenChange, TokenChanges};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{UnixMillis, timestamp};
 use crate::error::Failure;
+use crate::names;
 
 /// Most data planes that are remembered; those longest gone are forgotten first.
 const PLANES_MAX: usize = 10_000;
+/// Most connections of one data plane whose tokens are shown; of further ones nothing is known.
+const TOKENS_MAX: usize = 100_000;
 /// Most problems of a refusal that are kept.
 const PROBLEMS_MAX: usize = 100;
 
@@ -33,6 +36,8 @@ struct Plane {
     /// The session that is connected now.
     session: Option<(u64, CancellationToken)>,
     workspaces: BTreeMap<String, ServedWorkspace>,
+    /// By connection.
+    tokens: BTreeMap<String, TokenState>,
 }
 
 /// A connected data plane; dropping it disconnects.
@@ -69,6 +74,7 @@ impl Registry {
             connect_time: now,
             session: Some((session, replaced.clone())),
             workspaces: hello.cursors.iter().map(|cursor| (cursor.workspace.clone(), serving(cursor))).collect(),
+            tokens: BTreeMap::new(),
         };
         if let Some((_, older)) = planes.by_id.insert(hello.data_plane_id.clone(), plane).and_then(|old| old.session) {
             older.cancel();
@@ -82,6 +88,17 @@ impl Registry {
         let range = (std::ops::Bound::Excluded(after.to_owned()), std::ops::Bound::Unbounded);
         let shown = planes.by_id.range(range).take(usize::try_from(limit).unwrap_or(0));
         shown.map(|(id, plane)| plane.present(id)).collect()
+    }
+
+    /// What at most `limit` data planes say of the token they fetch with `connection`, by id, those after `after`.
+    pub(crate) fn token_states(&self, connection: &str, after: &str, limit: i64) -> Vec<TokenState> {
+        let planes = self.lock();
+        let range = (std::ops::Bound::Excluded(after.to_owned()), std::ops::Bound::Unbounded);
+        let told = planes.by_id.range(range).filter_map(|(id, plane)| {
+            let state = plane.tokens.get(connection)?.clone();
+            Some(TokenState { data_plane: format!("dataPlanes/{id}"), connected: plane.session.is_some(), ..state })
+        });
+        told.take(usize::try_from(limit).unwrap_or(0)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Planes> {
@@ -127,6 +144,20 @@ impl Registration {
     pub(crate) fn dropped(&self, workspace: &str) {
         if let Some(plane) = self.registry.lock().by_id.get_mut(&self.id).filter(|plane| plane.is(self.session)) {
             plane.workspaces.remove(workspace);
+            plane.tokens.retain(|connection, _| workspace_of(connection) != Some(workspace));
+        }
+    }
+
+    /// Tokens were fetched, failed to be, or are gone.
+    pub(crate) fn tokens_changed(&self, told: TokenChanges) {
+        let mut planes = self.registry.lock();
+        let Some(plane) = planes.by_id.get_mut(&self.id).filter(|plane| plane.is(self.session)) else { return };
+        for TokenChange { connection, state } in told.changes {
+            let room = plane.tokens.len() < TOKENS_MAX || plane.tokens.contains_key(&connection);
+            match state.filter(|_| room && workspace_of(&connection).is_some()) {
+                Some(state) => drop(plane.tokens.insert(connection, state)),
+                None => drop(plane.tokens.remove(&connection)),
+            }
         }
     }
 
@@ -137,6 +168,12 @@ impl Registration {
             change(served.or_insert_with(|| ServedWorkspace { workspace: workspace.to_owned(), ..Default::default() }));
         }
     }
+}
+
+/// `workspaces/{workspace}` of a connection's name.
+fn workspace_of(connection: &str) -> Option<&str> {
+    let (_, collection, id) = names::split(connection)?;
+    connection.strip_suffix(id)?.strip_suffix('/')?.strip_suffix(collection)?.strip_suffix('/')
 }
 
 impl Plane {
@@ -171,6 +208,40 @@ mod tests {
         assert!(registry.list("", 10)[0].connected, "the end of the first does not disconnect the second");
         drop(second);
         assert!(!registry.list("", 10)[0].connected);
+    }
+
+    #[test]
+    fn each_data_plane_tells_of_its_tokens() {
+        let registry = Registry::default();
+        let (one, two) = (registry.register(&hello("a"), 1).unwrap(), registry.register(&hello("b"), 1).unwrap());
+        let crm = "workspaces/abc/connections/crm";
+        let tell = |who: &Registration, connection: &str, version: Option<i64>| {
+            let state = version.map(|connection_version| TokenState { connection_version, ..TokenState::default() });
+            let changes = vec![TokenChange { connection: connection.to_owned(), state }];
+            who.tokens_changed(TokenChanges { changes });
+        };
+        let told = |connection: &str| -> Vec<(String, i64)> {
+            let states = registry.token_states(connection, "", 10).into_iter();
+            states.map(|state| (state.data_plane, state.connection_version)).collect()
+        };
+        tell(&one, crm, Some(1));
+        tell(&two, crm, Some(1));
+        tell(&one, crm, Some(2));
+        assert_eq!(told(crm), [("dataPlanes/a".to_owned(), 2), ("dataPlanes/b".to_owned(), 1)]);
+        assert_eq!(registry.token_states(crm, "a", 10).len(), 1, "by pages");
+        tell(&one, crm, None);
+        assert_eq!(told(crm), [("dataPlanes/b".to_owned(), 1)]);
+        for not_a_name in ["nonsense", "workspaces/abc/connections/", "workspaces/abc"] {
+            tell(&one, not_a_name, Some(1));
+            assert_eq!(told(not_a_name), []);
+        }
+        two.dropped("workspaces/abc");
+        assert_eq!(told(crm), []);
+        tell(&two, "workspaces/def/connections/crm", Some(1));
+        drop((one, two));
+        assert!(!registry.token_states("workspaces/def/connections/crm", "", 10)[0].connected);
+        let _again = registry.register(&hello("b"), 2).unwrap();
+        assert_eq!(told("workspaces/def/connections/crm"), [], "told again when it connects");
     }
 
     #[test]

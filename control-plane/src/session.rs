@@ -254,8 +254,12 @@ impl Session {
                 self.refused(&nack);
                 Ok(())
             }
+            Some(Said::TokenChanges(told)) => {
+                self.registration.tokens_changed(told);
+                Ok(())
+            }
             Some(Said::Hello(_)) => Err(Failure::field("hello", "REPEATED", "is sent once")),
-            None => Err(Failure::field("kind", "REQUIRED", "one of hello, ack, nack is required")),
+            None => Err(Failure::field("kind", "REQUIRED", "one of hello, ack, nack, token_changes is required")),
         }
     }
 

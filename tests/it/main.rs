@@ -13,4 +13,5 @@ mod reflection;
 mod rotation;
 mod secrets;
 mod tidy;
+mod tokens;
 mod trigger;

@@ -1,15 +1,22 @@
 //! Connections: in force with every change.
 
+use prost::Message as _;
 use sluice_proto::admin::v1::connection_service_server::ConnectionService;
 use sluice_proto::admin::v1::{
     Connection, CreateConnectionRequest, DeleteConnectionRequest, DeleteConnectionResponse, GetConnectionRequest,
-    ListConnectionsRequest, ListConnectionsResponse, UpdateConnectionRequest,
+    ListConnectionsRequest, ListConnectionsResponse, ListTokenStatesRequest, ListTokenStatesResponse, TokenState,
+    UpdateConnectionRequest,
 };
 use tonic::{Request, async_trait};
 
 use super::{Answer, Services, pack};
 use crate::call::Call;
+use crate::error::Failure;
 use crate::lifecycle::{create, delete, get, list, update};
+use crate::names;
+use crate::paging::List;
+use crate::shared::Shared;
+use crate::stored::Stored;
 
 #[async_trait]
 impl ConnectionService for Services {
@@ -37,4 +44,21 @@ impl ConnectionService for Services {
         let (call, asked) = Call::open(&self.0, request)?;
         pack(delete::<Connection, _>(&self.0, call, &asked.name, &asked.etag).await)
     }
+    async fn list_token_states(&self, request: Request<ListTokenStatesRequest>) -> Answer<ListTokenStatesResponse> {
+        pack(token_states(&self.0, request.get_ref()).await)
+    }
+}
+
+/// What data planes say of a connection's token, as long as the connection is there.
+async fn token_states(shared: &Shared, asked: &ListTokenStatesRequest) -> Result<ListTokenStatesResponse, Failure> {
+    let name = names::parse(&asked.parent, "connections", "parent")?;
+    let uid = Stored::<Connection>::load(&mut shared.store.read().await?, &name, "").await?.row.uid;
+    let list = List::new(&shared.secrets, &["tokenStates", &uid]);
+    let page = list.page(asked.page_size, &asked.page_token)?;
+    let after = page.after.as_deref().unwrap_or_default();
+    let mut token_states = shared.data_planes.token_states(&name.full, after, page.limit());
+    let next_page_token = list.cut(&page, &mut token_states, TokenState::encoded_len, |state| {
+        state.data_plane.strip_prefix("dataPlanes/").unwrap_or_default().to_owned()
+    });
+    Ok(ListTokenStatesResponse { token_states, next_page_token })
 }

@@ -59,6 +59,8 @@ pub enum FailureReason {
     ConnectionReset,
     /// The host, address, port or proxy may not be called (D20).
     EgressDenied,
+    /// A connection of the request is bound to other hosts; nothing was sent.
+    HostNotAllowed,
     /// The call would come after too many others that each caused the next: a circle (D01).
     LoopDetected,
     /// The answer is not HTTP, or over a limit.
@@ -83,13 +85,14 @@ pub enum FailureReason {
 
 impl FailureReason {
     /// Every reason.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Timeout,
         Self::DnsError,
         Self::ConnectError,
         Self::TlsError,
         Self::ConnectionReset,
         Self::EgressDenied,
+        Self::HostNotAllowed,
         Self::LoopDetected,
         Self::ResponseInvalid,
         Self::AuthError,
@@ -111,6 +114,7 @@ impl FailureReason {
             Self::TlsError => "TLS_ERROR",
             Self::ConnectionReset => "CONNECTION_RESET",
             Self::EgressDenied => "EGRESS_DENIED",
+            Self::HostNotAllowed => "HOST_NOT_ALLOWED",
             Self::LoopDetected => "LOOP_DETECTED",
             Self::ResponseInvalid => "RESPONSE_INVALID",
             Self::AuthError => "AUTH_ERROR",

@@ -4,7 +4,7 @@
 //! leased again.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Method;
@@ -20,7 +20,7 @@ use sluice_proto::sync::v1::{Job, RenderedRequest};
 
 use crate::aside::{QUICK_BYTES, QUICK_STEPS, aside};
 use crate::clock::UnixMillis;
-use crate::credentials;
+use crate::credentials::{self, Given, Withheld};
 use crate::inbox::{Finish, LeaseError, Leased};
 use crate::link::dice;
 use crate::outcome::{self, Ended, timestamp};
@@ -53,7 +53,8 @@ pub async fn deliver(plane: &Plane, leased: Leased) {
     };
     let runtime = plane.served.load();
     let Some(workspace) = runtime.workspace(&job.workspace) else {
-        postpone(plane, &leased).await;
+        tracing::debug!(id = %leased.id, "the workspace is not served; the job waits");
+        postpone(plane, &leased, plane.clock.now() + UNKNOWN_WORKSPACE_WAIT_MS).await;
         return;
     };
     let work = Work { plane, leased: &leased, job: &job, workspace };
@@ -61,6 +62,10 @@ pub async fn deliver(plane: &Plane, leased: Leased) {
         Ok(finish) => finish,
         Err(Stopped::Refused { refused, target, attempts }) => work.give_up(refused, target.as_ref(), attempts),
         Err(Stopped::Skipped(message)) => work.skip(&message),
+        Err(Stopped::Waits(due)) => {
+            postpone(plane, &leased, due).await;
+            return;
+        }
         Err(Stopped::Lease(error)) => {
             tracing::warn!(id = %leased.id, %error, "an attempt was not begun");
             return;
@@ -79,6 +84,8 @@ enum Stopped {
     /// A template said that nothing is to be sent (D19).
     Skipped(String),
     Lease(LeaseError),
+    /// There is no token yet; again at this time.
+    Waits(UnixMillis),
 }
 
 /// One job under the configuration in force.
@@ -94,16 +101,13 @@ impl Work<'_> {
     async fn attempt(&self) -> Result<Finish, Stopped> {
         let target = self.target()?;
         let kept = self.rendered(&target)?;
-        let mut request = self.request(&kept)?;
-        let redactor = credentials::put(&mut request, self.workspace, request_of(&target))
-            .map_err(|withheld| self.refuse(withheld.reason, withheld.message, &kept))?;
+        let (request, given) = self.authorised(&target, &kept).await?;
         let number = self.leased.attempt + 1;
         let begun = self.plane.inbox.begin(self.leased.id, self.leased.fence, kept.encode_to_vec().into()).await;
         begun.map_err(Stopped::Lease)?;
         let (started, clock) = (self.plane.clock.now(), Instant::now());
-        let sent = self.plane.egress.send(request, timeout(&target)).await;
+        let sent = self.send(&target, &kept, request, given).await?;
         let took = clock.elapsed();
-        let sent = sent.map(|exchange| redacted(exchange, &redactor));
         let now = self.plane.clock.now();
         let attempted = attempted(&sent, now);
         let attempt = Attempt {
@@ -186,6 +190,18 @@ impl Work<'_> {
         self.leased.rendered.as_ref().and_then(|bytes| RenderedRequest::decode(bytes.clone()).ok())
     }
 
+    /// The request with the credentials in force now (D08), and signed.
+    async fn authorised(&self, target: &Target, kept: &RenderedRequest) -> Result<(Request, Given), Stopped> {
+        let mut request = self.request(kept)?;
+        let id = self.leased.id.to_string();
+        let put = credentials::put(self.plane, self.workspace, request_of(target), &mut request, &id).await;
+        match put {
+            Ok(given) => Ok((request, given)),
+            Err(Withheld::Refused { reason, message }) => Err(self.refuse(reason, message, kept)),
+            Err(Withheld::NoToken { after, message }) => Err(self.wait(target, kept, after, message)),
+        }
+    }
+
     /// The request as rendered, with the headers that Sluice itself adds to every delivery; credentials follow.
     fn request(&self, kept: &RenderedRequest) -> Result<Request, Stopped> {
         let Ok(method) = Method::from_bytes(kept.method.as_bytes()) else {
@@ -197,6 +213,34 @@ impl Work<'_> {
         headers.extend(self.trace(&headers));
         let body = kept.body.clone().unwrap_or_default();
         Ok(Request { method, url: kept.url.clone(), headers, body, hops: self.job.hops })
+    }
+
+    /// Sends the request; and once more, with another token, when the destination answers 401 to a fetched one (S21, R14).
+    async fn send(
+        &self,
+        target: &Target,
+        kept: &RenderedRequest,
+        request: Request,
+        given: Given,
+    ) -> Result<Result<Exchange, SendError>, Stopped> {
+        let sent = self.plane.egress.send(request, timeout(target)).await;
+        let unauthorised = matches!(&sent, Ok(exchange) if exchange.status == 401);
+        if !(unauthorised && given.token.is_some_and(|token| token.refused())) {
+            return Ok(sent.map(|exchange| redacted(exchange, &given.redactor)));
+        }
+        let (request, given) = self.authorised(target, kept).await?;
+        let sent = self.plane.egress.send(request, timeout(target)).await;
+        Ok(sent.map(|exchange| redacted(exchange, &given.redactor)))
+    }
+
+    /// Deliveries wait for a token, they do not fail: no attempt is used, until the delivery is too old (D21).
+    fn wait(&self, target: &Target, kept: &RenderedRequest, after: Duration, message: String) -> Stopped {
+        let now = self.plane.clock.now();
+        let end = self.leased.accepted_at.saturating_add(millis(request_of(target).retry.age_max));
+        if now >= end {
+            return self.refuse(FailureReason::AuthError, message, kept);
+        }
+        Stopped::Waits(now.saturating_add(millis(after)).min(end))
     }
 
     /// The delivery ends without this attempt.
@@ -332,7 +376,7 @@ fn request_of(target: &Target) -> &sluice_core::model::OutgoingRequest {
     target.request().expect("a target without a request is refused before")
 }
 
-fn timeout(target: &Target) -> std::time::Duration {
+fn timeout(target: &Target) -> Duration {
     request_of(target).timeout
 }
 
@@ -344,6 +388,10 @@ fn redacted(mut exchange: Exchange, redactor: &Redactor) -> Exchange {
         aside(|| exchange.redact(redactor))
     }
     exchange
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn attempted(sent: &Result<Exchange, SendError>, now: UnixMillis) -> Attempted {
@@ -385,9 +433,8 @@ fn result_label(sent: &Result<Exchange, SendError>) -> &'static str {
     }
 }
 
-async fn postpone(plane: &Plane, leased: &Leased) {
-    let due = plane.clock.now() + UNKNOWN_WORKSPACE_WAIT_MS;
-    tracing::debug!(id = %leased.id, "the workspace is not served; the job waits");
+/// Gives the job back without using an attempt.
+async fn postpone(plane: &Plane, leased: &Leased, due: UnixMillis) {
     if let Err(error) = plane.inbox.postpone(leased.id, leased.fence, due).await {
         tracing::warn!(id = %leased.id, %error, "a job could not be given back");
     }

@@ -13,7 +13,7 @@
 pub mod admin;
 pub mod aside;
 pub mod clock;
-mod credentials;
+pub mod credentials;
 pub mod delivery;
 pub mod inbox;
 pub mod ingress;
@@ -41,6 +41,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use credentials::Tokens;
 use inbox::{Embedded, Inbox, Lane};
 use last_good::LastGoodStore;
 use link::{Link, LinkError};
@@ -135,6 +136,7 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
     })?;
     let clock = settings.clock.clone();
     let inbox = Inbox::Embedded(Embedded::open(settings.inbox.clone(), clock.clone()).await?);
+    let tokens = Tokens::new(clock.clone());
     let plane = Plane::new(Parts {
         urls: egress.url_policy().clone(),
         settings,
@@ -144,6 +146,7 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
         last_good,
         inbox,
         egress,
+        tokens,
         metrics: Metrics::default(),
     });
     sync::load_last_good(&plane).await;

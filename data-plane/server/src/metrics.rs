@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use sluice_core::dedup::NotDeduplicated;
 
+use crate::credentials;
 use crate::inbox::LaneStats;
 use crate::plane::Plane;
 
@@ -28,6 +29,9 @@ pub struct Metrics {
     attempt_seconds: Histogram,
     deliveries: Family<Label, Counter>,
     event_values_cut: Counter,
+    token_fetches: Family<Label, Counter>,
+    tokens: Gauge,
+    oldest_token: Gauge,
     jobs: Family<Labels, Gauge>,
     oldest_ready: Family<Label, Gauge>,
     outbox: Gauge,
@@ -57,6 +61,9 @@ impl Default for Metrics {
             attempt_seconds: Histogram::new(buckets()),
             deliveries: Family::default(),
             event_values_cut: Counter::default(),
+            token_fetches: Family::default(),
+            tokens: Gauge::default(),
+            oldest_token: Gauge::default(),
             jobs: Family::default(),
             oldest_ready: Family::default(),
             outbox: Gauge::default(),
@@ -103,6 +110,24 @@ impl Metrics {
             "Additional event parameters cut at 230 characters",
             self.event_values_cut.clone(),
         );
+        self.register_tokens();
+        self.register_inbox();
+    }
+
+    fn register_tokens(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("sluice_token_fetches", "Token fetches by result", self.token_fetches.clone());
+        registry.register("sluice_tokens", "Tokens held that have not ended", self.tokens.clone());
+        registry.register_with_unit(
+            "sluice_token_oldest_age",
+            "Since the oldest of them was obtained",
+            Unit::Seconds,
+            self.oldest_token.clone(),
+        );
+    }
+
+    fn register_inbox(&mut self) {
+        let registry = &mut self.registry;
         registry.register("sluice_inbox_jobs", "Jobs by lane and state", self.jobs.clone());
         registry.register(
             "sluice_inbox_oldest_ready_milliseconds",
@@ -148,6 +173,11 @@ impl Metrics {
         self.event_values_cut.inc_by(count as u64);
     }
 
+    /// A token was fetched, or why not.
+    pub(crate) fn token_fetch(&self, result: &'static str) {
+        self.token_fetches.get_or_create(&[("result", result)]).inc();
+    }
+
     /// The configuration stream opened or closed.
     pub fn connected(&self, connected: bool) {
         self.connected.set(connected.into());
@@ -174,6 +204,9 @@ impl Metrics {
             self.lane("bulk", stats.bulk);
             self.outbox.set(stats.outbox.cast_signed());
         }
+        let held = credentials::held(plane);
+        self.tokens.set(held.count.cast_signed());
+        self.oldest_token.set(held.oldest.as_secs().cast_signed());
         let mut text = String::new();
         // Writing into a string cannot fail.
         let _written = encode(&mut text, &self.registry);

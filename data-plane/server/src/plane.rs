@@ -6,6 +6,7 @@ use sluice_core::address::UrlPolicy;
 use sluice_egress::Egress;
 
 use crate::clock::Clock;
+use crate::credentials::Tokens;
 use crate::inbox::Inbox;
 use crate::last_good::LastGoodStore;
 use crate::metrics::Metrics;
@@ -36,6 +37,8 @@ pub struct Parts {
     pub inbox: Inbox,
     /// The one way out.
     pub egress: Egress,
+    /// What tokens share.
+    pub tokens: Tokens,
     /// Numbers.
     pub metrics: Metrics,
 }

@@ -9,15 +9,15 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use sluice_core::address::UrlPolicy;
-use sluice_core::model::{
-    Action, Connection, Incoming, Outgoing, OutgoingRequest, RateLimit, SenderSecret, Start, Step, Workflow,
-};
+use sluice_core::model::{Action, Incoming, Outgoing, OutgoingRequest, RateLimit, SenderSecret, Start, Step, Workflow};
 use sluice_core::seal::{self, Aad, DataKey, MasterKeys, Sealed, Slot, WrappedKey};
 use sluice_core::snapshot::{self, Resources};
 use sluice_core::validate::Violation;
 use sluice_core::wire::{self, SecretFields};
 use sluice_proto::admin::v1::Problem;
 use sluice_proto::sync::v1::{Resource, WorkspaceBody, resource::Document};
+
+use crate::credentials::{Connected, Tokens};
 
 /// Most problems named in one refusal.
 pub const PROBLEMS_MAX: usize = 100;
@@ -93,7 +93,7 @@ struct Compiled {
 
 #[derive(Clone, Debug)]
 enum Parsed {
-    Connection(Arc<Connection>),
+    Connection(Arc<Connected>),
     Incoming(Arc<Incoming>),
     Outgoing(Arc<Outgoing>),
     Workflow(Arc<Workflow>),
@@ -181,16 +181,25 @@ impl Workspace {
     }
 
     /// A connection.
-    pub fn connection(&self, name: &str) -> Option<&Arc<Connection>> {
-        match &self.compiled.get(name)?.document {
-            Parsed::Connection(connection) => Some(connection),
-            Parsed::Incoming(_) | Parsed::Outgoing(_) | Parsed::Workflow(_) => None,
-        }
+    pub fn connection(&self, name: &str) -> Option<&Arc<Connected>> {
+        connected(self.compiled.get(name)?)
+    }
+
+    /// All connections, in no order.
+    pub fn connections(&self) -> impl Iterator<Item = &Arc<Connected>> {
+        self.compiled.values().filter_map(connected)
     }
 
     /// How many endpoints it has.
     pub fn endpoints(&self) -> usize {
         self.endpoints.len()
+    }
+}
+
+fn connected(compiled: &Compiled) -> Option<&Arc<Connected>> {
+    match &compiled.document {
+        Parsed::Connection(connected) => Some(connected),
+        Parsed::Incoming(_) | Parsed::Outgoing(_) | Parsed::Workflow(_) => None,
     }
 }
 
@@ -214,6 +223,7 @@ pub fn compile(
     previous: Option<&Workspace>,
     keys: &MasterKeys,
     urls: &UrlPolicy,
+    tokens: &Tokens,
 ) -> Result<Workspace, Vec<Problem>> {
     let contents: BTreeMap<&str, [u8; 32]> =
         source.resources.iter().map(|(name, resource)| (name.as_str(), snapshot::content_hash(resource))).collect();
@@ -230,7 +240,7 @@ pub fn compile(
         let kept = previous.and_then(|previous| previous.compiled.get(name)).filter(|kept| kept.content == content);
         let document = match kept {
             Some(kept) => Ok(kept.document.clone()),
-            None => parse(&at.workspace, resource, &data_key, urls),
+            None => parse(&at.workspace, resource, &data_key, urls, tokens),
         };
         match document {
             Ok(document) => drop(compiled.insert(name.clone(), Compiled { content, document })),
@@ -278,7 +288,13 @@ fn open_data_key(workspace: &str, source: &Source, keys: &MasterKeys) -> Result<
 }
 
 /// Opens the secrets of one resource and parses it.
-fn parse(workspace: &str, resource: &Resource, key: &DataKey, urls: &UrlPolicy) -> Result<Parsed, Vec<Problem>> {
+fn parse(
+    workspace: &str,
+    resource: &Resource,
+    key: &DataKey,
+    urls: &UrlPolicy,
+    tokens: &Tokens,
+) -> Result<Parsed, Vec<Problem>> {
     let problems = |found: Vec<Violation>| -> Vec<Problem> {
         let of = |violation: Violation| Problem {
             resource: resource.name.clone(),
@@ -293,7 +309,8 @@ fn parse(workspace: &str, resource: &Resource, key: &DataKey, urls: &UrlPolicy) 
     match resource.document.clone() {
         Some(Document::Connection(mut document)) => {
             open_secrets(workspace, resource, &mut document, key)?;
-            wire::connection(&document, urls).map(|parsed| Parsed::Connection(Arc::new(parsed))).map_err(problems)
+            let parsed = wire::connection(&document, urls).map_err(problems)?;
+            Ok(Parsed::Connection(Arc::new(tokens.connect(parsed))))
         }
         Some(Document::IncomingIntegration(mut document)) => {
             let beside = open_secrets(workspace, resource, &mut document, key)?;

@@ -19,6 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use crate::credentials;
 use crate::link::{Backoff, Link};
 use crate::plane::Plane;
 use crate::runtime::{self, Position, Source, Workspace};
@@ -82,15 +83,22 @@ async fn session(plane: &Plane, link: &Link, backoff: &mut Backoff) -> Result<()
     let (answers, outgoing) = mpsc::channel(ANSWERS_MAX);
     answers.send(hello(plane)).await.map_err(|_closed| "closed".to_owned())?;
     let mut incoming = client.sync(ReceiverStream::new(outgoing)).await.map_err(|status| said(&status))?.into_inner();
-    let mut session = Session { plane, epoch: String::new(), chunks: HashMap::new() };
-    while let Some(message) = incoming.message().await.map_err(|status| said(&status))? {
-        plane.metrics.connected(true);
-        backoff.reset();
-        if let Some(answer) = session.take(message).await? {
-            answers.send(SyncRequest { kind: Some(answer) }).await.map_err(|_closed| "closed".to_owned())?;
+    let telling = credentials::tell(plane, answers.clone());
+    let listening = async {
+        let mut session = Session { plane, epoch: String::new(), chunks: HashMap::new() };
+        while let Some(message) = incoming.message().await.map_err(|status| said(&status))? {
+            plane.metrics.connected(true);
+            backoff.reset();
+            if let Some(answer) = session.take(message).await? {
+                answers.send(SyncRequest { kind: Some(answer) }).await.map_err(|_closed| "closed".to_owned())?;
+            }
         }
+        Ok(())
+    };
+    tokio::select! {
+        ended = listening => ended,
+        ended = telling => ended,
     }
-    Ok(())
 }
 
 /// What is held now.
@@ -218,6 +226,7 @@ impl Session<'_> {
         let workspace = self.keep(workspace).await;
         let serving = self::cursor(&workspace);
         self.plane.served.put(workspace);
+        self.plane.tokens.served();
         self.plane.metrics.revision(true);
         let apply_micros = i64::try_from(received.elapsed().as_micros()).unwrap_or(i64::MAX);
         tracing::info!(workspace = serving.workspace, revision = serving.revision, apply_micros, "serving");
@@ -244,6 +253,7 @@ impl Session<'_> {
 
     async fn drop_workspace(&self, name: &str) {
         self.plane.served.drop_workspace(name);
+        self.plane.tokens.served();
         let (store, name) = (self.plane.last_good.clone(), name.to_owned());
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || store.remove(&name)).await {
             tracing::warn!(%error, "a last good file cannot be removed");
@@ -278,7 +288,7 @@ async fn compile(plane: &Plane, position: &Position, source: Source) -> Result<W
         let runtime = plane.served.load();
         let previous = runtime.workspace(&position.workspace).map(Arc::as_ref);
         let keys = plane.ring.keys_for(&source.data_key.key_id);
-        runtime::compile(&position, source, previous, &keys, &plane.urls)
+        runtime::compile(&position, source, previous, &keys, &plane.urls, &plane.tokens)
     });
     compiled.await.unwrap_or_else(|_panicked| {
         let message = "compiling this revision failed unexpectedly; the log has the details".to_owned();

@@ -125,6 +125,32 @@ impl Scheme {
         }
     }
 
+    /// Whether a token is fetched for it.
+    pub fn fetches_token(&self) -> bool {
+        match self {
+            Self::OAuth2ClientCredentials(_) | Self::SyneriseApiKey { .. } | Self::Custom(_) => true,
+            Self::None
+            | Self::LoginPassword { .. }
+            | Self::ApiKey { .. }
+            | Self::Sha256 { .. }
+            | Self::StandardWebhooks { .. }
+            | Self::HmacSignature(_) => false,
+        }
+    }
+
+    /// Whether what it adds depends on the rest of the request.
+    pub fn signs(&self) -> bool {
+        match self {
+            Self::Sha256 { .. } | Self::StandardWebhooks { .. } | Self::HmacSignature(_) => true,
+            Self::None
+            | Self::LoginPassword { .. }
+            | Self::ApiKey { .. }
+            | Self::OAuth2ClientCredentials(_)
+            | Self::SyneriseApiKey { .. }
+            | Self::Custom(_) => false,
+        }
+    }
+
     /// Steps that its templates take at most, each time a request is sent with it. A custom connection's are rendered when
     /// its answer arrives.
     pub fn steps_most(&self) -> usize {
