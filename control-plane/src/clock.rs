@@ -48,3 +48,8 @@ pub(crate) fn timestamp(at: UnixMillis) -> prost_types::Timestamp {
     let nanos = i32::try_from(at.rem_euclid(1000)).unwrap_or(0) * 1_000_000;
     prost_types::Timestamp { seconds: at.div_euclid(1000), nanos }
 }
+
+/// A message's time; parts of a millisecond are dropped.
+pub(crate) fn millis(at: &prost_types::Timestamp) -> UnixMillis {
+    at.seconds.saturating_mul(1000).saturating_add(i64::from(at.nanos) / 1_000_000)
+}

@@ -126,6 +126,8 @@ pub(crate) enum Failure {
     TookTooLong(Duration),
     /// A limit on what is done at once is reached; it has this name.
     Overloaded(&'static str),
+    /// A watcher took nothing for so long.
+    WatcherTooSlow(Duration),
     /// The call could not be read.
     CallInvalid { code: Code, message: String },
     /// A defect; the text is for the log.
@@ -176,6 +178,7 @@ impl Failure {
             | Self::Replaced
             | Self::TookTooLong(_)
             | Self::Overloaded(_)
+            | Self::WatcherTooSlow(_)
             | Self::CallInvalid { .. } => tracing::info!(reason = reason.as_str_name(), "refused"),
         }
         let mut details = ErrorDetails::new();
@@ -209,6 +212,7 @@ impl Failure {
             Self::Replaced => (Code::Aborted, ErrorReason::StreamReplaced),
             Self::TookTooLong(_) => (Code::DeadlineExceeded, ErrorReason::TookTooLong),
             Self::Overloaded(_) => (Code::ResourceExhausted, ErrorReason::Overloaded),
+            Self::WatcherTooSlow(_) => (Code::ResourceExhausted, ErrorReason::WatcherTooSlow),
             Self::CallInvalid { code, .. } => (*code, ErrorReason::CallInvalid),
             Self::Internal(_) => (Code::Internal, ErrorReason::InternalError),
         }
@@ -245,6 +249,9 @@ impl Failure {
             Self::Replaced => "another stream of this data plane took over".to_owned(),
             Self::TookTooLong(limit) => format!("the call took longer than {} s; nothing was changed", limit.as_secs()),
             Self::Overloaded(limit) => format!("the limit `{limit}` is reached: try again later"),
+            Self::WatcherTooSlow(patience) => {
+                format!("nothing was taken for {} s: watch again from the last resume token", patience.as_secs())
+            }
             Self::CallInvalid { message, .. } => short(message),
             Self::Store(StoreError::Corrupt(_) | StoreError::Newer { .. }) | Self::Internal(_) => {
                 "a defect of the server; its log has the details under the request's id".to_owned()
@@ -316,6 +323,7 @@ impl Failure {
             | Self::Store(_)
             | Self::Replaced
             | Self::TookTooLong(_)
+            | Self::WatcherTooSlow(_)
             | Self::CallInvalid { .. }
             | Self::Internal(_) => {}
         }
@@ -443,10 +451,11 @@ mod tests {
             Failure::TookTooLong(Duration::ZERO),
             Failure::Overloaded(""),
             Failure::CallInvalid { code: Code::OutOfRange, message: String::new() },
+            Failure::WatcherTooSlow(Duration::ZERO),
         ];
         let mut told: Vec<i32> = failures.iter().map(|failure| failure.verdict().1 as i32).collect();
         told.sort_unstable();
-        assert_eq!(told, (1..=21).collect::<Vec<_>>());
-        assert!(ErrorReason::try_from(22).is_err(), "a new reason needs a failure");
+        assert_eq!(told, (1..=22).collect::<Vec<_>>());
+        assert!(ErrorReason::try_from(23).is_err(), "a new reason needs a failure");
     }
 }

@@ -10,6 +10,7 @@
 //! | `snapshots` | where every workspace stands, for data planes |
 //! | `session` | what one data plane needs next |
 //! | `reports` | what data planes tell |
+//! | `delivery_filter`, `watching` | which deliveries a caller means, and how he follows them |
 //! | `secrets` | how secrets rest |
 //! | `master_keys` | how the key of all keys is changed |
 //! | `rotation` | how a secret is changed without a gap |
@@ -20,6 +21,7 @@ mod access;
 mod call;
 mod clock;
 mod data_planes;
+mod delivery_filter;
 mod door;
 mod error;
 mod lifecycle;
@@ -38,6 +40,7 @@ mod shared;
 mod snapshots;
 mod store;
 mod stored;
+mod watching;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +50,7 @@ use sluice_proto::admin::v1::data_plane_service_server::DataPlaneServiceServer;
 use sluice_proto::admin::v1::delivery_service_server::DeliveryServiceServer;
 use sluice_proto::admin::v1::event_service_server::EventServiceServer;
 use sluice_proto::admin::v1::incoming_integration_service_server::IncomingIntegrationServiceServer;
+use sluice_proto::admin::v1::incoming_request_service_server::IncomingRequestServiceServer;
 use sluice_proto::admin::v1::master_key_service_server::MasterKeyServiceServer;
 use sluice_proto::admin::v1::outgoing_integration_service_server::OutgoingIntegrationServiceServer;
 use sluice_proto::admin::v1::secret_service_server::SecretServiceServer;
@@ -169,6 +173,7 @@ impl ControlPlane {
             DeliveryServiceServer,
             SecretServiceServer,
             MasterKeyServiceServer,
+            IncomingRequestServiceServer,
             DataPlaneServiceServer,
             SyncServiceServer
         );

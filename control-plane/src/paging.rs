@@ -82,7 +82,17 @@ impl<'a> List<'a> {
         items.last().map_or_else(String::new, |last| self.token(&position(last)))
     }
 
-    fn token(&self, position: &str) -> String {
+    /// The position a token of this list names; `None` without a token.
+    pub(crate) fn position(&self, token: &str, field: &str) -> Result<Option<i64>, Failure> {
+        if token.is_empty() {
+            return Ok(None);
+        }
+        let position = self.open(token).and_then(|position| position.parse().ok());
+        position.map(Some).ok_or_else(|| Failure::field(field, "TOKEN_INVALID", "is not one of this watch"))
+    }
+
+    /// A token that names a position.
+    pub(crate) fn token(&self, position: &str) -> String {
         let mut bytes = self.signature(position).to_vec();
         bytes.extend_from_slice(position.as_bytes());
         URL_SAFE_NO_PAD.encode(bytes)

@@ -67,6 +67,34 @@ impl Taken {
     }
 }
 
+/// The data key of one workspace: seals and opens what is kept of its traffic.
+pub(crate) struct Vault {
+    workspace: String,
+    key: DataKey,
+}
+
+impl Vault {
+    /// Seals one field of an object of the workspace.
+    pub(crate) fn seal(&self, object: &str, field: &str, version: i64, bytes: &[u8]) -> Result<Vec<u8>, Failure> {
+        let aad = Aad { workspace: &self.workspace, object, field, version: version.unsigned_abs() };
+        let sealed = seal::seal(&self.key, aad, bytes, &random().map_err(no_randomness)?);
+        Ok(sealed.as_bytes().to_vec())
+    }
+
+    /// Opens what was sealed as this field of this object.
+    pub(crate) fn open(
+        &self,
+        object: &str,
+        field: &str,
+        version: i64,
+        sealed: Vec<u8>,
+    ) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let aad = Aad { workspace: &self.workspace, object, field, version: version.unsigned_abs() };
+        seal::open(&self.key, aad, &Sealed::from_bytes(sealed))
+            .map_err(|error| Failure::Internal(format!("{field} of {object} cannot be opened: {}", error.code())))
+    }
+}
+
 /// Random bytes from the system.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
     let mut bytes = [0; N];
@@ -203,6 +231,13 @@ impl Secrets {
             slot: SecretSlot::Active.into(),
             since_time: Some(timestamp(now)),
         })
+    }
+
+    /// The data key of a workspace.
+    pub(crate) fn vault(&self, row: &WorkspaceRow) -> Result<Vault, Failure> {
+        let workspace = workspace_name(&row.id);
+        let key = unwrap(&self.ring(), &row.key_id, &row.wrapped_key, &workspace);
+        Ok(Vault { workspace, key: key.map_err(|error| Failure::Internal(error.to_string()))? })
     }
 
     /// A keyed hash over `parts`: nobody without the store's key can make one, or try what was hashed.

@@ -38,17 +38,25 @@ pub struct Settings {
 pub struct Limits {
     /// Calls that are answered at once: 256 by default.
     pub calls: usize,
-    /// Data plane streams and event watchers at once: 4,096 by default.
+    /// Data plane streams and watchers at once: 4,096 by default.
     pub streams: usize,
     /// How long a call may take, streams excepted: 30 s by default.
     pub call_time: Duration,
+    /// How long a watcher may take nothing before it is ended: 30 s by default.
+    pub watcher_patience: Duration,
     /// How long streams may take to end when the server stops: 10 s by default.
     pub drain_time: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { calls: 256, streams: 4096, call_time: Duration::from_secs(30), drain_time: Duration::from_secs(10) }
+        Self {
+            calls: 256,
+            streams: 4096,
+            call_time: Duration::from_secs(30),
+            watcher_patience: Duration::from_secs(30),
+            drain_time: Duration::from_secs(10),
+        }
     }
 }
 

@@ -357,7 +357,10 @@ async fn a_delivery_that_ends_in_a_crash_loop_says_that_it_may_have_arrived() {
         campaign.crash().await;
     }
     let deliveries = campaign.workspace.deliveries(1).await;
-    assert_eq!((deliveries[0].state(), deliveries[0].reason.as_str()), (admin::DeliveryState::Dead, "CRASH_LOOP"));
+    assert_eq!(
+        (deliveries[0].state(), deliveries[0].reason()),
+        (admin::DeliveryState::Dead, admin::failure::Reason::CrashLoop)
+    );
     let attempts: Vec<_> = deliveries[0].attempts.iter().map(|attempt| (attempt.number, attempt.ambiguous)).collect();
     assert_eq!(attempts, [(1, true)]);
     assert_eq!(campaign.workspace.events(1).await.len(), 1);

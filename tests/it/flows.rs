@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluice::destination::{Answer, Gate};
+use sluice_client::admin::failure::Reason;
 use sluice_client::admin::step::Action;
 use sluice_client::admin::{self, DeliveryState, Operator, OutgoingRequest, RetryPolicy};
 use sluice_tests::World;
@@ -414,7 +415,7 @@ async fn a_failure_without_a_response_is_told_too_s20_d18_r108() {
     }
     for delivery in world.acme.deliveries(failing.len()).await {
         assert_eq!((delivery.state(), delivery.attempts.len()), (DeliveryState::Dead, 1), "{}", delivery.name);
-        assert_eq!(delivery.attempts[0].failure, delivery.reason);
+        assert_eq!(delivery.attempts[0].failure(), delivery.reason());
     }
 }
 
@@ -444,7 +445,7 @@ async fn a_header_with_a_line_break_is_not_sent_s28() {
     assert_eq!(world.trigger(&incoming, &json!({"name": "a\r\nx-admin: true"})).await.status, 200);
 
     let deliveries = world.acme.deliveries(1).await;
-    assert_eq!((deliveries[0].state(), deliveries[0].reason.as_str()), (DeliveryState::Dead, "REQUEST_INVALID"));
+    assert_eq!((deliveries[0].state(), deliveries[0].reason()), (DeliveryState::Dead, Reason::RequestInvalid));
     let events = world.acme.events(1).await;
     let params = &events[0].params;
     assert_eq!((&params["status"], &params["statusDescription"]), (&json!(0), &json!("REQUEST_INVALID")));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use sluice::destination::{Answer, Seen};
+use sluice_client::admin::failure::Reason;
 use sluice_client::admin::{DeliveryState, OutgoingRequest, RetryPolicy};
 use sluice_core::lineage::HOPS_MAX;
 use sluice_tests::World;
@@ -46,7 +47,7 @@ async fn a_workflow_that_calls_its_own_endpoint_ends_after_eight_calls_d01_s59()
     let (dead, delivered): (Vec<_>, Vec<_>) =
         deliveries.iter().partition(|delivery| delivery.state() == DeliveryState::Dead);
     assert_eq!((dead.len(), delivered.len()), (EVENTS, most));
-    assert!(dead.iter().all(|delivery| delivery.reason == "LOOP_DETECTED"), "{dead:?}");
+    assert!(dead.iter().all(|delivery| delivery.reason() == Reason::LoopDetected), "{dead:?}");
     for n in 0..EVENTS {
         let about = |call: &&Seen| call.json().unwrap()["n"] == n;
         let hops = world.destination.requests();

@@ -3,6 +3,7 @@
 
 mod crash;
 mod dedup;
+mod deliveries;
 mod flows;
 mod lineage;
 mod meta;

@@ -216,8 +216,15 @@ impl Scene {
             outgoing_integrations.list_outgoing_integrations(ListOutgoingIntegrationsRequest),
             workflows.list_workflows(ListWorkflowsRequest),
             events.list_events(ListEventsRequest),
-            deliveries.list_deliveries(ListDeliveriesRequest)
+            deliveries.list_deliveries(ListDeliveriesRequest),
+            incoming_requests.list_incoming_requests(ListIncomingRequestsRequest)
         );
+        // One by one they come with the request and the answer.
+        let request = admin::ListDeliveriesRequest { parent: parent(), page_size, ..Default::default() };
+        for delivery in self.client.deliveries().list_deliveries(request).await.unwrap().into_inner().deliveries {
+            let request = admin::GetDeliveryRequest { name: delivery.name };
+            self.said.answer(self.client.deliveries().get_delivery(request).await);
+        }
         self.said.message(&self.acme.get().await);
         let planes = self.client.data_planes().list_data_planes(admin::ListDataPlanesRequest::default()).await;
         self.said.answer(planes);

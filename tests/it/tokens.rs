@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sluice::destination::{Answer, Gate, Seen};
 use sluice_client::admin::connection::Scheme;
+use sluice_client::admin::failure::Reason;
 use sluice_client::admin::{self, DeliveryState, OutgoingRequest, RetryPolicy, TokenError, TokenState};
 use sluice_data_plane::clock::Clock;
 use sluice_data_plane::settings::WorkerSettings;
@@ -223,7 +224,7 @@ async fn a_delivery_that_waited_too_long_ends_as_an_authentication_error() {
     stage.all_wait(2.0).await;
     stage.later(1, 2).await;
     let dead = &stage.world.acme.deliveries(1).await[0];
-    assert_eq!((dead.state(), dead.reason.as_str()), (DeliveryState::Dead, "AUTH_ERROR"));
+    assert_eq!((dead.state(), dead.reason()), (DeliveryState::Dead, Reason::AuthError));
     assert_eq!(dead.attempts.len(), 0);
     assert!(dead.message.contains("workspaces/acme/connections/crm"), "{}", dead.message);
     assert_eq!(stage.world.acme.events(1).await[0].params["statusDescription"], json!("AUTH_ERROR"));
@@ -257,7 +258,7 @@ async fn a_destination_that_refuses_every_token_is_no_loop() {
     stage.world.destination.script_for("/orders", vec![Answer::status(401); 5]);
     stage.trigger(1).await;
     let dead = stage.world.acme.deliveries(1).await;
-    assert_eq!((dead[0].state(), dead[0].reason.as_str()), (DeliveryState::Dead, "STATUS_401"));
+    assert_eq!((dead[0].state(), dead[0].reason()), (DeliveryState::Dead, Reason::Status));
     assert_eq!(dead[0].attempts.len(), 1);
     assert_eq!(bearers(&stage.seen("/orders")), ["Bearer t1", "Bearer t2"]);
     // The new token was refused as well: another one a moment later would be too.

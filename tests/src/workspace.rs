@@ -170,10 +170,21 @@ impl Workspace {
 
     /// Waits for at least `count` ended deliveries, and returns all, oldest first.
     pub async fn deliveries(&self, count: usize) -> Vec<admin::Delivery> {
-        let what = format!("{count} ended deliveries");
+        use admin::DeliveryState::{Cancelled, Dead, Delivered, Skipped};
+        self.deliveries_in(count, &[Delivered, Dead, Skipped, Cancelled]).await
+    }
+
+    /// Waits for at least `count` deliveries in one of these states, and returns all, oldest first.
+    pub async fn deliveries_in(&self, count: usize, states: &[admin::DeliveryState]) -> Vec<admin::Delivery> {
+        let what = format!("{count} deliveries in {states:?}");
         eventually(&what, || async {
-            let request =
-                admin::ListDeliveriesRequest { parent: self.name.clone(), page_size: 1000, ..Default::default() };
+            let states = states.iter().map(|state| i32::from(*state)).collect();
+            let request = admin::ListDeliveriesRequest {
+                parent: self.name.clone(),
+                page_size: 1000,
+                filter: Some(admin::DeliveryFilter { states, ..Default::default() }),
+                ..Default::default()
+            };
             let listed = self.client.deliveries().list_deliveries(request).await.unwrap().into_inner();
             let mut deliveries = listed.deliveries;
             deliveries.reverse();

@@ -7,6 +7,7 @@ use sluice_proto::admin::v1::data_plane_service_client::DataPlaneServiceClient;
 use sluice_proto::admin::v1::delivery_service_client::DeliveryServiceClient;
 use sluice_proto::admin::v1::event_service_client::EventServiceClient;
 use sluice_proto::admin::v1::incoming_integration_service_client::IncomingIntegrationServiceClient;
+use sluice_proto::admin::v1::incoming_request_service_client::IncomingRequestServiceClient;
 use sluice_proto::admin::v1::master_key_service_client::MasterKeyServiceClient;
 use sluice_proto::admin::v1::outgoing_integration_service_client::OutgoingIntegrationServiceClient;
 use sluice_proto::admin::v1::secret_service_client::SecretServiceClient;
@@ -128,9 +129,14 @@ impl Client {
         EventServiceClient::new(self.authorized())
     }
 
-    /// Ended deliveries.
+    /// Deliveries.
     pub fn deliveries(&self) -> DeliveryServiceClient<Authorized> {
         DeliveryServiceClient::new(self.authorized())
+    }
+
+    /// Accepted triggers.
+    pub fn incoming_requests(&self) -> IncomingRequestServiceClient<Authorized> {
+        IncomingRequestServiceClient::new(self.authorized())
     }
 
     /// Data planes.

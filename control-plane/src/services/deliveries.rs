@@ -1,16 +1,24 @@
-//! Deliveries that have ended.
+//! Deliveries: read, listed and watched.
+
+use std::sync::Arc;
 
 use prost::Message as _;
 use sluice_proto::admin::v1::delivery_service_server::DeliveryService;
-use sluice_proto::admin::v1::{Delivery, GetDeliveryRequest, ListDeliveriesRequest, ListDeliveriesResponse};
-use tonic::{Request, async_trait};
+use sluice_proto::admin::v1::{
+    Delivery, GetDeliveryRequest, ListDeliveriesRequest, ListDeliveriesResponse, WatchDeliveriesRequest,
+    WatchDeliveriesResponse,
+};
+use tonic::{Request, Response, async_trait};
 
 use super::{Answer, Services, pack};
+use crate::delivery_filter::selection;
 use crate::error::Failure;
 use crate::names;
 use crate::paging::List;
+use crate::reports::EXCHANGE;
 use crate::shared::Shared;
-use crate::store::OutcomeRow;
+use crate::store::{OutcomeRow, Place, Selection, StoreError, Transaction};
+use crate::watching::{Feed, Watched, Watcher};
 
 #[async_trait]
 impl DeliveryService for Services {
@@ -21,32 +29,102 @@ impl DeliveryService for Services {
     async fn list_deliveries(&self, request: Request<ListDeliveriesRequest>) -> Answer<ListDeliveriesResponse> {
         pack(list(&self.0, request.get_ref()).await)
     }
+
+    type WatchDeliveriesStream = Watched<WatchDeliveriesResponse>;
+
+    async fn watch_deliveries(&self, request: Request<WatchDeliveriesRequest>) -> Answer<Self::WatchDeliveriesStream> {
+        Ok(watch(&self.0, request.into_inner()).await?)
+    }
 }
 
-fn decode(row: &OutcomeRow) -> Result<Delivery, Failure> {
-    Delivery::decode(row.body.as_slice())
-        .map_err(|error| Failure::Internal(format!("stored delivery {}: {error}", row.sequence)))
+fn decode(body: &[u8], name: impl std::fmt::Display) -> Result<Delivery, Failure> {
+    Delivery::decode(body).map_err(|error| Failure::Internal(format!("stored delivery {name}: {error}")))
 }
 
+/// A delivery with everything that is kept of it.
 async fn get(shared: &Shared, name: &str) -> Result<Delivery, Failure> {
     let name = names::parse(name, "deliveries", "name")?;
-    let row = shared.store.read().await?.delivery(&name.workspace, &name.full).await?;
-    decode(&row.ok_or(Failure::NotFound(name.full))?)
+    let mut tx = shared.store.read().await?;
+    let gone = || Failure::NotFound(name.full.clone());
+    let workspace = tx.workspace(&name.workspace).await?.ok_or_else(gone)?;
+    let row = tx.delivery(&name.workspace, &name.full).await?.ok_or_else(gone)?;
+    let mut delivery = decode(&row.body, &name.full)?;
+    let exchanges = tx.exchanges(&name.full).await?;
+    if !exchanges.is_empty() {
+        let vault = shared.secrets.vault(&workspace)?;
+        for (number, sealed) in exchanges {
+            let opened = vault.open(&name.full, EXCHANGE, number, sealed)?;
+            let exchange = decode(&opened, &name.full)?;
+            delivery.request = delivery.request.or(exchange.request);
+            let response = exchange.attempts.into_iter().next().and_then(|attempt| attempt.response);
+            if let Some(attempt) = delivery.attempts.iter_mut().find(|attempt| i64::from(attempt.number) == number) {
+                attempt.response = response;
+            }
+        }
+    }
+    Ok(delivery)
 }
 
 async fn list(shared: &Shared, asked: &ListDeliveriesRequest) -> Result<ListDeliveriesResponse, Failure> {
     let workspace = names::workspace_id(&asked.parent, "parent")?;
     let mut tx = shared.store.read().await?;
     let uid = tx.workspace(&workspace).await?.ok_or_else(|| Failure::NotFound(asked.parent.clone()))?.uid;
-    if sluice_proto::admin::v1::DeliveryState::try_from(asked.state).is_err() {
-        return Err(Failure::field("state", "UNKNOWN", format!("{} is no state of a delivery", asked.state)));
-    }
-    let list_state = asked.state.to_string();
-    let list = List::new(&shared.secrets, &["deliveries", &uid, &list_state]);
+    let filter = asked.filter.clone().unwrap_or_default();
+    let selection = selection(&filter, &workspace)?;
+    let scope = hex::encode(filter.encode_to_vec());
+    let list = List::new(&shared.secrets, &["deliveries", &uid, &scope]);
     let page = list.page(asked.page_size, &asked.page_token)?;
-    let before = page.after.as_deref().map_or(Ok(i64::MAX), str::parse).map_err(|_| Failure::PageToken)?;
-    let mut rows = tx.deliveries(&workspace, asked.state, before, page.limit()).await?;
-    let next_page_token = list.cut(&page, &mut rows, |row| row.body.len(), |row| row.sequence.to_string());
-    let deliveries = rows.iter().map(decode).collect::<Result<_, _>>()?;
+    let after = page.after.as_deref().map_or(Some(Place::NEWEST), Place::parse).ok_or(Failure::PageToken)?;
+    let mut rows = tx.deliveries(&workspace, &selection, after, page.limit()).await?;
+    let next_page_token = list.cut(&page, &mut rows, |row| row.body.len(), |row| row.place.to_string());
+    let deliveries = rows.iter().map(|row| decode(&row.body, row.place)).collect::<Result<_, _>>()?;
     Ok(ListDeliveriesResponse { deliveries, next_page_token })
+}
+
+async fn watch(
+    shared: &Arc<Shared>,
+    asked: WatchDeliveriesRequest,
+) -> Result<Response<Watched<WatchDeliveriesResponse>>, Failure> {
+    let workspace = names::workspace_id(&asked.parent, "parent")?;
+    let row = shared.store.read().await?.workspace(&workspace).await?;
+    let uid = row.ok_or(Failure::NotFound(asked.parent))?.uid;
+    let filter = asked.filter.unwrap_or_default();
+    let selection = selection(&filter, &workspace)?;
+    let filter = hex::encode(filter.encode_to_vec());
+    let feed = Deliveries { workspace: workspace.clone(), selection, uid, filter };
+    let given = feed.list(shared).position(&asked.resume_token, "resume_token")?;
+    let watcher = Watcher::new(shared.clone(), workspace, feed);
+    let position = match given {
+        Some(position) => position,
+        None => shared.store.read().await?.outcome_sequence().await?,
+    };
+    watcher.start(position)
+}
+
+/// The deliveries of a workspace that match.
+struct Deliveries {
+    workspace: String,
+    uid: String,
+    selection: Selection,
+    /// What the caller asked for, which a resume token is bound to.
+    filter: String,
+}
+
+impl Deliveries {
+    fn list<'a>(&'a self, shared: &'a Shared) -> List<'a> {
+        List::new(&shared.secrets, &["watched deliveries", &self.uid, &self.filter])
+    }
+}
+
+impl Feed for Deliveries {
+    type Message = WatchDeliveriesResponse;
+
+    async fn read(&self, tx: &mut Transaction, after: i64, limit: i64) -> Result<Vec<OutcomeRow>, StoreError> {
+        tx.deliveries_changed(&self.workspace, &self.selection, after, limit).await
+    }
+
+    fn message(&self, shared: &Shared, row: &OutcomeRow) -> Result<WatchDeliveriesResponse, Failure> {
+        let delivery = Some(decode(&row.body, row.sequence)?);
+        Ok(WatchDeliveriesResponse { delivery, resume_token: self.list(shared).token(&row.sequence.to_string()) })
+    }
 }

@@ -1,29 +1,17 @@
 //! Response events: listed, and watched as they arrive.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use prost::Message as _;
 use sluice_proto::admin::v1::event_service_server::EventService;
 use sluice_proto::admin::v1::{Event, ListEventsRequest, ListEventsResponse, WatchEventsRequest};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, async_trait};
-use tracing::Instrument as _;
+use tonic::{Request, async_trait};
 
 use super::{Answer, Services, pack};
 use crate::error::Failure;
 use crate::names;
 use crate::paging::List;
 use crate::shared::Shared;
-use crate::store::OutcomeRow;
-
-/// Events read at once for a watcher.
-const BATCH: i64 = 100;
-/// Events that wait for a watcher that reads slowly; the others stay in the store.
-const AHEAD: usize = 16;
-/// How often a watcher looks when nothing wakes it.
-const EVERY: Duration = Duration::from_secs(5);
+use crate::store::{OutcomeRow, StoreError, Transaction};
+use crate::watching::{Feed, Watched, Watcher};
 
 #[async_trait]
 impl EventService for Services {
@@ -31,21 +19,14 @@ impl EventService for Services {
         pack(list(&self.0, request.get_ref()).await)
     }
 
-    type WatchEventsStream = ReceiverStream<Result<Event, Status>>;
+    type WatchEventsStream = Watched<Event>;
 
     async fn watch_events(&self, request: Request<WatchEventsRequest>) -> Answer<Self::WatchEventsStream> {
-        let place = self.0.stream_place()?;
-        let watcher = Watcher::new(self.0.clone(), request.into_inner()).await?;
-        let (out, events) = mpsc::channel(AHEAD);
-        let work = async move {
-            if let Err(failure) = watcher.run(&out).await {
-                // Nobody reads it when the caller is gone.
-                let _ = out.send(Err(failure.into())).await;
-            }
-            drop(place);
-        };
-        tokio::spawn(work.in_current_span());
-        Ok(Response::new(ReceiverStream::new(events)))
+        let asked = request.into_inner();
+        let workspace = names::workspace_id(&asked.parent, "parent")?;
+        let events = Events { workspace: workspace.clone(), action: asked.action.clone() };
+        let watcher = Watcher::new(self.0.clone(), workspace.clone(), events);
+        Ok(watcher.start(start(&self.0, &workspace, &asked).await?)?)
     }
 }
 
@@ -66,66 +47,33 @@ async fn list(shared: &Shared, asked: &ListEventsRequest) -> Result<ListEventsRe
     Ok(ListEventsResponse { events: rows.iter().map(decode).collect::<Result<_, _>>()?, next_page_token })
 }
 
-/// Sends events as they arrive. Between two reads it holds a position and nothing else.
-struct Watcher {
-    shared: Arc<Shared>,
-    wake: tokio::sync::watch::Receiver<()>,
-    parent: String,
-    workspace: String,
-    action: String,
-    position: i64,
+/// Where a watcher begins.
+async fn start(shared: &Shared, workspace: &str, asked: &WatchEventsRequest) -> Result<i64, Failure> {
+    let mut tx = shared.store.read().await?;
+    if tx.workspace(workspace).await?.is_none() {
+        return Err(Failure::NotFound(asked.parent.clone()));
+    }
+    if asked.after.is_empty() {
+        return Ok(tx.outcome_sequence().await?);
+    }
+    let after = names::parse(&asked.after, "events", "after")?;
+    tx.event_sequence(workspace, &after.full).await?.ok_or(Failure::NotFound(after.full))
 }
 
-impl Watcher {
-    async fn new(shared: Arc<Shared>, asked: WatchEventsRequest) -> Result<Self, Failure> {
-        let workspace = names::workspace_id(&asked.parent, "parent")?;
-        let wake = shared.outcomes.subscribe();
-        let mut tx = shared.store.read().await?;
-        if tx.workspace(&workspace).await?.is_none() {
-            return Err(Failure::NotFound(asked.parent));
-        }
-        let position = if asked.after.is_empty() {
-            tx.outcome_sequence().await?
-        } else {
-            let after = names::parse(&asked.after, "events", "after")?;
-            let position = tx.event_sequence(&workspace, &after.full).await?;
-            position.ok_or(Failure::NotFound(after.full))?
-        };
-        drop(tx);
-        Ok(Self { shared, wake, parent: asked.parent, workspace, action: asked.action, position })
+/// The events of a workspace with this action, or any.
+struct Events {
+    workspace: String,
+    action: String,
+}
+
+impl Feed for Events {
+    type Message = Event;
+
+    async fn read(&self, tx: &mut Transaction, after: i64, limit: i64) -> Result<Vec<OutcomeRow>, StoreError> {
+        tx.events_after(&self.workspace, &self.action, after, limit).await
     }
 
-    async fn run(mut self, out: &mpsc::Sender<Result<Event, Status>>) -> Result<(), Failure> {
-        let stop = self.shared.stop.clone();
-        loop {
-            let rows = self.read().await?;
-            let more = i64::try_from(rows.len()).is_ok_and(|read| read == BATCH);
-            for row in rows {
-                let event = decode(&row)?;
-                tokio::select! {
-                    () = stop.cancelled() => return Err(Failure::Stopping),
-                    sent = out.send(Ok(event)) => if sent.is_err() {
-                        return Ok(());
-                    },
-                }
-                self.position = row.sequence;
-            }
-            if !more {
-                tokio::select! {
-                    () = stop.cancelled() => return Err(Failure::Stopping),
-                    () = out.closed() => return Ok(()),
-                    _ = self.wake.changed() => {}
-                    () = tokio::time::sleep(EVERY) => {}
-                }
-            }
-        }
-    }
-
-    async fn read(&mut self) -> Result<Vec<OutcomeRow>, Failure> {
-        let mut tx = self.shared.store.read().await?;
-        if tx.workspace(&self.workspace).await?.is_none() {
-            return Err(Failure::NotFound(self.parent.clone()));
-        }
-        Ok(tx.events_after(&self.workspace, &self.action, self.position, BATCH).await?)
+    fn message(&self, _: &Shared, row: &OutcomeRow) -> Result<Event, Failure> {
+        decode(row)
     }
 }

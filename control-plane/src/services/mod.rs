@@ -5,6 +5,7 @@ mod data_planes;
 mod deliveries;
 mod events;
 mod incoming_integrations;
+mod incoming_requests;
 mod master_keys;
 mod outgoing_integrations;
 mod secrets;

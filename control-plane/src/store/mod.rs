@@ -5,7 +5,9 @@
 //! are bound and never become part of it (A21).
 
 mod api_keys;
+mod deliveries;
 mod documents;
+mod incoming_requests;
 mod outcomes;
 mod requests;
 mod sqlite;
@@ -14,13 +16,16 @@ mod workspaces;
 use std::path::Path;
 
 pub(crate) use api_keys::ApiKeyRow;
+pub(crate) use deliveries::{DeliveryRow, Place, Placed, Selection};
 pub(crate) use documents::{DocumentRow, HeadRow};
+pub(crate) use incoming_requests::{IncomingRequestRow, IncomingSelection};
 pub(crate) use outcomes::OutcomeRow;
 pub(crate) use requests::Remembered;
 pub(crate) use workspaces::{ServerKeyRow, WorkspaceRow};
 
 /// One script per schema version, the first for version 1.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_first.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("migrations/0001_first.sql"), include_str!("migrations/0002_deliveries.sql")];
 
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -239,7 +244,7 @@ mod tests {
         write.commit().await.unwrap();
         store.close().await;
         let error = Store::open(&path).await.unwrap_err();
-        assert!(matches!(error, StoreError::Newer { found: 7, known: 1 }), "{error}");
+        assert!(matches!(error, StoreError::Newer { found: 7, known: 2 }), "{error}");
     }
 
     #[tokio::test]
@@ -249,7 +254,7 @@ mod tests {
         let mut write = store.write().await.unwrap();
         write.run("INSERT INTO schema_version (version) VALUES ($1)", &[9.into()]).await.unwrap();
         drop(write);
-        assert_eq!(store.write().await.unwrap().schema_version().await.unwrap(), 1);
+        assert_eq!(store.write().await.unwrap().schema_version().await.unwrap(), 2);
     }
 
     #[cfg(unix)]

@@ -1,4 +1,5 @@
-//! What data planes reported: deliveries that ended, and their events.
+//! What data planes reported: the order it came in, response events, and how long all of it is kept. Deliveries and incoming
+//! requests have parts of their own.
 
 use super::{Row, StoreError, Transaction};
 use crate::clock::UnixMillis;
@@ -6,7 +7,7 @@ use crate::clock::UnixMillis;
 /// How many old rows one sweep step deletes, so that writers do not wait long.
 const SWEEP_ROWS: i64 = 1000;
 
-/// A delivery or an event as stored.
+/// Something reported, as stored.
 #[derive(Clone, Debug)]
 pub(crate) struct OutcomeRow {
     /// Grows with every stored outcome.
@@ -15,7 +16,7 @@ pub(crate) struct OutcomeRow {
     pub(crate) body: Vec<u8>,
 }
 
-fn outcome(mut row: Row) -> Result<OutcomeRow, StoreError> {
+pub(super) fn outcome(mut row: Row) -> Result<OutcomeRow, StoreError> {
     Ok(OutcomeRow { sequence: row.integer(0)?, body: row.blob(1)? })
 }
 
@@ -35,24 +36,8 @@ impl Transaction {
         row.map_or(Ok(0), |mut row| row.integer(0))
     }
 
-    /// Stores a delivery that ended; one that is known already stays as it is.
-    pub(crate) async fn delivery_insert(
-        &mut self,
-        workspace: &str,
-        name: &str,
-        state: i32,
-        row: &OutcomeRow,
-        now: UnixMillis,
-    ) -> Result<(), StoreError> {
-        let sql = "INSERT INTO delivery (sequence, workspace, name, state, body, store_time) \
-                   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO NOTHING";
-        let state = i64::from(state);
-        let values = [row.sequence.into(), workspace.into(), name.into(), state.into(), (&row.body).into(), now.into()];
-        self.run(sql, &values).await.map(drop)
-    }
-
-    /// Stores an event; one that is known already stays as it is.
-    pub(crate) async fn event_insert(
+    /// Stores an event. A delivery that was tried again after its end tells its event again: it takes the place of the first.
+    pub(crate) async fn event_put(
         &mut self,
         workspace: &str,
         name: &str,
@@ -61,30 +46,12 @@ impl Transaction {
         now: UnixMillis,
     ) -> Result<(), StoreError> {
         let sql = "INSERT INTO event (sequence, workspace, name, action, body, store_time) \
-                   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO NOTHING";
+                   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO UPDATE SET sequence = excluded.sequence, \
+                   action = excluded.action, body = excluded.body, store_time = excluded.store_time \
+                   WHERE event.workspace = excluded.workspace";
         let values =
             [row.sequence.into(), workspace.into(), name.into(), action.into(), (&row.body).into(), now.into()];
         self.run(sql, &values).await.map(drop)
-    }
-
-    /// One delivery of the workspace.
-    pub(crate) async fn delivery(&mut self, workspace: &str, name: &str) -> Result<Option<OutcomeRow>, StoreError> {
-        let sql = "SELECT sequence, body FROM delivery WHERE name = $1 AND workspace = $2";
-        self.row(sql, &[name.into(), workspace.into()]).await?.map(outcome).transpose()
-    }
-
-    /// Deliveries before the sequence `before`, newest first; `state` 0 means any.
-    pub(crate) async fn deliveries(
-        &mut self,
-        workspace: &str,
-        state: i32,
-        before: i64,
-        limit: i64,
-    ) -> Result<Vec<OutcomeRow>, StoreError> {
-        let sql = "SELECT sequence, body FROM delivery WHERE workspace = $1 AND sequence < $2 AND ($3 = 0 OR state = $3) \
-                   ORDER BY sequence DESC LIMIT $4";
-        let values = [workspace.into(), before.into(), i64::from(state).into(), limit.into()];
-        self.rows(sql, &values).await?.into_iter().map(outcome).collect()
     }
 
     /// Events before the sequence `before`, newest first; an empty `action` means any.
@@ -132,10 +99,17 @@ impl Transaction {
                           (SELECT sequence FROM delivery WHERE store_time < $1 ORDER BY store_time LIMIT $2)";
         let events = "DELETE FROM event WHERE sequence IN \
                       (SELECT sequence FROM event WHERE store_time < $1 ORDER BY store_time LIMIT $2)";
+        let incoming = "DELETE FROM incoming_request WHERE sequence IN \
+                        (SELECT sequence FROM incoming_request WHERE store_time < $1 ORDER BY store_time LIMIT $2)";
         let requests = "DELETE FROM request WHERE (api_key, id) IN \
                         (SELECT api_key, id FROM request WHERE create_time < $1 ORDER BY create_time LIMIT $2)";
         let mut more = false;
-        for (sql, before) in [(deliveries, outcomes_before), (events, outcomes_before), (requests, requests_before)] {
+        for (sql, before) in [
+            (deliveries, outcomes_before),
+            (events, outcomes_before),
+            (incoming, outcomes_before),
+            (requests, requests_before),
+        ] {
             let deleted = self.run(sql, &[before.into(), SWEEP_ROWS.into()]).await?;
             more |= i64::try_from(deleted).is_ok_and(|deleted| deleted == SWEEP_ROWS);
         }

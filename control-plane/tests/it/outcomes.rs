@@ -8,20 +8,20 @@ use tonic::{Code, Streaming};
 
 use crate::world::{ACME, World, refusal, violations, within};
 
-struct Reporter {
+pub(crate) struct Reporter {
     say: mpsc::Sender<ReportRequest>,
     hear: Streaming<ReportResponse>,
     sequence: i64,
 }
 
 impl Reporter {
-    async fn connect(world: &World) -> Self {
+    pub(crate) async fn connect(world: &World) -> Self {
         let (say, said) = mpsc::channel(16);
         let hear = within(world.sync().report(ReceiverStream::new(said))).await.unwrap().into_inner();
         Self { say, hear, sequence: 0 }
     }
 
-    async fn report(&mut self, outcomes: Vec<Outcome>) {
+    pub(crate) async fn report(&mut self, outcomes: Vec<Outcome>) {
         self.sequence += 1;
         let request = ReportRequest { sequence: self.sequence, outcomes, data_plane_id: "dp-1".to_owned() };
         self.say.send(request).await.unwrap();
@@ -40,14 +40,14 @@ fn outcome(workspace: &str, id: &str, state: admin::DeliveryState, action: &str)
         params: "{\"status\":200}".to_owned(),
         ..Default::default()
     };
-    Outcome { workspace: workspace.to_owned(), delivery: Some(delivery), event: Some(event) }
+    Outcome { workspace: workspace.to_owned(), delivery: Some(delivery), event: Some(event), ..Default::default() }
 }
 
 fn delivered(id: &str) -> Outcome {
     outcome(ACME, id, admin::DeliveryState::Delivered, "webhook.response")
 }
 
-fn ids<'a>(names: impl Iterator<Item = &'a String>) -> Vec<&'a str> {
+pub(crate) fn ids<'a>(names: impl Iterator<Item = &'a String>) -> Vec<&'a str> {
     names.map(|name| name.rsplit('/').next().unwrap()).collect()
 }
 
@@ -129,17 +129,18 @@ async fn lists_are_filtered_and_paged() {
     let refused = world.events().list_events(request).await.unwrap_err();
     assert_eq!(refusal(&refused).1, "PAGE_TOKEN_INVALID", "a token belongs to its filter");
 
+    let filter = |state: i32| Some(admin::DeliveryFilter { states: vec![state], ..Default::default() });
     let dead = admin::ListDeliveriesRequest {
         parent: ACME.to_owned(),
-        state: admin::DeliveryState::Dead.into(),
+        filter: filter(admin::DeliveryState::Dead.into()),
         ..Default::default()
     };
     let listed = world.deliveries().list_deliveries(dead.clone()).await.unwrap().into_inner();
     assert_eq!(ids(listed.deliveries.iter().map(|delivery| &delivery.name)), ["d-5", "d-3", "d-1"]);
-    let unknown = admin::ListDeliveriesRequest { state: 77, ..dead };
+    let unknown = admin::ListDeliveriesRequest { filter: filter(77), ..dead };
     assert!(crate::world::has(
         &violations(&world.deliveries().list_deliveries(unknown).await.unwrap_err()),
-        "state",
+        "filter.states[0]",
         "UNKNOWN"
     ));
 

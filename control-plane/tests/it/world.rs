@@ -14,6 +14,7 @@ use sluice_proto::admin::v1::delivery_service_client::DeliveryServiceClient;
 use sluice_proto::admin::v1::event_service_client::EventServiceClient;
 use sluice_proto::admin::v1::incoming_integration::Authorization;
 use sluice_proto::admin::v1::incoming_integration_service_client::IncomingIntegrationServiceClient;
+use sluice_proto::admin::v1::incoming_request_service_client::IncomingRequestServiceClient;
 use sluice_proto::admin::v1::master_key_service_client::MasterKeyServiceClient;
 use sluice_proto::admin::v1::outgoing_integration_service_client::OutgoingIntegrationServiceClient;
 use sluice_proto::admin::v1::secret_service_client::SecretServiceClient;
@@ -90,6 +91,7 @@ clients!(
     workflows: WorkflowServiceClient,
     events: EventServiceClient,
     deliveries: DeliveryServiceClient,
+    incoming_requests: IncomingRequestServiceClient,
     data_planes: DataPlaneServiceClient,
     secrets: SecretServiceClient,
     master_keys: MasterKeyServiceClient,
@@ -107,6 +109,11 @@ impl World {
 
     pub(crate) async fn start(folder: TempDir, clock: Clock) -> Self {
         let settings = settings(folder.path(), &clock);
+        Self::start_with(folder, settings).await
+    }
+
+    pub(crate) async fn start_with(folder: TempDir, settings: Settings) -> Self {
+        let clock = settings.clock.clone();
         let (admin_file, plane_file) = (settings.admin_key_file.clone(), settings.data_plane_key_file.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

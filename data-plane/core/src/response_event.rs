@@ -81,11 +81,13 @@ pub enum FailureReason {
     Expired,
     /// The delivery was given up because handling it kept ending the process.
     CrashLoop,
+    /// An operator ended the delivery.
+    Cancelled,
 }
 
 impl FailureReason {
     /// Every reason.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Timeout,
         Self::DnsError,
         Self::ConnectError,
@@ -103,6 +105,7 @@ impl FailureReason {
         Self::RequestInvalid,
         Self::Expired,
         Self::CrashLoop,
+        Self::Cancelled,
     ];
 
     /// The `statusDescription`.
@@ -125,6 +128,7 @@ impl FailureReason {
             Self::RequestInvalid => "REQUEST_INVALID",
             Self::Expired => "EXPIRED",
             Self::CrashLoop => "CRASH_LOOP",
+            Self::Cancelled => "CANCELLED",
         }
     }
 }

@@ -15,7 +15,8 @@ use sluice_core::redact::Redactor;
 use sluice_core::request::{self, RenderFailure, Unmade};
 use sluice_core::response_event::FailureReason;
 use sluice_egress::{Exchange, Request, SendError};
-use sluice_proto::admin::v1::{Attempt, DeliveryState, RequestHeader};
+use sluice_proto::admin::v1::failure::Reason;
+use sluice_proto::admin::v1::{Attempt, DeliveryState, RequestHeader, SentRequest};
 use sluice_proto::sync::v1::{Job, RenderedRequest};
 
 use crate::aside::{QUICK_BYTES, QUICK_STEPS, aside};
@@ -23,7 +24,7 @@ use crate::clock::UnixMillis;
 use crate::credentials::{self, Given, Withheld};
 use crate::inbox::{Finish, LeaseError, Leased};
 use crate::link::dice;
-use crate::outcome::{self, Ended, timestamp};
+use crate::outcome::{self, Record, timestamp};
 use crate::plane::Plane;
 use crate::retry::{Attempted, Decision, decide, parse_retry_after};
 use crate::runtime::{Target, Workspace};
@@ -48,7 +49,8 @@ pub async fn deliver(plane: &Plane, leased: Leased) {
     let Ok(job) = Job::decode(leased.payload.clone()) else {
         // Written by another build: nothing can be said of it, not even whose it is.
         tracing::error!(id = %leased.id, "a job cannot be read and is kept as dead");
-        settle(plane, &leased, Finish::Dead { reason: "unreadable".to_owned(), report: Bytes::new() }).await;
+        let finish = Finish::Dead { reason: "unreadable".to_owned(), rendered: None, report: Bytes::new() };
+        settle(plane, &leased, finish).await;
         return;
     };
     let runtime = plane.served.load();
@@ -88,6 +90,16 @@ enum Stopped {
     Waits(UnixMillis),
 }
 
+/// An attempt that was made.
+struct Tried<'a> {
+    target: &'a Target,
+    /// With this attempt.
+    kept: RenderedRequest,
+    /// As it is shown, at the first attempt.
+    request: Option<SentRequest>,
+    sent: Result<Exchange, SendError>,
+}
+
 /// One job under the configuration in force.
 struct Work<'a> {
     plane: &'a Plane,
@@ -100,9 +112,12 @@ impl Work<'_> {
     /// One attempt: render or recall, fetch credentials, record that it begins, send, decide what follows.
     async fn attempt(&self) -> Result<Finish, Stopped> {
         let target = self.target()?;
-        let kept = self.rendered(&target)?;
+        let mut kept = self.rendered(&target)?;
         let (request, given) = self.authorised(&target, &kept).await?;
-        let number = self.leased.attempt + 1;
+        let shown = kept.attempts.is_empty().then(|| outcome::shown(&kept, &request));
+        let request_bytes = i64::try_from(request.body.len()).unwrap_or(i64::MAX);
+        // An operator may have a delivery tried again that was given up with an attempt of which nothing is known.
+        let number = kept.attempts.last().map_or(0, |last| last.number).max(self.leased.attempt.cast_signed()) + 1;
         let begun = self.plane.inbox.begin(self.leased.id, self.leased.fence, kept.encode_to_vec().into()).await;
         begun.map_err(Stopped::Lease)?;
         let (started, clock) = (self.plane.clock.now(), Instant::now());
@@ -110,18 +125,23 @@ impl Work<'_> {
         let took = clock.elapsed();
         let now = self.plane.clock.now();
         let attempted = attempted(&sent, now);
-        let attempt = Attempt {
-            number: number.cast_signed(),
+        kept.attempts.push(Attempt {
+            number,
             start_time: Some(timestamp(started)),
             duration_ms: i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
             status: sent.as_ref().map_or(0, |exchange| i32::from(exchange.status)),
-            failure: sent.as_ref().err().map(|error| failure(error).description().to_owned()).unwrap_or_default(),
+            failure: reason(&sent).into(),
             ambiguous: self.leased.ambiguous,
-        };
+            request_bytes,
+            response_bytes: sent.as_ref().map_or(0, |exchange| i64::try_from(exchange.body.len()).unwrap_or(i64::MAX)),
+            versions: Some(self.workspace.versions(&target)),
+            response: None,
+        });
+        kept.revision = target.revision;
         self.plane.metrics.attempt(result_label(&sent), took);
         let policy = &request_of(&target).retry;
-        let decision = decide(policy, attempted, number, self.leased.accepted_at, now, dice());
-        Ok(self.follow(decision, &target, kept, attempt, sent))
+        let decision = decide(policy, attempted, number.unsigned_abs(), self.leased.accepted_at, now, dice());
+        Ok(self.follow(decision, &Tried { target: &target, kept, request: shown, sent }))
     }
 
     /// What the job is to send, under the configuration in force (D08).
@@ -265,50 +285,60 @@ impl Work<'_> {
     }
 
     /// Turns the decision into what the inbox records.
-    fn follow(
-        &self,
-        decision: Decision,
-        target: &Target,
-        mut kept: RenderedRequest,
-        attempt: Attempt,
-        sent: Result<Exchange, SendError>,
-    ) -> Finish {
-        kept.attempts.push(attempt);
-        kept.revision = target.revision;
+    fn follow(&self, decision: Decision, tried: &Tried<'_>) -> Finish {
+        let rendered = || Bytes::from(tried.kept.encode_to_vec());
         match decision {
-            Decision::RetryAt(due) => Finish::Retry { due, rendered: kept.encode_to_vec().into() },
+            Decision::RetryAt(due) => {
+                let report = self.report(DeliveryState::Waiting, Some(due), tried);
+                Finish::Retry { due, rendered: rendered(), report }
+            }
             Decision::Delivered => {
                 self.plane.metrics.delivery("delivered");
-                Finish::Done { report: self.report(DeliveryState::Delivered, "", "", target, &kept, &sent) }
+                Finish::Done { report: self.report(DeliveryState::Delivered, None, tried) }
             }
             Decision::GiveUp => {
                 self.plane.metrics.delivery("dead");
-                let (reason, message) = match &sent {
-                    Ok(exchange) => {
-                        (format!("STATUS_{}", exchange.status), "the destination did not take it".to_owned())
-                    }
-                    Err(error) => (failure(error).description().to_owned(), error.to_string()),
-                };
-                let report = self.report(DeliveryState::Dead, &reason, &message, target, &kept, &sent);
-                Finish::Dead { reason, report }
+                let reason = reason(&tried.sent).as_str_name().to_owned();
+                let report = self.report(DeliveryState::Dead, None, tried);
+                Finish::Dead { reason, rendered: Some(rendered()), report }
             }
         }
     }
 
-    fn report(
-        &self,
-        state: DeliveryState,
-        reason: &str,
-        message: &str,
-        target: &Target,
-        kept: &RenderedRequest,
-        sent: &Result<Exchange, SendError>,
-    ) -> Bytes {
-        let end = match sent {
-            Ok(exchange) => outcome::End::Response(exchange),
-            Err(error) => outcome::End::NoResponse(failure(error)),
+    /// Where the delivery stands after an attempt.
+    fn report(&self, state: DeliveryState, next_attempt: Option<UnixMillis>, tried: &Tried<'_>) -> Bytes {
+        let (end, message) = match &tried.sent {
+            Ok(exchange) if state == DeliveryState::Delivered => (outcome::End::Response(exchange), String::new()),
+            Ok(exchange) => {
+                (outcome::End::Response(exchange), format!("the destination answered with status {}", exchange.status))
+            }
+            Err(error) => (outcome::End::NoResponse(failure(error)), error.to_string()),
         };
-        self.outcome(state, reason, message, Some(target), kept, end)
+        outcome::encode(
+            self.plane,
+            &Record {
+                of: self.of(),
+                state,
+                reason: reason(&tried.sent),
+                message: &message,
+                next_attempt,
+                target: Some(tried.target),
+                kept: &tried.kept,
+                request: tried.request.clone(),
+                end,
+            },
+        )
+    }
+
+    fn of(&self) -> outcome::Of<'_> {
+        outcome::Of {
+            workspace: self.workspace,
+            job: self.job,
+            delivery_id: self.leased.id,
+            order: self.leased.fence.order(),
+            accepted_at: self.leased.accepted_at,
+            now: self.plane.clock.now(),
+        }
     }
 
     /// Ends the delivery without another attempt. One that was begun before and never recorded is told with it: the destination
@@ -318,17 +348,31 @@ impl Work<'_> {
         let reason = refused.reason.description();
         if self.leased.ambiguous {
             attempts.push(Attempt {
-                number: (self.leased.attempt + 1).cast_signed(),
-                failure: reason.to_owned(),
+                number: attempts.last().map_or(0, |last| last.number).max(self.leased.attempt.cast_signed()) + 1,
+                failure: Reason::from(refused.reason).into(),
                 ambiguous: true,
                 ..Attempt::default()
             });
         }
         tracing::info!(id = %self.leased.id, reason, message = refused.message, "given up");
-        let kept = RenderedRequest { attempts, ..self.kept().unwrap_or_default() };
-        let end = outcome::End::NoResponse(refused.reason);
-        let report = self.outcome(DeliveryState::Dead, reason, &refused.message, target, &kept, end);
-        Finish::Dead { reason: reason.to_owned(), report }
+        let before = self.kept();
+        let rendered = before.is_some();
+        let kept = RenderedRequest { attempts, ..before.unwrap_or_default() };
+        let report = outcome::encode(
+            self.plane,
+            &Record {
+                of: self.of(),
+                state: DeliveryState::Dead,
+                reason: refused.reason.into(),
+                message: &refused.message,
+                next_attempt: None,
+                target,
+                kept: &kept,
+                request: None,
+                end: outcome::End::NoResponse(refused.reason),
+            },
+        );
+        Finish::Dead { reason: reason.to_owned(), rendered: rendered.then(|| kept.encode_to_vec().into()), report }
     }
 
     /// Ends the delivery without a request, as its template asked for: recorded, and not retried (D19).
@@ -338,36 +382,21 @@ impl Work<'_> {
         let target = self.workspace.target(&self.job.workflow, &self.job.step_id);
         let revision = target.as_ref().map_or(0, |target| target.revision);
         let kept = RenderedRequest { revision, ..RenderedRequest::default() };
-        let end = outcome::End::Skipped;
-        Finish::Done { report: self.outcome(DeliveryState::Skipped, "SKIPPED", message, target.as_ref(), &kept, end) }
-    }
-
-    fn outcome(
-        &self,
-        state: DeliveryState,
-        reason: &str,
-        message: &str,
-        target: Option<&Target>,
-        kept: &RenderedRequest,
-        end: outcome::End<'_>,
-    ) -> Bytes {
-        let ended = Ended {
-            workspace: self.workspace,
-            job: self.job,
-            delivery_id: self.leased.id,
-            accepted_at: self.leased.accepted_at,
-            now: self.plane.clock.now(),
-            state,
-            reason,
-            message,
-            target,
-            kept,
-            end,
-        };
-        let quick = self.job.envelope.len() <= QUICK_BYTES;
-        let built = if quick { outcome::build(&ended) } else { aside(|| outcome::build(&ended)) };
-        self.plane.metrics.event_values_cut(built.values_cut);
-        built.outcome.encode_to_vec().into()
+        let report = outcome::encode(
+            self.plane,
+            &Record {
+                of: self.of(),
+                state: DeliveryState::Skipped,
+                reason: Reason::Skipped,
+                message,
+                next_attempt: None,
+                target: target.as_ref(),
+                kept: &kept,
+                request: None,
+                end: outcome::End::Skipped,
+            },
+        );
+        Finish::Done { report }
     }
 }
 
@@ -402,6 +431,15 @@ fn attempted(sent: &Result<Exchange, SendError>, now: UnixMillis) -> Attempted {
             Attempted::Answered { status: exchange.status, retry_after }
         }
         Err(error) => Attempted::Failed { reason: failure(error), retryable: error.is_retryable() },
+    }
+}
+
+/// What went wrong, if anything did.
+fn reason(sent: &Result<Exchange, SendError>) -> Reason {
+    match sent {
+        Ok(exchange) if (200..300).contains(&exchange.status) => Reason::Unspecified,
+        Ok(_) => Reason::Status,
+        Err(error) => failure(error).into(),
     }
 }
 

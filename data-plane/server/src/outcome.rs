@@ -1,5 +1,8 @@
-//! What is told of a delivery when it has ended: the record and its response event (D18), built in one place.
+//! What is told of a delivery: the record after each attempt, and the response event when it has ended (D18). Built in one
+//! place, which also hides what of a request and its answer is shown: no credential, nothing beyond [`SHOWN_BYTES`].
 
+use bytes::Bytes;
+use prost::Message as _;
 use prost_types::Timestamp;
 use sluice_core::envelope::{Envelope, Headers};
 use sluice_core::request;
@@ -7,14 +10,25 @@ use sluice_core::response_event::{self, FailureReason};
 use sluice_core::template::{
     Context, OnMissing, Template, Unrendered, Value, headers_value, map_value, value_from_json,
 };
-use sluice_egress::Exchange;
-use sluice_proto::admin::v1::{Delivery, DeliveryState, Event};
-use sluice_proto::sync::v1::{Job, Outcome, RenderedRequest};
+use sluice_egress::{Exchange, Request};
+use sluice_proto::admin::v1::failure::Reason;
+use sluice_proto::admin::v1::{
+    Delivery, DeliveryState, Event, HttpHeader, IncomingRequest, ReceivedResponse, SentRequest,
+};
+use sluice_proto::sync::v1::{AcceptedRequest, Job, Outcome, RenderedRequest};
 use uuid::Uuid;
 
-use crate::aside::{QUICK_STEPS, aside};
+use crate::aside::{QUICK_BYTES, QUICK_STEPS, aside};
 use crate::clock::UnixMillis;
+use crate::plane::Plane;
 use crate::runtime::{Target, Workspace};
+
+/// How much of a body is kept for reading, in bytes (D11).
+pub const SHOWN_BYTES: usize = 64 * 1024;
+/// What stands in the place of a credential.
+const MASK: &str = "******";
+/// Headers that Sluice adds itself and that tell nothing secret.
+const OWN_HEADERS: [&str; 4] = ["idempotency-key", "sluice-hops", "traceparent", "tracestate"];
 
 /// How the last attempt ended.
 #[derive(Clone, Copy, Debug)]
@@ -27,40 +41,52 @@ pub enum End<'a> {
     Skipped,
 }
 
-/// A delivery that has ended.
-#[derive(Debug)]
-pub struct Ended<'a> {
-    /// Whose.
+/// Whose record it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Of<'a> {
+    /// The workspace.
     pub workspace: &'a Workspace,
     /// The job.
     pub job: &'a Job,
     /// Its id.
     pub delivery_id: Uuid,
+    /// Grows with every record of the delivery.
+    pub order: i64,
     /// When its trigger was accepted.
     pub accepted_at: UnixMillis,
     /// Now.
     pub now: UnixMillis,
-    /// How it ended.
+}
+
+/// Where a delivery stands.
+#[derive(Debug)]
+pub struct Record<'a> {
+    /// Whose.
+    pub of: Of<'a>,
+    /// Where it stands.
     pub state: DeliveryState,
     /// Why, when it was not delivered.
-    pub reason: &'a str,
+    pub reason: Reason,
     /// For the author; no data, no secrets.
     pub message: &'a str,
+    /// When it is tried again, if it is.
+    pub next_attempt: Option<UnixMillis>,
     /// The step, if it is still published.
     pub target: Option<&'a Target>,
-    /// What was sent, without credentials.
+    /// What was sent, without credentials, and the attempts.
     pub kept: &'a RenderedRequest,
+    /// What was sent, as it is shown; with the first attempt.
+    pub request: Option<SentRequest>,
     /// How the last attempt ended.
     pub end: End<'a>,
 }
 
-/// The outcome, and what was cut.
-#[derive(Debug)]
-pub struct Built {
-    /// For the outbox.
-    pub outcome: Outcome,
-    /// Additional parameters that were cut at 230 characters.
-    pub values_cut: usize,
+/// The record for the outbox. Counts what had to be cut.
+pub fn encode(plane: &Plane, record: &Record<'_>) -> Bytes {
+    let quick = record.of.job.envelope.len() <= QUICK_BYTES;
+    let (outcome, values_cut) = if quick { build(record) } else { aside(|| build(record)) };
+    plane.metrics.event_values_cut(values_cut);
+    outcome.encode_to_vec().into()
 }
 
 /// Milliseconds as a timestamp.
@@ -69,92 +95,179 @@ pub fn timestamp(at: UnixMillis) -> Timestamp {
     Timestamp { seconds: at.div_euclid(1000), nanos }
 }
 
-/// Builds the outcome of a delivery.
-pub fn build(ended: &Ended<'_>) -> Built {
-    // The same delivery always gives the same event, so that a report sent twice is stored once.
-    let event_id = Uuid::new_v5(&ended.delivery_id, b"response-event").to_string();
-    let name = format!("{}/deliveries/{}", ended.workspace.name, ended.delivery_id);
-    let headers = match ended.end {
+/// Builds a record; also how many values of its event were cut.
+fn build(record: &Record<'_>) -> (Outcome, usize) {
+    let Of { workspace, job, .. } = record.of;
+    let name = format!("{}/deliveries/{}", workspace.name, record.of.delivery_id);
+    let (event, values_cut) = match event_of(record, &name) {
+        Some((event, values_cut)) => (Some(event), values_cut),
+        None => (None, 0),
+    };
+    let mut attempts = record.kept.attempts.clone();
+    if let (End::Response(exchange), Some(last)) = (record.end, attempts.last_mut()) {
+        last.response = Some(received(exchange));
+    }
+    let delivery = Delivery {
+        name,
+        trigger_id: job.trigger_id.clone(),
+        workflow: job.workflow.clone(),
+        step_id: job.step_id.clone(),
+        state: record.state.into(),
+        reason: record.reason.into(),
+        message: record.message.to_owned(),
+        revision: record.kept.revision,
+        accept_time: Some(timestamp(record.of.accepted_at)),
+        end_time: (record.state != DeliveryState::Waiting).then(|| timestamp(record.of.now)),
+        next_attempt_time: record.next_attempt.map(timestamp),
+        attempts,
+        missing_paths: record.kept.missing_paths.clone(),
+        incoming_integration: job.incoming_integration.clone(),
+        request: record.request.clone(),
+        // The control plane knows who reports.
+        data_plane: String::new(),
+    };
+    // Later records need not say again what led to the delivery.
+    let first = record.kept.attempts.len() <= 1;
+    let outcome = Outcome {
+        workspace: workspace.name.clone(),
+        delivery: Some(delivery),
+        event,
+        order: record.of.order,
+        request: first.then(|| accepted(record)),
+    };
+    (outcome, values_cut)
+}
+
+fn accepted(record: &Record<'_>) -> AcceptedRequest {
+    let Of { workspace, job, .. } = record.of;
+    let request = IncomingRequest {
+        name: format!("{}/incomingRequests/{}", workspace.name, job.trigger_id),
+        incoming_integration: job.incoming_integration.clone(),
+        accept_time: Some(timestamp(record.of.accepted_at)),
+        body_bytes: job.body_bytes,
+        envelope_bytes: i64::try_from(job.envelope.len()).unwrap_or(i64::MAX),
+        revision: job.revision,
+    };
+    AcceptedRequest { request: Some(request), envelope: job.envelope.clone() }
+}
+
+/// The request as it is shown: whatever was not rendered is a credential, unless it is known to be none.
+pub fn shown(kept: &RenderedRequest, sent: &Request) -> SentRequest {
+    let rendered = |name: &str, value: &str| {
+        kept.headers.iter().any(|header| header.name == name && header.value == value)
+            || OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name))
+    };
+    let header = |(name, value): &(String, String)| {
+        let value = if rendered(name, value) { value.clone() } else { MASK.to_owned() };
+        HttpHeader { name: name.clone(), value }
+    };
+    let (body, body_truncated) = cut(&sent.body);
+    SentRequest {
+        method: sent.method.to_string(),
+        url: shown_url(&kept.url, &sent.url),
+        headers: sent.headers.iter().map(header).collect(),
+        body,
+        body_truncated,
+    }
+}
+
+/// The rendered URL, and the names of the parameters that were added to it.
+fn shown_url(rendered: &str, sent: &str) -> String {
+    if sent == rendered {
+        return rendered.to_owned();
+    }
+    let fragment = rendered.find('#').unwrap_or(rendered.len());
+    let added = sent.strip_prefix(&rendered[..fragment]).unwrap_or_default();
+    let added = added.split('#').next().unwrap_or_default().trim_start_matches(['?', '&']);
+    let mut url = rendered[..fragment].to_owned();
+    for parameter in added.split('&') {
+        let name = parameter.split('=').next().unwrap_or_default();
+        url.push(if url.contains('?') { '&' } else { '?' });
+        url.push_str(name);
+        url.push('=');
+        url.push_str(MASK);
+    }
+    url
+}
+
+/// The response as it is shown.
+fn received(exchange: &Exchange) -> ReceivedResponse {
+    let shown = exchange.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("set-cookie"));
+    let headers = shown.map(|(name, value)| HttpHeader { name: name.clone(), value: value.clone() }).collect();
+    let (body, cut) = cut(&exchange.body);
+    ReceivedResponse { headers, body, body_truncated: cut || exchange.truncated }
+}
+
+fn cut(body: &Bytes) -> (Bytes, bool) {
+    (body.slice(..body.len().min(SHOWN_BYTES)), body.len() > SHOWN_BYTES)
+}
+
+/// The event of a delivery that has ended, and how many of its values were cut. What was not attempted has no response, and no
+/// event that tells of one (D19).
+fn event_of(record: &Record<'_>, delivery: &str) -> Option<(Event, usize)> {
+    if record.state == DeliveryState::Waiting {
+        return None;
+    }
+    let headers = match record.end {
         End::Response(exchange) => {
             exchange.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
         }
         End::NoResponse(_) | End::Skipped => Headers::new(),
     };
-    let outcome = match ended.end {
-        End::Response(exchange) => Some(response_event::Outcome::Response {
+    let outcome = match record.end {
+        End::Response(exchange) => response_event::Outcome::Response {
             status: exchange.status,
             headers: &headers,
             body: &exchange.body,
             truncated: exchange.truncated,
-        }),
-        End::NoResponse(reason) => Some(response_event::Outcome::NoResponse(reason)),
-        // What was not attempted has no response, and no event that tells of one.
-        End::Skipped => None,
+        },
+        End::NoResponse(reason) => response_event::Outcome::NoResponse(reason),
+        End::Skipped => return None,
     };
-    let (event, values_cut) = match outcome {
-        Some(outcome) => {
-            let (event, values_cut) = event(ended, outcome, &headers, &event_id, &name);
-            (Some(event), values_cut)
-        }
-        None => (None, 0),
-    };
-    let delivery = Delivery {
-        name,
-        trigger_id: ended.job.trigger_id.clone(),
-        workflow: ended.job.workflow.clone(),
-        step_id: ended.job.step_id.clone(),
-        state: ended.state.into(),
-        reason: ended.reason.to_owned(),
-        message: ended.message.to_owned(),
-        revision: ended.kept.revision,
-        accept_time: Some(timestamp(ended.accepted_at)),
-        end_time: Some(timestamp(ended.now)),
-        attempts: ended.kept.attempts.clone(),
-        missing_paths: ended.kept.missing_paths.clone(),
-    };
-    let outcome = Outcome { workspace: ended.workspace.name.clone(), delivery: Some(delivery), event };
-    Built { outcome, values_cut }
+    // The same delivery always gives the same event, so that a report sent twice is stored once.
+    let event_id = Uuid::new_v5(&record.of.delivery_id, b"response-event").to_string();
+    Some(event(record, outcome, &headers, &event_id, delivery))
 }
 
 fn event(
-    ended: &Ended<'_>,
+    record: &Record<'_>,
     outcome: response_event::Outcome<'_>,
     headers: &Headers,
     event_id: &str,
     delivery: &str,
 ) -> (Event, usize) {
-    let request = ended.target.and_then(Target::request);
-    let step = ended.target.map(|target| response_event::Step {
+    let request = record.target.and_then(Target::request);
+    let step = record.target.map(|target| response_event::Step {
         diagram_id: &target.workflow.uid,
         diagram_name: &target.workflow.display_name,
         block_id: &target.step().id,
         block_name: &target.step().name,
     });
     let gone = response_event::Step {
-        diagram_id: ended.job.workflow.rsplit('/').next().unwrap_or_default(),
+        diagram_id: record.of.job.workflow.rsplit('/').next().unwrap_or_default(),
         diagram_name: "",
-        block_id: &ended.job.step_id,
+        block_id: &record.of.job.step_id,
         block_name: "",
     };
     let built = response_event::build(&response_event::Delivery {
         event_uuid: event_id,
-        business_profile_id: ended.workspace.business_profile_id,
-        time: ended.now,
+        business_profile_id: record.of.workspace.business_profile_id,
+        time: record.of.now,
         action: request.map_or("", |request| &request.event_name),
         name: request.map_or("", |request| &request.webhook_name),
         // As rendered: credentials are added after this and are never part of it.
-        request_url: &ended.kept.url,
+        request_url: &record.kept.url,
         step: Some(step.unwrap_or(gone)),
         customer: response_event::Customer::default(),
         outcome,
-        parameters: &parameters(ended, headers),
+        parameters: &parameters(record, headers),
     });
     let params = serde_json::Value::Object(built.event.params).to_string();
     let event = Event {
-        name: format!("{}/events/{event_id}", ended.workspace.name),
+        name: format!("{}/events/{event_id}", record.of.workspace.name),
         action: built.event.action,
         delivery: delivery.to_owned(),
-        time: Some(timestamp(ended.now)),
+        time: Some(timestamp(record.of.now)),
         params,
     };
     (event, built.cut_parameters)
@@ -162,16 +275,16 @@ fn event(
 
 /// The additional parameters, present on failures too (R108). One that cannot be rendered is left empty: the delivery has
 /// ended, and its event must be told.
-fn parameters(ended: &Ended<'_>, headers: &Headers) -> Vec<(String, String)> {
-    let Some(target) = ended.target else { return Vec::new() };
+fn parameters(record: &Record<'_>, headers: &Headers) -> Vec<(String, String)> {
+    let Some(target) = record.target else { return Vec::new() };
     let Some(request) = target.request().filter(|request| !request.event_parameters.is_empty()) else {
         return Vec::new();
     };
-    let mut context = match Envelope::from_json(&ended.job.envelope) {
-        Ok(envelope) => request::context(&envelope, &target.workflow, target.step(), &ended.job.trigger_id),
+    let mut context = match Envelope::from_json(&record.of.job.envelope) {
+        Ok(envelope) => request::context(&envelope, &target.workflow, target.step(), &record.of.job.trigger_id),
         Err(_unreadable) => Context::new(),
     };
-    context.set("response", response(ended.end, headers));
+    context.set("response", response(record.end, headers));
     let print = |context: &Context| {
         let print = |(name, template): &(String, Template)| {
             let text = template.render(context, OnMissing::Empty).map(|rendered| rendered.text);

@@ -14,7 +14,7 @@ use sluice_core::seal::{self, Aad, DataKey, MasterKeys, Sealed, Slot, WrappedKey
 use sluice_core::snapshot::{self, Resources};
 use sluice_core::validate::Violation;
 use sluice_core::wire::{self, SecretFields};
-use sluice_proto::admin::v1::Problem;
+use sluice_proto::admin::v1::{AttemptVersions, Problem};
 use sluice_proto::sync::v1::{Resource, WorkspaceBody, resource::Document};
 
 use crate::credentials::{Connected, Tokens};
@@ -188,6 +188,24 @@ impl Workspace {
     /// All connections, in no order.
     pub fn connections(&self) -> impl Iterator<Item = &Arc<Connected>> {
         self.compiled.values().filter_map(connected)
+    }
+
+    /// The versions an attempt at this target is made under (D08).
+    pub fn versions(&self, target: &Target) -> AttemptVersions {
+        let version = |name: &str| self.source.resources.get(name).map_or(0, |resource| resource.version);
+        let outgoing = match &target.step().action {
+            Action::Custom(_) => "",
+            Action::Outgoing(name) => name,
+        };
+        let connection = target.request().and_then(|request| request.connection.as_deref()).unwrap_or_default();
+        AttemptVersions {
+            revision: target.revision,
+            workflow_version: version(&target.workflow.name),
+            outgoing_integration: outgoing.to_owned(),
+            outgoing_integration_version: version(outgoing),
+            connection: connection.to_owned(),
+            connection_version: version(connection),
+        }
     }
 
     /// How many endpoints it has.

@@ -317,6 +317,8 @@ fn jobs(endpoint: &Endpoint, envelope: &Envelope) -> Vec<NewJob> {
                 envelope: encoded.clone(),
                 hops,
                 trace: trace.clone(),
+                incoming_integration: endpoint.incoming.name.clone(),
+                body_bytes: i64::try_from(envelope.body.text().len()).unwrap_or(i64::MAX),
             };
             jobs.push(NewJob { id: Uuid::now_v7(), lane: Lane::Realtime, payload: job.encode_to_vec().into() });
         }

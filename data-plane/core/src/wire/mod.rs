@@ -4,6 +4,7 @@
 
 mod connection;
 mod curl;
+mod failure;
 mod filter;
 mod incoming;
 mod outgoing;

@@ -111,6 +111,13 @@ pub struct Fence {
     epoch: i64,
 }
 
+impl Fence {
+    /// Grows with every lease of the job: of two reports of one job, the one made under the greater order is newer.
+    pub fn order(self) -> i64 {
+        self.epoch
+    }
+}
+
 /// A job, and the right to work on it until the lease runs out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leased {
@@ -150,11 +157,15 @@ pub enum Finish {
         due: UnixMillis,
         /// Takes the place of the bytes given to [`Inbox::begin`]: the same request, and what was learned of it so far.
         rendered: Bytes,
+        /// For the outbox: how far it is.
+        report: Bytes,
     },
     /// Given up: kept as dead until the retention is over.
     Dead {
         /// Why, for people and filters; free of secrets (I7).
         reason: String,
+        /// As with [`Finish::Retry`], for an operator who has it tried again; `None` leaves what is there.
+        rendered: Option<Bytes>,
         /// For the outbox.
         report: Bytes,
     },

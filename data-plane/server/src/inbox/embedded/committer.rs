@@ -371,10 +371,10 @@ impl Committer {
             }
             match finish {
                 Finish::Done { .. } => done.push(fence.row),
-                Finish::Retry { due, rendered } => retries.push((fence.row, *due, rendered)),
-                Finish::Dead { reason, .. } => dead.push((fence.row, reason.as_str())),
+                Finish::Retry { due, rendered, .. } => retries.push((fence.row, *due, rendered)),
+                Finish::Dead { reason, rendered, .. } => dead.push((fence.row, reason.as_str(), rendered.as_ref())),
             }
-            reports.extend(finish.report());
+            reports.push(finish.report());
         }
         if !done.is_empty() {
             self.store.remove(&done).await?;

@@ -97,7 +97,7 @@ impl Group {
                 self.begins.push((id, fence, rendered, reply));
             }
             Command::Finish { id, fence, finish, reply } => {
-                self.bytes += finish.report().map_or(0, Bytes::len);
+                self.bytes += finish.bytes();
                 self.finishes.push((id, fence, finish, reply));
             }
             Command::Postpone { id, fence, due, reply } => self.postpones.push((id, fence, due, reply)),
@@ -115,10 +115,18 @@ impl Group {
 }
 
 impl Finish {
-    pub(super) fn report(&self) -> Option<&Bytes> {
+    pub(super) fn report(&self) -> &Bytes {
         match self {
-            Self::Done { report } | Self::Dead { report, .. } => Some(report),
-            Self::Retry { .. } => None,
+            Self::Done { report } | Self::Dead { report, .. } | Self::Retry { report, .. } => report,
         }
+    }
+
+    fn bytes(&self) -> usize {
+        let rendered = match self {
+            Self::Done { .. } => 0,
+            Self::Retry { rendered, .. } => rendered.len(),
+            Self::Dead { rendered, .. } => rendered.as_ref().map_or(0, Bytes::len),
+        };
+        self.report().len() + rendered
     }
 }

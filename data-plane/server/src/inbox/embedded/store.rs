@@ -379,14 +379,30 @@ impl Store {
         .map(drop)
     }
 
-    /// Buries jobs.
-    pub(super) async fn bury(&mut self, jobs: &[(i64, &str)], now: UnixMillis) -> Result<(), sqlx::Error> {
+    /// Buries jobs, with the bytes for another attempt where there are some. An attempt that was begun is finished by this.
+    pub(super) async fn bury(
+        &mut self,
+        jobs: &[(i64, &str, Option<&Bytes>)],
+        now: UnixMillis,
+    ) -> Result<(), sqlx::Error> {
+        let mut arena = Arena::with_capacity(jobs.iter().filter_map(|job| job.2).map(Bytes::len).sum());
+        let rows: Vec<(i64, &str)> = jobs.iter().map(|(seq, reason, _)| (*seq, *reason)).collect();
+        let rendered: Vec<(i64, usize, usize)> = jobs
+            .iter()
+            .filter_map(|(seq, _, bytes)| bytes.map(|bytes| (*seq, arena.put(bytes), bytes.len())))
+            .collect();
         sqlx::query(
-            "UPDATE job SET state = 3, at = ?2, begun = 0, reason = r.value ->> 1
-             FROM json_each(?1) AS r WHERE job.seq = r.value ->> 0",
+            "UPDATE job SET state = 3, at = ?2, reason = r.value ->> 1, attempts = attempts + begun,
+                 retry = (attempts + begun > 0), ambiguous = iif(begun, 0, ambiguous), begun = 0
+             FROM json_each(?1) AS r WHERE job.seq = r.value ->> 0;
+             INSERT INTO rendered (job, bytes)
+                 SELECT r.value ->> 0, substr(?4, r.value ->> 1, r.value ->> 2) FROM json_each(?3) AS r WHERE true
+             ON CONFLICT (job) DO UPDATE SET bytes = excluded.bytes",
         )
-        .bind(json(&jobs))
+        .bind(json(&rows))
         .bind(now)
+        .bind(json(&rendered))
+        .bind(arena.0)
         .execute(&mut self.conn)
         .await
         .map(drop)

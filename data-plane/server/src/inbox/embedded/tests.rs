@@ -252,8 +252,14 @@ async fn memory_and_file_agree() {
         let due = START + 1_000 * (n as i64 - 3);
         let report = Bytes::from_static(b"r");
         match n % 5 {
-            0 => inbox.finish(job.id, job.fence, Finish::Retry { due, rendered: report }).await.unwrap(),
-            1 => inbox.finish(job.id, job.fence, Finish::Dead { reason: String::new(), report }).await.unwrap(),
+            0 => {
+                let finish = Finish::Retry { due, rendered: report.clone(), report };
+                inbox.finish(job.id, job.fence, finish).await.unwrap();
+            }
+            1 => {
+                let finish = Finish::Dead { reason: String::new(), rendered: Some(report.clone()), report };
+                inbox.finish(job.id, job.fence, finish).await.unwrap();
+            }
             2 => inbox.finish(job.id, job.fence, Finish::Done { report }).await.unwrap(),
             3 => inbox.postpone(job.id, job.fence, due).await.unwrap(),
             _ => inbox.begin(job.id, job.fence, report).await.unwrap(),

@@ -1,0 +1,321 @@
+//! Deliveries: where each stands, how they are found, and what was sent and answered.
+//!
+//! A filter is part of every statement here, in one text ([`matching!`]); where one of its conditions selects much better than
+//! time does, a statement of its own repeats that condition alone, so that its index is used ([`Driver`]).
+
+use std::fmt;
+
+use super::outcomes::outcome;
+use super::{OutcomeRow, Row, StoreError, Transaction, Value};
+use crate::clock::UnixMillis;
+
+/// What is stored of a delivery beside its encoded message, to find it by.
+#[derive(Clone, Debug)]
+pub(crate) struct DeliveryRow {
+    pub(crate) workspace: String,
+    pub(crate) name: String,
+    /// The encoded message.
+    pub(crate) body: Vec<u8>,
+    pub(crate) state: i64,
+    pub(crate) reason: i64,
+    pub(crate) status: i64,
+    pub(crate) workflow: String,
+    pub(crate) step: String,
+    pub(crate) incoming: String,
+    pub(crate) trigger_id: String,
+    pub(crate) accept_time: UnixMillis,
+    /// Of two reports the one with the greater order counts.
+    pub(crate) order: i64,
+}
+
+/// Which deliveries, as it is bound: what is empty or at its bound means any.
+#[derive(Clone, Debug)]
+pub(crate) struct Selection {
+    pub(crate) name: String,
+    pub(crate) trigger_id: String,
+    pub(crate) workflow: String,
+    pub(crate) step: String,
+    pub(crate) incoming: String,
+    /// One bit for each state by its number; 0: any.
+    pub(crate) states: i64,
+    /// One bit for each reason by its number; 0: any.
+    pub(crate) reasons: i64,
+    pub(crate) status_min: i64,
+    pub(crate) status_max: i64,
+    pub(crate) accepted_from: UnixMillis,
+    pub(crate) accepted_before: UnixMillis,
+}
+
+/// Where a page of deliveries begins or ends: newest first means descending by both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) accept_time: UnixMillis,
+    pub(crate) sequence: i64,
+}
+
+impl Place {
+    /// Before every page that goes down.
+    pub(crate) const NEWEST: Self = Self { accept_time: UnixMillis::MAX, sequence: i64::MAX };
+
+    /// Reads what it is written as.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (accept_time, sequence) = text.split_once('/')?;
+        Some(Self { accept_time: accept_time.parse().ok()?, sequence: sequence.parse().ok()? })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.accept_time, self.sequence)
+    }
+}
+
+/// A delivery on a page.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed {
+    pub(crate) place: Place,
+    pub(crate) body: Vec<u8>,
+}
+
+/// The condition that finds the rows; the others are checked on what it finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Driver {
+    Name,
+    Trigger,
+    Reason,
+    State,
+    Workflow,
+    Incoming,
+    Time,
+}
+
+impl Selection {
+    /// The best one that is set.
+    fn driver(&self) -> Driver {
+        const DELIVERED: i64 = 1;
+        let one = |bits: i64| bits.count_ones() == 1;
+        if !self.name.is_empty() {
+            Driver::Name
+        } else if !self.trigger_id.is_empty() {
+            Driver::Trigger
+        } else if one(self.reasons) && self.reasons & 1 == 0 {
+            Driver::Reason
+        } else if one(self.states) && self.states & (1 << DELIVERED) == 0 {
+            Driver::State
+        } else if !self.workflow.is_empty() {
+            Driver::Workflow
+        } else if !self.incoming.is_empty() {
+            Driver::Incoming
+        } else {
+            Driver::Time
+        }
+    }
+
+    /// The values of [`matching!`], `$1` to `$12`, the driver's, `$13`, and `more`.
+    fn values<'a>(&'a self, workspace: &'a str, more: &[i64]) -> Vec<Value<'a>> {
+        let driver = match self.driver() {
+            Driver::Reason => i64::from(self.reasons.trailing_zeros()),
+            Driver::State => i64::from(self.states.trailing_zeros()),
+            Driver::Name | Driver::Trigger | Driver::Workflow | Driver::Incoming | Driver::Time => 0,
+        };
+        let mut values: Vec<Value<'_>> = vec![
+            workspace.into(),
+            (&self.name).into(),
+            (&self.trigger_id).into(),
+            (&self.workflow).into(),
+            (&self.step).into(),
+            (&self.incoming).into(),
+            self.states.into(),
+            self.reasons.into(),
+            self.status_min.into(),
+            self.status_max.into(),
+            self.accepted_from.into(),
+            self.accepted_before.into(),
+            driver.into(),
+        ];
+        values.extend(more.iter().map(|number| Value::Integer(*number)));
+        values
+    }
+}
+
+/// The text of a filter. `$13` is the driver's where it is no text of the filter itself.
+macro_rules! matching {
+    () => {
+        "workspace = $1 AND ($2 = '' OR name = $2) AND ($3 = '' OR trigger_id = $3) AND ($4 = '' OR workflow = $4) \
+         AND ($5 = '' OR step = $5) AND ($6 = '' OR incoming = $6) \
+         AND ($7 = 0 OR (($7 >> CAST(state AS INTEGER)) & 1) = 1) \
+         AND ($8 = 0 OR (($8 >> CAST(reason AS INTEGER)) & 1) = 1) \
+         AND status BETWEEN $9 AND $10 AND accept_time >= $11 AND accept_time < $12 AND $13 = $13"
+    };
+}
+
+/// One statement for each driver.
+macro_rules! driven {
+    ($driver:expr, $before:expr, $after:expr) => {
+        match $driver {
+            Driver::Name => concat!($before, matching!(), " AND name = $2 ", $after),
+            Driver::Trigger => concat!($before, matching!(), " AND trigger_id = $3 ", $after),
+            Driver::Reason => concat!($before, matching!(), " AND reason = $13 AND reason <> 0 ", $after),
+            Driver::State => concat!($before, matching!(), " AND state = $13 AND state <> 1 ", $after),
+            Driver::Workflow => concat!($before, matching!(), " AND workflow = $4 ", $after),
+            Driver::Incoming => concat!($before, matching!(), " AND incoming = $6 ", $after),
+            Driver::Time => concat!($before, matching!(), " ", $after),
+        }
+    };
+}
+
+fn newest_first(driver: Driver) -> &'static str {
+    driven!(
+        driver,
+        "SELECT accept_time, sequence, body FROM delivery WHERE ",
+        "AND (accept_time, sequence) < ($14, $15) ORDER BY accept_time DESC, sequence DESC LIMIT $16"
+    )
+}
+
+const CHANGED: &str = concat!(
+    "SELECT change_sequence, body FROM delivery WHERE ",
+    matching!(),
+    " AND change_sequence > $14 AND change_sequence <= $15 ORDER BY change_sequence LIMIT $16"
+);
+
+fn placed(mut row: Row) -> Result<Placed, StoreError> {
+    let place = Place { accept_time: row.integer(0)?, sequence: row.integer(1)? };
+    Ok(Placed { place, body: row.blob(2)? })
+}
+
+impl Transaction {
+    /// Stores a delivery as it stands now; whether that was news. `sequence` is the one of this change.
+    pub(crate) async fn delivery_put(
+        &mut self,
+        row: &DeliveryRow,
+        sequence: i64,
+        now: UnixMillis,
+    ) -> Result<bool, StoreError> {
+        let sql = "INSERT INTO delivery (sequence, workspace, name, state, body, store_time, change_sequence, \
+                   report_order, workflow, step, incoming, trigger_id, reason, status, accept_time) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $1, $7, $8, $9, $10, $11, $12, $13, $14) \
+                   ON CONFLICT (name) DO UPDATE SET state = excluded.state, body = excluded.body, \
+                   store_time = excluded.store_time, change_sequence = excluded.change_sequence, \
+                   report_order = excluded.report_order, reason = excluded.reason, status = excluded.status \
+                   WHERE delivery.report_order < excluded.report_order AND delivery.workspace = excluded.workspace";
+        let values = [
+            sequence.into(),
+            (&row.workspace).into(),
+            (&row.name).into(),
+            row.state.into(),
+            (&row.body).into(),
+            now.into(),
+            row.order.into(),
+            (&row.workflow).into(),
+            (&row.step).into(),
+            (&row.incoming).into(),
+            (&row.trigger_id).into(),
+            row.reason.into(),
+            row.status.into(),
+            row.accept_time.into(),
+        ];
+        Ok(self.run(sql, &values).await? > 0)
+    }
+
+    /// Stores what was sent and answered at an attempt; the first report of it stays.
+    pub(crate) async fn exchange_put(&mut self, delivery: &str, attempt: i64, sealed: &[u8]) -> Result<(), StoreError> {
+        let sql = "INSERT INTO exchange (delivery, attempt, sealed) VALUES ($1, $2, $3) \
+                   ON CONFLICT (delivery, attempt) DO NOTHING";
+        self.run(sql, &[delivery.into(), attempt.into(), sealed.into()]).await.map(drop)
+    }
+
+    /// What was sent and answered, by attempt.
+    pub(crate) async fn exchanges(&mut self, delivery: &str) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+        let sql = "SELECT attempt, sealed FROM exchange WHERE delivery = $1 ORDER BY attempt";
+        let rows = self.rows(sql, &[delivery.into()]).await?;
+        rows.into_iter().map(|mut row| Ok((row.integer(0)?, row.blob(1)?))).collect()
+    }
+
+    /// One delivery of the workspace.
+    pub(crate) async fn delivery(&mut self, workspace: &str, name: &str) -> Result<Option<OutcomeRow>, StoreError> {
+        let sql = "SELECT sequence, body FROM delivery WHERE name = $1 AND workspace = $2";
+        self.row(sql, &[name.into(), workspace.into()]).await?.map(outcome).transpose()
+    }
+
+    /// Deliveries that match and come after `after`, newest first.
+    pub(crate) async fn deliveries(
+        &mut self,
+        workspace: &str,
+        selection: &Selection,
+        after: Place,
+        limit: i64,
+    ) -> Result<Vec<Placed>, StoreError> {
+        let values = selection.values(workspace, &[after.accept_time, after.sequence, limit]);
+        let rows = self.rows(newest_first(selection.driver()), &values).await?;
+        rows.into_iter().map(placed).collect()
+    }
+
+    /// Deliveries that match and have changed since the sequence `since`, in the order of their last change.
+    pub(crate) async fn deliveries_changed(
+        &mut self,
+        workspace: &str,
+        selection: &Selection,
+        since: i64,
+        limit: i64,
+    ) -> Result<Vec<OutcomeRow>, StoreError> {
+        // The upper bound keeps the planner from going by time instead.
+        let values = selection.values(workspace, &[since, i64::MAX, limit]);
+        self.rows(CHANGED, &values).await?.into_iter().map(outcome).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    fn any() -> Selection {
+        Selection {
+            name: String::new(),
+            trigger_id: String::new(),
+            workflow: String::new(),
+            step: String::new(),
+            incoming: String::new(),
+            states: 0,
+            reasons: 0,
+            status_min: 0,
+            status_max: 999,
+            accepted_from: 0,
+            accepted_before: i64::MAX,
+        }
+    }
+
+    #[tokio::test]
+    async fn every_condition_that_selects_well_has_an_index_in_the_order_of_the_list() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store.db")).await.unwrap();
+        let text = || "x".to_owned();
+        let table = [
+            (Selection { name: text(), ..any() }, "sqlite_autoindex_delivery"),
+            (Selection { trigger_id: text(), ..any() }, "delivery_by_trigger"),
+            (Selection { reasons: 1 << 4, ..any() }, "delivery_by_reason"),
+            (Selection { states: 1 << 2, ..any() }, "delivery_by_state"),
+            (Selection { workflow: text(), ..any() }, "delivery_by_workflow"),
+            (Selection { incoming: text(), ..any() }, "delivery_by_incoming"),
+            (Selection { states: 0b110, ..any() }, "delivery_by_accept"),
+            (Selection { states: 1 << 1, ..any() }, "delivery_by_accept"),
+        ];
+        let mut read = store.read().await.unwrap();
+        for (selection, index) in table {
+            let sql: &'static str = format!("EXPLAIN QUERY PLAN {}", newest_first(selection.driver())).leak();
+            let values = selection.values("acme", &[i64::MAX, i64::MAX, 10]);
+            let mut plan = String::new();
+            for mut row in read.rows(sql, &values).await.unwrap() {
+                plan.push_str(&row.text(3).unwrap());
+                plan.push('\n');
+            }
+            assert!(plan.contains(index), "{selection:?}: {plan}");
+            assert!(!selection.name.is_empty() || !plan.contains("TEMP B-TREE"), "{selection:?}: {plan}");
+        }
+        let sql: &'static str = format!("EXPLAIN QUERY PLAN {CHANGED}").leak();
+        let (any, numbers) = (any(), [0, i64::MAX, 10]);
+        let values = any.values("acme", &numbers);
+        let plan = read.rows(sql, &values).await.unwrap().remove(0).text(3).unwrap();
+        assert!(plan.contains("delivery_by_change"), "{plan}");
+    }
+}

@@ -1,0 +1,107 @@
+//! Accepted triggers: what is shown of them, and the sealed envelope that a replay needs.
+
+use super::{Place, Placed, StoreError, Transaction};
+use crate::clock::UnixMillis;
+
+/// An accepted trigger as stored.
+#[derive(Clone, Debug)]
+pub(crate) struct IncomingRequestRow {
+    pub(crate) workspace: String,
+    pub(crate) name: String,
+    pub(crate) incoming: String,
+    pub(crate) accept_time: UnixMillis,
+    /// The encoded message.
+    pub(crate) body: Vec<u8>,
+    /// The sealed envelope.
+    pub(crate) envelope: Vec<u8>,
+}
+
+/// Which incoming requests; an empty text means any.
+#[derive(Clone, Debug)]
+pub(crate) struct IncomingSelection {
+    pub(crate) incoming: String,
+    pub(crate) accepted_from: UnixMillis,
+    pub(crate) accepted_before: UnixMillis,
+}
+
+macro_rules! newest_first {
+    ($driver:literal) => {
+        concat!(
+            "SELECT accept_time, sequence, body FROM incoming_request WHERE workspace = $1 AND ($2 = '' OR incoming = $2) ",
+            $driver,
+            "AND accept_time >= $3 AND accept_time < $4 AND (accept_time, sequence) < ($5, $6) ",
+            "ORDER BY accept_time DESC, sequence DESC LIMIT $7"
+        )
+    };
+}
+
+impl Transaction {
+    /// Whether the trigger is kept; keeps it for as long as something that happened now.
+    pub(crate) async fn incoming_request_touch(
+        &mut self,
+        workspace: &str,
+        name: &str,
+        now: UnixMillis,
+    ) -> Result<bool, StoreError> {
+        let sql = "UPDATE incoming_request SET store_time = $3 WHERE name = $1 AND workspace = $2";
+        Ok(self.run(sql, &[name.into(), workspace.into(), now.into()]).await? > 0)
+    }
+
+    /// Keeps a trigger; one that is kept already stays as it is, and stays longer.
+    pub(crate) async fn incoming_request_put(
+        &mut self,
+        row: &IncomingRequestRow,
+        sequence: i64,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let sql = "INSERT INTO incoming_request (sequence, workspace, name, incoming, accept_time, store_time, body, \
+                   envelope) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+                   ON CONFLICT (name) DO UPDATE SET store_time = excluded.store_time";
+        let values = [
+            sequence.into(),
+            (&row.workspace).into(),
+            (&row.name).into(),
+            (&row.incoming).into(),
+            row.accept_time.into(),
+            now.into(),
+            (&row.body).into(),
+            (&row.envelope).into(),
+        ];
+        self.run(sql, &values).await.map(drop)
+    }
+
+    /// What is shown of one.
+    pub(crate) async fn incoming_request(
+        &mut self,
+        workspace: &str,
+        name: &str,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let sql = "SELECT body FROM incoming_request WHERE name = $1 AND workspace = $2";
+        self.row(sql, &[name.into(), workspace.into()]).await?.map(|mut row| row.blob(0)).transpose()
+    }
+
+    /// Those that match and come after `after`, newest first.
+    pub(crate) async fn incoming_requests(
+        &mut self,
+        workspace: &str,
+        selection: &IncomingSelection,
+        after: Place,
+        limit: i64,
+    ) -> Result<Vec<Placed>, StoreError> {
+        let sql = if selection.incoming.is_empty() { newest_first!("") } else { newest_first!("AND incoming = $2 ") };
+        let values = [
+            workspace.into(),
+            (&selection.incoming).into(),
+            selection.accepted_from.into(),
+            selection.accepted_before.into(),
+            after.accept_time.into(),
+            after.sequence.into(),
+            limit.into(),
+        ];
+        let placed = |mut row: super::Row| {
+            let place = Place { accept_time: row.integer(0)?, sequence: row.integer(1)? };
+            Ok(Placed { place, body: row.blob(2)? })
+        };
+        self.rows(sql, &values).await?.into_iter().map(placed).collect()
+    }
+}
