@@ -17,13 +17,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
 use sluice_client::admin;
 use sluice_core::envelope::{Envelope, Headers};
 use sluice_data_plane::clock::Clock;
-use sluice_data_plane::inbox::{Accept, Accepted, Embedded, EmbeddedSettings, Inbox, Lane, NewJob};
+use sluice_data_plane::inbox::{Accept, Accepted, Embedded, EmbeddedSettings, Flow, Inbox, Lane, NewJob};
 use sluice_data_plane::settings::WorkerSettings;
 use sluice_proto::sync::v1::Job;
 use sluice_tests::subject::{Setup, Subject};
@@ -32,6 +33,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use uuid::Uuid;
+
+use crate::measure::{median, percentile, verdict};
+
+mod measure;
 
 /// As in the binary.
 #[global_allocator]
@@ -93,8 +98,8 @@ async fn run() -> bool {
     taken_busy.print("triggers, delivering");
     delivered.print("delivered and recorded");
     println!();
-    let of_groups = verdict("triggers / rows in groups", taken.against(&groups), OF_GROUPS_MIN);
-    let of_singles = verdict("triggers / rows one by one", taken.against(&singles), OF_SINGLES_MIN);
+    let of_groups = at_least("triggers / rows in groups", taken.against(&groups), OF_GROUPS_MIN);
+    let of_singles = at_least("triggers / rows one by one", taken.against(&singles), OF_SINGLES_MIN);
     publishes(&quiet.world).await;
     idle().await;
     of_groups && of_singles
@@ -193,22 +198,8 @@ impl Measured {
     }
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// In milliseconds.
-fn percentile(latencies: &mut [Duration], percent: usize) -> f64 {
-    latencies.sort_unstable();
-    latencies[(latencies.len() - 1) * percent / 100].as_secs_f64() * 1e3
-}
-
-fn verdict(name: &str, ratio: f64, min: f64) -> bool {
-    let held = ratio >= min;
-    println!("{} {name}: {ratio:.2}, at least {min}", if held { "PASS" } else { "FAIL" });
-    held
+fn at_least(name: &str, ratio: f64, min: f64) -> bool {
+    verdict(name, ratio, ratio >= min, &format!("at least {min}"))
 }
 
 /// An inbox of its own, and the rows that a trigger leads to.
@@ -256,14 +247,20 @@ impl Rows {
 
     async fn round(&self, callers: usize) -> Round {
         let begun = Begun::now();
+        let flow = Arc::new(Flow {
+            workspace: "workspaces/acme".to_owned(),
+            destination: "api.example.com".to_owned(),
+            owner: "workspaces/acme/workflows/load".to_owned(),
+        });
         let mut all = JoinSet::new();
         for _ in 0..callers {
-            let (inbox, payload) = (self.inbox.clone(), self.payload.clone());
+            let (inbox, payload, flow) = (self.inbox.clone(), self.payload.clone(), flow.clone());
             all.spawn(async move {
                 let mut latencies = Vec::new();
                 while !begun.is_over() {
                     let asked = Instant::now();
-                    let job = NewJob { id: Uuid::now_v7(), lane: Lane::Realtime, payload: payload.clone() };
+                    let (flow, payload) = (flow.clone(), payload.clone());
+                    let job = NewJob { id: Uuid::now_v7(), lane: Lane::Realtime, flow, payload };
                     let accept = Accept { request: Uuid::now_v7(), claim: None, jobs: vec![job] };
                     assert_eq!(inbox.accept(accept).await, Ok(Accepted::Accepted));
                     latencies.push(asked.elapsed());

@@ -4,6 +4,7 @@
 mod crash;
 mod dedup;
 mod deliveries;
+mod dispatch;
 mod flows;
 mod lineage;
 mod meta;

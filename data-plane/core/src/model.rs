@@ -110,6 +110,10 @@ pub struct OutgoingRequest {
     pub retry: RetryPolicy,
     /// For the whole exchange.
     pub timeout: Duration,
+    /// How much is sent; absent: no limit.
+    pub rate_limit: Option<RateLimit>,
+    /// Requests under way at once; absent: no limit.
+    pub concurrency_max: Option<u32>,
 }
 
 impl OutgoingRequest {

@@ -22,11 +22,12 @@ use sluice_proto::sync::v1::{Job, RenderedRequest};
 use crate::aside::{QUICK_BYTES, QUICK_STEPS, aside};
 use crate::clock::UnixMillis;
 use crate::credentials::{self, Given, Withheld};
+use crate::dispatch::{Heard, Permit, destination_of};
 use crate::inbox::{Finish, LeaseError, Leased};
 use crate::link::dice;
 use crate::outcome::{self, Record, timestamp};
 use crate::plane::Plane;
-use crate::retry::{Attempted, Decision, decide, parse_retry_after};
+use crate::retry::{Attempted, Decision, decide, hold, retry_after};
 use crate::runtime::{Target, Workspace};
 
 /// How long a job waits whose workspace is not served: the configuration may still be on its way.
@@ -45,7 +46,7 @@ impl Refused {
 }
 
 /// Works on one job until its lease is given back.
-pub async fn deliver(plane: &Plane, leased: Leased) {
+pub async fn deliver(plane: &Plane, leased: Leased, permit: Permit) {
     let Ok(job) = Job::decode(leased.payload.clone()) else {
         // Written by another build: nothing can be said of it, not even whose it is.
         tracing::error!(id = %leased.id, "a job cannot be read and is kept as dead");
@@ -59,7 +60,7 @@ pub async fn deliver(plane: &Plane, leased: Leased) {
         postpone(plane, &leased, plane.clock.now() + UNKNOWN_WORKSPACE_WAIT_MS).await;
         return;
     };
-    let work = Work { plane, leased: &leased, job: &job, workspace };
+    let work = Work { plane, leased: &leased, job: &job, workspace, permit: &permit };
     let finish = match work.attempt().await {
         Ok(finish) => finish,
         Err(Stopped::Refused { refused, target, attempts }) => work.give_up(refused, target.as_ref(), attempts),
@@ -86,7 +87,7 @@ enum Stopped {
     /// A template said that nothing is to be sent (D19).
     Skipped(String),
     Lease(LeaseError),
-    /// There is no token yet; again at this time.
+    /// Not now: there is no token yet, or no room where it goes. Again at this time, without using an attempt (D10).
     Waits(UnixMillis),
 }
 
@@ -106,6 +107,7 @@ struct Work<'a> {
     leased: &'a Leased,
     job: &'a Job,
     workspace: &'a Arc<Workspace>,
+    permit: &'a Permit,
 }
 
 impl Work<'_> {
@@ -113,7 +115,9 @@ impl Work<'_> {
     async fn attempt(&self) -> Result<Finish, Stopped> {
         let target = self.target()?;
         let mut kept = self.rendered(&target)?;
+        self.permit.call(destination_of(&kept.url)).map_err(Stopped::Waits)?;
         let (request, given) = self.authorised(&target, &kept).await?;
+        self.check_age(&target, &kept)?;
         let shown = kept.attempts.is_empty().then(|| outcome::shown(&kept, &request));
         let request_bytes = i64::try_from(request.body.len()).unwrap_or(i64::MAX);
         // An operator may have a delivery tried again that was given up with an attempt of which nothing is known.
@@ -125,6 +129,10 @@ impl Work<'_> {
         let took = clock.elapsed();
         let now = self.plane.clock.now();
         let attempted = attempted(&sent, now);
+        if let Some(hold) = hold(attempted) {
+            self.permit.hold_destination(now.saturating_add(millis(hold)));
+        }
+        self.permit.heard(heard(&sent));
         kept.attempts.push(Attempt {
             number,
             start_time: Some(timestamp(started)),
@@ -159,6 +167,17 @@ impl Work<'_> {
             let message = "the workflow or this step of it was taken out of force before the delivery was made";
             refuse(FailureReason::StepRemoved, message)
         })
+    }
+
+    /// A job that waited longer than it may is not sent any more (D09).
+    fn check_age(&self, target: &Target, kept: &RenderedRequest) -> Result<(), Stopped> {
+        let now = self.plane.clock.now();
+        if now.saturating_sub(self.leased.accepted_at) > millis(request_of(target).retry.age_max) {
+            let message = "it waited longer than its age limit allows".to_owned();
+            return Err(self.refuse(FailureReason::Expired, message, kept));
+        }
+        // Taken for its age under a configuration that has changed since: it goes back to its place.
+        if self.permit.is_for_expiry() { Err(Stopped::Waits(now)) } else { Ok(()) }
     }
 
     /// The bytes of the first attempt; rendered now if this is the first (D08).
@@ -253,14 +272,17 @@ impl Work<'_> {
         Ok(sent.map(|exchange| redacted(exchange, &given.redactor)))
     }
 
-    /// Deliveries wait for a token, they do not fail: no attempt is used, until the delivery is too old (D21).
+    /// Deliveries wait for a token, they do not fail: no attempt is used, until the delivery is too old (D21). Those behind it
+    /// need not find out one by one.
     fn wait(&self, target: &Target, kept: &RenderedRequest, after: Duration, message: String) -> Stopped {
         let now = self.plane.clock.now();
         let end = self.leased.accepted_at.saturating_add(millis(request_of(target).retry.age_max));
         if now >= end {
             return self.refuse(FailureReason::AuthError, message, kept);
         }
-        Stopped::Waits(now.saturating_add(millis(after)).min(end))
+        let due = now.saturating_add(millis(after)).min(end);
+        self.permit.hold_flow(due);
+        Stopped::Waits(due)
     }
 
     /// The delivery ends without this attempt.
@@ -426,8 +448,8 @@ fn millis(duration: Duration) -> i64 {
 fn attempted(sent: &Result<Exchange, SendError>, now: UnixMillis) -> Attempted {
     match sent {
         Ok(exchange) => {
-            let header = exchange.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
-            let retry_after = header.and_then(|(_, value)| parse_retry_after(value, now));
+            let headers = exchange.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
+            let retry_after = retry_after(headers.map(|(_, value)| value.as_str()), now);
             Attempted::Answered { status: exchange.status, retry_after }
         }
         Err(error) => Attempted::Failed { reason: failure(error), retryable: error.is_retryable() },
@@ -440,6 +462,29 @@ fn reason(sent: &Result<Exchange, SendError>) -> Reason {
         Ok(exchange) if (200..300).contains(&exchange.status) => Reason::Unspecified,
         Ok(_) => Reason::Status,
         Err(error) => failure(error).into(),
+    }
+}
+
+/// What an attempt says of the destination's health.
+fn heard(sent: &Result<Exchange, SendError>) -> Heard {
+    match sent {
+        Ok(exchange) if exchange.status >= 500 => Heard::Trouble,
+        Ok(_) => Heard::Answer,
+        Err(error) => match error {
+            SendError::UrlDenied(_)
+            | SendError::AddressDenied
+            | SendError::LoopDetected
+            | SendError::ProxyDenied
+            | SendError::BadRequest(_) => Heard::Nothing,
+            SendError::Dns
+            | SendError::DnsTimeout
+            | SendError::Connect
+            | SendError::TlsHandshake
+            | SendError::CertificateInvalid
+            | SendError::Timeout { .. }
+            | SendError::ConnectionClosed { .. }
+            | SendError::ResponseInvalid => Heard::Trouble,
+        },
     }
 }
 

@@ -5,7 +5,7 @@
 //! | Loop | Module |
 //! |---|---|
 //! | take requests, keep them, answer 200 or 204 | [`ingress`] → [`trigger`] (spine 1) → [`inbox`] |
-//! | lease jobs, send them, record what came of it; one for each lane | [`worker`] → [`delivery`] (spine 2) |
+//! | decide what is next, lease it, send it, record what came of it; one for each lane | [`worker`] → [`dispatch`] → [`delivery`] (spine 2) |
 //! | follow the control plane's configuration | [`sync`] → [`runtime`] |
 //! | report outcomes | [`report`] |
 //! | health and numbers | [`admin`] |
@@ -15,6 +15,7 @@ pub mod aside;
 pub mod clock;
 pub mod credentials;
 pub mod delivery;
+pub mod dispatch;
 pub mod inbox;
 pub mod ingress;
 pub mod last_good;
@@ -42,6 +43,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use credentials::Tokens;
+use dispatch::Dispatch;
 use inbox::{Embedded, Inbox, Lane};
 use last_good::LastGoodStore;
 use link::{Link, LinkError};
@@ -137,6 +139,9 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
     let clock = settings.clock.clone();
     let inbox = Inbox::Embedded(Embedded::open(settings.inbox.clone(), clock.clone()).await?);
     let tokens = Tokens::new(clock.clone());
+    let (metrics, workers) = (Metrics::default(), settings.workers);
+    let places = [workers.realtime, workers.bulk];
+    let dispatch = Dispatch::new(settings.dispatch, places, clock.clone(), metrics.breaker_changes());
     let plane = Plane::new(Parts {
         urls: egress.url_policy().clone(),
         settings,
@@ -145,9 +150,10 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
         served: Served::default(),
         last_good,
         inbox,
+        dispatch,
         egress,
         tokens,
-        metrics: Metrics::default(),
+        metrics,
     });
     sync::load_last_good(&plane).await;
     let ended = tokio::spawn(run(plane.clone(), link, listeners, shutdown));
@@ -156,12 +162,12 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
 
 /// Runs the loops, and ends them in the order that loses nothing: first no more requests, then no more sends, then reports.
 async fn run(plane: Plane, link: Link, listeners: Listeners, shutdown: CancellationToken) -> Result<(), Error> {
-    let (drain, workers) = (plane.settings.drain, plane.settings.workers);
+    let drain = plane.settings.drain;
     let late = CancellationToken::new();
     let ingress =
         tokio::spawn(ingress::serve(plane.clone(), listeners.ingress, shutdown.clone(), drain.min(INGRESS_DRAIN_MAX)));
-    let lane = |lane, places| tokio::spawn(worker::run(plane.clone(), lane, places, shutdown.clone(), drain));
-    let (realtime, bulk) = (lane(Lane::Realtime, workers.realtime), lane(Lane::Bulk, workers.bulk));
+    let lane = |lane| tokio::spawn(worker::run(plane.clone(), lane, shutdown.clone(), drain));
+    let (realtime, bulk) = (lane(Lane::Realtime), lane(Lane::Bulk));
     let sync = tokio::spawn(sync::follow(plane.clone(), link.clone(), shutdown.clone()));
     let report = tokio::spawn(report::run(plane.clone(), link, late.clone()));
     let admin = tokio::spawn(admin::serve(plane.clone(), listeners.admin, shutdown.clone(), late.clone()));

@@ -12,10 +12,12 @@ use prometheus_client::registry::{Registry, Unit};
 use sluice_core::dedup::NotDeduplicated;
 
 use crate::credentials;
-use crate::inbox::LaneStats;
+use crate::dispatch::Reason;
+use crate::inbox::{Lane, LaneStats};
 use crate::plane::Plane;
 
-type Label = [(&'static str, &'static str); 1];
+/// One label of a closed list.
+pub type Label = [(&'static str, &'static str); 1];
 type Labels = [(&'static str, &'static str); 2];
 
 /// One data plane's numbers.
@@ -34,6 +36,9 @@ pub struct Metrics {
     oldest_token: Gauge,
     jobs: Family<Labels, Gauge>,
     oldest_ready: Family<Label, Gauge>,
+    waiting: Family<Labels, Gauge>,
+    breaker_changes: Family<Label, Counter>,
+    breakers_open: Gauge,
     outbox: Gauge,
     connected: Gauge,
     revisions_served: Counter,
@@ -66,6 +71,9 @@ impl Default for Metrics {
             oldest_token: Gauge::default(),
             jobs: Family::default(),
             oldest_ready: Family::default(),
+            waiting: Family::default(),
+            breaker_changes: Family::default(),
+            breakers_open: Gauge::default(),
             outbox: Gauge::default(),
             connected: Gauge::default(),
             revisions_served: Counter::default(),
@@ -134,6 +142,17 @@ impl Metrics {
             "How long the longest waiting job has been ready",
             self.oldest_ready.clone(),
         );
+        registry.register(
+            "sluice_dispatch_waiting_jobs",
+            "Jobs that are ready and not being sent, by lane and what they wait for",
+            self.waiting.clone(),
+        );
+        registry.register(
+            "sluice_breaker_changes",
+            "Circuit breakers of destinations that opened or closed",
+            self.breaker_changes.clone(),
+        );
+        registry.register("sluice_breakers_open", "Destinations that are paused or probed", self.breakers_open.clone());
         registry.register("sluice_outbox_reports", "Reports not yet acknowledged", self.outbox.clone());
         registry.register("sluice_sync_connected", "1 while the control plane is connected", self.connected.clone());
         registry.register("sluice_config_revisions_served", "Revisions taken", self.revisions_served.clone());
@@ -161,6 +180,11 @@ impl Metrics {
     pub fn attempt(&self, result: &'static str, took: Duration) {
         self.attempts.get_or_create(&[("result", result)]).inc();
         self.attempt_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts what breakers changed to.
+    pub fn breaker_changes(&self) -> Family<Label, Counter> {
+        self.breaker_changes.clone()
     }
 
     /// A delivery ended.
@@ -207,6 +231,15 @@ impl Metrics {
         let held = credentials::held(plane);
         self.tokens.set(held.count.cast_signed());
         self.oldest_token.set(held.oldest.as_secs().cast_signed());
+        let waiting = plane.dispatch.waiting();
+        for (lane, label) in [(Lane::Realtime, "realtime"), (Lane::Bulk, "bulk")] {
+            for reason in Reason::ALL {
+                let jobs = waiting.get(&(lane, reason)).copied().unwrap_or(0);
+                let gauge = self.waiting.get_or_create(&[("lane", label), ("reason", reason.code())]);
+                gauge.set(jobs.cast_signed());
+            }
+        }
+        self.breakers_open.set(plane.dispatch.open_breakers().cast_signed());
         let mut text = String::new();
         // Writing into a string cannot fail.
         let _written = encode(&mut text, &self.registry);

@@ -7,6 +7,7 @@ use sluice_egress::Egress;
 
 use crate::clock::Clock;
 use crate::credentials::Tokens;
+use crate::dispatch::Dispatch;
 use crate::inbox::Inbox;
 use crate::last_good::LastGoodStore;
 use crate::metrics::Metrics;
@@ -35,6 +36,8 @@ pub struct Parts {
     pub last_good: LastGoodStore,
     /// The durable heart.
     pub inbox: Inbox,
+    /// Which jobs are sent next.
+    pub dispatch: Dispatch,
     /// The one way out.
     pub egress: Egress,
     /// What tokens share.

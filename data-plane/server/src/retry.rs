@@ -67,6 +67,17 @@ pub fn decide(
     if due.saturating_sub(accepted_at) > millis(policy.age_max) { Decision::GiveUp } else { Decision::RetryAt(due) }
 }
 
+/// How long nothing more is sent to a destination that answered this: it asked for a pause, which concerns every job that
+/// goes there. At least our shortest wait, at most a day.
+pub fn hold(attempted: Attempted) -> Option<Duration> {
+    match attempted {
+        Attempted::Answered { status: 429 | 503, retry_after: Some(asked) } if !asked.is_zero() => {
+            Some(asked.clamp(WAIT_FLOOR, RETRY_AFTER_MAX))
+        }
+        Attempted::Answered { .. } | Attempted::Failed { .. } => None,
+    }
+}
+
 fn is_retryable(policy: &RetryPolicy, status: u16) -> bool {
     match &policy.statuses {
         Some(statuses) => statuses.contains(&status),
@@ -78,8 +89,13 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Reads `Retry-After`: seconds, or an HTTP date.
-pub fn parse_retry_after(value: &str, now: UnixMillis) -> Option<Duration> {
+/// What the `Retry-After` headers of an answer ask for. What cannot be read is ignored; of several, the longest counts.
+pub fn retry_after<'a>(values: impl IntoIterator<Item = &'a str>, now: UnixMillis) -> Option<Duration> {
+    values.into_iter().filter_map(|value| parse_retry_after(value, now)).max()
+}
+
+/// Seconds, or an HTTP date.
+fn parse_retry_after(value: &str, now: UnixMillis) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than fit are longer than any cap.
@@ -154,14 +170,41 @@ mod tests {
         assert!(matches!(decide(&policy, answered(503), 1, NOW - 58_000, NOW, 0.0), Decision::RetryAt(_)));
     }
 
+    /// Each line: the values of the header, and the seconds they ask for; nothing when they are ignored.
     #[test]
-    fn retry_after_forms() {
-        assert_eq!(parse_retry_after("120", NOW), Some(Duration::from_secs(120)));
-        assert_eq!(parse_retry_after("Mon, 10 Jun 2024 09:16:30 GMT", NOW), Some(Duration::from_secs(60)));
-        assert_eq!(parse_retry_after("Mon, 10 Jun 2024 09:00:00 GMT", NOW), Some(Duration::ZERO));
-        assert_eq!(parse_retry_after("99999999999999999999999", NOW), Some(Duration::from_secs(u64::MAX)));
-        for bad in ["", "soon", "-5", "1.5"] {
-            assert_eq!(parse_retry_after(bad, NOW), None, "{bad}");
+    fn golden_retry_after_r07() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/dispatch/retry_after.jsonl");
+        let text = std::fs::read_to_string(file).unwrap();
+        let mut cases = 0;
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            let case: serde_json::Value = serde_json::from_str(line).unwrap();
+            let values = case["values"].as_array().unwrap().iter().map(|value| value.as_str().unwrap());
+            let asked = retry_after(values, NOW);
+            assert_eq!(asked, case["seconds"].as_u64().map(Duration::from_secs), "{case}");
+            let answered = Attempted::Answered { status: 429, retry_after: asked };
+            let Decision::RetryAt(due) = after(answered, 1, 1.0) else { panic!("{case}") };
+            let wait = asked.unwrap_or_default().clamp(Duration::from_secs(5), RETRY_AFTER_MAX);
+            assert_eq!(due - NOW, millis(wait), "within our own wait and a day: {case}");
+            let held = hold(answered).map(|hold| hold.as_secs());
+            assert_eq!(held, case["hold"].as_u64(), "{case}");
+            cases += 1;
+        }
+        assert!(cases > 10);
+    }
+
+    #[test]
+    fn jitter_never_undercuts_what_was_asked_for() {
+        let asked = Attempted::Answered { status: 503, retry_after: Some(Duration::from_secs(20)) };
+        for dice in [0.0, 0.3, 0.999] {
+            assert_eq!(after(asked, 1, dice), Decision::RetryAt(NOW + 20_000));
+        }
+    }
+
+    #[test]
+    fn only_429_and_503_hold_the_destination() {
+        for status in [200, 400, 404, 408, 425, 500, 502, 504] {
+            let answered = Attempted::Answered { status, retry_after: Some(Duration::from_secs(60)) };
+            assert_eq!(hold(answered), None, "{status}");
         }
     }
 }

@@ -18,7 +18,11 @@ use sluice_proto::admin::v1::{AttemptVersions, Problem};
 use sluice_proto::sync::v1::{Resource, WorkspaceBody, resource::Document};
 
 use crate::credentials::{Connected, Tokens};
+use crate::dispatch::{Limits, destination_of};
+use crate::inbox::Flow;
 
+/// Between a workflow's name and the id of one of its steps, where that step is named.
+const STEPS: &str = "/steps/";
 /// Most problems named in one refusal.
 pub const PROBLEMS_MAX: usize = 100;
 
@@ -111,9 +115,18 @@ pub struct Endpoint {
     /// The revision it belongs to.
     pub revision: i64,
     /// The workflows that may want its requests.
-    pub workflows: Vec<Arc<Workflow>>,
+    pub workflows: Vec<Wanting>,
     /// How much it takes (D10).
     pub limiter: Arc<DefaultDirectRateLimiter>,
+}
+
+/// A workflow, and where its steps lead.
+#[derive(Debug)]
+pub struct Wanting {
+    /// The workflow.
+    pub workflow: Arc<Workflow>,
+    /// Of each step.
+    pub flows: Vec<Arc<Flow>>,
 }
 
 /// What a job needs of the configuration in force.
@@ -159,6 +172,17 @@ impl Runtime {
         self.workspaces.get(name)
     }
 
+    /// What the owner of a flow sets; nothing when it is no longer published: its jobs find that out themselves.
+    pub fn limits(&self, flow: &Flow) -> Limits {
+        let workspace = self.workspaces.get(&flow.workspace);
+        let limits = workspace.and_then(|workspace| workspace.owned(&flow.owner)).map(|request| Limits {
+            rate: request.rate_limit,
+            concurrency_max: request.concurrency_max,
+            age_max: Some(request.retry.age_max),
+        });
+        limits.unwrap_or_default()
+    }
+
     /// All workspaces by name.
     pub fn workspaces(&self) -> impl Iterator<Item = &Arc<Workspace>> {
         self.workspaces.values()
@@ -178,6 +202,35 @@ impl Workspace {
             },
         };
         Some(Target { revision: self.revision, workflow: workflow.clone(), step, outgoing })
+    }
+
+    /// With what a job of this step waits; `None` when it is no longer published.
+    pub fn flow(&self, workflow: &Workflow, step: &Step) -> Option<Flow> {
+        let (request, owner) = match &step.action {
+            Action::Custom(request) => (request, format!("{}{STEPS}{}", workflow.name, step.id)),
+            Action::Outgoing(name) => match &self.compiled.get(name)?.document {
+                Parsed::Outgoing(outgoing) => (&outgoing.request, name.clone()),
+                Parsed::Connection(_) | Parsed::Incoming(_) | Parsed::Workflow(_) => return None,
+            },
+        };
+        let destination = destination_of(request.template.published_url.as_url().as_str()).to_owned();
+        Some(Flow { workspace: self.name.clone(), destination, owner })
+    }
+
+    /// The request of the owner of a flow.
+    fn owned(&self, owner: &str) -> Option<&OutgoingRequest> {
+        let (name, step_id) = owner.split_once(STEPS).unwrap_or((owner, ""));
+        match &self.compiled.get(name)?.document {
+            Parsed::Outgoing(outgoing) => Some(&outgoing.request),
+            Parsed::Workflow(workflow) => {
+                let step = workflow.steps.iter().find(|step| step.id == step_id)?;
+                match &step.action {
+                    Action::Custom(request) => Some(request),
+                    Action::Outgoing(_) => None,
+                }
+            }
+            Parsed::Connection(_) | Parsed::Incoming(_) => None,
+        }
     }
 
     /// A connection.
@@ -436,7 +489,12 @@ fn endpoints(workspace: &Workspace, previous: Option<&Workspace>) -> HashMap<Str
         let Parsed::Incoming(incoming) = &entry.document else { continue };
         let wants = |workflow: &Workflow| workflow.triggers.iter().any(|trigger| trigger.is_incoming(&incoming.name));
         let workflows = workspace.compiled.values().filter_map(|entry| match &entry.document {
-            Parsed::Workflow(workflow) if wants(workflow) => Some(workflow.clone()),
+            Parsed::Workflow(workflow) if wants(workflow) => {
+                // What a revision refers to is part of it.
+                let flow = |step| workspace.flow(workflow, step).unwrap_or_default();
+                let flows = workflow.steps.iter().map(|step| Arc::new(flow(step))).collect();
+                Some(Wanting { workflow: workflow.clone(), flows })
+            }
             Parsed::Workflow(_) | Parsed::Connection(_) | Parsed::Incoming(_) | Parsed::Outgoing(_) => None,
         });
         // A publish must not refill the bucket of an endpoint whose limit did not change.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sluice_core::flatten;
 
 use crate::clock::Clock;
+use crate::dispatch::DispatchSettings;
 use crate::inbox::EmbeddedSettings;
 
 /// Everything a data plane needs to start.
@@ -25,6 +26,8 @@ pub struct Settings {
     pub ingress: IngressSettings,
     /// How much is sent at once.
     pub workers: WorkerSettings,
+    /// What holds for every destination.
+    pub dispatch: DispatchSettings,
     /// The way out, with the operator's settings of D20.
     pub egress: sluice_egress::Settings,
     /// The inbox.

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use crate::inbox::{Accept, Accepted, Claim, Lane, NewJob};
 use crate::plane::Plane;
 use crate::rejection::Rejection;
-use crate::runtime::Endpoint;
+use crate::runtime::{Endpoint, Wanting};
 
 /// What stands before and after the endpoint's id (R142).
 const PATH_BEFORE: &str = "/automation-endpoint/endpoints/authorized/";
@@ -297,7 +297,7 @@ fn jobs(endpoint: &Endpoint, envelope: &Envelope) -> Vec<NewJob> {
         let mut triggers = workflow.triggers.iter().filter(|trigger| trigger.is_incoming(&endpoint.incoming.name));
         triggers.any(|trigger| trigger.filter.as_ref().is_none_or(|filter| filter.matches(envelope)))
     };
-    let mut wanted = endpoint.workflows.iter().filter(|workflow| wants(workflow)).peekable();
+    let mut wanted = endpoint.workflows.iter().filter(|wanting| wants(&wanting.workflow)).peekable();
     if wanted.peek().is_none() {
         return Vec::new();
     }
@@ -306,8 +306,8 @@ fn jobs(endpoint: &Endpoint, envelope: &Envelope) -> Vec<NewJob> {
     let trace = lineage::Trace::received(&envelope.headers);
     let trace = trace.map(|trace| Trace { id: trace.id, flags: trace.flags.into(), state: trace.state });
     let mut jobs = Vec::new();
-    for workflow in wanted {
-        for step in &workflow.steps {
+    for Wanting { workflow, flows } in wanted {
+        for (step, flow) in workflow.steps.iter().zip(flows) {
             let job = Job {
                 workspace: endpoint.workspace.clone(),
                 workflow: workflow.name.clone(),
@@ -320,7 +320,12 @@ fn jobs(endpoint: &Endpoint, envelope: &Envelope) -> Vec<NewJob> {
                 incoming_integration: endpoint.incoming.name.clone(),
                 body_bytes: i64::try_from(envelope.body.text().len()).unwrap_or(i64::MAX),
             };
-            jobs.push(NewJob { id: Uuid::now_v7(), lane: Lane::Realtime, payload: job.encode_to_vec().into() });
+            jobs.push(NewJob {
+                id: Uuid::now_v7(),
+                lane: Lane::Realtime,
+                flow: flow.clone(),
+                payload: job.encode_to_vec().into(),
+            });
         }
     }
     jobs

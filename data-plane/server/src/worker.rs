@@ -1,20 +1,18 @@
-//! Takes jobs of one lane while there is room, keeps their leases alive, and lets them finish when the plane stops.
+//! Takes the jobs of one lane that may be sent, keeps their leases alive, and lets them finish when the plane stops.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use futures::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::delivery::deliver;
-use crate::inbox::{Fence, Lane, Leased};
+use crate::dispatch::Permit;
+use crate::inbox::{Fence, Lane, Leased, News, Unavailable};
 use crate::plane::Plane;
-
-/// Most jobs taken in one step.
-const LEASE_MAX: usize = 64;
 
 /// The leases in work, so that one task can renew them together.
 #[derive(Clone, Debug, Default)]
@@ -35,16 +33,15 @@ impl InWork {
 }
 
 /// Works on a lane until `shutdown`, then lets what is in work finish for at most `drain`.
-pub async fn run(plane: Plane, lane: Lane, places: usize, shutdown: CancellationToken, drain: Duration) {
-    let room = Arc::new(Semaphore::new(places));
+pub async fn run(plane: Plane, lane: Lane, shutdown: CancellationToken, drain: Duration) {
     let tasks = TaskTracker::new();
     let in_work = InWork::default();
     let stopped = CancellationToken::new();
     let renewing = tokio::spawn(renew(plane.clone(), in_work.clone(), stopped.clone()));
     let abort = CancellationToken::new();
-    while let Some(leased) = next(&plane, lane, &room, &shutdown).await {
-        for job in leased {
-            let Ok(permit) = room.clone().try_acquire_owned() else { break };
+    let mut source = Source { plane: &plane, lane, heard: 0 };
+    while let Some(leased) = source.next(&shutdown).await {
+        for (job, permit) in leased {
             in_work.add(&job);
             let (plane, in_work, abort) = (plane.clone(), in_work.clone(), abort.clone());
             tasks.spawn(async move {
@@ -52,10 +49,9 @@ pub async fn run(plane: Plane, lane: Lane, places: usize, shutdown: Cancellation
                 tokio::select! {
                     // What is cut off here is repeated after its lease, marked ambiguous if bytes may have left (I3).
                     () = abort.cancelled() => {}
-                    () = deliver(&plane, job) => {}
+                    () = deliver(&plane, job, permit) => {}
                 }
                 in_work.remove(id);
-                drop(permit);
             });
         }
     }
@@ -70,31 +66,66 @@ pub async fn run(plane: Plane, lane: Lane, places: usize, shutdown: Cancellation
     let _ended = renewing.await;
 }
 
-/// The next jobs that fit; `None` when the plane stops or the inbox is gone.
-async fn next(plane: &Plane, lane: Lane, room: &Semaphore, shutdown: &CancellationToken) -> Option<Vec<Leased>> {
-    loop {
-        let work = async {
-            // Wait for a place before taking work: what is leased is worked on at once.
-            drop(room.acquire().await);
-            plane.inbox.wait(lane).await?;
-            plane.inbox.lease(lane, room.available_permits().clamp(1, LEASE_MAX)).await
-        };
-        let leased = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return None,
-            leased = work => leased,
-        };
-        match leased {
-            Ok(leased) if leased.is_empty() => {}
-            Ok(leased) => return Some(leased),
-            Err(error) => {
-                tracing::warn!(%error, ?lane, "no work can be taken");
-                tokio::select! {
-                    () = shutdown.cancelled() => return None,
-                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+/// Where the jobs of a lane come from.
+struct Source<'a> {
+    plane: &'a Plane,
+    lane: Lane,
+    /// The version of what the inbox told last.
+    heard: u64,
+}
+
+impl Source<'_> {
+    /// The next jobs that may be sent, as soon as there are some; `None` when the plane stops.
+    async fn next(&mut self, shutdown: &CancellationToken) -> Option<Vec<(Leased, Permit)>> {
+        loop {
+            let taken = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return None,
+                taken = self.take() => taken,
+            };
+            match taken {
+                Ok(leased) if leased.is_empty() => {}
+                Ok(leased) => return Some(leased),
+                Err(error) => {
+                    tracing::warn!(%error, lane = ?self.lane, "no work can be taken");
+                    tokio::select! {
+                        () = shutdown.cancelled() => return None,
+                        () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                    }
                 }
             }
         }
+    }
+
+    /// Takes what may be taken now, or waits until that may be more than nothing.
+    async fn take(&mut self) -> Result<Vec<(Leased, Permit)>, Unavailable> {
+        let (dispatch, inbox) = (&self.plane.dispatch, &self.plane.inbox);
+        if let Some(news) = inbox.waiting(self.lane, self.heard).now_or_never() {
+            self.hear(news?);
+        }
+        let taking = dispatch.plan(self.lane, &self.plane.served);
+        let grants = taking.grants();
+        if !grants.is_empty() {
+            let leased = inbox.lease(grants).await?;
+            return Ok(taking.give(leased));
+        }
+        let wake = async {
+            match taking.wake_after() {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            news = inbox.waiting(self.lane, self.heard) => self.hear(news?),
+            () = dispatch.changed(self.lane) => {}
+            () = wake => {}
+        }
+        Ok(Vec::new())
+    }
+
+    fn hear(&mut self, news: News) {
+        self.heard = news.version;
+        self.plane.dispatch.update(self.lane, news.waiting, &self.plane.served);
     }
 }
 

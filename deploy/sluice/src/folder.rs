@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sluice_core::address::UrlPolicy;
 use sluice_core::seal::{KEY_BYTES, MasterKeys};
+use sluice_data_plane::dispatch::DispatchSettings;
 use sluice_data_plane::inbox::EmbeddedSettings;
 use sluice_data_plane::settings::{IngressSettings, WorkerSettings};
 
@@ -111,6 +112,7 @@ impl Folder {
             data_dir: self.0.clone(),
             ingress: IngressSettings::default(),
             workers: WorkerSettings::default(),
+            dispatch: DispatchSettings::default(),
             egress,
             inbox: EmbeddedSettings::new(self.0.join("inbox.db")),
             drain: DRAIN,

@@ -7,7 +7,7 @@ use sluice_proto::admin::v1 as admin;
 use super::{Parsed, duration, reference, template};
 use crate::address::{CheckedUrl, MAX_URL_BYTES, UrlPolicy, check_url};
 use crate::model::{
-    AGE_DEFAULT, ATTEMPTS_DEFAULT, Outgoing, OutgoingRequest, RequestTemplate, RetryPolicy, WAITS_DEFAULT,
+    AGE_DEFAULT, ATTEMPTS_DEFAULT, Outgoing, OutgoingRequest, RateLimit, RequestTemplate, RetryPolicy, WAITS_DEFAULT,
 };
 use crate::request::{BodyType, body_type, check_header_name};
 use crate::response_event::{DEFAULT_ACTION, MAX_PARAMETERS, check_parameter_name, check_static_value};
@@ -23,6 +23,14 @@ const WAIT_LIMITS: (Duration, Duration) = (Duration::from_secs(1), Duration::fro
 const AGE_LIMITS: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(7 * 24 * 3600));
 /// Most attempts that can be set (D09).
 const ATTEMPTS_MAX: i64 = 20;
+/// What can be set as requests per second, and as their burst (D10).
+const REQUESTS_PER_SECOND_MAX: i64 = 10_000;
+const BURST_MAX: i64 = 20_000;
+/// The burst that is not set, as a part of the requests per second: enough to make up for a moment's delay, too little to
+/// be noticed.
+const BURST_PART: i32 = 10;
+/// Most requests at once that can be set (D10).
+const CONCURRENCY_MAX: i64 = 1_000;
 /// How each wait grows from the one before, when the first is set.
 const WAIT_GROWTH: u32 = 6;
 
@@ -60,6 +68,8 @@ pub(super) fn request(check: &mut Check, wire: &admin::OutgoingRequest, urls: &U
     let event_parameters = event_parameters(check, &wire.event_parameters);
     let retry = check.within("retry", |check| retry(check, wire.retry.as_ref()));
     let timeout = duration(check, "timeout", wire.timeout.as_ref(), TIMEOUT_DEFAULT, TIMEOUT_LIMITS);
+    let rate_limit = check.within("rate_limit", |check| rate_limit(check, wire.rate_limit.as_ref()));
+    check.range("concurrency_max", wire.concurrency_max.into(), 0, CONCURRENCY_MAX, "");
     let event_name = if wire.event_name.is_empty() { DEFAULT_ACTION } else { &wire.event_name };
     Some(OutgoingRequest {
         webhook_name: wire.webhook_name.clone(),
@@ -70,7 +80,19 @@ pub(super) fn request(check: &mut Check, wire: &admin::OutgoingRequest, urls: &U
         event_parameters: event_parameters?,
         retry,
         timeout,
+        rate_limit,
+        concurrency_max: u32::try_from(wire.concurrency_max).ok().filter(|most| *most > 0),
     })
+}
+
+/// How much is sent. Unlike that of an endpoint it must be said.
+fn rate_limit(check: &mut Check, wire: Option<&admin::RateLimit>) -> Option<RateLimit> {
+    let wire = wire?;
+    check.range("requests_per_second", wire.requests_per_second.into(), 1, REQUESTS_PER_SECOND_MAX, "");
+    let burst = if wire.burst == 0 { (wire.requests_per_second / BURST_PART).max(1) } else { wire.burst };
+    check.range("burst", burst.into(), 1, BURST_MAX, "");
+    let at_least_one = |value: i32| u32::try_from(value).unwrap_or(1).max(1);
+    Some(RateLimit { requests_per_second: at_least_one(wire.requests_per_second), burst: at_least_one(burst) })
 }
 
 /// Parses what is sent: method, URL, headers and body.

@@ -17,29 +17,35 @@ use thiserror::Error;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use uuid::Uuid;
 
-use super::{Accept, Accepted, Fence, Finish, Lane, LeaseError, Leased, Stats, Unavailable};
+use super::{Accept, Accepted, Fence, Finish, Grant, Lane, LeaseError, Leased, News, Stats, Unavailable};
 use crate::clock::{Clock, UnixMillis};
 
 mod book;
 mod committer;
+mod flows;
 mod group;
 mod store;
 
 use book::{Book, Counts};
-use committer::{Board, Committer, LaneView, Life, Limits, OutboxView};
+use committer::{Board, Committer, Life, Limits, OutboxView};
+use flows::FlowBoard;
 use group::{Command, Reply};
 use store::Store;
 
-/// The schema this build reads and writes.
-const SCHEMA_VERSION: i64 = 1;
+/// The schema this build reads and writes: as many steps as there are in [`SCHEMA`].
+const SCHEMA_VERSION: i64 = 2;
 /// "SLIX": a file that says otherwise is not an inbox.
 const APPLICATION_ID: i64 = 0x534c_4958;
-/// Sets both numbers above (a test compares them).
-const SCHEMA: &str = concat!(
-    "BEGIN IMMEDIATE;\n",
-    include_str!("embedded/schema.sql"),
-    "\nPRAGMA user_version = 1; PRAGMA application_id = 1397508440; COMMIT;",
-);
+/// Each step leads from one version to the next, the first from an empty file, and sets the numbers above (a test
+/// compares them).
+const SCHEMA: [&str; 2] = [
+    concat!(
+        "BEGIN IMMEDIATE;\n",
+        include_str!("embedded/schema/1.sql"),
+        "\nPRAGMA user_version = 1; PRAGMA application_id = 1397508440; COMMIT;",
+    ),
+    concat!("BEGIN IMMEDIATE;\n", include_str!("embedded/schema/2.sql"), "\nPRAGMA user_version = 2; COMMIT;"),
+];
 const PAGE_BYTES: u64 = 4096;
 /// Pages in the log before they are moved into the file: fewer moves than SQLite's 1,000 under load.
 const CHECKPOINT_PAGES: &str = "4000";
@@ -135,7 +141,8 @@ pub struct Embedded(Arc<Shared>);
 
 struct Shared {
     commands: mpsc::Sender<Command>,
-    lanes: [watch::Receiver<LaneView>; 2],
+    flows: Arc<FlowBoard>,
+    lanes: [watch::Receiver<u64>; 2],
     outbox: watch::Receiver<OutboxView>,
     counts: watch::Receiver<[Counts; 2]>,
     life: watch::Receiver<Life>,
@@ -159,25 +166,28 @@ impl Embedded {
         let limits = limits(&settings)?;
         let lock = lock(&settings.path)?;
         create(&settings.path)?;
-        let new = inspect(&settings.path).await?;
+        let version = inspect(&settings.path).await?;
         let mut conn = connect(&settings).await?;
-        if new {
-            sqlx::raw_sql(SCHEMA).execute(&mut conn).await?;
+        for step in SCHEMA.into_iter().skip(version) {
+            sqlx::raw_sql(step).execute(&mut conn).await?;
         }
         let mut store = Store::new(conn);
         store.release_all(clock.now()).await?;
+        store.prune_flows().await?;
         let book = Book::new(&store.load().await?);
         let reader = options(&settings.path).read_only(true).connect().await?;
         let (commands, queue) = mpsc::channel(COMMANDS);
-        let lanes = [watch::Sender::new(LaneView::default()), watch::Sender::new(LaneView::default())];
+        let flows = Arc::new(FlowBoard::default());
         let board = Board {
-            lanes,
+            flows: flows.clone(),
+            lanes: [watch::Sender::new(0), watch::Sender::new(0)],
             outbox: watch::Sender::new(OutboxView::default()),
             counts: watch::Sender::new(Default::default()),
             life: watch::Sender::new(Life::Working),
         };
         let shared = Shared {
             commands,
+            flows,
             lanes: [board.lanes[0].subscribe(), board.lanes[1].subscribe()],
             outbox: board.outbox.subscribe(),
             counts: board.counts.subscribe(),
@@ -204,8 +214,8 @@ impl Embedded {
         self.ask(|reply| Command::Accept(accept, reply)).await
     }
 
-    pub(super) async fn lease(&self, lane: Lane, max: usize) -> Result<Vec<Leased>, Unavailable> {
-        self.ask(|reply| Command::Lease { lane, max, reply }).await
+    pub(super) async fn lease(&self, grants: Vec<Grant>) -> Result<Vec<Leased>, Unavailable> {
+        self.ask(|reply| Command::Lease(grants, reply)).await
     }
 
     pub(super) async fn renew(&self, leases: &[(Uuid, Fence)]) -> Result<Vec<Uuid>, Unavailable> {
@@ -253,29 +263,10 @@ impl Embedded {
         Ok(())
     }
 
-    pub(super) async fn wait(&self, lane: Lane) -> Result<(), Unavailable> {
-        let mut view = self.0.lanes[lane.index()].clone();
-        loop {
-            let LaneView { ready, next_at } = *view.borrow_and_update();
-            if self.0.commands.is_closed() {
-                return Err(Unavailable);
-            }
-            let in_ms = next_at.map(|at| at.saturating_sub(self.0.clock.now()));
-            if ready || in_ms.is_some_and(|ms| ms <= 0) {
-                return Ok(());
-            }
-            let due = async {
-                match in_ms {
-                    // In parts of an hour at most, so that a wall clock that jumps is noticed.
-                    Some(ms) => tokio::time::sleep(Duration::from_millis(ms.unsigned_abs().min(3_600_000))).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                changed = view.changed() => changed.map_err(|_| Unavailable)?,
-                () = due => {}
-            }
-        }
+    pub(super) async fn waiting(&self, lane: Lane, since: u64) -> Result<News, Unavailable> {
+        let mut version = self.0.lanes[lane.index()].clone();
+        version.wait_for(|version| *version > since).await.map_err(|_| Unavailable)?;
+        if self.0.commands.is_closed() { Err(Unavailable) } else { Ok(self.0.flows.news(lane, since)) }
     }
 
     pub(super) async fn wait_outbox(&self, after_seq: i64) -> Result<(), Unavailable> {
@@ -293,10 +284,14 @@ impl Embedded {
         let now = self.0.clock.now();
         let mut oldest = [0; 2];
         for (lane, oldest) in (0i64..).zip(&mut oldest) {
+            // One look into the index for each flow and kind.
             let since: Option<UnixMillis> = sqlx::query_scalar(
-                "SELECT min(at) FROM (SELECT min(at) AS at FROM job WHERE lane = ?1 AND state = 0 AND retry = 0
-                                      UNION ALL
-                                      SELECT min(at) FROM job WHERE lane = ?1 AND state = 0 AND retry = 1)",
+                "SELECT min(at) FROM (
+                     SELECT (SELECT min(at) FROM job WHERE flow = f.id AND state = 0 AND retry = 0) AS at
+                         FROM flow AS f WHERE f.lane = ?1
+                     UNION ALL
+                     SELECT (SELECT min(at) FROM job WHERE flow = f.id AND state = 0 AND retry = 1)
+                         FROM flow AS f WHERE f.lane = ?1)",
             )
             .bind(lane)
             .fetch_one(&mut *conn)
@@ -428,17 +423,18 @@ async fn connect(settings: &EmbeddedSettings) -> Result<SqliteConnection, sqlx::
         .await
 }
 
-/// Refuses what this release does not understand, before anything is changed; answers whether the file is empty.
-async fn inspect(path: &Path) -> Result<bool, OpenError> {
+/// Refuses what this release does not understand, before anything is changed; answers the file's version, 0 when it is
+/// empty.
+async fn inspect(path: &Path) -> Result<usize, OpenError> {
     let mut conn = options(path).connect().await?;
     let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut conn).await?;
     let application: i64 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut conn).await?;
     let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut conn).await?;
     conn.close().await?;
     match (application, version, tables) {
-        (APPLICATION_ID, SCHEMA_VERSION, _) => Ok(false),
         (APPLICATION_ID, found, _) if found > SCHEMA_VERSION => Err(OpenError::Newer { path: path.to_owned(), found }),
-        (0, 0, 0) => Ok(true),
+        (APPLICATION_ID, found @ 1.., _) => Ok(usize::try_from(found).unwrap_or(SCHEMA.len())),
+        (0, 0, 0) => Ok(0),
         _ => Err(OpenError::Foreign(path.to_owned())),
     }
 }

@@ -14,8 +14,11 @@
 //!   (the worker hung or died) makes the job ready again, marked ambiguous when an attempt was begun (I3); after more
 //!   than [`MAX_LEASES`] leases in a row that ended without a word the job is handed out marked poisoned, so that the
 //!   worker buries it with a report like any other.
-//! - **Idle costs nothing**: [`Inbox::wait`] sleeps until a signal or until the next computed time.
+//! - **Jobs wait in flows** ([`Flow`]): [`Inbox::waiting`] tells how many are ready in each, [`Inbox::lease`] takes what its
+//!   caller grants. Who is next, and who may not be sent to now, is decided outside ([`crate::dispatch`]).
+//! - **Idle costs nothing**: nothing is polled; what becomes ready with time does so at a computed moment.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,12 +28,14 @@ use uuid::Uuid;
 use crate::clock::UnixMillis;
 
 mod embedded;
+mod flow;
 #[cfg(test)]
 mod suite;
 
 #[cfg(feature = "fault-injection")]
 pub use embedded::Fault;
 pub use embedded::{Embedded, EmbeddedSettings, OpenError};
+pub use flow::{Flow, FlowId, Grant, HEADS, News, Waiting};
 
 /// How many leases in a row may end without a word (crash, hang) before a job is handed out as poisoned.
 pub const MAX_LEASES: u32 = 5;
@@ -38,7 +43,7 @@ pub const MAX_LEASES: u32 = 5;
 /// How long a request without a key is remembered, so that a lost reply can be repeated without enqueuing twice.
 pub const REQUEST_MEMORY: Duration = Duration::from_secs(15 * 60);
 
-/// The most jobs one [`Inbox::lease`] gives, however many are asked for.
+/// The most jobs one [`Inbox::lease`] gives, however many are granted.
 pub const LEASE_LIMIT: usize = 1_000;
 
 /// A separate queue with its own workers: bulk can never delay realtime.
@@ -54,7 +59,7 @@ impl Lane {
     /// Every lane.
     pub const ALL: [Self; 2] = [Self::Realtime, Self::Bulk];
 
-    fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         match self {
             Self::Realtime => 0,
             Self::Bulk => 1,
@@ -69,6 +74,8 @@ pub struct NewJob {
     pub id: Uuid,
     /// Whose workers do it.
     pub lane: Lane,
+    /// With what it waits.
+    pub flow: Arc<Flow>,
     /// What the worker needs; opaque here, free of secrets (I7).
     pub payload: Bytes,
 }
@@ -125,6 +132,8 @@ pub struct Leased {
     pub id: Uuid,
     /// Where it was queued.
     pub lane: Lane,
+    /// With what it waited.
+    pub flow: FlowId,
     /// As accepted.
     pub payload: Bytes,
     /// Finished attempts so far; 0 for a first attempt.
@@ -176,9 +185,9 @@ pub enum Finish {
 pub struct LaneStats {
     /// May be leased now.
     pub ready: u64,
-    /// Being worked on. A lease that ran out counts here until the next [`Inbox::lease`] finds it.
+    /// Being worked on. A lease that ran out counts here for a moment longer.
     pub leased: u64,
-    /// Waiting for a time. A job whose time has come counts here until the next [`Inbox::lease`] finds it.
+    /// Waiting for a time. A job whose time has come counts here for a moment longer.
     pub delayed: u64,
     /// Given up and kept.
     pub dead: u64,
@@ -233,16 +242,14 @@ impl Inbox {
         }
     }
 
-    /// Takes the right to work on up to `max` ready jobs of a lane, at most [`LEASE_LIMIT`]. Three of four places
-    /// prefer first attempts, the fourth prefers retries, and no place stays empty while either waits, so that neither
-    /// starves the other. Empty when nothing is ready: then [`Inbox::wait`]. What is leased is held in memory:
-    /// ask for as many as there are workers.
+    /// Takes the right to work on what is granted, at most [`LEASE_LIMIT`] jobs: fewer than granted when fewer are ready.
+    /// What is leased is held in memory: grant as many as there are workers.
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn lease(&self, lane: Lane, max: usize) -> Result<Vec<Leased>, Unavailable> {
+    pub async fn lease(&self, grants: Vec<Grant>) -> Result<Vec<Leased>, Unavailable> {
         match self {
-            Self::Embedded(inbox) => inbox.lease(lane, max).await,
+            Self::Embedded(inbox) => inbox.lease(grants).await,
         }
     }
 
@@ -314,13 +321,14 @@ impl Inbox {
         }
     }
 
-    /// Resolves when there may be something to lease: something became ready, a due time came, a lease ran out.
+    /// Resolves when flows of a lane changed after `since` (0: from the beginning) and tells them: something became ready,
+    /// with an accept, in time, or by a lease that ran out; or something was leased.
     ///
     /// # Errors
     /// [`Unavailable`]: closed or failed, nothing will come.
-    pub async fn wait(&self, lane: Lane) -> Result<(), Unavailable> {
+    pub async fn waiting(&self, lane: Lane, since: u64) -> Result<News, Unavailable> {
         match self {
-            Self::Embedded(inbox) => inbox.wait(lane).await,
+            Self::Embedded(inbox) => inbox.waiting(lane, since).await,
         }
     }
 

@@ -92,8 +92,24 @@ impl Bench {
         accept.jobs[0].id
     }
 
+    /// Every flow of a lane as it is now.
+    async fn flows(&self, lane: Lane) -> Vec<Waiting> {
+        // Any step makes ready what is due.
+        self.inbox.lease(Vec::new()).await.unwrap();
+        self.inbox.waiting(lane, 0).now_or_never().map_or(Vec::new(), |news| news.unwrap().waiting)
+    }
+
+    /// Leases from whatever flow, first attempts first.
     async fn lease(&self, lane: Lane, max: usize) -> Vec<Leased> {
-        self.inbox.lease(lane, max).await.unwrap()
+        let mut room = max;
+        let mut take = |ready: u64| {
+            let take = room.min(ready as usize);
+            room -= take;
+            take
+        };
+        let flows = self.flows(lane).await;
+        let grants = flows.iter().map(|flow| Grant::any(flow.id, take(flow.first), take(flow.retries))).collect();
+        self.inbox.lease(grants).await.unwrap()
     }
 
     /// Leases exactly one realtime job.
@@ -119,8 +135,17 @@ impl Bench {
 }
 
 fn job(lane: Lane) -> NewJob {
+    job_of(lane, "api.example.com")
+}
+
+fn job_of(lane: Lane, destination: &str) -> NewJob {
     let id = Uuid::new_v4();
-    NewJob { id, lane, payload: Bytes::copy_from_slice(id.as_bytes()) }
+    let flow = Flow {
+        workspace: "workspaces/acme".to_owned(),
+        destination: destination.to_owned(),
+        owner: "workspaces/acme/outgoingIntegrations/orders".to_owned(),
+    };
+    NewJob { id, lane, flow: Arc::new(flow), payload: Bytes::copy_from_slice(id.as_bytes()) }
 }
 
 fn request(claim: Option<Claim>, jobs: Vec<NewJob>) -> Accept {
@@ -413,33 +438,91 @@ pub(super) async fn orderly_returns_do_not_poison(backend: Backend) {
     }
 }
 
-pub(super) async fn first_attempts_and_retries_do_not_starve_each_other(backend: Backend) {
+pub(super) async fn exactly_what_is_granted_is_given(backend: Backend) {
     let bench = Bench::new(backend).await;
-    let old: Vec<NewJob> = (0..400).map(|_| job(Lane::Realtime)).collect();
-    bench.inbox.accept(request(None, old)).await.unwrap();
-    for job in bench.lease(Lane::Realtime, 400).await {
-        bench.retry_at(&job, START + 1).await;
+    let jobs = |destination, count| (0..count).map(|_| job_of(Lane::Realtime, destination)).collect::<Vec<_>>();
+    bench.inbox.accept(request(None, jobs("a.example.com", 20))).await.unwrap();
+    let old = bench.lease(Lane::Realtime, 20).await;
+    for job in &old {
+        bench.retry_at(job, START).await;
     }
-    bench.clock.advance(10);
-    let new: Vec<NewJob> = (0..400).map(|_| job(Lane::Realtime)).collect();
-    bench.inbox.accept(request(None, new)).await.unwrap();
-    let mut tally = [0, 0];
-    for max in [1; 40].into_iter().chain([20, 20]) {
-        for job in bench.lease(Lane::Realtime, max).await {
-            tally[job.attempt as usize] += 1;
-        }
-    }
-    assert_eq!(tally, [60, 20], "three first attempts for each retry, even one at a time");
+    bench.clock.advance(5);
+    let new = jobs("a.example.com", 30);
+    bench.inbox.accept(request(None, new.clone())).await.unwrap();
+    bench.inbox.accept(request(None, jobs("b.example.com", 10))).await.unwrap();
+    bench.inbox.accept(request(None, vec![job_of(Lane::Bulk, "a.example.com")])).await.unwrap();
+    let flows = bench.flows(Lane::Realtime).await;
+    let counts: Vec<(&str, u64, u64)> =
+        flows.iter().map(|waiting| (waiting.flow.destination.as_str(), waiting.first, waiting.retries)).collect();
+    assert_eq!(counts, [("a.example.com", 30, 20), ("b.example.com", 10, 0)]);
+    let (a, b) = (flows[0].id, flows[1].id);
+
+    let taken = bench.inbox.lease(vec![Grant::any(a, 3, 2)]).await.unwrap();
+    let ids = |jobs: &[Leased]| jobs.iter().map(|job| job.id).collect::<HashSet<_>>();
+    let expected: HashSet<Uuid> = new[..3].iter().map(|job| job.id).chain(old[..2].iter().map(|job| job.id)).collect();
+    assert_eq!((taken.len(), ids(&taken)), (5, expected), "those that waited longest");
+    assert!(taken.iter().all(|job| job.flow == a));
+    assert!(bench.inbox.lease(vec![Grant::any(b, 0, 5)]).await.unwrap().is_empty(), "no retry waits");
+    // Far more grants than one statement takes.
+    let many: Vec<NewJob> = (0..40).map(|n| job_of(Lane::Realtime, &format!("{n}.example.com"))).collect();
+    bench.inbox.accept(request(None, many)).await.unwrap();
+    let flows = bench.flows(Lane::Realtime).await;
+    let grants = flows.iter().filter(|flow| flow.id != a).map(|flow| Grant::any(flow.id, 1, 1)).collect();
+    let taken = bench.inbox.lease(grants).await.unwrap();
+    assert_eq!((taken.len(), taken.iter().filter(|job| job.flow == b).count()), (41, 1));
+    let twice = vec![Grant::any(b, 5, 0), Grant::any(b, 5, 0)];
+    assert!(bench.inbox.lease(twice).await.unwrap().len() <= 9, "a job is given once");
+    let taken = bench.inbox.lease(vec![Grant::any(a, 1, 0)]).await.unwrap();
     // A postponed first attempt stays one.
-    let job = loop {
-        let job = bench.one().await;
-        if job.attempt == 0 {
-            break job;
-        }
+    bench.inbox.postpone(taken[0].id, taken[0].fence, 0).await.unwrap();
+    assert_eq!(bench.inbox.lease(vec![Grant::any(a, 0, 99)]).await.unwrap().len(), 18);
+    let first = bench.inbox.lease(vec![Grant::any(a, 99, 0)]).await.unwrap();
+    assert_eq!(first.len(), 27);
+    assert!(first.iter().any(|job| job.id == taken[0].id && job.attempt == 0));
+}
+
+pub(super) async fn only_what_is_old_enough_is_given(backend: Backend) {
+    let bench = Bench::new(backend).await;
+    let old = [bench.enqueue(Lane::Realtime).await, bench.enqueue(Lane::Realtime).await];
+    let tried = bench.one().await;
+    bench.clock.advance(MINUTE);
+    bench.retry_at(&tried, 0).await;
+    bench.enqueue(Lane::Realtime).await;
+    let flow = bench.flows(Lane::Realtime).await[0].id;
+    let until = |accepted_until| vec![Grant { flow, first: 9, retries: 9, accepted_until }];
+    assert!(bench.inbox.lease(until(START - 1)).await.unwrap().is_empty());
+    let taken: HashSet<Uuid> = bench.inbox.lease(until(START)).await.unwrap().iter().map(|job| job.id).collect();
+    assert_eq!(taken, HashSet::from(old), "first attempts and retries, whenever they became ready");
+    assert_eq!(bench.stats().await.realtime.ready, 1);
+}
+
+pub(super) async fn flows_tell_what_changed(backend: Backend) {
+    let mut bench = Bench::new(backend).await;
+    let ask = async |destination| {
+        let jobs = vec![job_of(Lane::Realtime, destination)];
+        bench.inbox.accept(request(None, jobs)).await.unwrap();
     };
-    bench.inbox.postpone(job.id, job.fence, 0).await.unwrap();
-    let rest = bench.lease(Lane::Realtime, 1_000).await;
-    assert_eq!(rest.len() + 80 + 1, 800 + usize::from(rest.iter().any(|other| other.id == job.id)), "none stays idle");
+    ask("a.example.com").await;
+    ask("b.example.com").await;
+    let all = bench.inbox.waiting(Lane::Realtime, 0).await.unwrap();
+    assert_eq!(all.waiting.len(), 2);
+    assert!(bench.inbox.waiting(Lane::Realtime, all.version).now_or_never().is_none(), "nothing is newer");
+    assert!(bench.inbox.waiting(Lane::Bulk, 0).now_or_never().is_none());
+    ask("b.example.com").await;
+    ask("b.example.com").await;
+    let news = bench.inbox.waiting(Lane::Realtime, all.version).await.unwrap();
+    let told: Vec<(&str, u64)> = news.waiting.iter().map(|one| (one.flow.destination.as_str(), one.first)).collect();
+    assert_eq!(told, [("b.example.com", 3)], "a flow is told once, as it is now");
+    bench.restart().await;
+    let again = bench.inbox.waiting(Lane::Realtime, 0).await.unwrap();
+    let mut told: Vec<(&str, u64)> =
+        again.waiting.iter().map(|one| (one.flow.destination.as_str(), one.first)).collect();
+    told.sort_unstable();
+    assert_eq!(told, [("a.example.com", 1), ("b.example.com", 3)], "flows are kept");
+    for job in bench.lease(Lane::Realtime, 9).await {
+        bench.finish(&job, done()).await.unwrap();
+    }
+    assert!(bench.flows(Lane::Realtime).await.iter().all(|one| (one.first, one.retries) == (0, 0)));
 }
 
 pub(super) async fn postponing_gives_back_without_an_attempt(backend: Backend) {
@@ -539,22 +622,27 @@ pub(super) async fn a_large_outbox_is_trimmed_to_the_end(backend: Backend) {
 
 pub(super) async fn waiting_ends_when_there_is_something(backend: Backend) {
     let bench = Bench::new(backend).await;
-    let (inbox, other) = (bench.inbox.clone(), bench.inbox.clone());
-    let mut waiting = tokio::spawn(async move { inbox.wait(Lane::Realtime).await });
-    let bulk = tokio::spawn(async move { other.wait(Lane::Bulk).await });
+    let wait = |lane, since| {
+        let inbox = bench.inbox.clone();
+        tokio::spawn(async move { inbox.waiting(lane, since).await })
+    };
+    let (mut waiting, bulk) = (wait(Lane::Realtime, 0), wait(Lane::Bulk, 0));
     let nothing = tokio::spawn({
         let inbox = bench.inbox.clone();
         async move { inbox.wait_outbox(0).await }
     });
     assert!((&mut waiting).now_or_never().is_none());
     bench.enqueue(Lane::Realtime).await;
-    assert_eq!(soon(waiting).await.unwrap(), Ok(()));
-    assert_eq!(bench.inbox.wait(Lane::Realtime).now_or_never(), Some(Ok(())), "it is the state that counts");
+    let news = soon(waiting).await.unwrap().unwrap();
+    assert_eq!((news.waiting.len(), news.waiting[0].first), (1, 1));
+    let again = bench.inbox.waiting(Lane::Realtime, 0).now_or_never();
+    assert_eq!(again, Some(Ok(news)), "it is the state that counts");
     let job = bench.one().await;
-    let mut waiting = Box::pin(bench.inbox.wait(Lane::Realtime));
-    assert!((&mut waiting).now_or_never().is_none(), "leased is not ready");
+    let leased = bench.inbox.waiting(Lane::Realtime, 0).await.unwrap();
+    assert_eq!(leased.waiting[0].first, 0, "leased is not ready");
+    let waiting = wait(Lane::Realtime, leased.version);
     bench.inbox.postpone(job.id, job.fence, 0).await.unwrap();
-    assert_eq!(soon(waiting).await, Ok(()));
+    assert_eq!(soon(waiting).await.unwrap().unwrap().waiting[0].first, 1);
     let job = bench.one().await;
     assert!(!nothing.is_finished() && !bulk.is_finished());
     bench.finish(&job, done()).await.unwrap();
@@ -567,16 +655,26 @@ pub(super) async fn waiting_ends_when_there_is_something(backend: Backend) {
 pub(super) async fn waiting_ends_with_time_alone(backend: Backend) {
     let lease = Duration::from_millis(150);
     let bench = Bench::with(backend, Clock::system(), 100, lease).await;
+    let ready = async || {
+        let mut since = 0;
+        loop {
+            let news = soon(bench.inbox.waiting(Lane::Realtime, since)).await.unwrap();
+            since = news.version;
+            if news.waiting.iter().any(|one| one.first + one.retries > 0) {
+                return;
+            }
+        }
+    };
     bench.enqueue(Lane::Realtime).await;
     let job = bench.one().await;
     let due = bench.clock.now() + 100;
     bench.retry_at(&job, due).await;
-    assert_eq!(soon(bench.inbox.wait(Lane::Realtime)).await, Ok(()));
+    ready().await;
     assert!(bench.clock.now() >= due);
     let job = bench.one().await;
     let leased = bench.clock.now();
     // Nobody renews: the lease runs out by itself.
-    assert_eq!(soon(bench.inbox.wait(Lane::Realtime)).await, Ok(()));
+    ready().await;
     assert!(bench.clock.now() - leased >= 100);
     assert_eq!(bench.one().await.id, job.id);
 }
@@ -584,12 +682,19 @@ pub(super) async fn waiting_ends_with_time_alone(backend: Backend) {
 pub(super) async fn a_lease_whose_answer_nobody_took_is_given_again(backend: Backend) {
     let bench = Bench::new(backend).await;
     let id = bench.enqueue(Lane::Realtime).await;
+    let flow = bench.flows(Lane::Realtime).await[0].id;
     // Polled once, so that it is asked, and dropped.
     for _ in 0..20 {
-        assert!(bench.inbox.lease(Lane::Realtime, 1).now_or_never().is_none());
+        assert!(bench.inbox.lease(vec![Grant::any(flow, 1, 0)]).now_or_never().is_none());
     }
-    soon(bench.inbox.wait(Lane::Realtime)).await.unwrap();
-    assert_eq!(bench.one().await.id, id);
+    let mut since = 0;
+    let job = loop {
+        if let Some(job) = bench.inbox.lease(vec![Grant::any(flow, 1, 0)]).await.unwrap().pop() {
+            break job;
+        }
+        since = soon(bench.inbox.waiting(Lane::Realtime, since)).await.unwrap().version;
+    };
+    assert_eq!(job.id, id);
 }
 
 pub(super) async fn the_dead_are_kept_for_their_time(backend: Backend) {
@@ -623,11 +728,11 @@ pub(super) async fn a_closed_inbox_is_unavailable(backend: Backend) {
     bench.inbox.close().await;
     bench.inbox.close().await;
     assert_eq!(bench.inbox.accept(request(None, vec![])).await, Err(Unavailable));
-    assert_eq!(bench.inbox.lease(Lane::Bulk, 1).await, Err(Unavailable));
+    assert_eq!(bench.inbox.lease(Vec::new()).await, Err(Unavailable));
     assert_eq!(bench.finish(&job, done()).await, Err(LeaseError::Unavailable(Unavailable)));
     assert_eq!(bench.inbox.outbox_read(0, 1, 1).await, Err(Unavailable));
     assert_eq!(bench.inbox.stats().await, Err(Unavailable));
-    assert_eq!(bench.inbox.wait(Lane::Realtime).await, Err(Unavailable));
+    assert_eq!(bench.inbox.waiting(Lane::Realtime, 0).await, Err(Unavailable));
     assert_eq!(bench.inbox.wait_outbox(0).await, Err(Unavailable));
     assert!(bench.inbox.failed().now_or_never().is_none());
 }
@@ -645,7 +750,9 @@ pub(super) async fn no_job_is_ever_lost_or_doubled(backend: Backend) {
     for step in 0..600 {
         match dice(12) {
             0..=3 => {
-                let jobs: Vec<NewJob> = (0..dice(5)).map(|n| job(Lane::ALL[n as usize % 2])).collect();
+                let jobs: Vec<NewJob> = (0..dice(5))
+                    .map(|n| job_of(Lane::ALL[n as usize % 2], &format!("{}.example.com", dice(3))))
+                    .collect();
                 accepted += jobs.len() as u64;
                 bench.inbox.accept(request(None, jobs)).await.unwrap();
             }
@@ -682,6 +789,11 @@ pub(super) async fn no_job_is_ever_lost_or_doubled(backend: Backend) {
         let live = [stats.realtime, stats.bulk].map(|lane| lane.ready + lane.leased + lane.delayed);
         assert_eq!(live[0] + live[1] + ended, accepted, "step {step}: {stats:?}");
         assert_eq!(stats.outbox, told, "step {step}");
+        for (lane, counted) in [(Lane::Realtime, stats.realtime), (Lane::Bulk, stats.bulk)] {
+            let flows = bench.inbox.waiting(lane, 0).now_or_never().map_or(Vec::new(), |news| news.unwrap().waiting);
+            let ready: u64 = flows.iter().map(|flow| flow.first + flow.retries).sum();
+            assert_eq!(ready, counted.ready, "step {step}, {lane:?}");
+        }
     }
     assert!(ended > 20 && accepted > 200, "the dice reached everything");
 }
@@ -715,7 +827,9 @@ macro_rules! suite {
             an_attempt_without_an_outcome_is_ambiguous
             a_job_that_kills_its_workers_is_poisoned_and_reported_once
             orderly_returns_do_not_poison
-            first_attempts_and_retries_do_not_starve_each_other
+            exactly_what_is_granted_is_given
+            only_what_is_old_enough_is_given
+            flows_tell_what_changed
             postponing_gives_back_without_an_attempt
             everything_survives_a_crash
             the_outbox_keeps_order_and_numbers

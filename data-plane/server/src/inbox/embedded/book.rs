@@ -8,7 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use uuid::Uuid;
 
-use super::super::{Fence, Lane, LaneStats};
+use super::super::{Fence, Lane, LaneStats, Waiting};
+use super::flows::FlowBook;
 use super::store::Loaded;
 use crate::clock::UnixMillis;
 
@@ -41,8 +42,6 @@ impl Counts {
 pub(super) struct Numbers {
     pub(super) counts: [Counts; 2],
     pub(super) next_due: [Option<UnixMillis>; 2],
-    /// Places given per lane; every fourth prefers retries.
-    pub(super) places: [u64; 2],
     pub(super) next_seq: i64,
     pub(super) outbox_last: i64,
     pub(super) outbox_trimmed: i64,
@@ -55,11 +54,15 @@ pub(super) struct Held {
     pub(super) id: Uuid,
     pub(super) lane: Lane,
     pub(super) epoch: i64,
+    pub(super) flow: i64,
+    /// An attempt was finished before.
+    pub(super) retry: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Book {
     pub(super) numbers: Numbers,
+    pub(super) flows: FlowBook,
     saved: Numbers,
     leases: HashMap<i64, (Held, UnixMillis)>,
     /// The same leases by the time they run out.
@@ -73,22 +76,31 @@ impl Book {
         let numbers = Numbers {
             counts: loaded.counts,
             next_due: loaded.next_due,
-            places: [0; 2],
             next_seq: loaded.next_seq,
             outbox_last: loaded.outbox_last,
             outbox_trimmed: loaded.outbox_trimmed,
             next_sweep: UnixMillis::MIN,
         };
-        Self { numbers, saved: numbers, leases: HashMap::new(), expiry: Default::default(), undo: Vec::new() }
+        Self {
+            numbers,
+            flows: FlowBook::new(&loaded.flows),
+            saved: numbers,
+            leases: HashMap::new(),
+            expiry: Default::default(),
+            undo: Vec::new(),
+        }
     }
 
-    pub(super) fn commit(&mut self) {
+    /// Keeps everything, and answers which flows changed.
+    pub(super) fn commit(&mut self) -> Vec<(Lane, Waiting)> {
         self.saved = self.numbers;
         self.undo.clear();
+        self.flows.commit()
     }
 
     pub(super) fn rollback(&mut self) {
         self.numbers = self.saved;
+        self.flows.rollback();
         while let Some((seq, before)) = self.undo.pop() {
             self.put(seq, before);
         }
@@ -127,11 +139,18 @@ impl Book {
         held.is_some()
     }
 
+    /// A job became ready.
+    pub(super) fn ready(&mut self, lane: Lane, flow: i64, retry: bool) {
+        self.counts(lane).ready += 1;
+        self.flows.add(flow, retry);
+    }
+
     /// Ready becomes leased.
     pub(super) fn take(&mut self, seq: i64, held: Held, until: UnixMillis) {
         let counts = self.counts(held.lane);
         counts.ready = counts.ready.saturating_sub(1);
         counts.leased += 1;
+        self.flows.remove(held.flow, held.retry);
         self.change(seq, Some((held, until)));
     }
 
@@ -144,12 +163,19 @@ impl Book {
         Some(counts)
     }
 
-    /// Ends a lease; the job is ready at once or delayed. `false`: not the caller's lease.
-    pub(super) fn put_back(&mut self, id: Uuid, fence: Fence, due: UnixMillis, now: UnixMillis) -> bool {
+    /// Ends a lease; the job is ready at once or delayed, as a retry if an attempt was `finished`. `false`: not the
+    /// caller's lease.
+    pub(super) fn put_back(
+        &mut self,
+        id: Uuid,
+        fence: Fence,
+        (due, now): (UnixMillis, UnixMillis),
+        finished: bool,
+    ) -> bool {
         let Some(held) = self.held(id, fence) else { return false };
         let Some(counts) = self.end(id, fence) else { return false };
         if due <= now {
-            counts.ready += 1;
+            self.ready(held.lane, held.flow, held.retry || finished);
             return true;
         }
         counts.delayed += 1;
@@ -158,24 +184,32 @@ impl Book {
         true
     }
 
+    /// Delayed becomes ready.
+    pub(super) fn promote(&mut self, lane: Lane, flow: i64, retry: bool) {
+        let counts = self.counts(lane);
+        counts.delayed = counts.delayed.saturating_sub(1);
+        self.ready(lane, flow, retry);
+    }
+
     /// Ends leases that ran out, the oldest first, and answers which; their jobs count as ready.
     pub(super) fn expire(&mut self, lane: Lane, now: UnixMillis, max: usize) -> Vec<i64> {
         let over: Vec<i64> =
             self.expiry[lane.index()].iter().take_while(|(until, _)| *until <= now).take(max).map(|e| e.1).collect();
         for seq in &over {
+            let Some((held, _)) = self.leases.get(seq).copied() else { continue };
             self.change(*seq, None);
+            let counts = self.counts(lane);
+            counts.leased = counts.leased.saturating_sub(1);
+            self.ready(lane, held.flow, held.retry);
         }
-        let number = over.len() as u64;
-        let counts = self.counts(lane);
-        counts.leased = counts.leased.saturating_sub(number);
-        counts.ready += number;
         over
     }
 
     /// A lease whose answer reached nobody runs out at once.
     pub(super) fn abandon(&mut self, id: Uuid, fence: Fence) {
         self.renew(id, fence, UnixMillis::MIN);
-        self.commit();
+        self.saved = self.numbers;
+        self.undo.clear();
     }
 
     pub(super) fn counts(&mut self, lane: Lane) -> &mut Counts {
@@ -187,10 +221,9 @@ impl Book {
         self.numbers.counts.iter().map(|counts| counts.ready + counts.leased + counts.delayed).sum()
     }
 
-    /// When the lane has something to do next without anybody's help.
-    pub(super) fn next_at(&self, lane: Lane) -> Option<UnixMillis> {
-        let due = self.numbers.next_due[lane.index()];
-        let expiry = self.expiry[lane.index()].first().map(|(until, _)| *until);
-        due.into_iter().chain(expiry).min()
+    /// When something becomes ready next without anybody's help.
+    pub(super) fn next_at(&self) -> Option<UnixMillis> {
+        let expiry = self.expiry.iter().filter_map(|lane| lane.first()).map(|(until, _)| *until);
+        self.numbers.next_due.into_iter().flatten().chain(expiry).min()
     }
 }

@@ -5,14 +5,18 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
-use super::super::{Accept, Accepted, Fence, Finish, LEASE_LIMIT, Lane, Leased, NewJob, REQUEST_MEMORY};
+use super::super::{
+    Accept, Accepted, Fence, Finish, Flow, Grant, LEASE_LIMIT, Lane, Leased, NewJob, REQUEST_MEMORY, Waiting,
+};
 use super::book::{Book, Counts};
+use super::flows::FlowBoard;
 use super::group::{Answers, Command, Group, Leases, Reply};
 use super::store::{Key, Known, Store};
 use crate::clock::{Clock, UnixMillis};
@@ -23,15 +27,6 @@ const TRIM_ROWS: i64 = 2_048;
 const SWEEP_PAUSE_MS: i64 = 1_000;
 /// A longer sleep is slept in parts, so that a wall clock that jumps is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3_600);
-/// Of four places in a lease, the last prefers retries.
-const PLACES: u64 = 4;
-
-/// What waiters look at, published after each commit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct LaneView {
-    pub(super) ready: bool,
-    pub(super) next_at: Option<UnixMillis>,
-}
 
 /// The numbers of the last report written and of the last one trimmed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,7 +37,9 @@ pub(super) struct OutboxView {
 
 /// Where the committer publishes.
 pub(super) struct Board {
-    pub(super) lanes: [watch::Sender<LaneView>; 2],
+    pub(super) flows: Arc<FlowBoard>,
+    /// The versions of the lanes' flows.
+    pub(super) lanes: [watch::Sender<u64>; 2],
     pub(super) outbox: watch::Sender<OutboxView>,
     pub(super) counts: watch::Sender<[Counts; 2]>,
     pub(super) life: watch::Sender<Life>,
@@ -114,6 +111,8 @@ pub(super) struct Committer {
     board: Board,
     commands: mpsc::Receiver<Command>,
     lock: File,
+    /// After a failed group nothing is tried again before this without being asked.
+    rest_until: UnixMillis,
 }
 
 impl Committer {
@@ -126,15 +125,17 @@ impl Committer {
         commands: mpsc::Receiver<Command>,
         lock: File,
     ) -> Self {
-        let committer = Self { store, book, clock, limits, board, commands, lock };
-        committer.publish();
+        let rest_until = UnixMillis::MIN;
+        let mut committer = Self { store, book, clock, limits, board, commands, lock, rest_until };
+        let flows = committer.book.commit();
+        committer.publish(flows);
         committer
     }
 
     /// Runs until everybody let go of the inbox, it was closed, or it failed.
     pub(super) async fn run(mut self) {
         loop {
-            let wait = Duration::from_millis(self.sweep_in().unsigned_abs()).min(LONGEST_SLEEP);
+            let wait = Duration::from_millis(self.idle_for().unsigned_abs()).min(LONGEST_SLEEP);
             let mut group = Group::default();
             tokio::select! {
                 biased;
@@ -157,8 +158,10 @@ impl Committer {
         }
     }
 
-    fn sweep_in(&self) -> i64 {
-        self.book.numbers.next_sweep.saturating_sub(self.clock.now()).max(0)
+    /// Until something has to be done that nobody asks for.
+    fn idle_for(&self) -> i64 {
+        let next = self.book.next_at().map_or(self.book.numbers.next_sweep, |at| at.min(self.book.numbers.next_sweep));
+        next.max(self.rest_until).saturating_sub(self.clock.now()).max(0)
     }
 
     /// Adds what is already waiting. Yielding once lets those run who were answered a moment ago and are about to ask
@@ -190,7 +193,7 @@ impl Committer {
     /// Does a group. Without space, what makes space (finishing, trimming) is tried again without what takes it.
     async fn serve(&mut self, mut group: Group) -> Result<(), sqlx::Error> {
         // Who stopped waiting gets no jobs.
-        group.leases.retain(|(_, _, reply)| !reply.is_closed());
+        group.leases.retain(|(_, reply)| !reply.is_closed());
         let mut result = self.transact(&mut group).await;
         if matches!(&result, Err(error) if matches!(Trouble::of(error), Trouble::Passing))
             && !group.accepts.is_empty()
@@ -201,7 +204,6 @@ impl Committer {
         }
         match result {
             Ok(answers) => {
-                self.publish();
                 self.answer(group, answers);
                 Ok(())
             }
@@ -219,13 +221,14 @@ impl Committer {
     async fn transact(&mut self, group: &mut Group) -> Result<Answers, sqlx::Error> {
         let result = self.attempt(group).await;
         match &result {
-            Ok(_) => self.book.commit(),
+            Ok(_) => {
+                let flows = self.book.commit();
+                self.publish(flows);
+            }
             Err(_) => {
                 self.store.rollback().await;
                 self.book.rollback();
-                let soon = self.clock.now().saturating_add(SWEEP_PAUSE_MS);
-                self.book.numbers.next_sweep = self.book.numbers.next_sweep.max(soon);
-                self.book.commit();
+                self.rest_until = self.clock.now().saturating_add(SWEEP_PAUSE_MS);
             }
         }
         result
@@ -245,7 +248,10 @@ impl Committer {
             leases: vec![Vec::new(); group.leases.len()],
         };
         for lane in Lane::ALL {
-            self.lease(lane, &group.leases, &mut answers.leases, now).await?;
+            self.wake_up(lane, now).await?;
+        }
+        for ((grants, _), answer) in group.leases.iter().zip(&mut answers.leases) {
+            *answer = self.lease(grants, now).await?;
         }
         self.sweep(now).await?;
         #[cfg(feature = "fault-injection")]
@@ -270,7 +276,8 @@ impl Committer {
             return Ok(Vec::new());
         }
         let mut changed: HashMap<Key, Known> = HashMap::with_capacity(accepts.len());
-        let mut jobs: Vec<(i64, &NewJob)> = Vec::with_capacity(accepts.len());
+        let mut jobs: Vec<(i64, i64, &NewJob)> = Vec::with_capacity(accepts.len());
+        let mut flows: Vec<(i64, Lane, &Flow)> = Vec::new();
         let mut answers = Vec::with_capacity(accepts.len());
         for (accept, _) in accepts {
             let (key, window) = key_of(accept);
@@ -285,9 +292,13 @@ impl Committer {
                 }
                 None => {
                     for job in &accept.jobs {
-                        jobs.push((self.book.numbers.next_seq, job));
+                        let (flow, new) = self.book.flows.number(job.lane, &job.flow);
+                        if new {
+                            flows.push((flow, job.lane, &*job.flow));
+                        }
+                        jobs.push((self.book.numbers.next_seq, flow, job));
                         self.book.numbers.next_seq += 1;
-                        self.book.counts(job.lane).ready += 1;
+                        self.book.ready(job.lane, flow, false);
                     }
                     (Accepted::Accepted, accept.request)
                 }
@@ -295,6 +306,9 @@ impl Committer {
             known.insert(key, Known { request, exp });
             changed.insert(key, Known { request, exp });
             answers.push(answer);
+        }
+        if !flows.is_empty() {
+            self.store.add_flows(&flows).await?;
         }
         let changed: Vec<(Key, Known)> = changed.into_iter().collect();
         self.write_accepted(&jobs, &changed, now).await?;
@@ -307,7 +321,7 @@ impl Committer {
 
     async fn write_accepted(
         &mut self,
-        jobs: &[(i64, &NewJob)],
+        jobs: &[(i64, i64, &NewJob)],
         keys: &[(Key, Known)],
         now: UnixMillis,
     ) -> Result<(), sqlx::Error> {
@@ -361,7 +375,7 @@ impl Committer {
         let (mut done, mut retries, mut dead, mut reports) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (id, fence, finish, _) in finishes {
             let holds = match finish {
-                Finish::Retry { due, .. } => self.book.put_back(*id, *fence, *due, now),
+                Finish::Retry { due, .. } => self.book.put_back(*id, *fence, (*due, now), true),
                 Finish::Done { .. } => self.book.end(*id, *fence).is_some(),
                 Finish::Dead { .. } => self.book.end(*id, *fence).map(|counts| counts.dead += 1).is_some(),
             };
@@ -403,7 +417,7 @@ impl Committer {
         let mut verdicts = Vec::with_capacity(postpones.len());
         let mut jobs = Vec::with_capacity(postpones.len());
         for (id, fence, due, _) in postpones {
-            let holds = self.book.put_back(*id, *fence, *due, now);
+            let holds = self.book.put_back(*id, *fence, (*due, now), false);
             verdicts.push(holds);
             if holds {
                 jobs.push((fence.row, *due));
@@ -426,36 +440,29 @@ impl Committer {
         Ok(trims.iter().map(|(up_to, _)| (*up_to).min(last) > trimmed).collect())
     }
 
-    /// Serves all who want jobs of one lane from one selection, and hands them out in its order.
-    async fn lease(
-        &mut self,
-        lane: Lane,
-        leases: &[(Lane, usize, Reply<Vec<Leased>>)],
-        answers: &mut [Vec<Leased>],
-        now: UnixMillis,
-    ) -> Result<(), sqlx::Error> {
-        let wanted: usize = leases.iter().filter(|l| l.0 == lane).map(|l| l.1.min(LEASE_LIMIT)).sum();
-        if wanted == 0 {
-            return Ok(());
+    /// Takes what is granted and ready, in the order of acceptance.
+    async fn lease(&mut self, grants: &[Grant], now: UnixMillis) -> Result<Vec<Leased>, sqlx::Error> {
+        let mut room = LEASE_LIMIT;
+        let mut most = |wanted: usize, ready: u64| {
+            let most = wanted.min(usize::try_from(ready).unwrap_or(usize::MAX)).min(room);
+            room -= most;
+            most
+        };
+        let granted = |grant: &Grant| {
+            let ready = self.book.flows.ready(grant.flow.0);
+            Grant { first: most(grant.first, ready.first), retries: most(grant.retries, ready.retries), ..*grant }
+        };
+        let grants: Vec<Grant> = grants.iter().map(granted).filter(|grant| grant.first + grant.retries > 0).collect();
+        if grants.is_empty() {
+            return Ok(Vec::new());
         }
-        self.wake_up(lane, now).await?;
-        if self.book.counts(lane).ready == 0 {
-            return Ok(());
-        }
-        let (first, again) = self.store.candidates(lane, wanted.min(LEASE_LIMIT)).await?;
-        let seqs = self.choose(lane, first, again, wanted.min(LEASE_LIMIT));
-        let mut jobs = self.store.take(&seqs, now).await?;
-        let place: HashMap<i64, usize> = seqs.iter().copied().zip(0..).collect();
-        jobs.sort_by_key(|job| place.get(&job.fence.row).copied());
+        let mut jobs = self.store.take(&grants, now).await?;
+        jobs.sort_by_key(|job| job.fence.row);
         let until = now.saturating_add(self.limits.lease_ms);
         for job in &jobs {
             self.book.take(job.fence.row, job.into(), until);
         }
-        let mut jobs = jobs.into_iter();
-        for ((_, max, _), answer) in leases.iter().zip(answers).filter(|((of, ..), _)| *of == lane) {
-            answer.extend(jobs.by_ref().take((*max).min(LEASE_LIMIT)));
-        }
-        Ok(())
+        Ok(jobs)
     }
 
     /// Makes ready what became so with time alone: leases that ran out, jobs that are due.
@@ -466,31 +473,12 @@ impl Committer {
             self.store.release(&over, now).await?;
         }
         if self.book.numbers.next_due[lane.index()].is_some_and(|due| due <= now) {
-            let due = self.store.promote(lane, now).await?;
-            let counts = self.book.counts(lane);
-            counts.delayed = counts.delayed.saturating_sub(due);
-            counts.ready += due;
+            for (flow, retry) in self.store.promote(lane, now).await? {
+                self.book.promote(lane, flow, retry);
+            }
             self.book.numbers.next_due[lane.index()] = self.store.next_due(lane).await?;
         }
         Ok(())
-    }
-
-    /// Deals places: each goes to the class it prefers, or to the other when that has none left.
-    fn choose(&mut self, lane: Lane, first: Vec<i64>, again: Vec<i64>, max: usize) -> Vec<i64> {
-        let (mut first, mut again) = (first.into_iter(), again.into_iter());
-        let places = &mut self.book.numbers.places[lane.index()];
-        let mut chosen = Vec::with_capacity(max);
-        while chosen.len() < max {
-            *places = places.wrapping_add(1);
-            let next = if places.is_multiple_of(PLACES) {
-                again.next().or_else(|| first.next())
-            } else {
-                first.next().or_else(|| again.next())
-            };
-            let Some(seq) = next else { break };
-            chosen.push(seq);
-        }
-        chosen
     }
 
     /// Forgets a batch of what is over, when it is time.
@@ -510,11 +498,12 @@ impl Committer {
         Ok(())
     }
 
-    fn publish(&self) {
+    fn publish(&self, flows: Vec<(Lane, Waiting)>) {
         let numbers = &self.book.numbers;
-        for lane in Lane::ALL {
-            let ready = numbers.counts[lane.index()].ready > 0;
-            replace(&self.board.lanes[lane.index()], LaneView { ready, next_at: self.book.next_at(lane) });
+        for (lane, version) in self.board.lanes.iter().zip(self.board.flows.show(flows)) {
+            if let Some(version) = version {
+                lane.send_replace(version);
+            }
         }
         replace(&self.board.outbox, OutboxView { last: numbers.outbox_last, trimmed: numbers.outbox_trimmed });
         replace(&self.board.counts, numbers.counts);
@@ -532,15 +521,11 @@ impl Committer {
         tell(group.finishes.into_iter().map(|f| f.3), answers.finishes);
         tell(group.postpones.into_iter().map(|p| p.3), answers.postpones);
         tell(group.trims.into_iter().map(|t| t.1), answers.trims);
-        let mut abandoned = false;
-        for ((_, _, reply), jobs) in group.leases.into_iter().zip(answers.leases) {
+        for ((_, reply), jobs) in group.leases.into_iter().zip(answers.leases) {
             for job in reply.send(jobs).err().into_iter().flatten() {
+                // Ready again with the next step, which is at once.
                 self.book.abandon(job.id, job.fence);
-                abandoned = true;
             }
-        }
-        if abandoned {
-            self.publish();
         }
     }
 }

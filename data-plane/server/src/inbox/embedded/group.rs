@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::super::{Accept, Accepted, Fence, Finish, Lane, Leased};
+use super::super::{Accept, Accepted, Fence, Finish, Grant, Leased};
 use crate::clock::UnixMillis;
 
 /// Commands in one transaction.
@@ -23,11 +23,7 @@ pub(super) type Leases = Vec<(Uuid, Fence)>;
 /// Something to do in a transaction, and whom to tell.
 pub(super) enum Command {
     Accept(Accept, Reply<Accepted>),
-    Lease {
-        lane: Lane,
-        max: usize,
-        reply: Reply<Vec<Leased>>,
-    },
+    Lease(Vec<Grant>, Reply<Vec<Leased>>),
     Renew(Leases, Reply<Vec<Uuid>>),
     Begin {
         id: Uuid,
@@ -64,7 +60,7 @@ pub(super) struct Group {
     pub(super) finishes: Vec<(Uuid, Fence, Finish, Reply<bool>)>,
     pub(super) postpones: Vec<(Uuid, Fence, UnixMillis, Reply<bool>)>,
     pub(super) trims: Vec<(i64, Reply<bool>)>,
-    pub(super) leases: Vec<(Lane, usize, Reply<Vec<Leased>>)>,
+    pub(super) leases: Vec<(Vec<Grant>, Reply<Vec<Leased>>)>,
     pub(super) close: Option<Reply<()>>,
     pub(super) ops: usize,
     bytes: usize,
@@ -90,7 +86,7 @@ impl Group {
                 self.bytes += accept.jobs.iter().map(|job| job.payload.len()).sum::<usize>();
                 self.accepts.push((accept, reply));
             }
-            Command::Lease { lane, max, reply } => self.leases.push((lane, max, reply)),
+            Command::Lease(grants, reply) => self.leases.push((grants, reply)),
             Command::Renew(leases, reply) => self.renews.push((leases, reply)),
             Command::Begin { id, fence, rendered, reply } => {
                 self.bytes += rendered.len();

@@ -4,6 +4,8 @@
 //! one blob (the [`Arena`]), everything else as JSON that `json_each` unfolds, and statements that share both go as one.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -11,19 +13,21 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
 use uuid::Uuid;
 
-use super::super::{Fence, Lane, Leased, MAX_LEASES, NewJob};
+use super::super::{Fence, Flow, FlowId, Grant, HEADS, Lane, Leased, MAX_LEASES, NewJob};
 use super::book::{Counts, Held};
+use super::flows::{Entry, Ready};
 use crate::clock::UnixMillis;
 
 /// A dedup key, or a request id padded with zeros.
 pub(super) type Key = [u8; 32];
 
-/// Jobs promoted from delayed to ready in one step, per class.
-const PROMOTE_LIMIT: i64 = 256;
+/// Jobs promoted from delayed to ready in one step.
+const PROMOTE_LIMIT: i64 = 512;
 /// Keys and dead jobs forgotten in one step.
 const SWEEP_LIMIT: i64 = 512;
 
-const LEASED: i64 = 1;
+/// Parts of grants taken from with one statement: more costs a further one, fewer are filled up with nothing.
+const TAKES: usize = 16;
 const STATES: usize = 4;
 
 /// The writer connection.
@@ -51,6 +55,7 @@ pub(super) struct Swept {
 pub(super) struct Loaded {
     pub(super) counts: [Counts; 2],
     pub(super) next_due: [Option<UnixMillis>; 2],
+    pub(super) flows: Vec<Entry>,
     pub(super) next_seq: i64,
     pub(super) outbox_last: i64,
     pub(super) outbox_trimmed: i64,
@@ -157,7 +162,7 @@ impl Store {
     pub(super) async fn release_all(&mut self, now: UnixMillis) -> Result<(), sqlx::Error> {
         sqlx::query(
             "UPDATE job SET state = 0, at = ?1, ambiguous = ambiguous OR begun, begun = 0
-             WHERE lane IN (0, 1) AND state = 1",
+             WHERE state = 1",
         )
         .bind(now)
         .execute(&mut self.conn)
@@ -165,7 +170,31 @@ impl Store {
         .map(drop)
     }
 
+    /// Forgets the flows that no job has.
+    pub(super) async fn prune_flows(&mut self) -> Result<(), sqlx::Error> {
+        let unused = "DELETE FROM flow WHERE id NOT IN (SELECT flow FROM job)";
+        sqlx::query(unused).execute(&mut self.conn).await.map(drop)
+    }
+
+    async fn load_flows(&mut self) -> Result<Vec<Entry>, sqlx::Error> {
+        let rows = sqlx::query(
+            "SELECT id, lane, workspace, destination, owner,
+                 (SELECT count(*) FROM job WHERE flow = f.id AND state = 0 AND retry = 0),
+                 (SELECT count(*) FROM job WHERE flow = f.id AND state = 0 AND retry = 1)
+             FROM flow AS f",
+        )
+        .fetch_all(&mut self.conn)
+        .await?;
+        let entry = |row: &SqliteRow| {
+            let flow = Flow { workspace: row.try_get(2)?, destination: row.try_get(3)?, owner: row.try_get(4)? };
+            let ready = Ready { first: count(row.try_get(5)?), retries: count(row.try_get(6)?) };
+            Ok(Entry { number: row.try_get(0)?, lane: lane(row.try_get(1)?)?, flow: Arc::new(flow), ready })
+        };
+        rows.iter().map(entry).collect()
+    }
+
     pub(super) async fn load(&mut self) -> Result<Loaded, sqlx::Error> {
+        let flows = self.load_flows().await?;
         let mut counts = [Counts::default(); 2];
         let rows =
             sqlx::query("SELECT lane, state, count(*) FROM job GROUP BY lane, state").fetch_all(&mut self.conn).await?;
@@ -186,33 +215,54 @@ impl Store {
         Ok(Loaded {
             counts,
             next_due,
+            flows,
             next_seq: row.try_get(0)?,
             outbox_last,
             outbox_trimmed: outbox_first.map_or(outbox_last, |first| first - 1),
         })
     }
 
-    /// Enqueues jobs as ready, then records keys, new or moved.
+    /// Writes down new flows.
+    pub(super) async fn add_flows(&mut self, flows: &[(i64, Lane, &Flow)]) -> Result<(), sqlx::Error> {
+        let rows: Vec<(i64, i64, &str, &str, &str)> = flows
+            .iter()
+            .map(|(number, lane, flow)| {
+                (*number, lane_number(*lane), flow.workspace.as_str(), flow.destination.as_str(), flow.owner.as_str())
+            })
+            .collect();
+        sqlx::query(
+            "INSERT INTO flow (id, lane, workspace, destination, owner)
+                 SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4
+                 FROM json_each(?1) AS r",
+        )
+        .bind(json(&rows))
+        .execute(&mut self.conn)
+        .await
+        .map(drop)
+    }
+
+    /// Enqueues jobs as ready, each with its number and its flow's, then records keys, new or moved.
     pub(super) async fn add(
         &mut self,
-        jobs: &[(i64, &NewJob)],
+        jobs: &[(i64, i64, &NewJob)],
         keys: &[(Key, Known)],
         now: UnixMillis,
     ) -> Result<(), sqlx::Error> {
-        let bytes: usize = jobs.iter().map(|(_, job)| job.payload.len() + 16).sum();
+        let bytes: usize = jobs.iter().map(|(.., job)| job.payload.len() + 16).sum();
         let mut arena = Arena::with_capacity(bytes + keys.len() * 48);
-        let jobs: Vec<(i64, i64, usize, usize, usize)> = jobs
+        let jobs: Vec<(i64, i64, usize, usize, usize, i64)> = jobs
             .iter()
-            .map(|(seq, job)| {
+            .map(|(seq, flow, job)| {
                 let id = arena.put(job.id.as_bytes());
-                (*seq, lane_number(job.lane), id, arena.put(&job.payload), job.payload.len())
+                (*seq, lane_number(job.lane), id, arena.put(&job.payload), job.payload.len(), *flow)
             })
             .collect();
         let keys: Vec<(usize, usize, UnixMillis)> =
             keys.iter().map(|(key, known)| (arena.put(key), arena.put(known.request.as_bytes()), known.exp)).collect();
         sqlx::query(
-            "INSERT INTO job (seq, id, lane, state, retry, at, accepted)
-                 SELECT r.value ->> 0, substr(?1, r.value ->> 2, 16), r.value ->> 1, 0, 0, ?4, ?4 FROM json_each(?2) AS r;
+            "INSERT INTO job (seq, id, lane, state, retry, at, accepted, flow)
+                 SELECT r.value ->> 0, substr(?1, r.value ->> 2, 16), r.value ->> 1, 0, 0, ?4, ?4, r.value ->> 5
+                 FROM json_each(?2) AS r;
              INSERT INTO payload (job, bytes)
                  SELECT r.value ->> 0, substr(?1, r.value ->> 3, r.value ->> 4) FROM json_each(?2) AS r;
              INSERT INTO dedup (k, request, exp)
@@ -229,34 +279,27 @@ impl Store {
         .map(drop)
     }
 
-    /// Makes due jobs ready, a bounded number; answers how many.
-    pub(super) async fn promote(&mut self, lane: Lane, now: UnixMillis) -> Result<u64, sqlx::Error> {
-        let done = sqlx::query(
+    /// Makes due jobs ready, a bounded number, the longest due first; answers the flow of each, and whether it is a retry.
+    pub(super) async fn promote(&mut self, lane: Lane, now: UnixMillis) -> Result<Vec<(i64, bool)>, sqlx::Error> {
+        let rows = sqlx::query(
             "UPDATE job SET state = 0 WHERE seq IN (
-                 SELECT seq FROM (SELECT seq FROM job WHERE lane = ?1 AND state = 2 AND retry = 0 AND at <= ?2
-                                  ORDER BY at LIMIT ?3)
-                 UNION ALL
-                 SELECT seq FROM (SELECT seq FROM job WHERE lane = ?1 AND state = 2 AND retry = 1 AND at <= ?2
-                                  ORDER BY at LIMIT ?3))",
+                 SELECT seq FROM job WHERE lane = ?1 AND state = 2 AND at <= ?2 ORDER BY at LIMIT ?3)
+             RETURNING flow, retry",
         )
         .bind(lane_number(lane))
         .bind(now)
         .bind(PROMOTE_LIMIT)
-        .execute(&mut self.conn)
+        .fetch_all(&mut self.conn)
         .await?;
-        Ok(done.rows_affected())
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
     /// When the first delayed job is due.
     pub(super) async fn next_due(&mut self, lane: Lane) -> Result<Option<UnixMillis>, sqlx::Error> {
-        sqlx::query_scalar(
-            "SELECT min(at) FROM (SELECT min(at) AS at FROM job WHERE lane = ?1 AND state = 2 AND retry = 0
-                                  UNION ALL
-                                  SELECT min(at) FROM job WHERE lane = ?1 AND state = 2 AND retry = 1)",
-        )
-        .bind(lane_number(lane))
-        .fetch_one(&mut self.conn)
-        .await
+        sqlx::query_scalar("SELECT min(at) FROM job WHERE lane = ?1 AND state = 2")
+            .bind(lane_number(lane))
+            .fetch_one(&mut self.conn)
+            .await
     }
 
     /// Makes leased jobs ready again whose worker said nothing.
@@ -272,40 +315,30 @@ impl Store {
         .map(drop)
     }
 
-    /// The longest waiting ready jobs: up to `max` first attempts and up to `max` retries.
-    pub(super) async fn candidates(&mut self, lane: Lane, max: usize) -> Result<(Vec<i64>, Vec<i64>), sqlx::Error> {
-        let rows = sqlx::query(
-            "SELECT * FROM (SELECT seq, 0 FROM job WHERE lane = ?1 AND state = 0 AND retry = 0 ORDER BY at, seq LIMIT ?2)
-             UNION ALL
-             SELECT * FROM (SELECT seq, 1 FROM job WHERE lane = ?1 AND state = 0 AND retry = 1 ORDER BY at, seq LIMIT ?2)",
-        )
-        .bind(lane_number(lane))
-        .bind(i64::try_from(max).unwrap_or(i64::MAX))
-        .fetch_all(&mut self.conn)
-        .await?;
-        let (mut first, mut again) = (Vec::new(), Vec::new());
-        for row in rows {
-            let class = if row.try_get::<i64, _>(1)? == 0 { &mut first } else { &mut again };
-            class.push(row.try_get(0)?);
+    /// Leases what is ready of these grants, the longest waiting of each.
+    pub(super) async fn take(&mut self, grants: &[Grant], now: UnixMillis) -> Result<Vec<Leased>, sqlx::Error> {
+        let kinds = |grant: &Grant| [(*grant, false, grant.first), (*grant, true, grant.retries)];
+        let takes: Vec<(Grant, bool, usize)> = grants.iter().flat_map(kinds).filter(|(.., max)| *max > 0).collect();
+        let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let mut taken = Vec::new();
+        for takes in takes.chunks(TAKES) {
+            let mut query = sqlx::query(TAKE.as_str()).bind(now);
+            for take in (0..TAKES).map(|at| takes.get(at)) {
+                query = match take {
+                    Some((grant, retry, max)) => {
+                        let all = grant.accepted_until == UnixMillis::MAX;
+                        let look = if all { *max } else { HEADS };
+                        let query = query.bind(grant.flow.0).bind(*retry).bind(number(look));
+                        query.bind(grant.accepted_until).bind(number(*max))
+                    }
+                    None => query.bind(-1i64).bind(false).bind(0i64).bind(0i64).bind(0i64),
+                };
+            }
+            for row in query.fetch_all(&mut self.conn).await? {
+                taken.push(leased(&row)?);
+            }
         }
-        Ok((first, again))
-    }
-
-    /// Leases these ready jobs; the answer is in no particular order.
-    pub(super) async fn take(&mut self, seqs: &[i64], now: UnixMillis) -> Result<Vec<Leased>, sqlx::Error> {
-        let rows = sqlx::query(
-            "UPDATE job SET state = ?3, at = ?2, epoch = epoch + 1, leases = leases + 1
-             WHERE seq IN (SELECT value FROM json_each(?1))
-             RETURNING seq, epoch, id, lane, attempts, leases, ambiguous, accepted,
-                 (SELECT p.bytes FROM payload AS p WHERE p.job = seq),
-                 (SELECT r.bytes FROM rendered AS r WHERE r.job = seq)",
-        )
-        .bind(json(&seqs))
-        .bind(now)
-        .bind(LEASED)
-        .fetch_all(&mut self.conn)
-        .await?;
-        rows.iter().map(leased).collect()
+        Ok(taken)
     }
 
     /// Keeps the bytes of attempts (the first stay) and marks them begun.
@@ -437,14 +470,11 @@ impl Store {
                 .execute(&mut self.conn)
                 .await?
                 .rows_affected();
-        let rows = sqlx::query(
-            "SELECT seq, lane FROM job
-             WHERE lane IN (0, 1) AND state = 3 AND retry IN (0, 1) AND at <= ?1 LIMIT ?2",
-        )
-        .bind(dead_before)
-        .bind(SWEEP_LIMIT)
-        .fetch_all(&mut self.conn)
-        .await?;
+        let rows = sqlx::query("SELECT seq, lane FROM job WHERE state = 3 AND at <= ?1 LIMIT ?2")
+            .bind(dead_before)
+            .bind(SWEEP_LIMIT)
+            .fetch_all(&mut self.conn)
+            .await?;
         let (mut seqs, mut dead) = (Vec::with_capacity(rows.len()), [0, 0]);
         for row in rows {
             seqs.push(row.try_get::<i64, _>(0)?);
@@ -454,18 +484,34 @@ impl Store {
             self.remove(&seqs).await?;
         }
         let more = keys >= count(SWEEP_LIMIT) || dead[0] + dead[1] >= count(SWEEP_LIMIT);
-        let row = sqlx::query(
-            "SELECT (SELECT min(exp) FROM dedup),
-                    (SELECT min(at) FROM (SELECT min(at) AS at FROM job WHERE lane = 0 AND state = 3 AND retry = 0
-                     UNION ALL SELECT min(at) FROM job WHERE lane = 0 AND state = 3 AND retry = 1
-                     UNION ALL SELECT min(at) FROM job WHERE lane = 1 AND state = 3 AND retry = 0
-                     UNION ALL SELECT min(at) FROM job WHERE lane = 1 AND state = 3 AND retry = 1))",
-        )
-        .fetch_one(&mut self.conn)
-        .await?;
+        let row = sqlx::query("SELECT (SELECT min(exp) FROM dedup), (SELECT min(at) FROM job WHERE state = 3)")
+            .fetch_one(&mut self.conn)
+            .await?;
         Ok(Swept { dead, more, next_key: row.try_get(0)?, next_dead: row.try_get(1)? })
     }
 }
+
+/// One statement for [`TAKES`] parts, so that it is prepared once.
+static TAKE: LazyLock<String> = LazyLock::new(|| {
+    let mut parts = String::new();
+    for part in 0..TAKES {
+        let [flow, retry, look, until, max] = [2, 3, 4, 5, 6].map(|place| place + 5 * part);
+        let union = if part == 0 { "" } else { " UNION ALL " };
+        // Writing into a string cannot fail.
+        let _written = write!(
+            parts,
+            "{union}SELECT * FROM (SELECT seq FROM (
+                 SELECT seq, accepted FROM job WHERE flow = ?{flow} AND state = 0 AND retry = ?{retry}
+                 ORDER BY at, seq LIMIT ?{look}) WHERE accepted <= ?{until} LIMIT ?{max})"
+        );
+    }
+    format!(
+        "UPDATE job SET state = 1, at = ?1, epoch = epoch + 1, leases = leases + 1 WHERE seq IN ({parts})
+         RETURNING seq, epoch, id, lane, attempts, leases, ambiguous, accepted, flow,
+             (SELECT p.bytes FROM payload AS p WHERE p.job = seq),
+             (SELECT r.bytes FROM rendered AS r WHERE r.job = seq)"
+    )
+});
 
 fn leased(row: &SqliteRow) -> Result<Leased, sqlx::Error> {
     let leases: u32 = row.try_get(5)?;
@@ -477,13 +523,14 @@ fn leased(row: &SqliteRow) -> Result<Leased, sqlx::Error> {
         poisoned: leases > MAX_LEASES,
         ambiguous: row.try_get(6)?,
         accepted_at: row.try_get(7)?,
-        payload: Bytes::from(row.try_get::<Vec<u8>, _>(8)?),
-        rendered: row.try_get::<Option<Vec<u8>>, _>(9)?.map(Bytes::from),
+        flow: FlowId(row.try_get(8)?),
+        payload: Bytes::from(row.try_get::<Vec<u8>, _>(9)?),
+        rendered: row.try_get::<Option<Vec<u8>>, _>(10)?.map(Bytes::from),
     })
 }
 
 impl From<&Leased> for Held {
     fn from(job: &Leased) -> Self {
-        Self { id: job.id, lane: job.lane, epoch: job.fence.epoch }
+        Self { id: job.id, lane: job.lane, epoch: job.fence.epoch, flow: job.flow.0, retry: job.attempt > 0 }
     }
 }

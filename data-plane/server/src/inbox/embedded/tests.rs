@@ -4,7 +4,7 @@ use futures::FutureExt;
 use futures::future::join_all;
 use sqlx::sqlite::SqliteRow;
 
-use super::super::{Claim, Inbox, NewJob};
+use super::super::{Claim, Flow, Inbox, NewJob};
 use super::*;
 
 const START: UnixMillis = 1_700_000_000_000;
@@ -53,8 +53,16 @@ impl Place {
 fn keyed(n: u64, window: Duration, payload: usize) -> Accept {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&n.to_le_bytes());
-    let job = NewJob { id: Uuid::new_v4(), lane: Lane::Realtime, payload: Bytes::from(vec![1; payload]) };
+    let flow = Arc::new(Flow { destination: "api.example.com".to_owned(), ..Flow::default() });
+    let job = NewJob { id: Uuid::new_v4(), lane: Lane::Realtime, flow, payload: Bytes::from(vec![1; payload]) };
     Accept { request: Uuid::new_v4(), claim: Some(Claim { key, window }), jobs: vec![job] }
+}
+
+/// Leases from every flow of the realtime lane.
+async fn lease(inbox: &Inbox, max: usize) -> Result<Vec<Leased>, Unavailable> {
+    inbox.lease(Vec::new()).await?;
+    let flows = inbox.waiting(Lane::Realtime, 0).await?.waiting;
+    inbox.lease(flows.iter().map(|flow| Grant::any(flow.id, max, 0)).collect()).await
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -100,7 +108,7 @@ async fn dropping_lets_go_of_the_file() {
             }
         }
     });
-    assert_eq!(again.await.unwrap().lease(Lane::Realtime, 9).await.unwrap().len(), 1);
+    assert_eq!(lease(&Inbox::Embedded(again.await.unwrap()), 9).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -114,13 +122,53 @@ async fn a_file_of_somebody_else_or_of_the_future_is_refused_untouched() {
     place.open().await.close().await;
     assert_eq!(place.count("SELECT user_version FROM pragma_user_version").await, SCHEMA_VERSION);
     assert_eq!(place.count("SELECT application_id FROM pragma_application_id").await, APPLICATION_ID);
-    sqlx::raw_sql("PRAGMA user_version = 2").execute(&mut place.sql().await).await.unwrap();
+    sqlx::raw_sql("PRAGMA user_version = 3").execute(&mut place.sql().await).await.unwrap();
     let error = place.refused(place.settings()).await;
-    assert!(matches!(error, OpenError::Newer { found: 2, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 3, .. }), "{error}");
 
     let place = Place::new();
     std::fs::write(place.path(), vec![b'x'; 5_000]).unwrap();
     assert!(matches!(place.refused(place.settings()).await, OpenError::Database(_)));
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_version_is_taken_over() {
+    let place = Place::new();
+    let mut old = place.sql().await;
+    sqlx::raw_sql(SCHEMA[0]).execute(&mut old).await.unwrap();
+    sqlx::raw_sql(
+        "INSERT INTO job (seq, id, lane, state, retry, at, accepted, attempts, reason) VALUES
+             (1, zeroblob(16), 0, 0, 0, 5, 5, 0, NULL), (2, zeroblob(16), 1, 2, 1, 9, 5, 1, NULL),
+             (3, zeroblob(16), 0, 1, 0, 5, 5, 0, NULL), (4, zeroblob(16), 0, 3, 0, 1700000000000, 5, 0, 'gone');
+         INSERT INTO payload (job, bytes) VALUES (1, 'one'), (2, 'two'), (3, 'three'), (4, 'four')",
+    )
+    .execute(&mut old)
+    .await
+    .unwrap();
+    old.close().await.unwrap();
+    let inbox = place.open().await;
+    inbox.accept(keyed(1, DAY, 10)).await.unwrap();
+    let flows = inbox.waiting(Lane::Realtime, 0).await.unwrap().waiting;
+    let mut known: Vec<(&str, u64)> = flows.iter().map(|one| (one.flow.destination.as_str(), one.first)).collect();
+    known.sort_unstable();
+    assert_eq!(known, [("", 2), ("api.example.com", 1)], "what was leased is ready again");
+    assert_eq!(lease(&inbox, 9).await.unwrap().len(), 3);
+    let bulk = inbox.waiting(Lane::Bulk, 0).await.unwrap().waiting;
+    let due = inbox.lease(vec![Grant::any(bulk[0].id, 0, 1)]).await.unwrap();
+    assert_eq!((due[0].attempt, due[0].payload.as_ref()), (1, &b"two"[..]));
+    assert_eq!(inbox.stats().await.unwrap().realtime.dead, 1);
+    inbox.close().await;
+    // The same as a new file, whatever way it came.
+    let shape = async |place: &Place| {
+        let sql = "SELECT name, sql FROM sqlite_schema ORDER BY name";
+        let rows: Vec<(String, Option<String>)> = sqlx::query_as(sql).fetch_all(&mut place.sql().await).await.unwrap();
+        rows
+    };
+    let fresh = Place::new();
+    fresh.open().await.close().await;
+    assert_eq!(shape(&place).await, shape(&fresh).await);
+    assert_eq!(place.count("SELECT user_version FROM pragma_user_version").await, SCHEMA_VERSION);
+    assert_eq!(usize::try_from(SCHEMA_VERSION).unwrap(), SCHEMA.len());
 }
 
 #[tokio::test]
@@ -166,7 +214,7 @@ async fn a_full_disk_refuses_without_failing_and_work_goes_on() {
     assert_eq!((stats.realtime.ready, place.count("SELECT count(*) FROM dedup").await), (kept, kept as i64));
 
     // Leasing and finishing go on, also in one group with what is refused.
-    let jobs = inbox.lease(Lane::Realtime, 2).await.unwrap();
+    let jobs = lease(&inbox, 2).await.unwrap();
     let finish =
         |at: usize| inbox.finish(jobs[at].id, jobs[at].fence, Finish::Done { report: Bytes::from(vec![0; 9]) });
     let large = || keyed(999, DAY, 100_000);
@@ -187,17 +235,18 @@ async fn a_lease_dropped_during_its_transaction_is_given_again() {
     inbox.accept(keyed(1, DAY, 10)).await.unwrap();
     let mut other = place.sql().await;
     sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
-    let mut lease = Box::pin(inbox.lease(Lane::Realtime, 1));
-    assert!((&mut lease).now_or_never().is_none());
+    let flow = inbox.waiting(Lane::Realtime, 0).await.unwrap().waiting[0].id;
+    let mut lost = Box::pin(inbox.lease(vec![Grant::any(flow, 1, 0)]));
+    assert!((&mut lost).now_or_never().is_none());
     // One thread: by now the committer has the command and stands before the other's lock.
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
-    drop(lease);
+    drop(lost);
     sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
     // Behind the abandoned one.
     assert_eq!(inbox.accept(keyed(1, DAY, 10)).await, Ok(Accepted::Duplicate));
-    let again = inbox.lease(Lane::Realtime, 1).await.unwrap();
+    let again = lease(&inbox, 1).await.unwrap();
     assert_eq!((again.len(), again[0].fence.epoch), (1, 2));
 }
 
@@ -212,8 +261,8 @@ async fn any_other_error_of_the_file_ends_the_inbox() {
     let reason = tokio::time::timeout(PATIENCE, inbox.failed()).await.unwrap();
     assert!(reason.contains("payload"), "{reason}");
     assert_eq!(inbox.accept(keyed(1, DAY, 10)).await, Err(Unavailable));
-    assert_eq!(inbox.lease(Lane::Realtime, 1).await, Err(Unavailable));
-    assert_eq!(inbox.wait(Lane::Bulk).await, Err(Unavailable));
+    assert_eq!(lease(&inbox, 1).await, Err(Unavailable));
+    assert_eq!(inbox.waiting(Lane::Bulk, 0).await, Err(Unavailable));
     assert_eq!(place.count("SELECT count(*) FROM job").await, 1, "the group was rolled back");
     assert_eq!(place.count("SELECT count(*) FROM dedup").await, 1);
 }
@@ -226,10 +275,10 @@ async fn expired_keys_are_swept_in_batches() {
     assert!(join_all((0..1_300).map(|n| inbox.accept(keyed(n, minute, 1)))).await.iter().all(Result::is_ok));
     inbox.accept(keyed(5_000, DAY, 1)).await.unwrap();
     place.clock.advance(59_000);
-    inbox.lease(Lane::Bulk, 1).await.unwrap();
+    inbox.lease(Vec::new()).await.unwrap();
     assert_eq!(place.count("SELECT count(*) FROM dedup").await, 1_301, "before their time none");
     place.clock.advance(1_000);
-    inbox.lease(Lane::Bulk, 1).await.unwrap();
+    inbox.lease(Vec::new()).await.unwrap();
     let left = place.count("SELECT count(*) FROM dedup").await;
     assert!((1..1_301).contains(&left), "{left}");
     // The rest follows without anybody asking.
@@ -248,7 +297,7 @@ async fn memory_and_file_agree() {
     let place = Place::new();
     let inbox = place.open().await;
     join_all((0..40).map(|n| inbox.accept(keyed(n, DAY, 10)))).await;
-    for (n, job) in inbox.lease(Lane::Realtime, 30).await.unwrap().into_iter().enumerate() {
+    for (n, job) in lease(&inbox, 30).await.unwrap().into_iter().enumerate() {
         let due = START + 1_000 * (n as i64 - 3);
         let report = Bytes::from_static(b"r");
         match n % 5 {
@@ -266,7 +315,7 @@ async fn memory_and_file_agree() {
         }
     }
     place.clock.advance(8_000);
-    inbox.lease(Lane::Realtime, 3).await.unwrap();
+    lease(&inbox, 3).await.unwrap();
     let rows: Vec<SqliteRow> = sqlx::query("SELECT state, count(*) FROM job GROUP BY state ORDER BY state")
         .fetch_all(&mut place.sql().await)
         .await
@@ -307,7 +356,7 @@ async fn an_idle_inbox_writes_nothing() {
     let log = || std::fs::metadata(format!("{}-wal", place.path().display())).unwrap().len();
     let before = log();
     for _ in 0..50 {
-        assert!(inbox.lease(Lane::Bulk, 10).await.unwrap().is_empty());
+        assert!(inbox.lease(Vec::new()).await.unwrap().is_empty());
         inbox.stats().await.unwrap();
     }
     assert_eq!(log(), before);

@@ -1,0 +1,194 @@
+//! Token buckets: requests per second (D10), and the share of traffic that may be retries (D09). Both are functions of
+//! the time they are given; nothing is rounded away, so that a rate holds over any length of time.
+
+use sluice_core::model::RateLimit;
+
+use super::Millis;
+
+/// One request, in the units a rate bucket counts in: a rate of `n` per second brings `n` units each millisecond.
+const REQUEST: u64 = 1_000;
+
+/// What is left of a rate. The limit comes with every call, so that a changed one counts at once and keeps the level.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bucket {
+    credit: u64,
+    at: Millis,
+}
+
+impl Bucket {
+    /// A full one.
+    pub(super) fn new(limit: RateLimit, now: Millis) -> Self {
+        Self { credit: u64::from(limit.burst) * REQUEST, at: now }
+    }
+
+    fn level(&self, limit: RateLimit, now: Millis) -> u64 {
+        let came = now.saturating_sub(self.at).saturating_mul(limit.requests_per_second.into());
+        self.credit.saturating_add(came).min(u64::from(limit.burst) * REQUEST)
+    }
+
+    /// When the next request may be sent: `now` or later.
+    pub(super) fn ready_at(&self, limit: RateLimit, now: Millis) -> Millis {
+        let missing = REQUEST.saturating_sub(self.level(limit, now));
+        now + missing.div_ceil(u64::from(limit.requests_per_second).max(1))
+    }
+
+    /// Counts a request.
+    pub(super) fn take(&mut self, limit: RateLimit, now: Millis) {
+        *self = Self { credit: self.level(limit, now).saturating_sub(REQUEST), at: now.max(self.at) };
+    }
+
+    /// Nothing was taken lately.
+    pub(super) fn is_full(&self, limit: RateLimit, now: Millis) -> bool {
+        self.level(limit, now) >= u64::from(limit.burst) * REQUEST
+    }
+
+    /// Takes back a request that was not sent.
+    pub(super) fn give_back(&mut self, limit: RateLimit) {
+        self.credit = self.credit.saturating_add(REQUEST).min(u64::from(limit.burst) * REQUEST);
+    }
+}
+
+/// One retry, in the units a budget counts in: one unit comes each millisecond, which is the floor of 10 a minute.
+const RETRY: u64 = 6_000;
+/// What a request brings: of five requests one may be a retry.
+const SHARE: u64 = RETRY / 4;
+/// What time alone brings together: 10 retries.
+const FLOOR: u64 = 10 * RETRY;
+/// The most that may be saved up: 100 retries.
+const MOST: u64 = 100 * RETRY;
+
+/// How many retries a destination may be sent (D09): one for each four other requests, and 10 a minute whatever happens.
+/// A retry that succeeds is no burden: it gives back what it took and brings its share, so that after a recovery
+/// waiting retries ramp up as fast as the destination takes them, and none dies of the budget.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    credit: u64,
+    at: Millis,
+}
+
+impl Budget {
+    pub(super) fn new(now: Millis) -> Self {
+        Self { credit: FLOOR, at: now }
+    }
+
+    fn level(&self, now: Millis) -> u64 {
+        let came = now.saturating_sub(self.at);
+        if self.credit >= FLOOR { self.credit } else { self.credit.saturating_add(came).min(FLOOR) }
+    }
+
+    /// When the next retry may be sent.
+    pub(super) fn ready_at(&self, now: Millis) -> Millis {
+        now + RETRY.saturating_sub(self.level(now))
+    }
+
+    /// Nothing is owed.
+    pub(super) fn is_full(&self, now: Millis) -> bool {
+        self.level(now) >= FLOOR
+    }
+
+    /// Counts a retry.
+    pub(super) fn take(&mut self, now: Millis) {
+        *self = Self { credit: self.level(now).saturating_sub(RETRY), at: now.max(self.at) };
+    }
+
+    /// A retry was not sent.
+    pub(super) fn give_back(&mut self) {
+        self.credit = self.credit.saturating_add(RETRY).min(MOST);
+    }
+
+    /// A request was sent: a first attempt, or a retry that succeeded.
+    pub(super) fn earn(&mut self, retry: bool, now: Millis) {
+        let earned = if retry { RETRY + SHARE } else { SHARE };
+        *self = Self { credit: self.level(now).saturating_add(earned).min(MOST), at: now.max(self.at) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(requests_per_second: u32, burst: u32) -> RateLimit {
+        RateLimit { requests_per_second, burst }
+    }
+
+    /// Takes whenever it may, looking every `step` ms.
+    fn taken(bucket: &mut Bucket, limit: RateLimit, from: Millis, until: Millis, step: usize) -> u32 {
+        let mut taken = 0;
+        for now in (from..until).step_by(step) {
+            while bucket.ready_at(limit, now) <= now {
+                bucket.take(limit, now);
+                taken += 1;
+            }
+        }
+        taken
+    }
+
+    #[test]
+    fn a_rate_holds_however_often_it_is_asked() {
+        for (rate, burst, step) in [(1, 1, 7), (3, 1, 1), (100, 10, 13), (1_000, 100, 50), (10_000, 1_000, 1)] {
+            let limit = limit(rate, burst);
+            let count = taken(&mut Bucket::new(limit, 0), limit, 0, 30_000, step);
+            let most = 30 * rate + burst;
+            assert!(count <= most && f64::from(count) >= f64::from(30 * rate) * 0.95, "{rate}/s: {count} of {most}");
+        }
+    }
+
+    #[test]
+    fn it_says_when_to_ask_again() {
+        let slow = limit(2, 1);
+        let mut bucket = Bucket::new(slow, 0);
+        assert_eq!(bucket.ready_at(slow, 0), 0);
+        bucket.take(slow, 0);
+        assert_eq!(bucket.ready_at(slow, 100), 500);
+        bucket.give_back(slow);
+        assert_eq!(bucket.ready_at(slow, 100), 100);
+    }
+
+    #[test]
+    fn a_changed_limit_keeps_the_level() {
+        let (slow, fast) = (limit(1, 1), limit(10, 5));
+        let mut bucket = Bucket::new(slow, 0);
+        bucket.take(slow, 0);
+        assert_eq!(bucket.ready_at(fast, 0), 100, "raising it does not fill it");
+        assert_eq!(taken(&mut bucket, fast, 0, 10_000, 1), 99);
+        assert_eq!(taken(&mut bucket, slow, 10_000, 20_000, 1), 10, "lowering it keeps no more than its burst");
+    }
+
+    #[test]
+    fn of_five_requests_one_may_be_a_retry_and_ten_a_minute_always() {
+        let mut budget = Budget::new(0);
+        let retries = |budget: &mut Budget, from: Millis, until: Millis| {
+            let mut taken = 0;
+            for now in from..until {
+                while budget.ready_at(now) <= now {
+                    budget.take(now);
+                    taken += 1;
+                }
+            }
+            taken
+        };
+        assert_eq!(retries(&mut budget, 0, 1), 10);
+        assert_eq!(retries(&mut budget, 1, 600_001), 100, "ten minutes");
+        for now in 0..400 {
+            budget.earn(false, 600_001 + now);
+        }
+        assert_eq!(retries(&mut budget, 600_401, 600_402), 100, "a fifth of 500");
+    }
+
+    #[test]
+    fn a_retry_that_succeeds_lets_more_follow() {
+        let mut budget = Budget::new(0);
+        let (mut sent, mut rounds) = (0, 0);
+        while sent < 500 {
+            let mut together = 0;
+            while budget.ready_at(0) == 0 {
+                budget.take(0);
+                together += 1;
+            }
+            (0..together).for_each(|_| budget.earn(true, 0));
+            sent += together;
+            rounds += 1;
+        }
+        assert!((8..=14).contains(&rounds), "a ramp, not a jump: {rounds}");
+    }
+}
