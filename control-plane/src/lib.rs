@@ -40,6 +40,7 @@ mod shared;
 mod snapshots;
 mod store;
 mod stored;
+mod together;
 mod watching;
 
 use std::sync::Arc;

@@ -16,6 +16,7 @@ use crate::secrets::{Taken, mark, take};
 use crate::shared::Shared;
 use crate::store::{Transaction, WorkspaceRow};
 use crate::stored::Stored;
+use crate::together;
 
 /// How many users of a resource an error names.
 pub(crate) const USERS_NAMED: i64 = 20;
@@ -191,11 +192,21 @@ async fn settle<R: Resource>(
     change.found.extend(wanted.violations(&shared.settings.urls));
     for (field, target) in wanted.references() {
         // A name that is none is a broken rule of the document already.
-        let well_formed = names::split(&target).is_some();
-        if well_formed && change.tx.document(&name.workspace, &target).await?.is_none() {
-            let message = format!("`{target}` does not exist in this workspace");
-            change.found.push(violation(&field, "RESOURCE_NOT_FOUND", message));
+        if names::split(&target).is_none() {
+            continue;
         }
+        match change.tx.document(&name.workspace, &target).await? {
+            Some(row) => change.found.extend(together::misnamed(shared, &field, row)?),
+            None => {
+                let message = format!("`{target}` does not exist in this workspace");
+                change.found.push(violation(&field, "RESOURCE_NOT_FOUND", message));
+            }
+        }
+    }
+    if R::IMMEDIATE && before.is_some() {
+        let candidate = wanted.clone().into_document();
+        let (tx, workspace) = (&mut change.tx, &name.workspace);
+        change.found.extend(together::broken_by_connection(shared, tx, workspace, &name.full, &candidate).await?);
     }
     change.refuse_broken()?;
     let taken = take(&mut wanted, secrets);

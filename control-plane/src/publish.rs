@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 
 use prost::Message as _;
 use sluice_core::snapshot::{content_hash, digest};
-use sluice_core::validate::{self, Violation};
-use sluice_core::wire::References as _;
-use sluice_proto::admin::v1::{OutgoingIntegration, Workflow};
-use sluice_proto::sync::v1::resource::Document;
+use sluice_core::validate::Violation;
 use sluice_proto::sync::v1::{self as sync, WorkspaceBody};
 
 use crate::call::{Begun, Call};
@@ -18,7 +15,8 @@ use crate::names;
 use crate::resource::Resource;
 use crate::shared::Shared;
 use crate::store::{HeadRow, StoreError, Transaction, WorkspaceRow};
-use crate::stored::{Stored, decode};
+use crate::stored::Stored;
+use crate::together;
 
 /// Makes the draft an immutable version and puts it in force everywhere. What is in force already stays as it is.
 ///
@@ -123,43 +121,11 @@ async fn check<R: Resource>(shared: &Shared, tx: &mut Transaction, stored: &Stor
             found.push(violation(&field, "NOT_PUBLISHED", format!("`{target}` is not published")));
         }
     }
-    match stored.draft.clone().into_document() {
-        Document::Workflow(workflow) => found.extend(together(shared, tx, workspace, &workflow, None).await?),
-        Document::OutgoingIntegration(outgoing) => {
-            for user in tx.users(&stored.row.name, true, i64::MAX).await? {
-                let Some(head) = tx.head(workspace, &user).await? else { continue };
-                let (workflow, _) = decode::<Workflow>(&head)?;
-                let candidate = Some((stored.row.name.as_str(), &outgoing));
-                for broken in together(shared, tx, workspace, &workflow, candidate).await? {
-                    let message = format!("`{user}`, which is published and uses it, would break: {}", broken.message);
-                    found.push(Violation { field: "request".to_owned(), message, ..broken });
-                }
-            }
-        }
-        Document::Connection(_) | Document::IncomingIntegration(_) => {}
+    let document = stored.draft.clone().into_document();
+    let name = &stored.row.name;
+    found.extend(together::broken(shared, tx, workspace, &document, None).await?);
+    for broken in together::broken_users(shared, tx, workspace, name, &document).await? {
+        found.push(Violation { field: "request".to_owned(), ..broken });
     }
-    if found.is_empty() { Ok(()) } else { Err(Failure::Draft { name: stored.row.name.clone(), violations: found }) }
-}
-
-/// The rules a workflow must keep together with the outgoing integrations it uses: those in force, and `candidate` in place
-/// of the one of its name.
-async fn together(
-    shared: &Shared,
-    tx: &mut Transaction,
-    workspace: &str,
-    workflow: &Workflow,
-    candidate: Option<(&str, &OutgoingIntegration)>,
-) -> Result<Vec<Violation>, Failure> {
-    let mut outgoing = BTreeMap::new();
-    for (_, target) in workflow.references() {
-        let is_outgoing = names::split(&target)
-            .is_some_and(|(_, collection, _)| collection == <OutgoingIntegration as Resource>::COLLECTION);
-        if is_outgoing && let Some(head) = tx.head(workspace, &target).await? {
-            outgoing.insert(target, decode::<OutgoingIntegration>(&head)?.0);
-        }
-    }
-    if let Some((name, document)) = candidate {
-        outgoing.insert(name.to_owned(), document.clone());
-    }
-    Ok(validate::workflow_publish(workflow, &shared.settings.urls, &|name| outgoing.get(name).cloned()))
+    if found.is_empty() { Ok(()) } else { Err(Failure::Draft { name: name.clone(), violations: found }) }
 }

@@ -302,6 +302,59 @@ mod tests {
         assert_eq!(cleared.scheme, login.scheme, "the caller sent another choice for the one he named");
     }
 
+    /// A field that the list forgets could never be changed by a mask.
+    #[test]
+    fn every_field_can_be_changed_or_is_the_servers() {
+        use prost_types::FileDescriptorSet;
+        let set = FileDescriptorSet::decode(sluice_proto::DESCRIPTORS).unwrap();
+        let messages: Vec<_> = set.file.iter().flat_map(|file| &file.message_type).collect();
+        let check = |name: &str, mutable: &[&str]| {
+            let message = messages.iter().find(|message| message.name() == name).unwrap();
+            let servers = ["name", "uid", "etag", "create_time", "update_time", "version"];
+            let servers =
+                [&servers[..], &["published_version", "has_unpublished_changes", "endpoint_id", "endpoint_path"]];
+            let servers = servers.concat();
+            let fields = message.field.iter().map(|field| field.name());
+            let theirs: Vec<&str> = fields.filter(|field| !servers.contains(field)).collect();
+            assert_eq!(sorted(theirs), sorted(mutable.to_vec()), "{name}");
+        };
+        check("Connection", Connection::MUTABLE);
+        check("IncomingIntegration", IncomingIntegration::MUTABLE);
+        check("OutgoingIntegration", OutgoingIntegration::MUTABLE);
+        check("Workflow", Workflow::MUTABLE);
+    }
+
+    fn sorted(mut fields: Vec<&str>) -> Vec<&str> {
+        fields.sort_unstable();
+        fields
+    }
+
+    #[test]
+    fn every_connection_scheme_is_copied() {
+        let schemes = [
+            ("none", Scheme::None(Default::default())),
+            ("login_password", Scheme::LoginPassword(Default::default())),
+            ("api_key", Scheme::ApiKey(Default::default())),
+            ("token", Scheme::Token(Default::default())),
+            ("oauth2_client_credentials", Scheme::Oauth2ClientCredentials(Default::default())),
+            ("synerise_api_key", Scheme::SyneriseApiKey(Default::default())),
+            ("custom", Scheme::Custom(Default::default())),
+            ("sha256", Scheme::Sha256(Default::default())),
+            ("standard_webhooks", Scheme::StandardWebhooks(Default::default())),
+            ("hmac_signature", Scheme::HmacSignature(Default::default())),
+        ];
+        for (field, scheme) in schemes {
+            let other = Connection { scheme: Some(scheme), ..Default::default() };
+            let mut changed = Connection::default();
+            changed.copy(field, &other);
+            assert_eq!(changed, other, "{field}");
+        }
+        let other = Connection { allowed_hosts: vec!["a.example".to_owned()], ..Default::default() };
+        let mut changed = Connection::default();
+        changed.copy("allowed_hosts", &other);
+        assert_eq!(changed, other);
+    }
+
     #[test]
     fn an_endpoint_id_never_changes() {
         let mut first = IncomingIntegration::default();

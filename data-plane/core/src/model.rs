@@ -117,6 +117,13 @@ pub struct OutgoingRequest {
 }
 
 impl OutgoingRequest {
+    /// The connections it names: the field, the name, and what it is named for.
+    pub fn connections(&self) -> impl Iterator<Item = (&'static str, &str, Purpose)> {
+        let named =
+            [("connection", &self.connection, Purpose::Authenticates), ("signature", &self.signature, Purpose::Signs)];
+        named.into_iter().filter_map(|(field, name, purpose)| Some((field, name.as_deref()?, purpose)))
+    }
+
     /// Every template with its field's path.
     pub fn templates(&self) -> Vec<(String, &Template)> {
         let mut all = self.template.templates();

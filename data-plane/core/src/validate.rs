@@ -6,6 +6,7 @@ use std::fmt;
 use sluice_proto::admin::v1 as admin;
 
 use crate::address::UrlPolicy;
+use crate::model::{Purpose, Scheme};
 use crate::template::TemplateError;
 use crate::wire;
 
@@ -169,24 +170,32 @@ pub fn workflow(workflow: &admin::Workflow, urls: &UrlPolicy) -> Vec<Violation> 
     wire::workflow(workflow, urls).err().unwrap_or_default()
 }
 
-/// Rules a workflow must keep together with the integrations it uses: one that is started by requests has no customer,
-/// so none of its templates may use `customer` (R080).
-pub fn workflow_publish(
-    workflow: &admin::Workflow,
-    urls: &UrlPolicy,
-    outgoing: &dyn Fn(&str) -> Option<admin::OutgoingIntegration>,
-) -> Vec<Violation> {
-    let Ok(parsed) = wire::workflow(workflow, urls) else {
-        return self::workflow(workflow, urls);
-    };
+/// What a document uses, by name, as it is in force.
+pub trait InForce {
+    /// A published outgoing integration.
+    fn outgoing(&self, name: &str) -> Option<&admin::OutgoingIntegration>;
+    /// A connection. Its secrets need not be there.
+    fn connection(&self, name: &str) -> Option<&admin::Connection>;
+}
+
+/// The reasons of rules that a request keeps together with its connections.
+pub const CONNECTION_REASONS: [&str; 2] = [PURPOSE, HOST];
+const PURPOSE: &str = "CONNECTION_PURPOSE";
+const HOST: &str = "HOST_NOT_ALLOWED";
+
+/// Rules a workflow must keep together with what it uses: one that is started by requests has no customer, so none of its
+/// templates may use `customer` (R080); and its own requests fit their connections. What it breaks by itself is not repeated.
+pub fn workflow_publish(workflow: &admin::Workflow, urls: &UrlPolicy, in_force: &impl InForce) -> Vec<Violation> {
+    let Ok(parsed) = wire::workflow(workflow, urls) else { return Vec::new() };
     let mut check = Check::default();
     for (index, step) in parsed.steps.iter().enumerate() {
         check.within(format!("steps[{index}]"), |check| match &step.action {
-            crate::model::Action::Custom(request) => {
-                check.within("custom_webhook", |check| refuse_customer(check, request, ""));
-            }
+            crate::model::Action::Custom(request) => check.within("custom_webhook", |check| {
+                refuse_customer(check, request, "");
+                check_connections(check, request, urls, in_force);
+            }),
             crate::model::Action::Outgoing(name) => {
-                let found = outgoing(name).and_then(|proto| wire::outgoing(&proto, urls).ok());
+                let found = in_force.outgoing(name).and_then(|proto| wire::outgoing(proto, urls).ok());
                 if let Some(found) = found {
                     check.within("outgoing_integration", |check| refuse_customer(check, &found.request, name));
                 }
@@ -194,6 +203,59 @@ pub fn workflow_publish(
         });
     }
     check.found
+}
+
+/// Rules an outgoing integration must keep together with its connections. What it breaks by itself is not repeated.
+pub fn outgoing_publish(
+    outgoing: &admin::OutgoingIntegration,
+    urls: &UrlPolicy,
+    in_force: &impl InForce,
+) -> Vec<Violation> {
+    let Ok(parsed) = wire::outgoing(outgoing, urls) else { return Vec::new() };
+    let mut check = Check::default();
+    check.within("request", |check| check_connections(check, &parsed.request, urls, in_force));
+    check.found
+}
+
+/// The rule between a field that names a connection, `….connection` or `….signature`, and the connection: the one
+/// authenticates, the other signs (R027).
+pub fn connection_purpose(field: &str, connection: &admin::Connection, urls: &UrlPolicy) -> Vec<Violation> {
+    let wanted = if field.ends_with("signature") { Purpose::Signs } else { Purpose::Authenticates };
+    let mut check = Check::default();
+    if let Ok(parsed) = wire::connection(connection, urls) {
+        check_purpose(&mut check, field, wanted, &parsed.scheme);
+    }
+    check.found
+}
+
+fn check_purpose(check: &mut Check, field: &str, wanted: Purpose, scheme: &Scheme) {
+    let message = match (wanted, scheme.purpose()) {
+        (Purpose::Authenticates, Purpose::Authenticates) | (Purpose::Signs, Purpose::Signs) => return,
+        (Purpose::Authenticates, Purpose::Signs) => "this connection signs requests: name it in `signature`",
+        (Purpose::Signs, Purpose::Authenticates) => {
+            "this connection authenticates requests and does not sign them: name it in `connection`"
+        }
+    };
+    check.fail(field, PURPOSE, message);
+}
+
+/// A connection is named for what it does (R027), and its secrets go to no other hosts than its own.
+fn check_connections(
+    check: &mut Check,
+    request: &crate::model::OutgoingRequest,
+    urls: &UrlPolicy,
+    in_force: &impl InForce,
+) {
+    let host = request.template.published_url.host();
+    for (field, name, wanted) in request.connections() {
+        let parsed = in_force.connection(name).and_then(|proto| wire::connection(proto, urls).ok());
+        let Some(connection) = parsed else { continue };
+        check_purpose(check, field, wanted, &connection.scheme);
+        if !connection.allowed_hosts.allow(host) {
+            let message = format!("requests with `{name}` may not go to `{host}`: it is not among its allowed_hosts");
+            check.fail(field, HOST, message);
+        }
+    }
 }
 
 fn refuse_customer(check: &mut Check, request: &crate::model::OutgoingRequest, resource: &str) {

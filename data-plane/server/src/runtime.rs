@@ -451,7 +451,7 @@ fn dangling(compiled: &HashMap<String, Compiled>) -> Vec<Problem> {
         match &entry.document {
             Parsed::Connection(_) | Parsed::Incoming(_) => {}
             Parsed::Outgoing(outgoing) => {
-                for (field, connection) in connections_of(&outgoing.request) {
+                for (field, connection, _) in outgoing.request.connections() {
                     require(name, format!("request.{field}"), connection);
                 }
             }
@@ -465,7 +465,7 @@ fn dangling(compiled: &HashMap<String, Compiled>) -> Vec<Problem> {
                     match &step.action {
                         Action::Outgoing(to) => require(name, format!("steps[{index}].outgoing_integration"), to),
                         Action::Custom(request) => {
-                            for (field, connection) in connections_of(request) {
+                            for (field, connection, _) in request.connections() {
                                 require(name, format!("steps[{index}].custom_webhook.{field}"), connection);
                             }
                         }
@@ -475,12 +475,6 @@ fn dangling(compiled: &HashMap<String, Compiled>) -> Vec<Problem> {
         }
     }
     problems
-}
-
-/// The connections a request names, with their fields.
-fn connections_of(request: &OutgoingRequest) -> impl Iterator<Item = (&'static str, &String)> {
-    let named = [("connection", &request.connection), ("signature", &request.signature)];
-    named.into_iter().filter_map(|(field, name)| Some((field, name.as_ref()?)))
 }
 
 fn endpoints(workspace: &Workspace, previous: Option<&Workspace>) -> HashMap<String, Arc<Endpoint>> {

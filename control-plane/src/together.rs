@@ -1,0 +1,135 @@
+//! Rules that documents keep together: a workflow with its integrations, requests with their connections. Hides what is looked
+//! up for them. The rules themselves are [`validate`]'s.
+
+use std::collections::BTreeMap;
+
+use prost::Message as _;
+use sluice_core::validate::{self, InForce, Violation};
+use sluice_core::wire::References as _;
+use sluice_proto::admin::v1::{Connection, OutgoingIntegration};
+use sluice_proto::sync::v1 as sync;
+use sluice_proto::sync::v1::resource::Document;
+
+use crate::error::Failure;
+use crate::lifecycle::USERS_NAMED;
+use crate::resource::Resource;
+use crate::shared::Shared;
+use crate::store::{DocumentRow, Transaction};
+use crate::stored::Stored;
+
+/// What a document uses.
+#[derive(Default)]
+struct Used {
+    outgoing: BTreeMap<String, OutgoingIntegration>,
+    connections: BTreeMap<String, Connection>,
+}
+
+impl InForce for Used {
+    fn outgoing(&self, name: &str) -> Option<&OutgoingIntegration> {
+        self.outgoing.get(name)
+    }
+
+    fn connection(&self, name: &str) -> Option<&Connection> {
+        self.connections.get(name)
+    }
+}
+
+impl Used {
+    /// What stands in force under `targets`; `candidate` stands in place of the one of its name.
+    async fn load(
+        tx: &mut Transaction,
+        workspace: &str,
+        targets: Vec<(String, String)>,
+        candidate: Option<(&str, &Document)>,
+    ) -> Result<Self, Failure> {
+        let mut used = Self::default();
+        for (_, target) in targets {
+            let document = match candidate {
+                Some((name, document)) if name == target => Some(document.clone()),
+                _ => in_force(tx, workspace, &target).await?,
+            };
+            match document {
+                Some(Document::OutgoingIntegration(document)) => drop(used.outgoing.insert(target, document)),
+                Some(Document::Connection(document)) => drop(used.connections.insert(target, document)),
+                Some(Document::IncomingIntegration(_) | Document::Workflow(_)) | None => {}
+            }
+        }
+        Ok(used)
+    }
+}
+
+async fn in_force(tx: &mut Transaction, workspace: &str, name: &str) -> Result<Option<Document>, Failure> {
+    let Some(head) = tx.head(workspace, name).await? else { return Ok(None) };
+    let resource = sync::Resource::decode(head.as_slice())
+        .map_err(|_| Failure::Internal("a resource in force cannot be read".to_owned()))?;
+    Ok(resource.document)
+}
+
+/// The rules that `document` breaks together with what it uses: what is in force, and `candidate` in place of the one of its
+/// name.
+pub(crate) async fn broken(
+    shared: &Shared,
+    tx: &mut Transaction,
+    workspace: &str,
+    document: &Document,
+    candidate: Option<(&str, &Document)>,
+) -> Result<Vec<Violation>, Failure> {
+    let urls = &shared.settings.urls;
+    Ok(match document {
+        Document::Workflow(workflow) => {
+            let used = Used::load(tx, workspace, workflow.references(), candidate).await?;
+            validate::workflow_publish(workflow, urls, &used)
+        }
+        Document::OutgoingIntegration(outgoing) => {
+            let used = Used::load(tx, workspace, outgoing.references(), candidate).await?;
+            validate::outgoing_publish(outgoing, urls, &used)
+        }
+        Document::Connection(_) | Document::IncomingIntegration(_) => Vec::new(),
+    })
+}
+
+/// The rules that published users of `name` would break if `candidate` came into force under it; the messages name the users,
+/// the fields are theirs.
+pub(crate) async fn broken_users(
+    shared: &Shared,
+    tx: &mut Transaction,
+    workspace: &str,
+    name: &str,
+    candidate: &Document,
+) -> Result<Vec<Violation>, Failure> {
+    let mut found = Vec::new();
+    for user in tx.users(name, true, i64::MAX).await? {
+        let Some(document) = in_force(tx, workspace, &user).await? else { continue };
+        for broken in broken(shared, tx, workspace, &document, Some((name, candidate))).await? {
+            let message = format!("`{user}`, which is published and uses it, would break: {}", broken.message);
+            found.push(Violation { message, ..broken });
+        }
+    }
+    Ok(found)
+}
+
+/// What keeps a connection from changing to `candidate`: published requests that it would no longer fit.
+pub(crate) async fn broken_by_connection(
+    shared: &Shared,
+    tx: &mut Transaction,
+    workspace: &str,
+    name: &str,
+    candidate: &Document,
+) -> Result<Vec<Violation>, Failure> {
+    let found = broken_users(shared, tx, workspace, name, candidate).await?;
+    let of_connection = found.into_iter().filter_map(|broken| {
+        let [purpose, host] = validate::CONNECTION_REASONS;
+        let field = if broken.reason == host { "allowed_hosts" } else { "scheme" };
+        [purpose, host].contains(&broken.reason).then(|| Violation { field: field.to_owned(), ..broken })
+    });
+    Ok(of_connection.take(USERS_NAMED as usize).collect())
+}
+
+/// What is wrong with naming the document `row` in `field`, if it is a connection (R027).
+pub(crate) fn misnamed(shared: &Shared, field: &str, row: DocumentRow) -> Result<Vec<Violation>, Failure> {
+    if row.collection != Connection::COLLECTION {
+        return Ok(Vec::new());
+    }
+    let connection = Stored::<Connection>::of(row)?.draft;
+    Ok(validate::connection_purpose(field, &connection, &shared.settings.urls))
+}
