@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -20,6 +22,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use ipnet::IpNet;
 use sluice_core::address::{DEFAULT_PORTS, IpPolicy, UrlPolicy, check_url};
 use sluice_core::redact::Redactor;
+use tokio::sync::Notify;
 
 use crate::error::{Phase, RequestError, SendError, SettingsError};
 use crate::guard::{Guard, GuardSettings, Since};
@@ -31,8 +34,8 @@ pub mod limits {
 
     /// Time for the resolver to answer, before and apart from the connect timeout.
     pub const RESOLVER_DEADLINE: Duration = Duration::from_secs(5);
-    /// Names being resolved at the same time.
-    pub const CONCURRENT_LOOKUPS: usize = 64;
+    /// Names being resolved at the same time; more wait, within the same deadline.
+    pub const CONCURRENT_LOOKUPS: usize = 1024;
     /// Addresses of one name that are tried. All are checked.
     pub const DIALLED_ADDRESSES: usize = 8;
     /// Bytes of the egress proxy's answer to one request for a tunnel.
@@ -49,6 +52,8 @@ pub mod limits {
     pub const RESPONSE_HEADERS: usize = 100;
     /// Bytes of the head of one answer.
     pub const RESPONSE_HEAD_BYTES: usize = 32 * 1024;
+    /// Interim answers (1xx) before the real one, over HTTP/1; over HTTP/2 the deadline alone ends them.
+    pub const INTERIM_ANSWERS: usize = 16;
     /// Unused connections kept per destination.
     pub const IDLE_PER_DESTINATION: usize = 32;
     /// How often a busy HTTP/2 connection is asked whether it is still there, and how long it may take to say so.
@@ -68,11 +73,16 @@ pub struct Settings {
     pub pool_idle: Duration,
     /// No request is started on a connection older than this, so that a changed address takes effect. Default 5 min.
     pub pool_max_age: Duration,
-    /// Networks that may be called although the policy forbids them, for tests and for inner destinations.
+    /// Networks that may be called although the policy forbids them or this machine is in them, for tests and for inner
+    /// destinations.
     pub extra_networks: Vec<IpNet>,
     /// Names that are answered here instead of by the resolver. Port 0 stands for the URL's port; another port
     /// replaces it. The answers are checked against the policy like any other.
     pub static_addresses: HashMap<String, Vec<SocketAddr>>,
+    /// Name servers that are asked, each over UDP and TCP. Default: those of `/etc/resolv.conf`, read once when the client
+    /// is made. Names are asked for as they are, without search domains. Names in `/etc/hosts`, also read once, are not
+    /// asked for; their addresses are checked against the policy like any other.
+    pub nameservers: Vec<SocketAddr>,
     /// CA certificates in PEM trusted besides the public ones.
     pub extra_ca_pem: Vec<Vec<u8>>,
     /// A proxy for everything that is sent. With one, names are resolved and addresses judged by the proxy, so
@@ -95,6 +105,7 @@ impl Default for Settings {
             pool_max_age: Duration::from_secs(300),
             extra_networks: Vec::new(),
             static_addresses: HashMap::new(),
+            nameservers: Vec::new(),
             extra_ca_pem: Vec::new(),
             proxy: None,
             ports: DEFAULT_PORTS.to_vec(),
@@ -213,6 +224,7 @@ impl Egress {
             connect_timeout: settings.connect_timeout,
             ip_policy: IpPolicy { extra_networks: settings.extra_networks },
             static_addresses: settings.static_addresses,
+            nameservers: settings.nameservers,
             extra_ca_pem: settings.extra_ca_pem,
             proxy: settings.proxy,
         })?;
@@ -251,8 +263,14 @@ impl Egress {
         let started = Instant::now();
         let mut request = self.checked(request)?;
         let connection = capture_connection(&mut request);
+        let too_many = count_interim(&mut request);
         let exchange = async {
-            let response = self.client.request(request).await.map_err(|error| SendError::from_client(&error))?;
+            let response = tokio::select! {
+                // An answer behind too many interim ones comes too late, however soon.
+                biased;
+                () = too_many.notified() => return Err(SendError::ResponseInvalid),
+                response = self.client.request(request) => response.map_err(|error| SendError::from_client(&error))?,
+            };
             self.retire_if_old(&connection);
             self.receive(response, started).await
         };
@@ -332,6 +350,18 @@ impl Egress {
             elapsed: started.elapsed(),
         })
     }
+}
+
+/// Tells when a destination goes on and on saying that its answer will come.
+fn count_interim<B>(request: &mut http::Request<B>) -> Arc<Notify> {
+    let too_many = Arc::new(Notify::new());
+    let (seen, tell) = (AtomicUsize::new(0), Arc::clone(&too_many));
+    hyper::ext::on_informational(request, move |_| {
+        if seen.fetch_add(1, Ordering::Relaxed) == limits::INTERIM_ANSWERS {
+            tell.notify_one();
+        }
+    });
+    too_many
 }
 
 fn is_sent(method: &Method) -> bool {

@@ -242,6 +242,9 @@ pub enum SettingsError {
     /// Static answers and extra networks mean nothing when a proxy resolves the names.
     #[error("static_addresses and extra_networks cannot be used together with a proxy")]
     ProxyWithAddresses,
+    /// The resolver refused its own settings.
+    #[error("the resolver could not be set up")]
+    Resolver,
     /// The TLS library refused its own settings.
     #[error("TLS could not be set up")]
     Tls,

@@ -1,14 +1,15 @@
-//! From a name to a checked, encrypted connection. The only place in the workspace that resolves a name or connects.
+//! From a name to a checked, encrypted connection. The only place in the workspace that connects.
 //!
-//! Hides resolving, the address policy, the order of dialling, and TLS. What it promises (S26): a name is resolved
-//! once per connection, every answer is checked before the first packet is sent, one forbidden answer refuses them
-//! all, and exactly the checked addresses are dialled, so that nothing can change between the check and the use.
-//! Operator-given answers pass the same check. The certificate is checked for the *name*, whatever the address.
+//! Hides the address policy, the order of dialling, and TLS. What it promises (S26): a name is resolved once per
+//! connection, every answer is checked before the first packet is sent, one forbidden answer refuses them all, and
+//! exactly the checked addresses are dialled, so that nothing can change between the check and the use. This machine's
+//! own addresses are refused too. Operator-given answers pass the same check. The certificate is checked for the *name*,
+//! whatever the address.
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -21,23 +22,24 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use sluice_core::address::{IpPolicy, check_ip};
+use sluice_core::address::{DeniedIp, IpPolicy, check_ip};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower::Service;
 
-use crate::client::limits::{CONCURRENT_LOOKUPS, DIALLED_ADDRESSES, RESOLVER_DEADLINE};
+use crate::client::limits::DIALLED_ADDRESSES;
 use crate::error::{Phase, RequestError, SendError, SettingsError};
 use crate::proxy::Proxy;
+use crate::resolver::Resolver;
 
 /// What the guard needs to know; the part of [`Settings`](crate::Settings) that concerns connections.
 pub(crate) struct GuardSettings {
     pub(crate) connect_timeout: Duration,
     pub(crate) ip_policy: IpPolicy,
     pub(crate) static_addresses: HashMap<String, Vec<SocketAddr>>,
+    pub(crate) nameservers: Vec<SocketAddr>,
     pub(crate) extra_ca_pem: Vec<Vec<u8>>,
     pub(crate) proxy: Option<Proxy>,
 }
@@ -51,14 +53,15 @@ struct Inner {
     ip_policy: IpPolicy,
     static_addresses: HashMap<String, Vec<SocketAddr>>,
     proxy: Option<Proxy>,
+    resolver: Resolver,
+    /// Whether an address is this machine's own. Tests stand for a machine that has others.
+    is_own: fn(IpAddr) -> bool,
     tls: TlsConnector,
-    /// The system's resolver blocks a thread per question; a resolver that hangs must not take them all.
-    lookups: Arc<Semaphore>,
 }
 
 impl Guard {
     pub(crate) fn new(settings: GuardSettings) -> Result<Self, SettingsError> {
-        let GuardSettings { connect_timeout, ip_policy, static_addresses, extra_ca_pem, proxy } = settings;
+        let GuardSettings { connect_timeout, ip_policy, static_addresses, nameservers, extra_ca_pem, proxy } = settings;
         let static_addresses = static_addresses
             .into_iter()
             .map(|(name, answers)| match answers.is_empty() {
@@ -71,8 +74,9 @@ impl Guard {
             ip_policy,
             static_addresses,
             proxy,
+            resolver: Resolver::new(&nameservers)?,
+            is_own,
             tls: TlsConnector::from(Arc::new(tls_config(&extra_ca_pem)?)),
-            lookups: Arc::new(Semaphore::new(CONCURRENT_LOOKUPS)),
         })))
     }
 }
@@ -114,7 +118,11 @@ impl Inner {
         let port = destination.port_u16().unwrap_or(443);
         let addresses = match &self.proxy {
             None => self.checked_addresses(&host, port).await?,
-            Some(proxy) => self.look_up(&proxy.host, proxy.port).await?,
+            // Where the operator's own proxy is, is the operator's to say.
+            Some(proxy) => match proxy.host.parse() {
+                Ok(ip) => vec![SocketAddr::new(ip, proxy.port)],
+                Err(_) => self.look_up(&proxy.host, proxy.port).await?,
+            },
         };
         timeout(self.connect_timeout, async {
             let mut socket = self.dial(&addresses).await?;
@@ -134,14 +142,13 @@ impl Inner {
     async fn checked_addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, SendError> {
         let mut addresses = match self.static_addresses.get(host) {
             Some(answers) => answers.iter().map(|answer| with_port(*answer, port)).collect(),
-            // The final dot keeps the resolver from trying its search domains.
-            None => self.look_up(&format!("{host}."), port).await?,
+            None => self.look_up(host, port).await?,
         };
         if addresses.is_empty() {
             return Err(SendError::Dns);
         }
         for address in &addresses {
-            if let Err(denied) = check_ip(address.ip(), &self.ip_policy) {
+            if let Err(denied) = self.check(address.ip()) {
                 // The address is for the operator only: a tenant must not learn what a name means in here.
                 tracing::warn!(host, address = %address.ip(), rule = denied.rule, "destination address refused");
                 return Err(SendError::AddressDenied);
@@ -151,24 +158,17 @@ impl Inner {
         Ok(addresses)
     }
 
+    fn check(&self, ip: IpAddr) -> Result<(), DeniedIp> {
+        check_ip(ip, &self.ip_policy)?;
+        match !self.ip_policy.is_extra(ip) && (self.is_own)(ip.to_canonical()) {
+            true => Err(DeniedIp { ip, rule: "this machine" }),
+            false => Ok(()),
+        }
+    }
+
     async fn look_up(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, SendError> {
-        let name = name.to_owned();
-        let lookups = Arc::clone(&self.lookups);
-        let question = async move {
-            let permit = lookups.acquire_owned().await.map_err(|_| SendError::Dns)?;
-            // A task of its own, so that the permit is held until the thread is really free again, also when the
-            // deadline has passed and nobody waits for the answer any more.
-            tokio::spawn(async move {
-                let _permit = permit;
-                #[allow(clippy::disallowed_methods, reason = "this is the one place that resolves names (I6)")]
-                let answers = tokio::net::lookup_host((name, port)).await;
-                answers.map(Vec::from_iter)
-            })
-            .await
-            .map_err(|_| SendError::Dns)?
-            .map_err(|_| SendError::Dns)
-        };
-        timeout(RESOLVER_DEADLINE, question).await.unwrap_or(Err(SendError::DnsTimeout))
+        let addresses = self.resolver.addresses(name).await?;
+        Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
     }
 
     /// Tries the addresses in order. Each gets an equal share of the time, so that one that is silent cannot use up
@@ -177,6 +177,7 @@ impl Inner {
         let share = self.connect_timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
         let mut outcome = SendError::Connect;
         for address in addresses {
+            tracing::debug!(%address, "dialling");
             #[allow(clippy::disallowed_methods, reason = "this is the one place that opens connections (I6)")]
             match timeout(share, TcpStream::connect(*address)).await {
                 Ok(Ok(socket)) => return Ok(socket),
@@ -189,6 +190,20 @@ impl Inner {
         }
         Err(outcome)
     }
+}
+
+/// Whether an address is this machine's own, whichever interface has it: to such an address, and to no other, the system
+/// would send from that very address. A UDP socket can ask without sending anything.
+fn is_own(ip: IpAddr) -> bool {
+    /// Any port will do.
+    const DISCARD: u16 = 9;
+    let from: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let sender = || -> io::Result<IpAddr> {
+        let socket = UdpSocket::bind((from, 0))?;
+        socket.connect((ip, DISCARD))?;
+        Ok(socket.local_addr()?.ip())
+    };
+    sender().is_ok_and(|sender| sender == ip)
 }
 
 /// A static answer with port 0 leaves the port to the URL; with another port it redirects the name to it.
@@ -298,10 +313,46 @@ mod tests {
                 .iter()
                 .map(|(name, list)| ((*name).into(), list.iter().map(|ip| ip.parse().unwrap()).collect()))
                 .collect(),
+            nameservers: vec![],
             extra_ca_pem: vec![],
             proxy: None,
         })
         .unwrap()
+    }
+
+    #[tokio::test]
+    async fn this_machines_own_addresses_are_refused_unless_the_operator_allows_them() {
+        let answers: &[(&str, &[&str])] =
+            &[("own.example", &["93.184.215.14:0"]), ("mapped.example", &["[::ffff:93.184.215.14]:0"])];
+        let machine_with = |extra_networks: &[&str], is_own: fn(IpAddr) -> bool| {
+            let mut inner = Arc::into_inner(guard(extra_networks, answers).0).unwrap();
+            inner.is_own = is_own;
+            inner
+        };
+        for name in ["own.example", "mapped.example"] {
+            let check = async |inner: Inner| inner.checked_addresses(name, 443).await.map(|list| list.len());
+            assert_eq!(
+                check(machine_with(&[], |ip| ip.to_string() == "93.184.215.14")).await,
+                Err(SendError::AddressDenied)
+            );
+            assert_eq!(check(machine_with(&[], |_| false)).await, Ok(1));
+            assert_eq!(check(machine_with(&["93.184.215.0/24"], |_| true)).await, Ok(1));
+        }
+        assert!(std::ptr::fn_addr_eq(guard(&[], &[]).0.is_own, is_own as fn(IpAddr) -> bool));
+    }
+
+    #[test]
+    fn the_system_knows_its_own_addresses() {
+        assert!(is_own(Ipv4Addr::LOCALHOST.into()));
+        // Where there is a network, the address it is entered by.
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        if socket.connect("192.0.2.1:9").is_ok() {
+            assert!(is_own(socket.local_addr().unwrap().ip()));
+        }
+        // Nobody has these: they are for documentation.
+        for other in ["192.0.2.1", "198.51.100.7", "2001:db8::1", "0.0.0.0", "::"] {
+            assert!(!is_own(other.parse().unwrap()), "{other}");
+        }
     }
 
     #[test]
@@ -353,12 +404,6 @@ mod tests {
         assert_eq!(check("upper.example").await.map(|list| list.len()), Ok(1));
     }
 
-    #[tokio::test]
-    async fn a_name_that_does_not_exist_is_a_dns_failure() {
-        let outcome = guard(&[], &[]).0.checked_addresses("does-not-exist.invalid", 443).await;
-        assert!(matches!(outcome, Err(SendError::Dns | SendError::DnsTimeout)), "{outcome:?}");
-    }
-
     #[test]
     fn settings_that_cannot_work_are_refused() {
         let broken = |answers: HashMap<String, Vec<SocketAddr>>, extra_ca_pem: Vec<Vec<u8>>| {
@@ -366,6 +411,7 @@ mod tests {
                 connect_timeout: Duration::from_secs(5),
                 ip_policy: IpPolicy { extra_networks: vec![] },
                 static_addresses: answers,
+                nameservers: vec![],
                 extra_ca_pem,
                 proxy: None,
             })

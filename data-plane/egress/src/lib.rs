@@ -16,6 +16,7 @@ mod credentials;
 mod error;
 mod guard;
 mod proxy;
+mod resolver;
 
 pub use client::{Egress, Exchange, Request, Settings, limits};
 pub use credentials::apply;

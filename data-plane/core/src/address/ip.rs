@@ -12,6 +12,14 @@ pub struct IpPolicy {
     pub extra_networks: Vec<IpNet>,
 }
 
+impl IpPolicy {
+    /// Whether the operator allows this address, whatever speaks against it.
+    pub fn is_extra(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        self.extra_networks.iter().any(|network| network.contains(&ip))
+    }
+}
+
 /// An address that may not be called. `Display` leaves out the address, which may tell a tenant about networks that
 /// are not its own; logs for the operator take it from `ip`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,7 +97,7 @@ pub fn check_ip(ip: IpAddr, policy: &IpPolicy) -> Result<(), DeniedIp> {
 }
 
 fn denying_rule(ip: IpAddr, policy: &IpPolicy) -> Option<&'static str> {
-    if policy.extra_networks.iter().any(|network| network.contains(&ip)) {
+    if policy.is_extra(ip) {
         return None;
     }
     match ip {

@@ -1,10 +1,9 @@
 //! A TLS server that speaks HTTP/1.1 byte by byte, so that it can also misbehave: each request takes one `Play`.
 
-#![allow(clippy::unwrap_used, reason = "part of a test; a server that cannot start is a failed test")]
-
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::PrivateKeyDer;
@@ -18,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 /// What happens after one request was read.
+#[derive(Debug)]
 pub(super) enum Play {
     /// These bytes, then the next request.
     Answer(String),
@@ -27,6 +27,14 @@ pub(super) enum Play {
     Close(String),
     /// These bytes, and then these again and again until the client is gone.
     Endless(String, String),
+    /// Same as [`Play::Answer`], for what is no text.
+    Bytes(Vec<u8>),
+    /// These bytes, and the connection is gone without the end of TLS.
+    Drop(String),
+    /// These bytes, and the connection is reset.
+    Reset(String),
+    /// These bytes, and then one after the other at this pace.
+    Trickle(String, Duration),
 }
 
 /// What is wrong with the server's TLS.
@@ -35,6 +43,8 @@ pub(super) enum Tls {
     Sound,
     /// The certificate ended yesterday, so to speak: in 2001.
     Expired,
+    /// The certificate has no authority but itself.
+    SelfSigned,
     /// It wants a certificate from the client.
     DemandsCertificate,
 }
@@ -114,7 +124,7 @@ fn certificate(name: &str, tls: Tls) -> (String, ServerConfig) {
     if tls == Tls::Expired {
         leaf.not_after = date_time_ymd(2001, 1, 1);
     }
-    let leaf = leaf.signed_by(&key, &ca).unwrap();
+    let leaf = if tls == Tls::SelfSigned { leaf.self_signed(&key) } else { leaf.signed_by(&key, &ca) }.unwrap();
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
 
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -160,6 +170,19 @@ async fn serve(
                 // Until the client has noticed.
                 while stream.read(&mut [0; 64]).await.is_ok_and(|read| read > 0) {}
                 return None;
+            }
+            Play::Bytes(bytes) => stream.write_all(&bytes).await.and(stream.flush().await).ok()?,
+            Play::Drop(bytes) => return write(&mut stream, &bytes).await,
+            Play::Reset(bytes) => {
+                write(&mut stream, &bytes).await?;
+                return stream.get_ref().0.set_zero_linger().ok();
+            }
+            Play::Trickle(start, pace) => {
+                write(&mut stream, &start).await?;
+                loop {
+                    tokio::time::sleep(pace).await;
+                    write(&mut stream, "x").await?;
+                }
             }
             Play::Endless(start, again) => {
                 write(&mut stream, &start).await?;

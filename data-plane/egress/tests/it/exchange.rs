@@ -1,26 +1,23 @@
 //! The client against real sockets and real TLS: what is sent, what is refused, and what a failure is called.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
-
-mod server;
-
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Method;
-use server::{Play, Server, Tls};
 use sluice_core::credentials::Credential;
 use sluice_egress::{
     Egress, Exchange, Phase, Proxy, Request, RequestError, SendError, Settings, SettingsError, apply, limits,
 };
 
-const NAME: &str = "shop.example";
-/// Long enough that only a hang reaches it.
-const AMPLE: Duration = Duration::from_secs(30);
-/// For exchanges that must run out of time.
-const SHORT: Duration = Duration::from_millis(300);
+use crate::server::{Play, Server, Tls};
 
-fn post(url: &str) -> Request {
+pub(super) const NAME: &str = "shop.example";
+/// Long enough that only a hang reaches it.
+pub(super) const AMPLE: Duration = Duration::from_secs(30);
+/// For exchanges that must run out of time.
+pub(super) const SHORT: Duration = Duration::from_millis(300);
+
+pub(super) fn post(url: &str) -> Request {
     Request {
         method: Method::POST,
         url: url.into(),
@@ -30,12 +27,12 @@ fn post(url: &str) -> Request {
     }
 }
 
-fn ok(body: &str) -> String {
+pub(super) fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
 /// One POST to `https://shop.example/in` on a server that plays one thing.
-async fn play(play: Play, timeout: Duration) -> (Result<Exchange, SendError>, Server) {
+pub(super) async fn play(play: Play, timeout: Duration) -> (Result<Exchange, SendError>, Server) {
     let server = Server::start(NAME, vec![play]).await;
     let egress = Egress::new(server.settings(NAME)).unwrap();
     let outcome = egress.send(post("https://shop.example/in"), timeout).await;
@@ -310,7 +307,7 @@ async fn an_old_connection_is_not_used_again() {
 }
 
 #[tokio::test]
-async fn the_operators_proxy_opens_a_tunnel_or_says_no() {
+async fn the_operators_proxy_opens_a_tunnel_or_says_no_d13() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
     let server = Server::start(NAME, vec![Play::Answer(ok("through"))]).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -324,7 +321,7 @@ async fn the_operators_proxy_opens_a_tunnel_or_says_no() {
     let inside = server.address;
     let questions = tokio::spawn(async move {
         let mut questions = Vec::new();
-        for answer in ["HTTP/1.1 407 No\r\n\r\n", "HTTP/1.1 200 OK\r\nvia: us\r\n\r\n"] {
+        for answer in ["HTTP/1.1 407 No\r\n\r\n", "HTTP/1.1 503 No\r\n\r\n", "HTTP/1.1 200 OK\r\nvia: us\r\n\r\n"] {
             let (mut outer, _) = listener.accept().await.unwrap();
             let mut question = Vec::new();
             while !question.ends_with(b"\r\n\r\n") {
@@ -342,16 +339,18 @@ async fn the_operators_proxy_opens_a_tunnel_or_says_no() {
     });
 
     let egress = Egress::new(settings.clone()).unwrap();
-    let error = egress.send(post("https://shop.example/"), AMPLE).await.unwrap_err();
-    assert_eq!(error, SendError::ProxyDenied);
-    assert!(!error.reached_destination());
+    for _ in ["407", "503"] {
+        let error = egress.send(post("https://shop.example/"), AMPLE).await.unwrap_err();
+        assert_eq!((&error, error.code()), (&SendError::ProxyDenied, "egress.proxy_denied"));
+        assert!(error.is_retryable() && !error.reached_destination());
+    }
     assert_eq!(&egress.send(post("https://shop.example/"), AMPLE).await.unwrap().body[..], b"through");
     let denied = egress.send(post("https://127.0.0.1/"), AMPLE).await.unwrap_err();
     assert!(matches!(denied, SendError::UrlDenied(_)), "our own checks still run");
     drop(egress);
     let question = "CONNECT shop.example:443 HTTP/1.1\r\nHost: shop.example:443\r\n\
                     Proxy-Authorization: Basic c2x1aWNlOnB3\r\n\r\n";
-    assert_eq!(questions.await.unwrap(), [question, question]);
+    assert_eq!(questions.await.unwrap(), [question; 3]);
 
     let ambiguous = Settings { extra_networks: vec!["10.0.0.0/8".parse().unwrap()], ..settings };
     assert!(matches!(Egress::new(ambiguous), Err(SettingsError::ProxyWithAddresses)));
@@ -359,12 +358,14 @@ async fn the_operators_proxy_opens_a_tunnel_or_says_no() {
 
 /// The environment of a whole process, so the check runs in one of its own.
 #[test]
-fn proxies_in_the_environment_are_ignored() {
+fn proxies_in_the_environment_are_ignored_d12() {
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "a_request_arrives_and_its_answer_returns"]);
+    command.args(["--exact", "exchange::a_request_arrives_and_its_answer_returns"]);
     for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy"] {
         command.env(variable, "http://127.0.0.1:9");
     }
+    command.env("NO_PROXY", "").env("no_proxy", "");
     let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
