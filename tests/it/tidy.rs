@@ -128,6 +128,35 @@ const LONGER: &[(&str, usize)] = &[
 
 /// Where connections are opened: the one way out, and the demo, which plays the sender of its own story.
 const DIALLERS: &[&str] = &["data-plane/egress/src/", "deploy/sluice/src/demo.rs"];
+/// What a connection, or the address for one, is got by. A store's own client is not in it: it calls the store.
+const DIALS: [&str; 11] = [
+    "TcpStream::connect",
+    "TcpSocket",
+    "UdpSocket",
+    "UnixStream::connect",
+    "lookup_host",
+    "to_socket_addrs",
+    "hyper::client",
+    "hyper_util::client",
+    "hickory_resolver",
+    "TlsConnector",
+    "HttpConnector",
+];
+/// Who calls the control plane over gRPC, which is inside the house.
+const GRPC_CALLERS: &[&str] = &["clients/rust/src/", "data-plane/server/src/link.rs"];
+/// What a gRPC client is made by.
+const GRPC_CALLS: [&str; 3] = ["transport::Endpoint", "transport::{Channel", "transport::Channel"];
+/// Packages, and features of packages, that open connections: only the one way out asks for them.
+const CONNECTING: [(&str, &str); 6] = [
+    ("hyper", "client"),
+    ("hyper-util", "client"),
+    ("hickory-resolver", ""),
+    ("tokio-native-tls", ""),
+    ("tower-http", "follow-redirect"),
+    ("socket2", ""),
+];
+/// Packages that may ask for a gRPC client.
+const GRPC_CLIENTS: [&str; 3] = ["sluice-client", "sluice-data-plane", "sluice-tests"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lie in the root").to_owned()
@@ -159,6 +188,7 @@ fn walls(room: &Room, package: &Package) -> Vec<String> {
         if !allowed || CLIENTS.contains(&name) {
             found.push(format!("{} may not use {name}", room.name));
         }
+        found.extend(connects(&package.name, name, &needed.features));
         if room.optional.contains(&name) && !needed.optional {
             found.push(format!("{} may use {name} only behind a feature", room.name));
         }
@@ -168,6 +198,15 @@ fn walls(room: &Room, package: &Package) -> Vec<String> {
         found.push(format!("{} has a build script's dependencies; only the contract is generated", room.name));
     }
     found
+}
+
+/// What a package asks for that could open a connection past the one way out (I6).
+fn connects(package: &str, needed: &str, features: &[String]) -> Option<String> {
+    let asks = |wanted: &str| wanted.is_empty() || features.iter().any(|feature| feature.starts_with(wanted));
+    let connecting = CONNECTING.iter().any(|(name, feature)| *name == needed && asks(feature));
+    let calling = needed == "tonic" && (asks("channel") || asks("transport"));
+    let allowed = (!connecting || package == "sluice-egress") && (!calling || GRPC_CLIENTS.contains(&package));
+    (!allowed).then(|| format!("{package} may not open connections by {needed}"))
 }
 
 fn is_ours(name: &str) -> bool {
@@ -331,7 +370,12 @@ fn forbidden(path: &str, text: &str) -> Vec<String> {
         refuse(&["unbounded", "_channel"].concat(), "nothing is unbounded (I8)", code);
         refuse(&["mpsc::", "unbounded"].concat(), "nothing is unbounded (I8)", code);
         if !DIALLERS.iter().any(|dialler| path.starts_with(dialler)) {
-            refuse(&["TcpStream::", "connect"].concat(), "only sluice-egress opens connections (I6)", code);
+            DIALS.iter().for_each(|dial| refuse(dial, "only sluice-egress opens connections (I6)", code));
+        }
+        if !GRPC_CALLERS.iter().any(|caller| path.starts_with(caller)) {
+            GRPC_CALLS
+                .iter()
+                .for_each(|call| refuse(call, "only the link and the client call the control plane", code));
         }
     }
     found
@@ -439,9 +483,21 @@ fn the_rules_notice_what_they_are_there_for() {
     for line in ["todo", "unimplemented"] {
         assert_eq!(forbidden("a/src/b.rs", &format!("fn a() {{ {line}!() }}")).len(), 1);
     }
-    let dial = ["TcpStream::", "connect(a)"].concat();
-    assert_eq!(forbidden("data-plane/server/src/b.rs", &dial).len(), 1);
-    assert!(forbidden("data-plane/egress/src/b.rs", &dial).is_empty());
+    for dial in DIALS {
+        assert_eq!(forbidden("data-plane/server/src/b.rs", &format!("use x::{dial}(a)")).len(), 1, "{dial}");
+        assert!(forbidden("data-plane/egress/src/b.rs", dial).is_empty());
+    }
+    for call in GRPC_CALLS {
+        assert_eq!(forbidden("data-plane/server/src/b.rs", call).len(), 1, "{call}");
+        assert!(forbidden("data-plane/server/src/link.rs", call).is_empty());
+    }
+    let features = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(connects("sluice-data-plane", "hyper", &features(&["server", "client"])).is_some());
+    assert!(connects("sluice-data-plane", "hyper-util", &features(&["client-legacy"])).is_some());
+    assert!(connects("sluice-data-plane", "hickory-resolver", &[]).is_some());
+    assert!(connects("sluice-control-plane", "tonic", &features(&["channel"])).is_some());
+    assert!(connects("sluice-data-plane", "hyper-util", &features(&["server"])).is_none());
+    assert!(connects("sluice-egress", "hyper", &features(&["client"])).is_none());
     assert_eq!(forbidden("a/src/b.rs", &["unbounded", "_channel()"].concat()).len(), 1);
 
     assert!(badly_named("a/src/helpers.rs").is_some() && badly_named("a/src/common/mod.rs").is_some());

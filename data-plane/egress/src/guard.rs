@@ -200,6 +200,7 @@ fn is_own(ip: IpAddr) -> bool {
     let from: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let sender = || -> io::Result<IpAddr> {
         let socket = UdpSocket::bind((from, 0))?;
+        #[allow(clippy::disallowed_methods, reason = "this asks for a route; nothing is sent")]
         socket.connect((ip, DISCARD))?;
         Ok(socket.local_addr()?.ip())
     };
@@ -346,6 +347,7 @@ mod tests {
         assert!(is_own(Ipv4Addr::LOCALHOST.into()));
         // Where there is a network, the address it is entered by.
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        #[allow(clippy::disallowed_methods, reason = "nothing is sent")]
         if socket.connect("192.0.2.1:9").is_ok() {
             assert!(is_own(socket.local_addr().unwrap().ip()));
         }

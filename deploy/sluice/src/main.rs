@@ -79,6 +79,9 @@ struct ControlPlaneArgs {
     /// A port that integrations may call, beside 443 and 8443. Repeatable.
     #[arg(long = "allow-port")]
     allow_ports: Vec<u16>,
+    /// A host name under which triggers are reached from outside: no integration may call it. Repeatable.
+    #[arg(long = "own-name")]
+    own_names: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -121,6 +124,12 @@ struct EgressArgs {
     /// An answer for a name, in place of DNS, for example crm.example=127.0.0.1. Repeatable.
     #[arg(long = "resolve", value_parser = parse_static_address)]
     resolve: Vec<(String, IpAddr)>,
+    /// A name server to ask in place of those of /etc/resolv.conf, for example 10.0.0.10 or 10.0.0.10:5353. Repeatable.
+    #[arg(long = "nameserver", value_parser = parse_nameserver)]
+    nameservers: Vec<SocketAddr>,
+    /// A host name under which triggers are reached from outside: no integration may call it. Repeatable.
+    #[arg(long = "own-name")]
+    own_names: Vec<String>,
     /// A file with certificates (PEM) to trust beside the public ones. Repeatable.
     #[arg(long = "extra-ca")]
     extra_cas: Vec<PathBuf>,
@@ -132,11 +141,19 @@ fn parse_static_address(text: &str) -> Result<(String, IpAddr), String> {
     Ok((name.to_ascii_lowercase(), address))
 }
 
+fn parse_nameserver(text: &str) -> Result<SocketAddr, String> {
+    const DNS: u16 = 53;
+    let bare = text.parse().map(|address: IpAddr| SocketAddr::new(address, DNS));
+    bare.or_else(|_| text.parse()).map_err(|_| "must be an IP address, with or without a port".to_owned())
+}
+
 impl EgressArgs {
     fn settings(&self) -> Result<sluice_egress::Settings, String> {
         let mut settings = sluice_egress::Settings::default();
         settings.extra_networks.extend(&self.allow_networks);
         settings.ports.extend(&self.allow_ports);
+        settings.nameservers.extend(&self.nameservers);
+        settings.own_names.extend_from_slice(&self.own_names);
         for (name, address) in &self.resolve {
             // Port 0: the port of the URL.
             settings.static_addresses.entry(name.clone()).or_default().push(SocketAddr::new(*address, 0));
@@ -192,6 +209,7 @@ async fn run(command: Command, started: Instant) -> Result<(), String> {
             let folder = Folder::open(&args.data).map_err(|error| error.to_string())?;
             let mut urls = UrlPolicy::default();
             urls.ports.extend(args.allow_ports);
+            urls.own_names = args.own_names;
             let running =
                 dev::start_control_plane(&folder, args.grpc, urls).await.map_err(|error| error.to_string())?;
             say(&format!(

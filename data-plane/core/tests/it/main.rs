@@ -8,3 +8,4 @@ mod hostile;
 mod laws;
 mod lineage;
 mod requests;
+mod urls;
