@@ -87,6 +87,9 @@ pub enum Error {
     /// The way out is not set up right.
     #[error("egress settings: {0}")]
     Egress(#[from] sluice_egress::SettingsError),
+    /// What holds for destinations is not set up right.
+    #[error(transparent)]
+    Dispatch(#[from] dispatch::SettingsError),
     /// The control plane cannot be reached like this.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -128,6 +131,7 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
     };
     let ring = Ring::open(&settings.master_key_file)?;
     let key = read("the data-plane key file", &settings.data_plane_key_file)?;
+    settings.dispatch.check()?;
     let link = Link::new(&settings.control_plane_url, &key)?;
     let egress = Egress::new(settings.egress.clone())?;
     let last_good = settings.data_dir.join("last-good");

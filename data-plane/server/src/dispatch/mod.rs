@@ -62,7 +62,26 @@ impl Default for DispatchSettings {
     }
 }
 
+/// A setting that cannot be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("setting `{0}` of dispatch must be {1}")]
+pub struct SettingsError(&'static str, &'static str);
+
 impl DispatchSettings {
+    /// Whether they can be kept.
+    ///
+    /// # Errors
+    /// Which cannot, and what it must be.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        if !(1..=100).contains(&self.destination_share) {
+            return Err(SettingsError("destination_share", "1 to 100"));
+        }
+        if self.destination_rate.is_some_and(|rate| rate.requests_per_second == 0 || rate.burst == 0) {
+            return Err(SettingsError("destination_rate", "at least 1 request per second with a burst of at least 1"));
+        }
+        Ok(())
+    }
+
     fn share(&self, places: u32) -> u32 {
         let share = u64::from(places) * u64::from(self.destination_share) / 100;
         u32::try_from(share).unwrap_or(u32::MAX).max(1)
@@ -216,7 +235,11 @@ impl Dispatch {
     }
 
     fn heard(&self, slot: &Slot, heard: Heard) {
-        let change = self.inner().state.heard(slot, heard, self.now());
+        let (change, idle) = {
+            let mut inner = self.inner();
+            let change = inner.state.heard(slot, heard, self.now());
+            (change, Lane::ALL.map(|lane| inner.state.is_idle(lane)))
+        };
         let (workspace, destination) = (&slot.flow.workspace, slot.destination());
         match change {
             Some(Change::Opened) => {
@@ -229,17 +252,18 @@ impl Dispatch {
             }
             None => {}
         }
-        self.wake();
+        // Limits are shared by the lanes.
+        for (changed, idle) in self.0.changed.iter().zip(idle) {
+            if !idle {
+                changed.notify_one();
+            }
+        }
     }
 
+    /// The place is its lane's alone.
     fn leave(&self, slot: &Slot) {
         self.inner().state.leave(slot);
-        self.wake();
-    }
-
-    /// Limits are shared by the lanes.
-    fn wake(&self) {
-        self.0.changed.iter().for_each(Notify::notify_one);
+        self.0.changed[slot.lane.index()].notify_one();
     }
 }
 
@@ -287,9 +311,10 @@ impl Taking {
 
 impl Drop for Taking {
     fn drop(&mut self) {
+        let now = self.dispatch.now();
         for slot in &self.slots {
-            self.dispatch.heard(slot, Heard::Nothing);
-            self.dispatch.leave(slot);
+            self.dispatch.inner().state.not_taken(slot, now);
+            self.dispatch.0.changed[slot.lane.index()].notify_one();
         }
     }
 }
@@ -347,8 +372,10 @@ impl Permit {
 
     /// Sends nothing to this destination of this workspace before this time: it asked for that.
     pub fn hold_destination(&self, until: UnixMillis) {
-        let (slot, until) = (self.slot(), self.dispatch.at(until));
-        self.dispatch.inner().state.hold_destination(&slot.0, until);
+        let (slot, at) = (self.slot(), self.dispatch.at(until));
+        let (workspace, destination) = (&slot.0.flow.workspace, slot.0.destination());
+        tracing::info!(workspace, destination, until, "the destination asked for a pause: its jobs wait");
+        self.dispatch.inner().state.hold_destination(&slot.0, at);
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) struct State {
     settings: DispatchSettings,
     lanes: [Places; 2],
     known: HashMap<FlowId, (Lane, Arc<Flow>)>,
+    /// How many of them are of each lane.
+    flows: [usize; 2],
     workspaces: HashMap<String, Workspace>,
     /// Counts what was served.
     turn: u64,
@@ -94,6 +96,7 @@ impl State {
             settings,
             lanes: [all(realtime), all(bulk)],
             known: HashMap::new(),
+            flows: [0; 2],
             workspaces: HashMap::new(),
             turn: 0,
             forget_at: 0,
@@ -127,9 +130,10 @@ impl State {
         let destination = workspace.destinations.entry(flow.destination.clone());
         let destination = destination.or_insert_with(|| Destination::new(turn, settings.gate(now)));
         let owners = &mut workspace.owners;
-        let known = &mut self.known;
+        let (known, flows) = (&mut self.known, &mut self.flows[lane.index()]);
         destination.queues[lane.index()].entry(id).or_insert_with(|| {
             known.insert(id, (lane, flow.clone()));
+            *flows += 1;
             owners.entry(flow.owner.clone()).or_insert_with(|| Owner::new(limits(flow), now)).flows += 1;
             Queue::new(flow.clone(), turn, now + EXPIRY_EVERY)
         })
@@ -153,6 +157,7 @@ impl State {
                 owner.flows = owner.flows.saturating_sub(1);
             }
             self.known.remove(&id);
+            self.flows[lane.index()] -= 1;
         }
     }
 
@@ -241,6 +246,16 @@ impl State {
         }
     }
 
+    /// A job was not leased after all: it waits still. If it is not there any more, the inbox has told so.
+    pub(super) fn not_taken(&mut self, slot: &Slot, now: Millis) {
+        if let Some(queue) = self.find_queue(slot.lane, slot.id).filter(|_| !slot.expiry) {
+            let waiting = if slot.retry { &mut queue.retries } else { &mut queue.first };
+            *waiting += 1;
+        }
+        self.heard(slot, Heard::Nothing, now);
+        self.leave(slot);
+    }
+
     /// What came of a job's call, or that none was made: from now on it counts against no limit but the lane's places.
     pub(super) fn heard(&mut self, slot: &Slot, heard: Heard, now: Millis) -> Option<Change> {
         if slot.expiry {
@@ -312,6 +327,11 @@ impl State {
         if let Some(destination) = workspace.and_then(|workspace| workspace.destinations.get_mut(slot.destination())) {
             destination.gate.hold(until);
         }
+    }
+
+    /// Nothing waits or is in work.
+    pub(super) fn is_idle(&self, lane: Lane) -> bool {
+        self.flows[lane.index()] == 0
     }
 
     /// Jobs that are ready and not taken, by what they wait for.

@@ -260,6 +260,19 @@ fn what_was_not_sent_costs_nothing() {
     assert_eq!(stage.run(Heard::Answer), 1);
 }
 
+/// The inbox was not there for a moment: nobody tells again what waits.
+#[test]
+fn what_was_not_taken_after_all_waits_still() {
+    let mut stage = Stage::wide();
+    stage.limits.insert("x".to_owned(), Limits { rate: Some(rate(1, 5)), ..Limits::default() });
+    stage.wait(0, "w/a.example/x", 3, 2);
+    for _ in 0..10 {
+        let plan = stage.state.plan(Lane::Realtime, stage.now, UNIX);
+        assert_eq!(plan.slots.len(), 5);
+        plan.slots.iter().for_each(|slot| stage.state.not_taken(slot, stage.now));
+    }
+}
+
 #[test]
 fn limits_survive_a_publish_that_does_not_change_them() {
     let mut stage = Stage::wide();
@@ -593,6 +606,20 @@ impl Model {
 fn roll(dice: &mut u64, sides: u64) -> u64 {
     *dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     (*dice >> 33) % sides
+}
+
+#[test]
+fn settings_that_cannot_be_kept_are_refused() {
+    let good = DispatchSettings::default();
+    assert_eq!(good.check(), Ok(()));
+    for broken in [
+        DispatchSettings { destination_share: 0, ..good },
+        DispatchSettings { destination_share: 101, ..good },
+        DispatchSettings { destination_rate: Some(rate(0, 1)), ..good },
+        DispatchSettings { destination_rate: Some(rate(1, 0)), ..good },
+    ] {
+        assert!(broken.check().is_err(), "{broken:?}");
+    }
 }
 
 #[test]

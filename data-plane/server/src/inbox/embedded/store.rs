@@ -26,8 +26,10 @@ const PROMOTE_LIMIT: i64 = 512;
 /// Keys and dead jobs forgotten in one step.
 const SWEEP_LIMIT: i64 = 512;
 
-/// Parts of grants taken from with one statement: more costs a further one, fewer are filled up with nothing.
+/// Parts of grants taken from with one statement: more costs a further one, fewer are filled up with nothing. The small one
+/// is for one flow.
 const TAKES: usize = 16;
+const TAKES_FEW: usize = 2;
 const STATES: usize = 4;
 
 /// The writer connection.
@@ -320,10 +322,11 @@ impl Store {
         let kinds = |grant: &Grant| [(*grant, false, grant.first), (*grant, true, grant.retries)];
         let takes: Vec<(Grant, bool, usize)> = grants.iter().flat_map(kinds).filter(|(.., max)| *max > 0).collect();
         let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let (parts, sql) = if takes.len() > TAKES_FEW { (TAKES, &TAKE) } else { (TAKES_FEW, &TAKE_FEW) };
         let mut taken = Vec::new();
-        for takes in takes.chunks(TAKES) {
-            let mut query = sqlx::query(TAKE.as_str()).bind(now);
-            for take in (0..TAKES).map(|at| takes.get(at)) {
+        for takes in takes.chunks(parts) {
+            let mut query = sqlx::query(sql.as_str()).bind(now);
+            for take in (0..parts).map(|at| takes.get(at)) {
                 query = match take {
                     Some((grant, retry, max)) => {
                         let all = grant.accepted_until == UnixMillis::MAX;
@@ -491,10 +494,13 @@ impl Store {
     }
 }
 
-/// One statement for [`TAKES`] parts, so that it is prepared once.
-static TAKE: LazyLock<String> = LazyLock::new(|| {
+/// Statements for a fixed number of parts, so that each is prepared once.
+static TAKE: LazyLock<String> = LazyLock::new(|| take_sql(TAKES));
+static TAKE_FEW: LazyLock<String> = LazyLock::new(|| take_sql(TAKES_FEW));
+
+fn take_sql(number: usize) -> String {
     let mut parts = String::new();
-    for part in 0..TAKES {
+    for part in 0..number {
         let [flow, retry, look, until, max] = [2, 3, 4, 5, 6].map(|place| place + 5 * part);
         let union = if part == 0 { "" } else { " UNION ALL " };
         // Writing into a string cannot fail.
@@ -511,7 +517,7 @@ static TAKE: LazyLock<String> = LazyLock::new(|| {
              (SELECT p.bytes FROM payload AS p WHERE p.job = seq),
              (SELECT r.bytes FROM rendered AS r WHERE r.job = seq)"
     )
-});
+}
 
 fn leased(row: &SqliteRow) -> Result<Leased, sqlx::Error> {
     let leases: u32 = row.try_get(5)?;
