@@ -64,6 +64,7 @@ changing!(
     ActivateSecretRequest,
     RevertSecretRequest,
     RetireSecretRequest,
+    ReplayDeliveriesRequest,
 );
 
 /// What is known of a changing call before it begins.

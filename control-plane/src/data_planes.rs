@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sluice_proto::admin::v1::{DataPlane, Problem, Refusal, ServedWorkspace, TokenState};
 use sluice_proto::sync::v1::{Ack, Hello, Nack, TokenChange, TokenChanges};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{UnixMillis, timestamp};
+use crate::commands::{Order, Orders, WAITING_MAX};
 use crate::error::Failure;
 use crate::names;
 
@@ -34,10 +36,19 @@ struct Plane {
     build: String,
     connect_time: UnixMillis,
     /// The session that is connected now.
-    session: Option<(u64, CancellationToken)>,
+    session: Option<Live>,
     workspaces: BTreeMap<String, ServedWorkspace>,
     /// By connection.
     tokens: BTreeMap<String, TokenState>,
+}
+
+/// A session that is connected.
+#[derive(Debug)]
+struct Live {
+    number: u64,
+    replaced: CancellationToken,
+    /// `None`: its release takes no commands.
+    orders: Option<Orders>,
 }
 
 /// A connected data plane; dropping it disconnects.
@@ -48,6 +59,8 @@ pub(crate) struct Registration {
     session: u64,
     /// Fires when another stream of the same data plane takes over.
     pub(crate) replaced: CancellationToken,
+    /// Commands for it.
+    pub(crate) orders: mpsc::Receiver<Order>,
 }
 
 impl Registry {
@@ -64,6 +77,8 @@ impl Registry {
         }
         planes.sessions += 1;
         let (session, replaced) = (planes.sessions, CancellationToken::new());
+        let (give, orders) = mpsc::channel(WAITING_MAX);
+        let live = Live { number: session, replaced: replaced.clone(), orders: hello.takes_commands.then_some(give) };
         let serving = |cursor: &sluice_proto::sync::v1::Cursor| ServedWorkspace {
             workspace: cursor.workspace.clone(),
             revision: cursor.revision,
@@ -72,14 +87,36 @@ impl Registry {
         let plane = Plane {
             build: hello.build.clone(),
             connect_time: now,
-            session: Some((session, replaced.clone())),
+            session: Some(live),
             workspaces: hello.cursors.iter().map(|cursor| (cursor.workspace.clone(), serving(cursor))).collect(),
             tokens: BTreeMap::new(),
         };
-        if let Some((_, older)) = planes.by_id.insert(hello.data_plane_id.clone(), plane).and_then(|old| old.session) {
-            older.cancel();
+        if let Some(older) = planes.by_id.insert(hello.data_plane_id.clone(), plane).and_then(|old| old.session) {
+            older.replaced.cancel();
         }
-        Ok(Registration { registry: self.clone(), id: hello.data_plane_id.clone(), session, replaced })
+        Ok(Registration { registry: self.clone(), id: hello.data_plane_id.clone(), session, replaced, orders })
+    }
+
+    /// The way to a data plane's stream.
+    ///
+    /// # Errors
+    /// It is not connected, or takes no commands.
+    pub(crate) fn orders(&self, id: &str) -> Result<Orders, Failure> {
+        let planes = self.lock();
+        let Some(live) = planes.by_id.get(id).and_then(|plane| plane.session.as_ref()) else {
+            return Err(Failure::NoDataPlane(format!("data plane `{id}`, which works on it, is not connected")));
+        };
+        live.orders.clone().ok_or_else(|| Failure::DataPlaneTooOld(id.to_owned()))
+    }
+
+    /// A connected data plane that serves this workspace and takes commands.
+    pub(crate) fn serving(&self, workspace: &str) -> Option<String> {
+        let planes = self.lock();
+        let able = planes.by_id.iter().find(|(_, plane)| {
+            let takes = plane.session.as_ref().is_some_and(|live| live.orders.is_some());
+            takes && plane.workspaces.get(workspace).is_some_and(|served| served.revision > 0)
+        });
+        able.map(|(id, _)| id.clone())
     }
 
     /// At most `limit` data planes by id, those after `after`.
@@ -178,7 +215,7 @@ fn workspace_of(connection: &str) -> Option<&str> {
 
 impl Plane {
     fn is(&self, session: u64) -> bool {
-        self.session.as_ref().is_some_and(|(current, _)| *current == session)
+        self.session.as_ref().is_some_and(|live| live.number == session)
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) fn selection(filter: &DeliveryFilter, workspace: &str) -> Result<Sele
     name(&mut found, workspace, &filter.delivery, "deliveries", "filter.delivery");
     name(&mut found, workspace, &filter.workflow, "workflows", "filter.workflow");
     name(&mut found, workspace, &filter.incoming_integration, "incomingIntegrations", "filter.incoming_integration");
+    name(&mut found, workspace, &filter.operation, "operations", "filter.operation");
     for (field, id) in [("filter.step_id", &filter.step_id), ("filter.trigger_id", &filter.trigger_id)] {
         if id.len() > ID_BYTES_MAX {
             found.push(violation(field, "TOO_LONG", format!("is longer than {ID_BYTES_MAX} bytes")));
@@ -48,6 +49,7 @@ pub(crate) fn selection(filter: &DeliveryFilter, workspace: &str) -> Result<Sele
         workflow: filter.workflow.clone(),
         step: filter.step_id.clone(),
         incoming: filter.incoming_integration.clone(),
+        operation: filter.operation.clone(),
         states,
         reasons,
         status_min,

@@ -128,6 +128,18 @@ pub(crate) enum Failure {
     Overloaded(&'static str),
     /// A watcher took nothing for so long.
     WatcherTooSlow(Duration),
+    /// No data plane can do it; the text says which is needed.
+    NoDataPlane(String),
+    /// This data plane did not answer.
+    DataPlaneAway(String),
+    /// This data plane does not know the command.
+    DataPlaneTooOld(String),
+    /// This delivery has ended.
+    DeliveryEnded(String),
+    /// This delivery is being sent.
+    DeliveryInWork(String),
+    /// This delivery is no longer kept where it was.
+    DeliveryNotKept(String),
     /// The call could not be read.
     CallInvalid { code: Code, message: String },
     /// A defect; the text is for the log.
@@ -179,6 +191,12 @@ impl Failure {
             | Self::TookTooLong(_)
             | Self::Overloaded(_)
             | Self::WatcherTooSlow(_)
+            | Self::NoDataPlane(_)
+            | Self::DataPlaneAway(_)
+            | Self::DataPlaneTooOld(_)
+            | Self::DeliveryEnded(_)
+            | Self::DeliveryInWork(_)
+            | Self::DeliveryNotKept(_)
             | Self::CallInvalid { .. } => tracing::info!(reason = reason.as_str_name(), "refused"),
         }
         let mut details = ErrorDetails::new();
@@ -213,6 +231,12 @@ impl Failure {
             Self::TookTooLong(_) => (Code::DeadlineExceeded, ErrorReason::TookTooLong),
             Self::Overloaded(_) => (Code::ResourceExhausted, ErrorReason::Overloaded),
             Self::WatcherTooSlow(_) => (Code::ResourceExhausted, ErrorReason::WatcherTooSlow),
+            Self::NoDataPlane(_) => (Code::FailedPrecondition, ErrorReason::NoDataPlane),
+            Self::DataPlaneAway(_) => (Code::Unavailable, ErrorReason::DataPlaneUnavailable),
+            Self::DataPlaneTooOld(_) => (Code::FailedPrecondition, ErrorReason::DataPlaneTooOld),
+            Self::DeliveryEnded(_) => (Code::FailedPrecondition, ErrorReason::DeliveryEnded),
+            Self::DeliveryInWork(_) => (Code::FailedPrecondition, ErrorReason::DeliveryInWork),
+            Self::DeliveryNotKept(_) => (Code::FailedPrecondition, ErrorReason::DeliveryNotKept),
             Self::CallInvalid { code, .. } => (*code, ErrorReason::CallInvalid),
             Self::Internal(_) => (Code::Internal, ErrorReason::InternalError),
         }
@@ -251,6 +275,16 @@ impl Failure {
             Self::Overloaded(limit) => format!("the limit `{limit}` is reached: try again later"),
             Self::WatcherTooSlow(patience) => {
                 format!("nothing was taken for {} s: watch again from the last resume token", patience.as_secs())
+            }
+            Self::NoDataPlane(why) => why.clone(),
+            Self::DataPlaneAway(id) => {
+                format!("data plane `{id}` did not answer; whether it was done is not known: call again")
+            }
+            Self::DataPlaneTooOld(id) => format!("data plane `{id}` does not know this command: update it"),
+            Self::DeliveryEnded(name) => format!("`{name}` has ended: replay it instead"),
+            Self::DeliveryInWork(name) => format!("`{name}` is being sent right now: call again when it was"),
+            Self::DeliveryNotKept(name) => {
+                format!("`{name}` is no longer kept by its data plane, or has just ended: read it again")
             }
             Self::CallInvalid { message, .. } => short(message),
             Self::Store(StoreError::Corrupt(_) | StoreError::Newer { .. }) | Self::Internal(_) => {
@@ -295,17 +329,15 @@ impl Failure {
             Self::Published(name) => {
                 details.set_precondition_failure(precondition("PUBLISHED", name, self.message()));
             }
-            Self::NotPublished(name) => {
-                details.set_precondition_failure(precondition("NOT_PUBLISHED", name, self.message()));
-            }
-            Self::SecretSlotEmpty { field, .. } => {
-                details.set_precondition_failure(precondition("SECRET_SLOT_EMPTY", field, self.message()));
-            }
-            Self::SecretSlotTaken { field, .. } => {
-                details.set_precondition_failure(precondition("SECRET_SLOT_TAKEN", field, self.message()));
-            }
-            Self::SecretUnpublished(field) => {
-                details.set_precondition_failure(precondition("SECRET_UNPUBLISHED", field, self.message()));
+            Self::NotPublished(subject)
+            | Self::SecretSlotEmpty { field: subject, .. }
+            | Self::SecretSlotTaken { field: subject, .. }
+            | Self::SecretUnpublished(subject)
+            | Self::DeliveryEnded(subject)
+            | Self::DeliveryInWork(subject)
+            | Self::DeliveryNotKept(subject) => {
+                let kind = self.verdict().1.as_str_name();
+                details.set_precondition_failure(precondition(kind, subject, self.message()));
             }
             Self::PageToken => {
                 let field = FieldViolation { field: "page_token".to_owned(), description: self.message(), ..none() };
@@ -315,7 +347,7 @@ impl Failure {
                 let field = FieldViolation { field: "request_id".to_owned(), description: self.message(), ..none() };
                 details.set_bad_request(vec![field]);
             }
-            Self::Overloaded(_) | Self::Stopping => {
+            Self::Overloaded(_) | Self::Stopping | Self::DataPlaneAway(_) => {
                 details.set_retry_info(Some(Duration::from_secs(1)));
             }
             Self::KeyInvalid
@@ -324,6 +356,8 @@ impl Failure {
             | Self::Replaced
             | Self::TookTooLong(_)
             | Self::WatcherTooSlow(_)
+            | Self::NoDataPlane(_)
+            | Self::DataPlaneTooOld(_)
             | Self::CallInvalid { .. }
             | Self::Internal(_) => {}
         }
@@ -452,10 +486,16 @@ mod tests {
             Failure::Overloaded(""),
             Failure::CallInvalid { code: Code::OutOfRange, message: String::new() },
             Failure::WatcherTooSlow(Duration::ZERO),
+            Failure::NoDataPlane(String::new()),
+            Failure::DataPlaneAway(String::new()),
+            Failure::DataPlaneTooOld(String::new()),
+            Failure::DeliveryEnded(String::new()),
+            Failure::DeliveryInWork(String::new()),
+            Failure::DeliveryNotKept(String::new()),
         ];
         let mut told: Vec<i32> = failures.iter().map(|failure| failure.verdict().1 as i32).collect();
         told.sort_unstable();
-        assert_eq!(told, (1..=22).collect::<Vec<_>>());
-        assert!(ErrorReason::try_from(23).is_err(), "a new reason needs a failure");
+        assert_eq!(told, (1..=28).collect::<Vec<_>>());
+        assert!(ErrorReason::try_from(29).is_err(), "a new reason needs a failure");
     }
 }

@@ -9,6 +9,8 @@
 //! | `publish` | how a draft becomes what every data plane serves |
 //! | `snapshots` | where every workspace stands, for data planes |
 //! | `session` | what one data plane needs next |
+//! | `commands` | what a data plane does for an operator |
+//! | `replay` | which deliveries are delivered again, and when |
 //! | `reports` | what data planes tell |
 //! | `delivery_filter`, `watching` | which deliveries a caller means, and how he follows them |
 //! | `secrets` | how secrets rest |
@@ -20,6 +22,7 @@
 mod access;
 mod call;
 mod clock;
+mod commands;
 mod data_planes;
 mod delivery_filter;
 mod door;
@@ -29,6 +32,7 @@ mod master_keys;
 mod names;
 mod paging;
 mod publish;
+mod replay;
 mod reports;
 mod resource;
 mod rotation;
@@ -53,6 +57,7 @@ use sluice_proto::admin::v1::event_service_server::EventServiceServer;
 use sluice_proto::admin::v1::incoming_integration_service_server::IncomingIntegrationServiceServer;
 use sluice_proto::admin::v1::incoming_request_service_server::IncomingRequestServiceServer;
 use sluice_proto::admin::v1::master_key_service_server::MasterKeyServiceServer;
+use sluice_proto::admin::v1::operation_service_server::OperationServiceServer;
 use sluice_proto::admin::v1::outgoing_integration_service_server::OutgoingIntegrationServiceServer;
 use sluice_proto::admin::v1::secret_service_server::SecretServiceServer;
 use sluice_proto::admin::v1::workflow_service_server::WorkflowServiceServer;
@@ -125,6 +130,7 @@ impl ControlPlane {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_service_status("", ServingStatus::Serving).await;
         let routes = self.routes().add_service(health_service);
+        tokio::spawn(replay::run(shared.clone()));
         let draining = stop.clone();
         let server = Server::builder()
             .layer(Door::new(shared.store.clone(), shared.settings.limits))
@@ -175,6 +181,7 @@ impl ControlPlane {
             SecretServiceServer,
             MasterKeyServiceServer,
             IncomingRequestServiceServer,
+            OperationServiceServer,
             DataPlaneServiceServer,
             SyncServiceServer
         );

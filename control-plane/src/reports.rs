@@ -142,6 +142,7 @@ impl Storing<'_> {
             step: shown.step_id.clone(),
             incoming: shown.incoming_integration.clone(),
             trigger_id: shown.trigger_id.clone(),
+            operation: shown.operation.clone(),
             accept_time: shown.accept_time.as_ref().map_or(self.now, millis),
             order,
         };

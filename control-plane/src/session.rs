@@ -1,17 +1,18 @@
 //! One data plane's stream: what it holds, what it refused, and what to send it next. Level-triggered: nothing is queued for
 //! it but the names of workspaces to look at; whatever is sent is made from the newest revision.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use sluice_proto::sync::v1 as sync;
 use sluice_proto::sync::v1::sync_request::Kind as Said;
 use sluice_proto::sync::v1::sync_response::Kind as Answer;
-use sluice_proto::sync::v1::{Cursor, Delta, Hello, SnapshotChunk, SyncRequest, SyncResponse};
-use tokio::sync::{mpsc, watch};
+use sluice_proto::sync::v1::{Command, Cursor, Delta, Hello, SnapshotChunk, SyncRequest, SyncResponse, command_result};
+use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Status, Streaming};
 
+use crate::commands::{Order, WAITING_MAX};
 use crate::data_planes::Registration;
 use crate::error::Failure;
 use crate::shared::Shared;
@@ -33,6 +34,11 @@ pub(crate) struct Session {
     /// Parts of the workspace that is being sent.
     parts: VecDeque<Answer>,
     synced: bool,
+    /// Commands to send; they go before everything else.
+    commands: VecDeque<Command>,
+    /// Who waits for the result of which command.
+    asked: HashMap<u64, oneshot::Sender<command_result::Outcome>>,
+    last_command: u64,
 }
 
 /// What is known of one workspace at the data plane.
@@ -144,6 +150,9 @@ impl Session {
             pending: BTreeSet::new(),
             parts: VecDeque::from([welcome]),
             synced: false,
+            commands: VecDeque::new(),
+            asked: HashMap::new(),
+            last_command: 0,
         };
         session.look_at_all();
         session
@@ -156,7 +165,7 @@ impl Session {
         out: &mpsc::Sender<Result<SyncResponse, Status>>,
     ) -> Result<(), Status> {
         loop {
-            let work = !self.synced || !self.parts.is_empty() || !self.pending.is_empty();
+            let work = !self.synced || !self.parts.is_empty() || !self.pending.is_empty() || !self.commands.is_empty();
             tokio::select! {
                 said = inbound.message() => match said? {
                     Some(SyncRequest { kind }) => self.listen(kind)?,
@@ -166,6 +175,7 @@ impl Session {
                     Ok(()) => self.look_at_all(),
                     Err(_) => return Err(Failure::Stopping.into()),
                 },
+                Some(order) = self.registration.orders.recv(), if self.asked.len() < WAITING_MAX => self.command(order),
                 place = out.reserve(), if work => match place {
                     Ok(place) => if let Some(answer) = self.next_answer().await? {
                         place.send(Ok(SyncResponse { kind: Some(answer) }));
@@ -174,6 +184,14 @@ impl Session {
                 },
             }
         }
+    }
+
+    /// Puts a command in line and forgets those nobody waits for any more.
+    fn command(&mut self, order: Order) {
+        self.asked.retain(|_, reply| !reply.is_closed());
+        self.last_command += 1;
+        self.asked.insert(self.last_command, order.reply);
+        self.commands.push_back(Command { id: self.last_command, kind: Some(order.kind) });
     }
 
     /// Marks every workspace that differs.
@@ -191,6 +209,9 @@ impl Session {
 
     /// The next message, made from the truth as it is now; `None` when the workspace looked at needs none.
     async fn next_answer(&mut self) -> Result<Option<Answer>, Failure> {
+        if let Some(command) = self.commands.pop_front() {
+            return Ok(Some(Answer::Command(command)));
+        }
         if let Some(part) = self.parts.pop_front() {
             return Ok(Some(part));
         }
@@ -258,8 +279,17 @@ impl Session {
                 self.registration.tokens_changed(told);
                 Ok(())
             }
+            Some(Said::Result(result)) => {
+                if let (Some(reply), Some(outcome)) = (self.asked.remove(&result.id), result.outcome) {
+                    // Who gave up waiting says so to his caller.
+                    let _ = reply.send(outcome);
+                }
+                Ok(())
+            }
             Some(Said::Hello(_)) => Err(Failure::field("hello", "REPEATED", "is sent once")),
-            None => Err(Failure::field("kind", "REQUIRED", "one of hello, ack, nack, token_changes is required")),
+            None => {
+                Err(Failure::field("kind", "REQUIRED", "one of hello, ack, nack, token_changes, result is required"))
+            }
         }
     }
 

@@ -42,6 +42,8 @@ pub struct Limits {
     pub streams: usize,
     /// How long a call may take, streams excepted: 30 s by default.
     pub call_time: Duration,
+    /// Deliveries that replays enqueue in a second, all together: 100 by default.
+    pub replays_per_second: u32,
     /// How long a watcher may take nothing before it is ended: 30 s by default.
     pub watcher_patience: Duration,
     /// How long streams may take to end when the server stops: 10 s by default.
@@ -54,6 +56,7 @@ impl Default for Limits {
             calls: 256,
             streams: 4096,
             call_time: Duration::from_secs(30),
+            replays_per_second: 100,
             watcher_patience: Duration::from_secs(30),
             drain_time: Duration::from_secs(10),
         }

@@ -21,6 +21,8 @@ pub(crate) struct Shared {
     pub(crate) data_planes: Registry,
     /// Moves when outcomes were stored; carries nothing but the wake-up.
     pub(crate) outcomes: watch::Sender<()>,
+    /// Moves when an operation was started, cancelled or has moved on.
+    pub(crate) operations: watch::Sender<()>,
     /// The name of this store.
     pub(crate) epoch: String,
     /// Ends every stream.
@@ -41,7 +43,7 @@ impl Shared {
         stop: CancellationToken,
     ) -> Self {
         let streams = Arc::new(Semaphore::new(settings.limits.streams));
-        let (outcomes, _) = watch::channel(());
+        let ((outcomes, _), (operations, _)) = (watch::channel(()), watch::channel(()));
         Self {
             settings,
             store,
@@ -49,6 +51,7 @@ impl Shared {
             snapshots,
             data_planes: Registry::default(),
             outcomes,
+            operations,
             epoch,
             _end: stop.clone().drop_guard(),
             stop,

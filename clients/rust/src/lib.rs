@@ -9,6 +9,7 @@ use sluice_proto::admin::v1::event_service_client::EventServiceClient;
 use sluice_proto::admin::v1::incoming_integration_service_client::IncomingIntegrationServiceClient;
 use sluice_proto::admin::v1::incoming_request_service_client::IncomingRequestServiceClient;
 use sluice_proto::admin::v1::master_key_service_client::MasterKeyServiceClient;
+use sluice_proto::admin::v1::operation_service_client::OperationServiceClient;
 use sluice_proto::admin::v1::outgoing_integration_service_client::OutgoingIntegrationServiceClient;
 use sluice_proto::admin::v1::secret_service_client::SecretServiceClient;
 use sluice_proto::admin::v1::workflow_service_client::WorkflowServiceClient;
@@ -137,6 +138,11 @@ impl Client {
     /// Accepted triggers.
     pub fn incoming_requests(&self) -> IncomingRequestServiceClient<Authorized> {
         IncomingRequestServiceClient::new(self.authorized())
+    }
+
+    /// Operations.
+    pub fn operations(&self) -> OperationServiceClient<Authorized> {
+        OperationServiceClient::new(self.authorized())
     }
 
     /// Data planes.

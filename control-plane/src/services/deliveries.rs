@@ -1,20 +1,27 @@
-//! Deliveries: read, listed and watched.
+//! Deliveries: read, listed, watched, and steered on the data plane that works on them.
 
 use std::sync::Arc;
 
 use prost::Message as _;
 use sluice_proto::admin::v1::delivery_service_server::DeliveryService;
 use sluice_proto::admin::v1::{
-    Delivery, GetDeliveryRequest, ListDeliveriesRequest, ListDeliveriesResponse, WatchDeliveriesRequest,
+    CancelDeliveryRequest, Delivery, DeliveryState, GetDeliveryRequest, ListDeliveriesRequest, ListDeliveriesResponse,
+    ReplayDeliveriesRequest, ReplayDeliveriesResponse, RetryDeliveryRequest, WatchDeliveriesRequest,
     WatchDeliveriesResponse,
 };
+use sluice_proto::sync::v1::command::Kind;
+use sluice_proto::sync::v1::command_result::Outcome;
+use sluice_proto::sync::v1::{CancelJob, RetryJob};
 use tonic::{Request, Response, async_trait};
 
 use super::{Answer, Services, pack};
+use crate::call::Call;
+use crate::commands::ask;
 use crate::delivery_filter::selection;
 use crate::error::Failure;
 use crate::names;
 use crate::paging::List;
+use crate::replay;
 use crate::reports::EXCHANGE;
 use crate::shared::Shared;
 use crate::store::{OutcomeRow, Place, Selection, StoreError, Transaction};
@@ -34,6 +41,19 @@ impl DeliveryService for Services {
 
     async fn watch_deliveries(&self, request: Request<WatchDeliveriesRequest>) -> Answer<Self::WatchDeliveriesStream> {
         Ok(watch(&self.0, request.into_inner()).await?)
+    }
+
+    async fn retry_delivery(&self, request: Request<RetryDeliveryRequest>) -> Answer<Delivery> {
+        pack(retry(&self.0, request.into_inner().name).await)
+    }
+
+    async fn cancel_delivery(&self, request: Request<CancelDeliveryRequest>) -> Answer<Delivery> {
+        pack(cancel(&self.0, request.into_inner().name).await)
+    }
+
+    async fn replay_deliveries(&self, request: Request<ReplayDeliveriesRequest>) -> Answer<ReplayDeliveriesResponse> {
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(replay::start(&self.0, call, asked).await)
     }
 }
 
@@ -63,6 +83,39 @@ async fn get(shared: &Shared, name: &str) -> Result<Delivery, Failure> {
         }
     }
     Ok(delivery)
+}
+
+async fn retry(shared: &Shared, name: String) -> Result<Delivery, Failure> {
+    let delivery = get(shared, &name).await?;
+    match delivery.state() {
+        DeliveryState::Delivered | DeliveryState::Skipped | DeliveryState::Cancelled => {
+            Err(Failure::DeliveryEnded(name))
+        }
+        DeliveryState::Unspecified | DeliveryState::Dead | DeliveryState::Waiting => {
+            steer(shared, delivery, Kind::Retry(RetryJob { delivery: name })).await
+        }
+    }
+}
+
+async fn cancel(shared: &Shared, name: String) -> Result<Delivery, Failure> {
+    let delivery = get(shared, &name).await?;
+    match delivery.state() {
+        DeliveryState::Cancelled => Ok(delivery),
+        DeliveryState::Delivered | DeliveryState::Skipped | DeliveryState::Dead => Err(Failure::DeliveryEnded(name)),
+        DeliveryState::Unspecified | DeliveryState::Waiting => {
+            steer(shared, delivery, Kind::Cancel(CancelJob { delivery: name })).await
+        }
+    }
+}
+
+/// Has the data plane that works on a delivery change it; the record follows with its next report.
+async fn steer(shared: &Shared, delivery: Delivery, kind: Kind) -> Result<Delivery, Failure> {
+    match ask(shared, &delivery.data_plane, &delivery.name, kind).await? {
+        Outcome::Delivery(steered) => Ok(Delivery { data_plane: delivery.data_plane, ..steered }),
+        Outcome::Error(_) | Outcome::Replayed(_) => {
+            Err(Failure::Internal("a command was answered with something else".to_owned()))
+        }
+    }
 }
 
 async fn list(shared: &Shared, asked: &ListDeliveriesRequest) -> Result<ListDeliveriesResponse, Failure> {

@@ -7,6 +7,7 @@ mod events;
 mod incoming_integrations;
 mod incoming_requests;
 mod master_keys;
+mod operations;
 mod outgoing_integrations;
 mod secrets;
 mod sync;

@@ -23,6 +23,7 @@ pub(crate) struct DeliveryRow {
     pub(crate) step: String,
     pub(crate) incoming: String,
     pub(crate) trigger_id: String,
+    pub(crate) operation: String,
     pub(crate) accept_time: UnixMillis,
     /// Of two reports the one with the greater order counts.
     pub(crate) order: i64,
@@ -36,6 +37,7 @@ pub(crate) struct Selection {
     pub(crate) workflow: String,
     pub(crate) step: String,
     pub(crate) incoming: String,
+    pub(crate) operation: String,
     /// One bit for each state by its number; 0: any.
     pub(crate) states: i64,
     /// One bit for each reason by its number; 0: any.
@@ -77,11 +79,37 @@ pub(crate) struct Placed {
     pub(crate) body: Vec<u8>,
 }
 
+/// A delivery that may be repeated.
+#[derive(Clone, Debug)]
+pub(crate) struct Selected {
+    pub(crate) place: Place,
+    pub(crate) name: String,
+    pub(crate) workflow: String,
+    pub(crate) step: String,
+    pub(crate) incoming: String,
+    pub(crate) trigger_id: String,
+    pub(crate) state: i64,
+}
+
+/// How many deliveries of one step are in one state, with or without what led to them.
+#[derive(Clone, Debug)]
+pub(crate) struct Tally {
+    pub(crate) workflow: String,
+    pub(crate) step: String,
+    pub(crate) state: i64,
+    /// The incoming request is kept.
+    pub(crate) kept: bool,
+    pub(crate) count: i64,
+    pub(crate) oldest: UnixMillis,
+    pub(crate) newest: UnixMillis,
+}
+
 /// The condition that finds the rows; the others are checked on what it finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Driver {
     Name,
     Trigger,
+    Operation,
     Reason,
     State,
     Workflow,
@@ -98,6 +126,8 @@ impl Selection {
             Driver::Name
         } else if !self.trigger_id.is_empty() {
             Driver::Trigger
+        } else if !self.operation.is_empty() {
+            Driver::Operation
         } else if one(self.reasons) && self.reasons & 1 == 0 {
             Driver::Reason
         } else if one(self.states) && self.states & (1 << DELIVERED) == 0 {
@@ -111,12 +141,14 @@ impl Selection {
         }
     }
 
-    /// The values of [`matching!`], `$1` to `$12`, the driver's, `$13`, and `more`.
+    /// The values of [`matching!`], `$1` to `$13`, the driver's, `$14`, and `more`.
     fn values<'a>(&'a self, workspace: &'a str, more: &[i64]) -> Vec<Value<'a>> {
         let driver = match self.driver() {
             Driver::Reason => i64::from(self.reasons.trailing_zeros()),
             Driver::State => i64::from(self.states.trailing_zeros()),
-            Driver::Name | Driver::Trigger | Driver::Workflow | Driver::Incoming | Driver::Time => 0,
+            Driver::Name | Driver::Trigger | Driver::Operation | Driver::Workflow | Driver::Incoming | Driver::Time => {
+                0
+            }
         };
         let mut values: Vec<Value<'_>> = vec![
             workspace.into(),
@@ -131,6 +163,7 @@ impl Selection {
             self.status_max.into(),
             self.accepted_from.into(),
             self.accepted_before.into(),
+            (&self.operation).into(),
             driver.into(),
         ];
         values.extend(more.iter().map(|number| Value::Integer(*number)));
@@ -138,14 +171,15 @@ impl Selection {
     }
 }
 
-/// The text of a filter. `$13` is the driver's where it is no text of the filter itself.
+/// The text of a filter. `$14` is the driver's where it is no text of the filter itself.
 macro_rules! matching {
     () => {
         "workspace = $1 AND ($2 = '' OR name = $2) AND ($3 = '' OR trigger_id = $3) AND ($4 = '' OR workflow = $4) \
          AND ($5 = '' OR step = $5) AND ($6 = '' OR incoming = $6) \
          AND ($7 = 0 OR (($7 >> CAST(state AS INTEGER)) & 1) = 1) \
          AND ($8 = 0 OR (($8 >> CAST(reason AS INTEGER)) & 1) = 1) \
-         AND status BETWEEN $9 AND $10 AND accept_time >= $11 AND accept_time < $12 AND $13 = $13"
+         AND status BETWEEN $9 AND $10 AND accept_time >= $11 AND accept_time < $12 AND ($13 = '' OR operation = $13) \
+         AND $14 = $14"
     };
 }
 
@@ -155,8 +189,9 @@ macro_rules! driven {
         match $driver {
             Driver::Name => concat!($before, matching!(), " AND name = $2 ", $after),
             Driver::Trigger => concat!($before, matching!(), " AND trigger_id = $3 ", $after),
-            Driver::Reason => concat!($before, matching!(), " AND reason = $13 AND reason <> 0 ", $after),
-            Driver::State => concat!($before, matching!(), " AND state = $13 AND state <> 1 ", $after),
+            Driver::Operation => concat!($before, matching!(), " AND operation = $13 AND operation <> '' ", $after),
+            Driver::Reason => concat!($before, matching!(), " AND reason = $14 AND reason <> 0 ", $after),
+            Driver::State => concat!($before, matching!(), " AND state = $14 AND state <> 1 ", $after),
             Driver::Workflow => concat!($before, matching!(), " AND workflow = $4 ", $after),
             Driver::Incoming => concat!($before, matching!(), " AND incoming = $6 ", $after),
             Driver::Time => concat!($before, matching!(), " ", $after),
@@ -168,14 +203,33 @@ fn newest_first(driver: Driver) -> &'static str {
     driven!(
         driver,
         "SELECT accept_time, sequence, body FROM delivery WHERE ",
-        "AND (accept_time, sequence) < ($14, $15) ORDER BY accept_time DESC, sequence DESC LIMIT $16"
+        "AND (accept_time, sequence) < ($15, $16) ORDER BY accept_time DESC, sequence DESC LIMIT $17"
+    )
+}
+
+fn oldest_first(driver: Driver) -> &'static str {
+    driven!(
+        driver,
+        "SELECT accept_time, sequence, name, workflow, step, incoming, trigger_id, state FROM delivery WHERE ",
+        "AND (accept_time, sequence) > ($15, $16) AND sequence <= $17 ORDER BY accept_time, sequence LIMIT $18"
+    )
+}
+
+/// Counts by what decides whether a delivery can be repeated.
+fn tallied(driver: Driver) -> &'static str {
+    driven!(
+        driver,
+        "SELECT workflow, step, state, CASE WHEN EXISTS (SELECT 1 FROM incoming_request AS r \
+         WHERE r.name = 'workspaces/' || $1 || '/incomingRequests/' || delivery.trigger_id) THEN 1 ELSE 0 END AS kept, \
+         COUNT(*), MIN(accept_time), MAX(accept_time) FROM delivery WHERE ",
+        "AND sequence <= $15 GROUP BY workflow, step, state, kept"
     )
 }
 
 const CHANGED: &str = concat!(
     "SELECT change_sequence, body FROM delivery WHERE ",
     matching!(),
-    " AND change_sequence > $14 AND change_sequence <= $15 ORDER BY change_sequence LIMIT $16"
+    " AND change_sequence > $15 AND change_sequence <= $16 ORDER BY change_sequence LIMIT $17"
 );
 
 fn placed(mut row: Row) -> Result<Placed, StoreError> {
@@ -192,8 +246,8 @@ impl Transaction {
         now: UnixMillis,
     ) -> Result<bool, StoreError> {
         let sql = "INSERT INTO delivery (sequence, workspace, name, state, body, store_time, change_sequence, \
-                   report_order, workflow, step, incoming, trigger_id, reason, status, accept_time) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $1, $7, $8, $9, $10, $11, $12, $13, $14) \
+                   report_order, workflow, step, incoming, trigger_id, reason, status, accept_time, operation) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $1, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
                    ON CONFLICT (name) DO UPDATE SET state = excluded.state, body = excluded.body, \
                    store_time = excluded.store_time, change_sequence = excluded.change_sequence, \
                    report_order = excluded.report_order, reason = excluded.reason, status = excluded.status \
@@ -213,6 +267,7 @@ impl Transaction {
             row.reason.into(),
             row.status.into(),
             row.accept_time.into(),
+            (&row.operation).into(),
         ];
         Ok(self.run(sql, &values).await? > 0)
     }
@@ -250,6 +305,52 @@ impl Transaction {
         rows.into_iter().map(placed).collect()
     }
 
+    /// Deliveries that match, come after `after` and were recorded up to the sequence `until`: oldest first.
+    pub(crate) async fn deliveries_to_repeat(
+        &mut self,
+        workspace: &str,
+        selection: &Selection,
+        after: Place,
+        (until, limit): (i64, i64),
+    ) -> Result<Vec<Selected>, StoreError> {
+        let values = selection.values(workspace, &[after.accept_time, after.sequence, until, limit]);
+        let rows = self.rows(oldest_first(selection.driver()), &values).await?;
+        let selected = |mut row: Row| {
+            Ok(Selected {
+                place: Place { accept_time: row.integer(0)?, sequence: row.integer(1)? },
+                name: row.text(2)?,
+                workflow: row.text(3)?,
+                step: row.text(4)?,
+                incoming: row.text(5)?,
+                trigger_id: row.text(6)?,
+                state: row.integer(7)?,
+            })
+        };
+        rows.into_iter().map(selected).collect()
+    }
+
+    /// Counts the deliveries that match and were recorded up to the sequence `until`.
+    pub(crate) async fn deliveries_tallied(
+        &mut self,
+        workspace: &str,
+        selection: &Selection,
+        until: i64,
+    ) -> Result<Vec<Tally>, StoreError> {
+        let rows = self.rows(tallied(selection.driver()), &selection.values(workspace, &[until])).await?;
+        let tally = |mut row: Row| {
+            Ok(Tally {
+                workflow: row.text(0)?,
+                step: row.text(1)?,
+                state: row.integer(2)?,
+                kept: row.integer(3)? != 0,
+                count: row.integer(4)?,
+                oldest: row.integer(5)?,
+                newest: row.integer(6)?,
+            })
+        };
+        rows.into_iter().map(tally).collect()
+    }
+
     /// Deliveries that match and have changed since the sequence `since`, in the order of their last change.
     pub(crate) async fn deliveries_changed(
         &mut self,
@@ -276,6 +377,7 @@ mod tests {
             workflow: String::new(),
             step: String::new(),
             incoming: String::new(),
+            operation: String::new(),
             states: 0,
             reasons: 0,
             status_min: 0,
@@ -293,6 +395,7 @@ mod tests {
         let table = [
             (Selection { name: text(), ..any() }, "sqlite_autoindex_delivery"),
             (Selection { trigger_id: text(), ..any() }, "delivery_by_trigger"),
+            (Selection { operation: text(), ..any() }, "delivery_by_operation"),
             (Selection { reasons: 1 << 4, ..any() }, "delivery_by_reason"),
             (Selection { states: 1 << 2, ..any() }, "delivery_by_state"),
             (Selection { workflow: text(), ..any() }, "delivery_by_workflow"),

@@ -80,6 +80,17 @@ impl Transaction {
         self.row(sql, &[name.into(), workspace.into()]).await?.map(|mut row| row.blob(0)).transpose()
     }
 
+    /// What is shown of one, and its sealed envelope.
+    pub(crate) async fn incoming_request_whole(
+        &mut self,
+        workspace: &str,
+        name: &str,
+    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+        let sql = "SELECT body, envelope FROM incoming_request WHERE name = $1 AND workspace = $2";
+        let row = self.row(sql, &[name.into(), workspace.into()]).await?;
+        row.map(|mut row| Ok((row.blob(0)?, row.blob(1)?))).transpose()
+    }
+
     /// Those that match and come after `after`, newest first.
     pub(crate) async fn incoming_requests(
         &mut self,

@@ -8,6 +8,7 @@ mod api_keys;
 mod deliveries;
 mod documents;
 mod incoming_requests;
+mod operations;
 mod outcomes;
 mod requests;
 mod sqlite;
@@ -16,16 +17,20 @@ mod workspaces;
 use std::path::Path;
 
 pub(crate) use api_keys::ApiKeyRow;
-pub(crate) use deliveries::{DeliveryRow, Place, Placed, Selection};
+pub(crate) use deliveries::{DeliveryRow, Place, Placed, Selected, Selection, Tally};
 pub(crate) use documents::{DocumentRow, HeadRow};
 pub(crate) use incoming_requests::{IncomingRequestRow, IncomingSelection};
+pub(crate) use operations::OperationRow;
 pub(crate) use outcomes::OutcomeRow;
 pub(crate) use requests::Remembered;
 pub(crate) use workspaces::{ServerKeyRow, WorkspaceRow};
 
 /// One script per schema version, the first for version 1.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("migrations/0001_first.sql"), include_str!("migrations/0002_deliveries.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001_first.sql"),
+    include_str!("migrations/0002_deliveries.sql"),
+    include_str!("migrations/0003_operations.sql"),
+];
 
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -244,7 +249,7 @@ mod tests {
         write.commit().await.unwrap();
         store.close().await;
         let error = Store::open(&path).await.unwrap_err();
-        assert!(matches!(error, StoreError::Newer { found: 7, known: 2 }), "{error}");
+        assert!(matches!(error, StoreError::Newer { found: 7, known: 3 }), "{error}");
     }
 
     #[tokio::test]
@@ -254,7 +259,7 @@ mod tests {
         let mut write = store.write().await.unwrap();
         write.run("INSERT INTO schema_version (version) VALUES ($1)", &[9.into()]).await.unwrap();
         drop(write);
-        assert_eq!(store.write().await.unwrap().schema_version().await.unwrap(), 2);
+        assert_eq!(store.write().await.unwrap().schema_version().await.unwrap(), 3);
     }
 
     #[cfg(unix)]

@@ -101,6 +101,8 @@ impl Transaction {
                       (SELECT sequence FROM event WHERE store_time < $1 ORDER BY store_time LIMIT $2)";
         let incoming = "DELETE FROM incoming_request WHERE sequence IN \
                         (SELECT sequence FROM incoming_request WHERE store_time < $1 ORDER BY store_time LIMIT $2)";
+        let operations = "DELETE FROM operation WHERE sequence IN (SELECT sequence FROM operation \
+                          WHERE end_time > 0 AND end_time < $1 ORDER BY end_time LIMIT $2)";
         let requests = "DELETE FROM request WHERE (api_key, id) IN \
                         (SELECT api_key, id FROM request WHERE create_time < $1 ORDER BY create_time LIMIT $2)";
         let mut more = false;
@@ -108,6 +110,7 @@ impl Transaction {
             (deliveries, outcomes_before),
             (events, outcomes_before),
             (incoming, outcomes_before),
+            (operations, outcomes_before),
             (requests, requests_before),
         ] {
             let deleted = self.run(sql, &[before.into(), SWEEP_ROWS.into()]).await?;

@@ -4,11 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod commands;
 mod connections;
 mod deliveries;
 mod documents;
 mod outcomes;
 mod publishing;
+mod replay;
 mod restart;
 mod rotation;
 mod secrets;

@@ -22,8 +22,12 @@ impl Reporter {
     }
 
     pub(crate) async fn report(&mut self, outcomes: Vec<Outcome>) {
+        self.report_as("dp-1", outcomes).await;
+    }
+
+    pub(crate) async fn report_as(&mut self, data_plane: &str, outcomes: Vec<Outcome>) {
         self.sequence += 1;
-        let request = ReportRequest { sequence: self.sequence, outcomes, data_plane_id: "dp-1".to_owned() };
+        let request = ReportRequest { sequence: self.sequence, outcomes, data_plane_id: data_plane.to_owned() };
         self.say.send(request).await.unwrap();
         let answer = within(self.hear.message()).await.unwrap().unwrap();
         assert_eq!(answer.sequence, self.sequence);

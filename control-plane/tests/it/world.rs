@@ -16,6 +16,7 @@ use sluice_proto::admin::v1::incoming_integration::Authorization;
 use sluice_proto::admin::v1::incoming_integration_service_client::IncomingIntegrationServiceClient;
 use sluice_proto::admin::v1::incoming_request_service_client::IncomingRequestServiceClient;
 use sluice_proto::admin::v1::master_key_service_client::MasterKeyServiceClient;
+use sluice_proto::admin::v1::operation_service_client::OperationServiceClient;
 use sluice_proto::admin::v1::outgoing_integration_service_client::OutgoingIntegrationServiceClient;
 use sluice_proto::admin::v1::secret_service_client::SecretServiceClient;
 use sluice_proto::admin::v1::step::Action;
@@ -93,6 +94,7 @@ clients!(
     deliveries: DeliveryServiceClient,
     incoming_requests: IncomingRequestServiceClient,
     data_planes: DataPlaneServiceClient,
+    operations: OperationServiceClient,
     secrets: SecretServiceClient,
     master_keys: MasterKeyServiceClient,
 );

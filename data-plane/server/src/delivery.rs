@@ -415,7 +415,7 @@ impl Work<'_> {
                 target: target.as_ref(),
                 kept: &kept,
                 request: None,
-                end: outcome::End::Skipped,
+                end: outcome::End::NoAttempt,
             },
         );
         Finish::Done { report }

@@ -6,13 +6,14 @@
 //! |---|---|
 //! | take requests, keep them, answer 200 or 204 | [`ingress`] → [`trigger`] (spine 1) → [`inbox`] |
 //! | decide what is next, lease it, send it, record what came of it; one for each lane | [`worker`] → [`dispatch`] → [`delivery`] (spine 2) |
-//! | follow the control plane's configuration | [`sync`] → [`runtime`] |
+//! | follow the control plane's configuration, do its commands | [`sync`] → [`runtime`], [`commands`] |
 //! | report outcomes | [`report`] |
 //! | health and numbers | [`admin`] |
 
 pub mod admin;
 pub mod aside;
 pub mod clock;
+pub mod commands;
 pub mod credentials;
 pub mod delivery;
 pub mod dispatch;

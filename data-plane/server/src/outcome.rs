@@ -37,8 +37,8 @@ pub enum End<'a> {
     Response(&'a Exchange),
     /// Without one.
     NoResponse(FailureReason),
-    /// There was none: a template said that nothing is to be sent (D19).
-    Skipped,
+    /// There was none: a template said that nothing is to be sent (D19), or it is still to come.
+    NoAttempt,
 }
 
 /// Whose record it is.
@@ -81,12 +81,17 @@ pub struct Record<'a> {
     pub end: End<'a>,
 }
 
-/// The record for the outbox. Counts what had to be cut.
+/// The record for the outbox.
 pub fn encode(plane: &Plane, record: &Record<'_>) -> Bytes {
+    tell(plane, record).encode_to_vec().into()
+}
+
+/// Builds the record. Counts what had to be cut.
+pub fn tell(plane: &Plane, record: &Record<'_>) -> Outcome {
     let quick = record.of.job.envelope.len() <= QUICK_BYTES;
     let (outcome, values_cut) = if quick { build(record) } else { aside(|| build(record)) };
     plane.metrics.event_values_cut(values_cut);
-    outcome.encode_to_vec().into()
+    outcome
 }
 
 /// Milliseconds as a timestamp.
@@ -125,6 +130,8 @@ fn build(record: &Record<'_>) -> (Outcome, usize) {
         request: record.request.clone(),
         // The control plane knows who reports.
         data_plane: String::new(),
+        replay_of: job.replay_of.clone(),
+        operation: job.operation.clone(),
     };
     // Later records need not say again what led to the delivery.
     let first = record.kept.attempts.len() <= 1;
@@ -212,7 +219,7 @@ fn event_of(record: &Record<'_>, delivery: &str) -> Option<(Event, usize)> {
         End::Response(exchange) => {
             exchange.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
         }
-        End::NoResponse(_) | End::Skipped => Headers::new(),
+        End::NoResponse(_) | End::NoAttempt => Headers::new(),
     };
     let outcome = match record.end {
         End::Response(exchange) => response_event::Outcome::Response {
@@ -222,7 +229,7 @@ fn event_of(record: &Record<'_>, delivery: &str) -> Option<(Event, usize)> {
             truncated: exchange.truncated,
         },
         End::NoResponse(reason) => response_event::Outcome::NoResponse(reason),
-        End::Skipped => return None,
+        End::NoAttempt => return None,
     };
     // The same delivery always gives the same event, so that a report sent twice is stored once.
     let event_id = Uuid::new_v5(&record.of.delivery_id, b"response-event").to_string();
@@ -313,7 +320,7 @@ fn response(end: End<'_>, headers: &Headers) -> Value {
             };
             (exchange.status, body)
         }
-        End::NoResponse(_) | End::Skipped => (0, Value::UNDEFINED),
+        End::NoResponse(_) | End::NoAttempt => (0, Value::UNDEFINED),
     };
     map_value([("status", Value::from(status)), ("headers", headers_value(headers.iter())), ("body", body)])
 }

@@ -1,7 +1,7 @@
 //! Configuration from the control plane: one stream, each workspace applied whole or refused whole.
 //!
 //! [`follow`] dials, says what is held, and takes what differs; a broken stream is dialled again. The control plane being
-//! away changes nothing that is served (I5).
+//! away changes nothing that is served (I5). Commands for an operator come on the same stream; each is done beside it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,21 +11,24 @@ use bytes::BytesMut;
 use prost::Message as _;
 use sluice_proto::admin::v1::Problem;
 use sluice_proto::sync::v1::{
-    Ack, Cursor, Delta, Hello, Nack, SnapshotChunk, SyncRequest, SyncResponse, WorkspaceBody, sync_request,
+    Ack, Command, Cursor, Delta, Hello, Nack, SnapshotChunk, SyncRequest, SyncResponse, WorkspaceBody, sync_request,
     sync_response,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use crate::commands;
 use crate::credentials;
 use crate::link::{Backoff, Link};
 use crate::plane::Plane;
 use crate::runtime::{self, Position, Source, Workspace};
 
-/// Acks and nacks on their way: one per workspace at most, so this is only a bound.
+/// Acks, nacks and results on their way: one per workspace and command at most, so this is only a bound.
 const ANSWERS_MAX: usize = 1024;
+/// Commands that are done at once.
+const COMMANDS_MAX: usize = 64;
 /// The largest workspace, encoded: what a plane would need several times over while it compiles.
 const WORKSPACE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -86,9 +89,17 @@ async fn session(plane: &Plane, link: &Link, backoff: &mut Backoff) -> Result<()
     let telling = credentials::tell(plane, answers.clone());
     let listening = async {
         let mut session = Session { plane, epoch: String::new(), chunks: HashMap::new() };
+        let room = Arc::new(Semaphore::new(COMMANDS_MAX));
         while let Some(message) = incoming.message().await.map_err(|status| said(&status))? {
             plane.metrics.connected(true);
             backoff.reset();
+            let message = match message.kind {
+                Some(sync_response::Kind::Command(command)) => {
+                    take_command(plane, command, &room, &answers);
+                    continue;
+                }
+                kind => SyncResponse { kind },
+            };
             if let Some(answer) = session.take(message).await? {
                 answers.send(SyncRequest { kind: Some(answer) }).await.map_err(|_closed| "closed".to_owned())?;
             }
@@ -99,6 +110,20 @@ async fn session(plane: &Plane, link: &Link, backoff: &mut Backoff) -> Result<()
         ended = listening => ended,
         ended = telling => ended,
     }
+}
+
+/// Has a command done beside the stream; its result goes where acks go.
+fn take_command(plane: &Plane, command: Command, room: &Arc<Semaphore>, answers: &mpsc::Sender<SyncRequest>) {
+    plane.metrics.message("command");
+    let (plane, answers, place) = (plane.clone(), answers.clone(), room.clone().try_acquire_owned());
+    tokio::spawn(async move {
+        let result = match place {
+            Ok(_place) => commands::run(&plane, command).await,
+            Err(_full) => commands::busy(&command),
+        };
+        // A stream that is gone is noticed by whoever asked.
+        let _ = answers.send(SyncRequest { kind: Some(sync_request::Kind::Result(result)) }).await;
+    });
 }
 
 /// What is held now.
@@ -114,6 +139,7 @@ fn hello(plane: &Plane) -> SyncRequest {
         build: env!("CARGO_PKG_VERSION").to_owned(),
         store_epoch,
         cursors,
+        takes_commands: true,
     };
     SyncRequest { kind: Some(sync_request::Kind::Hello(hello)) }
 }
@@ -157,6 +183,7 @@ impl Session<'_> {
                 self.plane.served.set_complete();
                 Ok(None)
             }
+            Some(Kind::Command(_)) => Err("a command came where configuration was expected".to_owned()),
             None => Err("the control plane sent a message this build does not know".to_owned()),
         }
     }

@@ -319,6 +319,8 @@ fn jobs(endpoint: &Endpoint, envelope: &Envelope) -> Vec<NewJob> {
                 trace: trace.clone(),
                 incoming_integration: endpoint.incoming.name.clone(),
                 body_bytes: i64::try_from(envelope.body.text().len()).unwrap_or(i64::MAX),
+                replay_of: String::new(),
+                operation: String::new(),
             };
             jobs.push(NewJob {
                 id: Uuid::now_v7(),

@@ -119,7 +119,8 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// Grows with every lease of the job: of two reports of one job, the one made under the greater order is newer.
+    /// Grows with every lease and every steering of the job: of two reports of one job, the one with the greater order is
+    /// newer.
     pub fn order(self) -> i64 {
         self.epoch
     }
@@ -175,6 +176,49 @@ pub enum Finish {
         reason: String,
         /// As with [`Finish::Retry`], for an operator who has it tried again; `None` leaves what is there.
         rendered: Option<Bytes>,
+        /// For the outbox.
+        report: Bytes,
+    },
+}
+
+/// Where a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// May be leased now.
+    Ready,
+    /// Somebody works on it.
+    Leased,
+    /// Waits for a time.
+    Delayed,
+    /// Given up and kept.
+    Dead,
+}
+
+/// A job as it is kept, for an operator who asks for it by its id. It gives no right to work on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Where it is.
+    pub place: Place,
+    /// As accepted.
+    pub payload: Bytes,
+    /// As a lease would give it.
+    pub rendered: Option<Bytes>,
+    /// Shown with [`Inbox::steer`]; the report made for it has an order of one more.
+    pub fence: Fence,
+    /// When it was accepted.
+    pub accepted_at: UnixMillis,
+}
+
+/// What an operator wants of a job that nobody works on. Its report tells of it, in the same transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Steer {
+    /// A delayed or dead job is due now; what was learned of it stays, and attempts are counted on.
+    Retry {
+        /// For the outbox.
+        report: Bytes,
+    },
+    /// A ready or delayed job is over: it is gone.
+    Cancel {
         /// For the outbox.
         report: Bytes,
     },
@@ -292,6 +336,28 @@ impl Inbox {
     pub async fn postpone(&self, id: Uuid, fence: Fence, due: UnixMillis) -> Result<(), LeaseError> {
         match self {
             Self::Embedded(inbox) => inbox.postpone(id, fence, due).await,
+        }
+    }
+
+    /// The job with this id; `None` when it is not kept (any more).
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn find(&self, id: Uuid) -> Result<Option<Found>, Unavailable> {
+        match self {
+            Self::Embedded(inbox) => inbox.find(id).await,
+        }
+    }
+
+    /// Changes a job that [`Inbox::find`] has found, as long as nothing happened to it since: job and report change in one
+    /// transaction, and its fence moves on.
+    ///
+    /// # Errors
+    /// [`LeaseError::Fenced`]: it was leased, steered or finished in between, or is not where this can be done: find it
+    /// again. [`Unavailable`]: whether it happened is unknown; finding it again tells.
+    pub async fn steer(&self, id: Uuid, fence: Fence, steer: Steer) -> Result<(), LeaseError> {
+        match self {
+            Self::Embedded(inbox) => inbox.steer(id, fence, steer).await,
         }
     }
 

@@ -384,6 +384,99 @@ pub(super) async fn a_retry_comes_when_due_with_the_same_bytes(backend: Backend)
     assert_eq!(bench.stats().await.realtime, LaneStats::default());
 }
 
+fn steer_again() -> Steer {
+    Steer::Retry { report: Bytes::from_static(b"again") }
+}
+
+fn cancel() -> Steer {
+    Steer::Cancel { report: Bytes::from_static(b"cancelled") }
+}
+
+pub(super) async fn a_job_is_found_wherever_it_is(backend: Backend) {
+    let bench = Bench::new(backend).await;
+    assert_eq!(bench.inbox.find(Uuid::new_v4()).await, Ok(None));
+    let id = bench.enqueue(Lane::Bulk).await;
+    let ready = bench.inbox.find(id).await.unwrap().unwrap();
+    assert_eq!((ready.place, ready.payload.as_ref(), ready.rendered), (Place::Ready, &id.as_bytes()[..], None));
+    let job = bench.lease(Lane::Bulk, 1).await.remove(0);
+    let leased = bench.inbox.find(id).await.unwrap().unwrap();
+    assert_eq!((leased.place, leased.fence), (Place::Leased, job.fence));
+    assert!(leased.fence.order() > ready.fence.order());
+    bench.inbox.begin(id, job.fence, Bytes::from_static(b"bytes")).await.unwrap();
+    bench.retry_at(&Leased { rendered: Some(Bytes::from_static(b"one")), ..job }, START + MINUTE).await;
+    let delayed = bench.inbox.find(id).await.unwrap().unwrap();
+    assert_eq!((delayed.place, delayed.rendered, delayed.accepted_at), (Place::Delayed, Some("one".into()), START));
+    bench.clock.advance(MINUTE);
+    let job = bench.lease(Lane::Bulk, 1).await.remove(0);
+    bench.finish(&job, dead("no")).await.unwrap();
+    assert_eq!(bench.inbox.find(id).await.unwrap().unwrap().place, Place::Dead);
+}
+
+pub(super) async fn a_delayed_job_is_due_when_an_operator_says_so(backend: Backend) {
+    let mut bench = Bench::new(backend).await;
+    let id = bench.enqueue(Lane::Realtime).await;
+    let job = bench.one().await;
+    bench.inbox.begin(id, job.fence, Bytes::from_static(b"bytes")).await.unwrap();
+    bench.retry_at(&Leased { rendered: Some(Bytes::from_static(b"one")), ..job }, START + DAY).await;
+    let found = bench.inbox.find(id).await.unwrap().unwrap();
+    let both =
+        join_all([bench.inbox.steer(id, found.fence, steer_again()), bench.inbox.steer(id, found.fence, cancel())]);
+    let both = both.await;
+    assert!(both.contains(&Ok(())) && both.contains(&Err(LeaseError::Fenced)), "one of two: {both:?}");
+    assert_eq!(both[0], Ok(()), "in their order");
+    bench.crash().await;
+    assert_eq!(bench.reports().await, [&b"waits"[..], b"again"]);
+    let again = bench.one().await;
+    assert_eq!((again.id, again.attempt, again.rendered.clone()), (id, 1, Some("one".into())));
+    assert!(again.fence.order() > found.fence.order() + 1, "the report of the steering has an order of its own");
+    let leased = bench.inbox.find(id).await.unwrap().unwrap();
+    for steer in [steer_again(), cancel()] {
+        assert_eq!(bench.inbox.steer(id, leased.fence, steer).await, Err(LeaseError::Fenced), "it is worked on");
+    }
+    bench.finish(&again, done()).await.unwrap();
+    assert_eq!(bench.stats().await.realtime, LaneStats::default());
+}
+
+pub(super) async fn a_dead_job_lives_again_and_counts_on(backend: Backend) {
+    let mut bench = Bench::new(backend).await;
+    let id = bench.enqueue(Lane::Realtime).await;
+    let job = bench.one().await;
+    bench.inbox.begin(id, job.fence, Bytes::from_static(b"bytes")).await.unwrap();
+    let learned = Some(Bytes::from_static(b"bytes, one attempt"));
+    let finish =
+        Finish::Dead { reason: "no".to_owned(), rendered: learned.clone(), report: Bytes::from_static(b"dead") };
+    bench.finish(&job, finish).await.unwrap();
+    let found = bench.inbox.find(id).await.unwrap().unwrap();
+    assert_eq!((found.place, found.rendered.clone()), (Place::Dead, learned.clone()));
+    assert_eq!(bench.inbox.steer(id, found.fence, cancel()).await, Err(LeaseError::Fenced), "it has ended");
+    bench.inbox.steer(id, found.fence, steer_again()).await.unwrap();
+    assert_eq!(bench.inbox.steer(id, found.fence, steer_again()).await, Err(LeaseError::Fenced), "once");
+    bench.crash().await;
+    let again = bench.one().await;
+    assert_eq!((again.attempt, again.rendered.clone(), again.ambiguous, again.poisoned), (1, learned, false, false));
+    bench.finish(&again, dead("no again")).await.unwrap();
+    assert_eq!(bench.stats().await.realtime, LaneStats { dead: 1, ..LaneStats::default() });
+    assert_eq!(bench.reports().await, [&b"dead"[..], b"again", b"dead"]);
+}
+
+pub(super) async fn a_job_that_waits_can_be_cancelled_and_is_gone(backend: Backend) {
+    let mut bench = Bench::new(backend).await;
+    let (queued, waiting) = (bench.enqueue(Lane::Realtime).await, bench.enqueue(Lane::Bulk).await);
+    let job = bench.lease(Lane::Bulk, 1).await.remove(0);
+    bench.retry_at(&job, START + DAY).await;
+    for id in [queued, waiting] {
+        let found = bench.inbox.find(id).await.unwrap().unwrap();
+        bench.inbox.steer(id, found.fence, cancel()).await.unwrap();
+        assert_eq!(bench.inbox.find(id).await, Ok(None));
+        assert_eq!(bench.inbox.steer(id, found.fence, cancel()).await, Err(LeaseError::Fenced));
+    }
+    bench.crash().await;
+    bench.clock.advance(2 * DAY);
+    let stats = bench.stats().await;
+    assert_eq!((stats.realtime, stats.bulk), (LaneStats::default(), LaneStats::default()));
+    assert_eq!(bench.reports().await, [&b"waits"[..], b"cancelled", b"cancelled"]);
+}
+
 pub(super) async fn an_attempt_without_an_outcome_is_ambiguous(backend: Backend) {
     let bench = Bench::new(backend).await;
     bench.enqueue(Lane::Realtime).await;
@@ -825,6 +918,10 @@ macro_rules! suite {
             renewing_keeps_a_lease_and_names_the_lost
             a_retry_comes_when_due_with_the_same_bytes
             an_attempt_without_an_outcome_is_ambiguous
+            a_job_is_found_wherever_it_is
+            a_delayed_job_is_due_when_an_operator_says_so
+            a_dead_job_lives_again_and_counts_on
+            a_job_that_waits_can_be_cancelled_and_is_gone
             a_job_that_kills_its_workers_is_poisoned_and_reported_once
             orderly_returns_do_not_poison
             exactly_what_is_granted_is_given

@@ -8,9 +8,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use uuid::Uuid;
 
-use super::super::{Fence, Lane, LaneStats, Waiting};
+use super::super::{Fence, Lane, LaneStats, Place, Waiting};
 use super::flows::FlowBook;
-use super::store::Loaded;
+use super::store::{Kept, Loaded};
 use crate::clock::UnixMillis;
 
 /// Jobs of one lane by state.
@@ -189,6 +189,29 @@ impl Book {
         let counts = self.counts(lane);
         counts.delayed = counts.delayed.saturating_sub(1);
         self.ready(lane, flow, retry);
+    }
+
+    /// A delayed or dead job is delayed until now: the next lease finds it.
+    pub(super) fn make_due(&mut self, kept: Kept, now: UnixMillis) {
+        self.forget(kept);
+        self.counts(kept.lane).delayed += 1;
+        let next = &mut self.numbers.next_due[kept.lane.index()];
+        *next = Some(next.map_or(now, |next| next.min(now)));
+    }
+
+    /// A job that nobody works on is gone from where it was.
+    pub(super) fn forget(&mut self, kept: Kept) {
+        if kept.place == Place::Ready {
+            self.flows.remove(kept.flow, kept.retry);
+        }
+        let counts = self.counts(kept.lane);
+        let count = match kept.place {
+            Place::Ready => &mut counts.ready,
+            Place::Leased => &mut counts.leased,
+            Place::Delayed => &mut counts.delayed,
+            Place::Dead => &mut counts.dead,
+        };
+        *count = count.saturating_sub(1);
     }
 
     /// Ends leases that ran out, the oldest first, and answers which; their jobs count as ready.

@@ -13,12 +13,13 @@ use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use super::super::{
-    Accept, Accepted, Fence, Finish, Flow, Grant, LEASE_LIMIT, Lane, Leased, NewJob, REQUEST_MEMORY, Waiting,
+    Accept, Accepted, Fence, Finish, Flow, Grant, LEASE_LIMIT, Lane, Leased, NewJob, Place, REQUEST_MEMORY, Steer,
+    Waiting,
 };
 use super::book::{Book, Counts};
 use super::flows::FlowBoard;
 use super::group::{Answers, Command, Group, Leases, Reply};
-use super::store::{Key, Known, Store};
+use super::store::{Kept, Key, Known, Store};
 use crate::clock::{Clock, UnixMillis};
 
 /// Reports trimmed by one command.
@@ -244,6 +245,7 @@ impl Committer {
             begins: self.begin(&group.begins).await?,
             finishes: self.finish_jobs(&group.finishes, now).await?,
             postpones: self.postpone(&group.postpones, now).await?,
+            steers: self.steer(&group.steers, now).await?,
             trims: self.trim(&group.trims).await?,
             leases: vec![Vec::new(); group.leases.len()],
         };
@@ -429,6 +431,37 @@ impl Committer {
         Ok(verdicts)
     }
 
+    /// Operators are rare: one job at a time.
+    async fn steer(
+        &mut self,
+        steers: &[(Uuid, Fence, Steer, Reply<bool>)],
+        now: UnixMillis,
+    ) -> Result<Vec<bool>, sqlx::Error> {
+        let mut verdicts = Vec::with_capacity(steers.len());
+        for (id, fence, steer, _) in steers {
+            let kept = self.store.kept(*id, *fence).await?;
+            let steered = match (kept, steer) {
+                (Some(kept @ Kept { place: Place::Delayed | Place::Dead, .. }), Steer::Retry { .. }) => {
+                    self.store.make_due(fence.row, now).await?;
+                    self.book.make_due(kept, now);
+                    true
+                }
+                (Some(kept @ Kept { place: Place::Ready | Place::Delayed, .. }), Steer::Cancel { .. }) => {
+                    self.store.remove(&[fence.row]).await?;
+                    self.book.forget(kept);
+                    true
+                }
+                (None | Some(_), Steer::Retry { .. } | Steer::Cancel { .. }) => false,
+            };
+            if steered {
+                self.store.report(self.book.numbers.outbox_last, &[steer.report()]).await?;
+                self.book.numbers.outbox_last += 1;
+            }
+            verdicts.push(steered);
+        }
+        Ok(verdicts)
+    }
+
     async fn trim(&mut self, trims: &[(i64, Reply<bool>)]) -> Result<Vec<bool>, sqlx::Error> {
         let numbers = &mut self.book.numbers;
         let wanted = trims.iter().map(|(up_to, _)| *up_to).max().unwrap_or(0).min(numbers.outbox_last);
@@ -520,6 +553,7 @@ impl Committer {
         tell(group.begins.into_iter().map(|b| b.3), answers.begins);
         tell(group.finishes.into_iter().map(|f| f.3), answers.finishes);
         tell(group.postpones.into_iter().map(|p| p.3), answers.postpones);
+        tell(group.steers.into_iter().map(|s| s.3), answers.steers);
         tell(group.trims.into_iter().map(|t| t.1), answers.trims);
         for ((_, reply), jobs) in group.leases.into_iter().zip(answers.leases) {
             for job in reply.send(jobs).err().into_iter().flatten() {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::super::{Accept, Accepted, Fence, Finish, Grant, Leased};
+use super::super::{Accept, Accepted, Fence, Finish, Grant, Leased, Steer};
 use crate::clock::UnixMillis;
 
 /// Commands in one transaction.
@@ -43,6 +43,12 @@ pub(super) enum Command {
         due: UnixMillis,
         reply: Reply<bool>,
     },
+    Steer {
+        id: Uuid,
+        fence: Fence,
+        steer: Steer,
+        reply: Reply<bool>,
+    },
     /// Answers whether more is left to trim.
     Trim {
         up_to: i64,
@@ -59,6 +65,7 @@ pub(super) struct Group {
     pub(super) begins: Vec<(Uuid, Fence, Bytes, Reply<bool>)>,
     pub(super) finishes: Vec<(Uuid, Fence, Finish, Reply<bool>)>,
     pub(super) postpones: Vec<(Uuid, Fence, UnixMillis, Reply<bool>)>,
+    pub(super) steers: Vec<(Uuid, Fence, Steer, Reply<bool>)>,
     pub(super) trims: Vec<(i64, Reply<bool>)>,
     pub(super) leases: Vec<(Vec<Grant>, Reply<Vec<Leased>>)>,
     pub(super) close: Option<Reply<()>>,
@@ -74,6 +81,7 @@ pub(super) struct Answers {
     pub(super) begins: Vec<bool>,
     pub(super) finishes: Vec<bool>,
     pub(super) postpones: Vec<bool>,
+    pub(super) steers: Vec<bool>,
     pub(super) trims: Vec<bool>,
     pub(super) leases: Vec<Vec<Leased>>,
 }
@@ -97,6 +105,10 @@ impl Group {
                 self.finishes.push((id, fence, finish, reply));
             }
             Command::Postpone { id, fence, due, reply } => self.postpones.push((id, fence, due, reply)),
+            Command::Steer { id, fence, steer, reply } => {
+                self.bytes += steer.report().len();
+                self.steers.push((id, fence, steer, reply));
+            }
             Command::Trim { up_to, reply } => self.trims.push((up_to, reply)),
             Command::Close(reply) => self.close = Some(reply),
         }
@@ -107,6 +119,14 @@ impl Group {
             || self.accepts.len() >= GROUP_ACCEPTS
             || self.bytes >= GROUP_BYTES
             || self.close.is_some()
+    }
+}
+
+impl Steer {
+    pub(super) fn report(&self) -> &Bytes {
+        match self {
+            Self::Retry { report } | Self::Cancel { report } => report,
+        }
     }
 }
 

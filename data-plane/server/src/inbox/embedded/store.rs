@@ -13,8 +13,9 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
 use uuid::Uuid;
 
-use super::super::{Fence, Flow, FlowId, Grant, HEADS, Lane, Leased, MAX_LEASES, NewJob};
+use super::super::{Fence, Flow, FlowId, Grant, HEADS, Lane, Leased, MAX_LEASES, NewJob, Place};
 use super::book::{Counts, Held};
+use super::find::place;
 use super::flows::{Entry, Ready};
 use crate::clock::UnixMillis;
 
@@ -42,6 +43,15 @@ pub(super) struct Store {
 pub(super) struct Known {
     pub(super) request: Uuid,
     pub(super) exp: UnixMillis,
+}
+
+/// A job that nobody may work on.
+#[derive(Clone, Copy)]
+pub(super) struct Kept {
+    pub(super) lane: Lane,
+    pub(super) place: Place,
+    pub(super) flow: i64,
+    pub(super) retry: bool,
 }
 
 /// What one sweep removed and when the next is worth it.
@@ -442,6 +452,31 @@ impl Store {
         .execute(&mut self.conn)
         .await
         .map(drop)
+    }
+
+    /// Where the job is that this fence names; `None` when something happened to it since.
+    pub(super) async fn kept(&mut self, id: Uuid, fence: Fence) -> Result<Option<Kept>, sqlx::Error> {
+        let row = sqlx::query("SELECT lane, state, flow, retry FROM job WHERE seq = ?1 AND id = ?2 AND epoch = ?3")
+            .bind(fence.row)
+            .bind(id.as_bytes().to_vec())
+            .bind(fence.epoch)
+            .fetch_optional(&mut self.conn)
+            .await?;
+        let kept = |row: SqliteRow| {
+            let (lane, place) = (lane(row.try_get(0)?)?, place(row.try_get(1)?)?);
+            Ok(Kept { lane, place, flow: row.try_get(2)?, retry: row.try_get(3)? })
+        };
+        row.map(kept).transpose()
+    }
+
+    /// Makes a delayed or dead job due, with a clean record of its leases.
+    pub(super) async fn make_due(&mut self, seq: i64, now: UnixMillis) -> Result<(), sqlx::Error> {
+        sqlx::query("UPDATE job SET state = 2, at = ?2, epoch = epoch + 1, leases = 0, reason = NULL WHERE seq = ?1")
+            .bind(seq)
+            .bind(now)
+            .execute(&mut self.conn)
+            .await
+            .map(drop)
     }
 
     /// Appends reports under the numbers after `last`.

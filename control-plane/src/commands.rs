@@ -1,0 +1,54 @@
+//! Commands to data planes: sent down a plane's sync stream, answered up the same stream, and given up after [`COMMAND_TIME`].
+//! A command that was given up may have been done; every one can be sent again.
+
+use std::time::Duration;
+
+use sluice_proto::sync::v1::command::Kind;
+use sluice_proto::sync::v1::command_error::Code;
+use sluice_proto::sync::v1::command_result::Outcome;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::Failure;
+use crate::shared::Shared;
+
+/// How long a data plane may take to answer.
+const COMMAND_TIME: Duration = Duration::from_secs(10);
+/// Commands that wait for a stream; further ones are refused.
+pub(crate) const WAITING_MAX: usize = 64;
+
+/// A command on its way to a stream.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) kind: Kind,
+    /// Dropped: the stream ended.
+    pub(crate) reply: oneshot::Sender<Outcome>,
+}
+
+/// The way to the stream of a data plane.
+pub(crate) type Orders = mpsc::Sender<Order>;
+
+/// Has `data_plane` do something. `subject` is what it is about.
+///
+/// # Errors
+/// Why it was not done, or that it is not known whether it was.
+pub(crate) async fn ask(shared: &Shared, data_plane: &str, subject: &str, kind: Kind) -> Result<Outcome, Failure> {
+    let away = || Failure::DataPlaneAway(data_plane.to_owned());
+    let (reply, answer) = oneshot::channel();
+    let orders = shared.data_planes.orders(data_plane)?;
+    orders.try_send(Order { kind, reply }).map_err(|refused| match refused {
+        mpsc::error::TrySendError::Full(_) => Failure::Overloaded("commands of a data plane"),
+        mpsc::error::TrySendError::Closed(_) => away(),
+    })?;
+    let outcome = tokio::time::timeout(COMMAND_TIME, answer).await.map_err(|_late| away())?.map_err(|_gone| away())?;
+    let Outcome::Error(error) = outcome else { return Ok(outcome) };
+    tracing::info!(data_plane, code = error.code().as_str_name(), message = error.message, "a command was refused");
+    let subject = subject.to_owned();
+    Err(match error.code() {
+        Code::JobNotKept => Failure::DeliveryNotKept(subject),
+        Code::JobInWork => Failure::DeliveryInWork(subject),
+        Code::JobEnded => Failure::DeliveryEnded(subject),
+        Code::WorkspaceNotServed => Failure::NoDataPlane(format!("data plane `{data_plane}` does not serve it yet")),
+        Code::UnknownCommand => Failure::DataPlaneTooOld(data_plane.to_owned()),
+        Code::Unspecified | Code::Unavailable | Code::StepRemoved => away(),
+    })
+}

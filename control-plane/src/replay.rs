@@ -1,0 +1,372 @@
+//! Replays: deliveries that are delivered once more. [`start`] plans one and writes it down; [`run`] carries out what is written
+//! down, a step at a time.
+//!
+//! A step is a few deliveries, sent as one command to one data plane. Its place is written down before (who may have it) and after
+//! (that it is done), so that whatever is cut off is repeated, by the same data plane, which enqueues each delivery of an
+//! operation once. A step whose data plane is away waits for it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message as _;
+use sluice_proto::admin::v1::operation::{State, Work};
+use sluice_proto::admin::v1::refused_replays::Reason;
+use sluice_proto::admin::v1::{
+    DeliveryFilter, DeliveryState, IncomingRequest, Operation, RefusedReplays, Replay, ReplayDeliveriesRequest,
+    ReplayDeliveriesResponse, ReplayPlan,
+};
+use sluice_proto::sync::v1::command::Kind;
+use sluice_proto::sync::v1::command_error::Code;
+use sluice_proto::sync::v1::command_result::Outcome;
+use sluice_proto::sync::v1::{ReplayJob, ReplayJobs, Resource, resource::Document};
+use uuid::Uuid;
+
+use crate::call::{Begun, Call};
+use crate::clock::timestamp;
+use crate::commands::ask;
+use crate::delivery_filter::selection;
+use crate::error::Failure;
+use crate::names::{workspace_id, workspace_name};
+use crate::reports::ENVELOPE;
+use crate::shared::Shared;
+use crate::store::{OperationRow, Place, Selected, Tally, Transaction};
+
+/// Deliveries of one step.
+const STEP_MAX: i64 = 50;
+/// Bytes of envelopes of one step; one delivery may exceed it alone.
+const STEP_BYTES: usize = 2 << 20;
+/// Operations of one workspace that run at once.
+const RUNNING_MAX: i64 = 20;
+/// Operations that take turns.
+const TURNS_MAX: i64 = 1000;
+/// How soon an operation that waits for a data plane is looked at again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How often is looked when nothing wakes.
+const EVERY: Duration = Duration::from_secs(30);
+
+/// An operation as it is shown.
+pub(crate) fn present(row: &OperationRow) -> Result<Operation, Failure> {
+    let broken = |error: prost::DecodeError| Failure::Internal(format!("stored operation {}: {error}", row.name));
+    let replay = Replay {
+        filter: Some(DeliveryFilter::decode(row.filter.as_slice()).map_err(broken)?),
+        plan: Some(ReplayPlan::decode(row.plan.as_slice()).map_err(broken)?),
+        done: row.done,
+        failed: row.failed,
+    };
+    Ok(Operation {
+        name: row.name.clone(),
+        state: i32::try_from(row.state).unwrap_or_default(),
+        create_time: Some(timestamp(row.create_time)),
+        update_time: Some(timestamp(row.update_time)),
+        end_time: (row.end_time > 0).then(|| timestamp(row.end_time)),
+        message: row.message.clone(),
+        work: Some(Work::Replay(replay)),
+    })
+}
+
+/// Plans a replay and, unless the call only validates, writes it down.
+pub(crate) async fn start(
+    shared: &Shared,
+    call: Call,
+    asked: ReplayDeliveriesRequest,
+) -> Result<ReplayDeliveriesResponse, Failure> {
+    let workspace = workspace_id(&asked.parent, "parent")?;
+    let mut read = shared.store.read().await?;
+    if read.workspace(&workspace).await?.is_none() {
+        return Err(Failure::NotFound(asked.parent));
+    }
+    let filter = asked.filter.unwrap_or_default();
+    if filter == DeliveryFilter::default() {
+        return Err(Failure::field("filter", "REQUIRED", "set at least one condition: everything would be sent again"));
+    }
+    let selection = selection(&filter, &workspace)?;
+    // What is recorded from now on, replays among it, is not part of it. Counting takes long and holds up no writer.
+    let until = read.outcome_sequence().await?;
+    let tallies = read.deliveries_tallied(&workspace, &selection, until).await?;
+    let plan = plan(&mut read, &workspace, &tallies).await?;
+    drop(read);
+    let mut change = match call.begin(shared).await? {
+        Begun::New(change) => change,
+        Begun::Known(answer) => return Ok(answer),
+    };
+    if change.tx.operations_running(&workspace).await? >= RUNNING_MAX {
+        return Err(Failure::Overloaded("operations of a workspace at once"));
+    }
+    let sequence = change.tx.outcome_sequences(1).await?;
+    let name = format!("{}/operations/{}", asked.parent, Uuid::now_v7());
+    let row = OperationRow {
+        sequence,
+        workspace,
+        name: name.clone(),
+        state: State::Running as i64,
+        message: String::new(),
+        filter: filter.encode_to_vec(),
+        plan: plan.encode_to_vec(),
+        done: 0,
+        failed: 0,
+        position: Place { accept_time: i64::MIN, sequence: 0 },
+        until,
+        data_plane: String::new(),
+        create_time: change.now,
+        update_time: change.now,
+        end_time: 0,
+    };
+    change.tx.operation_insert(&row).await?;
+    let operation = if change.validate_only() { String::new() } else { name };
+    let answer = change.finish(shared, ReplayDeliveriesResponse { operation, plan: Some(plan) }).await?;
+    shared.operations.send_replace(());
+    Ok(answer)
+}
+
+/// Sums up what can be repeated, and what cannot and why.
+async fn plan(tx: &mut Transaction, workspace: &str, tallies: &[Tally]) -> Result<ReplayPlan, Failure> {
+    let mut published = Published::of(workspace);
+    let (mut plan, mut refused) = (ReplayPlan::default(), [0; 3]);
+    let (mut oldest, mut newest) = (i64::MAX, i64::MIN);
+    for tally in tallies {
+        match refusal(tx, &mut published, &tally.workflow, &tally.step, (tally.state, tally.kept)).await? {
+            None => {
+                plan.count += tally.count;
+                (oldest, newest) = (oldest.min(tally.oldest), newest.max(tally.newest));
+            }
+            Some(Reason::NotEnded | Reason::Unspecified) => refused[0] += tally.count,
+            Some(Reason::RequestGone) => refused[1] += tally.count,
+            Some(Reason::StepNotPublished) => refused[2] += tally.count,
+        }
+    }
+    if plan.count > 0 {
+        plan.oldest_accept_time = Some(timestamp(oldest));
+        plan.newest_accept_time = Some(timestamp(newest));
+    }
+    let reasons = [Reason::NotEnded, Reason::RequestGone, Reason::StepNotPublished];
+    let told = reasons.into_iter().zip(refused).filter(|(_, count)| *count > 0);
+    plan.refused = told.map(|(reason, count)| RefusedReplays { reason: reason.into(), count }).collect();
+    Ok(plan)
+}
+
+/// The steps of workflows in force, as far as they were asked for.
+struct Published {
+    /// The id of the workspace.
+    workspace: String,
+    steps: HashMap<String, Vec<String>>,
+}
+
+impl Published {
+    fn of(workspace: &str) -> Self {
+        Self { workspace: workspace.to_owned(), steps: HashMap::new() }
+    }
+
+    async fn has(&mut self, tx: &mut Transaction, workflow: &str, step: &str) -> Result<bool, Failure> {
+        if !self.steps.contains_key(workflow) {
+            let resource = tx.head(&self.workspace, workflow).await?.map(|head| Resource::decode(head.as_slice()));
+            let resource = resource.transpose().map_err(|error| Failure::Internal(format!("{workflow}: {error}")))?;
+            let steps = match resource.and_then(|resource| resource.document) {
+                Some(Document::Workflow(workflow)) => workflow.steps.into_iter().map(|step| step.step_id).collect(),
+                Some(Document::Connection(_) | Document::IncomingIntegration(_) | Document::OutgoingIntegration(_))
+                | None => Vec::new(),
+            };
+            self.steps.insert(workflow.to_owned(), steps);
+        }
+        Ok(self.steps.get(workflow).is_some_and(|steps| steps.iter().any(|one| one == step)))
+    }
+}
+
+/// Why a delivery cannot be repeated, if so.
+async fn refusal(
+    tx: &mut Transaction,
+    published: &mut Published,
+    workflow: &str,
+    step: &str,
+    (state, kept): (i64, bool),
+) -> Result<Option<Reason>, Failure> {
+    Ok(if state == i64::from(i32::from(DeliveryState::Waiting)) {
+        Some(Reason::NotEnded)
+    } else if !kept {
+        Some(Reason::RequestGone)
+    } else if !published.has(tx, workflow, step).await? {
+        Some(Reason::StepNotPublished)
+    } else {
+        None
+    })
+}
+
+/// Carries out all operations, turn by turn, until the server stops.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut wake = shared.operations.subscribe();
+    loop {
+        // Before looking, so that nothing that is written down meanwhile is missed.
+        drop(wake.borrow_and_update());
+        let wait = match turn(&shared).await {
+            Ok(wait) => wait,
+            Err(failure) => {
+                // Logs it; what is written down is tried again.
+                let _told = failure.into_status();
+                Some(AGAIN)
+            }
+        };
+        tokio::select! {
+            () = shared.stop.cancelled() => return,
+            () = tokio::time::sleep(wait.unwrap_or(EVERY)) => {}
+            _ = wake.changed(), if wait.is_none() => {}
+        }
+    }
+}
+
+/// One step of every operation; how long to wait after it.
+async fn turn(shared: &Shared) -> Result<Option<Duration>, Failure> {
+    let states = [State::Running as i64, State::Cancelling as i64];
+    let rows = shared.store.read().await?.operations_in(states, TURNS_MAX).await?;
+    let (mut enqueued, mut waits) = (0, false);
+    let any = !rows.is_empty();
+    for row in rows {
+        if shared.stop.is_cancelled() {
+            break;
+        }
+        match step(shared, row).await {
+            Ok(Stepped::Enqueued(count)) => enqueued += count,
+            Ok(Stepped::Waits) => waits = true,
+            Ok(Stepped::Ended) => {}
+            Err(failure) => {
+                // Logs it. The others do not wait for this one.
+                let _told = failure.into_status();
+                waits = true;
+            }
+        }
+    }
+    let pace = Duration::from_secs(1) * enqueued / shared.settings.limits.replays_per_second.max(1);
+    Ok(match (any, enqueued > 0, waits) {
+        (false, ..) => None,
+        (true, true, _) => Some(pace),
+        (true, false, true) => Some(AGAIN),
+        (true, false, false) => Some(Duration::ZERO),
+    })
+}
+
+/// What became of a step.
+enum Stepped {
+    /// So many were enqueued or refused.
+    Enqueued(u32),
+    /// Nothing can be done now.
+    Waits,
+    Ended,
+}
+
+/// One step of one operation.
+async fn step(shared: &Shared, mut row: OperationRow) -> Result<Stepped, Failure> {
+    if row.state == State::Cancelling as i64 {
+        return end(shared, &row, State::Cancelled).await;
+    }
+    let (batch, jobs) = gather(shared, &row).await?;
+    let Some(last) = batch.last() else { return end(shared, &row, State::Succeeded).await };
+    let (after, total) = (last.place, batch.len());
+    let enqueued = if jobs.is_empty() {
+        0
+    } else {
+        let workspace = workspace_name(&row.workspace);
+        let chosen = match row.data_plane.as_str() {
+            "" => shared.data_planes.serving(&workspace),
+            begun => Some(begun.to_owned()),
+        };
+        let Some(chosen) = chosen else { return wait(shared, row, "no data plane that serves the workspace").await };
+        if row.data_plane.is_empty() {
+            row.data_plane = chosen;
+            moved(shared, &mut row).await?;
+        }
+        let kind = Kind::Replay(ReplayJobs { workspace, operation: row.name.clone(), jobs });
+        match ask(shared, &row.data_plane, &row.name, kind).await {
+            Ok(Outcome::Replayed(replayed)) => match enqueued(&replayed.codes) {
+                Some(enqueued) => enqueued,
+                None => return wait(shared, row, "the data plane has no room").await,
+            },
+            Ok(Outcome::Delivery(_) | Outcome::Error(_)) => {
+                return Err(Failure::Internal("a command was answered with something else".to_owned()));
+            }
+            Err(failure) => {
+                let why = format!("data plane `{}` does not do it yet", row.data_plane);
+                tracing::info!(operation = row.name, why, "a replay waits: {:?}", failure);
+                return wait(shared, row, &why).await;
+            }
+        }
+    };
+    row.done += i64::from(enqueued);
+    row.failed += i64::try_from(total).unwrap_or(i64::MAX) - i64::from(enqueued);
+    (row.position, row.message) = (after, String::new());
+    row.data_plane.clear();
+    moved(shared, &mut row).await?;
+    Ok(Stepped::Enqueued(u32::try_from(total).unwrap_or(u32::MAX)))
+}
+
+/// How many were enqueued; `None` when some have to be tried again.
+fn enqueued(codes: &[i32]) -> Option<u32> {
+    let codes = || codes.iter().map(|code| Code::try_from(*code).unwrap_or_default());
+    if codes().any(|code| code == Code::Unavailable) {
+        return None;
+    }
+    u32::try_from(codes().filter(|code| *code == Code::Unspecified).count()).ok()
+}
+
+/// The deliveries of the next step, and those of them that can be repeated.
+async fn gather(shared: &Shared, row: &OperationRow) -> Result<(Vec<Selected>, Vec<ReplayJob>), Failure> {
+    let filter = DeliveryFilter::decode(row.filter.as_slice());
+    let filter = filter.map_err(|error| Failure::Internal(format!("stored operation {}: {error}", row.name)))?;
+    let selection = selection(&filter, &row.workspace)?;
+    let mut tx = shared.store.read().await?;
+    let Some(workspace) = tx.workspace(&row.workspace).await? else { return Ok((Vec::new(), Vec::new())) };
+    let vault = shared.secrets.vault(&workspace)?;
+    let mut batch = tx.deliveries_to_repeat(&row.workspace, &selection, row.position, (row.until, STEP_MAX)).await?;
+    let (mut jobs, mut bytes, mut published) = (Vec::new(), 0, Published::of(&row.workspace));
+    for (index, one) in batch.iter().enumerate() {
+        let request = format!("{}/incomingRequests/{}", workspace_name(&row.workspace), one.trigger_id);
+        let kept = tx.incoming_request_whole(&row.workspace, &request).await?;
+        let known = (one.state, kept.is_some());
+        let refusal = refusal(&mut tx, &mut published, &one.workflow, &one.step, known).await?;
+        let (None, Some((shown, sealed))) = (refusal, kept) else { continue };
+        bytes += sealed.len();
+        if bytes > STEP_BYTES && !jobs.is_empty() {
+            batch.truncate(index);
+            break;
+        }
+        let shown = IncomingRequest::decode(shown.as_slice()).unwrap_or_default();
+        jobs.push(ReplayJob {
+            delivery: one.name.clone(),
+            workflow: one.workflow.clone(),
+            step_id: one.step.clone(),
+            trigger_id: one.trigger_id.clone(),
+            incoming_integration: one.incoming.clone(),
+            body_bytes: shown.body_bytes,
+            envelope: vault.open(&request, ENVELOPE, 1, sealed)?.to_vec().into(),
+        });
+    }
+    Ok((batch, jobs))
+}
+
+/// Writes down how far an operation came, and tells who watches.
+async fn moved(shared: &Shared, row: &mut OperationRow) -> Result<(), Failure> {
+    row.update_time = shared.settings.clock.now();
+    let mut tx = shared.store.write().await?;
+    tx.operation_moved(row).await?;
+    tx.commit().await?;
+    shared.operations.send_replace(());
+    Ok(())
+}
+
+/// Says what an operation waits for, once.
+async fn wait(shared: &Shared, mut row: OperationRow, why: &str) -> Result<Stepped, Failure> {
+    let message = format!("waits: {why}");
+    if row.message != message {
+        row.message = message;
+        moved(shared, &mut row).await?;
+    }
+    Ok(Stepped::Waits)
+}
+
+async fn end(shared: &Shared, row: &OperationRow, state: State) -> Result<Stepped, Failure> {
+    let now = shared.settings.clock.now();
+    let mut tx = shared.store.write().await?;
+    tx.operation_state(&row.name, (row.state, state as i64), now, now).await?;
+    tx.commit().await?;
+    tracing::info!(operation = row.name, done = row.done, failed = row.failed, ?state, "an operation has ended");
+    shared.operations.send_replace(());
+    Ok(Stepped::Ended)
+}

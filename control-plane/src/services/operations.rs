@@ -1,0 +1,110 @@
+//! Operations: read, cancelled and followed.
+
+use std::sync::Arc;
+
+use sluice_proto::admin::v1::operation::State;
+use sluice_proto::admin::v1::operation_service_server::OperationService;
+use sluice_proto::admin::v1::{
+    CancelOperationRequest, GetOperationRequest, ListOperationsRequest, ListOperationsResponse, Operation,
+    WatchOperationRequest,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, async_trait};
+use tracing::Instrument as _;
+
+use super::{Answer, Services, pack};
+use crate::error::Failure;
+use crate::names;
+use crate::paging::List;
+use crate::replay::present;
+use crate::shared::Shared;
+use crate::watching::Watched;
+
+#[async_trait]
+impl OperationService for Services {
+    async fn get_operation(&self, request: Request<GetOperationRequest>) -> Answer<Operation> {
+        pack(get(&self.0, &request.get_ref().name).await)
+    }
+
+    async fn list_operations(&self, request: Request<ListOperationsRequest>) -> Answer<ListOperationsResponse> {
+        pack(list(&self.0, request.get_ref()).await)
+    }
+
+    async fn cancel_operation(&self, request: Request<CancelOperationRequest>) -> Answer<Operation> {
+        pack(cancel(&self.0, &request.get_ref().name).await)
+    }
+
+    type WatchOperationStream = Watched<Operation>;
+
+    async fn watch_operation(&self, request: Request<WatchOperationRequest>) -> Answer<Self::WatchOperationStream> {
+        Ok(watch(self.0.clone(), request.into_inner().name).await?)
+    }
+}
+
+async fn get(shared: &Shared, name: &str) -> Result<Operation, Failure> {
+    let name = names::parse(name, "operations", "name")?;
+    let row = shared.store.read().await?.operation(&name.workspace, &name.full).await?;
+    present(&row.ok_or(Failure::NotFound(name.full))?)
+}
+
+async fn list(shared: &Shared, asked: &ListOperationsRequest) -> Result<ListOperationsResponse, Failure> {
+    let workspace = names::workspace_id(&asked.parent, "parent")?;
+    let mut tx = shared.store.read().await?;
+    let uid = tx.workspace(&workspace).await?.ok_or_else(|| Failure::NotFound(asked.parent.clone()))?.uid;
+    let list = List::new(&shared.secrets, &["operations", &uid]);
+    let page = list.page(asked.page_size, &asked.page_token)?;
+    let before = page.after.as_deref().map_or(Ok(i64::MAX), str::parse).map_err(|_| Failure::PageToken)?;
+    let mut rows = tx.operations(&workspace, before, page.limit()).await?;
+    let size = |row: &crate::store::OperationRow| row.filter.len() + row.plan.len();
+    let next_page_token = list.cut(&page, &mut rows, size, |row| row.sequence.to_string());
+    Ok(ListOperationsResponse { operations: rows.iter().map(present).collect::<Result<_, _>>()?, next_page_token })
+}
+
+async fn cancel(shared: &Shared, name: &str) -> Result<Operation, Failure> {
+    let parsed = names::parse(name, "operations", "name")?;
+    let mut tx = shared.store.write().await?;
+    let now = shared.settings.clock.now();
+    let change = (State::Running as i64, State::Cancelling as i64);
+    tx.operation_state(&parsed.full, change, now, 0).await?;
+    let row = tx.operation(&parsed.workspace, &parsed.full).await?.ok_or(Failure::NotFound(parsed.full))?;
+    tx.commit().await?;
+    shared.operations.send_replace(());
+    present(&row)
+}
+
+/// Sends the operation as often as it moves on.
+async fn watch(shared: Arc<Shared>, name: String) -> Result<Response<Watched<Operation>>, Failure> {
+    let mut moved = shared.operations.subscribe();
+    let mut shown = get(&shared, &name).await?;
+    let place = shared.stream_place()?;
+    let patience = shared.settings.limits.watcher_patience;
+    let (out, operations) = mpsc::channel::<Result<Operation, Status>>(1);
+    let work = async move {
+        let told = async {
+            loop {
+                let ended = shown.end_time.is_some();
+                match tokio::time::timeout(patience, out.send(Ok(shown.clone()))).await {
+                    Ok(Ok(())) if !ended => {}
+                    Ok(Ok(()) | Err(_)) => return Ok(()),
+                    Err(_late) => return Err(Failure::WatcherTooSlow(patience)),
+                }
+                let before = shown.clone();
+                while shown == before {
+                    tokio::select! {
+                        () = shared.stop.cancelled() => return Err(Failure::Stopping),
+                        () = out.closed() => return Ok(()),
+                        _ = moved.changed() => shown = get(&shared, &name).await?,
+                    }
+                }
+            }
+        };
+        if let Err(failure) = told.await {
+            // Who reads nothing cannot be told for ever.
+            let _ = tokio::time::timeout(patience, out.send(Err(failure.into()))).await;
+        }
+        drop(place);
+    };
+    tokio::spawn(work.in_current_span());
+    Ok(Response::new(ReceiverStream::new(operations)))
+}

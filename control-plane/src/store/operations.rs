@@ -1,0 +1,153 @@
+//! Operations: how far each has come, so that it goes on after a restart.
+
+use super::{Place, Row, StoreError, Transaction};
+use crate::clock::UnixMillis;
+
+/// An operation as stored.
+#[derive(Clone, Debug)]
+pub(crate) struct OperationRow {
+    pub(crate) sequence: i64,
+    /// The id of the workspace.
+    pub(crate) workspace: String,
+    pub(crate) name: String,
+    pub(crate) state: i64,
+    pub(crate) message: String,
+    /// An encoded filter.
+    pub(crate) filter: Vec<u8>,
+    /// An encoded plan.
+    pub(crate) plan: Vec<u8>,
+    pub(crate) done: i64,
+    pub(crate) failed: i64,
+    /// What comes after it is still to be done.
+    pub(crate) position: Place,
+    /// Deliveries that were recorded later are not its business.
+    pub(crate) until: i64,
+    /// Who may have done the step after the position already; empty: nobody.
+    pub(crate) data_plane: String,
+    pub(crate) create_time: UnixMillis,
+    pub(crate) update_time: UnixMillis,
+    /// 0 while it runs.
+    pub(crate) end_time: UnixMillis,
+}
+
+macro_rules! select_operation {
+    ($tail:literal) => {
+        concat!(
+            "SELECT sequence, workspace, name, state, message, filter, plan, done, failed, position_time, ",
+            "position_sequence, until_sequence, data_plane, create_time, update_time, end_time FROM operation ",
+            $tail
+        )
+    };
+}
+
+fn operation(mut row: Row) -> Result<OperationRow, StoreError> {
+    Ok(OperationRow {
+        sequence: row.integer(0)?,
+        workspace: row.text(1)?,
+        name: row.text(2)?,
+        state: row.integer(3)?,
+        message: row.text(4)?,
+        filter: row.blob(5)?,
+        plan: row.blob(6)?,
+        done: row.integer(7)?,
+        failed: row.integer(8)?,
+        position: Place { accept_time: row.integer(9)?, sequence: row.integer(10)? },
+        until: row.integer(11)?,
+        data_plane: row.text(12)?,
+        create_time: row.integer(13)?,
+        update_time: row.integer(14)?,
+        end_time: row.integer(15)?,
+    })
+}
+
+impl Transaction {
+    /// Adds an operation.
+    pub(crate) async fn operation_insert(&mut self, row: &OperationRow) -> Result<(), StoreError> {
+        let sql = "INSERT INTO operation (sequence, workspace, name, state, message, filter, plan, done, failed, \
+                   position_time, position_sequence, until_sequence, data_plane, create_time, update_time, end_time) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+        let values = [
+            row.sequence.into(),
+            (&row.workspace).into(),
+            (&row.name).into(),
+            row.state.into(),
+            (&row.message).into(),
+            (&row.filter).into(),
+            (&row.plan).into(),
+            row.done.into(),
+            row.failed.into(),
+            row.position.accept_time.into(),
+            row.position.sequence.into(),
+            row.until.into(),
+            (&row.data_plane).into(),
+            row.create_time.into(),
+            row.update_time.into(),
+            row.end_time.into(),
+        ];
+        self.run(sql, &values).await.map(drop)
+    }
+
+    /// Writes back how far it came and what it waits for; its state is [`Transaction::operation_state`]'s.
+    pub(crate) async fn operation_moved(&mut self, row: &OperationRow) -> Result<(), StoreError> {
+        let sql = "UPDATE operation SET message = $1, done = $2, failed = $3, position_time = $4, position_sequence = $5, \
+                   data_plane = $6, update_time = $7 WHERE name = $8";
+        let values = [
+            (&row.message).into(),
+            row.done.into(),
+            row.failed.into(),
+            row.position.accept_time.into(),
+            row.position.sequence.into(),
+            (&row.data_plane).into(),
+            row.update_time.into(),
+            (&row.name).into(),
+        ];
+        self.run(sql, &values).await.map(drop)
+    }
+
+    /// Brings an operation from one state to another; an `end_time` above 0 ends it. Whether it was in that state.
+    pub(crate) async fn operation_state(
+        &mut self,
+        name: &str,
+        (from, to): (i64, i64),
+        now: UnixMillis,
+        end_time: UnixMillis,
+    ) -> Result<bool, StoreError> {
+        let sql = "UPDATE operation SET state = $1, update_time = $2, end_time = $3, message = '' \
+                   WHERE name = $4 AND state = $5";
+        let values = [to.into(), now.into(), end_time.into(), name.into(), from.into()];
+        Ok(self.run(sql, &values).await? > 0)
+    }
+
+    /// One operation of the workspace.
+    pub(crate) async fn operation(&mut self, workspace: &str, name: &str) -> Result<Option<OperationRow>, StoreError> {
+        let sql = select_operation!("WHERE name = $1 AND workspace = $2");
+        self.row(sql, &[name.into(), workspace.into()]).await?.map(operation).transpose()
+    }
+
+    /// Operations before the sequence `before`, newest first.
+    pub(crate) async fn operations(
+        &mut self,
+        workspace: &str,
+        before: i64,
+        limit: i64,
+    ) -> Result<Vec<OperationRow>, StoreError> {
+        let sql = select_operation!("WHERE workspace = $1 AND sequence < $2 ORDER BY sequence DESC LIMIT $3");
+        self.rows(sql, &[workspace.into(), before.into(), limit.into()]).await?.into_iter().map(operation).collect()
+    }
+
+    /// How many operations of the workspace have not ended.
+    pub(crate) async fn operations_running(&mut self, workspace: &str) -> Result<i64, StoreError> {
+        let sql = "SELECT COUNT(*) FROM operation WHERE workspace = $1 AND end_time = 0";
+        self.row(sql, &[workspace.into()]).await?.map_or(Ok(0), |mut row| row.integer(0))
+    }
+
+    /// Operations of all workspaces in one of two states, oldest first.
+    pub(crate) async fn operations_in(
+        &mut self,
+        states: [i64; 2],
+        limit: i64,
+    ) -> Result<Vec<OperationRow>, StoreError> {
+        let sql = select_operation!("WHERE state IN ($1, $2) ORDER BY sequence LIMIT $3");
+        self.rows(sql, &[states[0].into(), states[1].into(), limit.into()]).await?.into_iter().map(operation).collect()
+    }
+}

@@ -1,0 +1,223 @@
+//! Deliveries that are delivered once more: planned, followed, held up, cut off.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use sluice::destination::Answer;
+use sluice_client::admin::DeliveryState::{Dead, Delivered, Waiting};
+use sluice_client::admin::operation::{State, Work};
+use sluice_client::admin::refused_replays::Reason;
+use sluice_client::admin::step::Action;
+use sluice_client::admin::{self, DeliveryFilter, OutgoingRequest, RetryPolicy};
+use sluice_tests::resources::{custom_webhook, dedup, open, post, workflow};
+use sluice_tests::{World, eventually, violations, within};
+
+const URL: &str = "https://api.example.com/orders";
+
+/// A request that is tried once.
+fn once(body: &str) -> OutgoingRequest {
+    OutgoingRequest { retry: Some(RetryPolicy { attempts_max: 1, ..Default::default() }), ..post(URL, body) }
+}
+
+/// Triggers `count` times and waits until all are dead.
+async fn dead(world: &World, incoming: &admin::IncomingIntegration, count: usize) -> Vec<admin::Delivery> {
+    world.destination.script((0..count).map(|_| Answer::status(400)));
+    for id in 0..count {
+        assert_eq!(world.trigger(incoming, &json!({"id": id})).await.status, 200);
+    }
+    world.acme.deliveries_in(count, &[Dead]).await
+}
+
+fn of_state(state: admin::DeliveryState) -> DeliveryFilter {
+    DeliveryFilter { states: vec![state.into()], ..Default::default() }
+}
+
+async fn replay(world: &World, filter: DeliveryFilter, validate_only: bool) -> admin::ReplayDeliveriesResponse {
+    let request = admin::ReplayDeliveriesRequest {
+        parent: world.acme.name.clone(),
+        filter: Some(filter),
+        validate_only,
+        ..Default::default()
+    };
+    world.client.deliveries().replay_deliveries(request).await.unwrap().into_inner()
+}
+
+async fn operation(world: &World, name: &str) -> admin::Operation {
+    let request = admin::GetOperationRequest { name: name.to_owned() };
+    world.client.operations().get_operation(request).await.unwrap().into_inner()
+}
+
+fn counts(operation: &admin::Operation) -> (i64, i64) {
+    let Some(Work::Replay(replay)) = &operation.work else { panic!("no replay: {operation:?}") };
+    (replay.done, replay.failed)
+}
+
+async fn ended(world: &World, name: &str) -> admin::Operation {
+    eventually("the operation to end", || async {
+        let now = operation(world, name).await;
+        now.end_time.is_some().then_some(now)
+    })
+    .await
+}
+
+/// The deliveries an operation made, when they are all there.
+async fn made(world: &World, operation: &str, count: usize) -> Vec<admin::Delivery> {
+    eventually(&format!("{count} deliveries of the operation"), || async {
+        let filter = DeliveryFilter { operation: operation.to_owned(), ..of_state(Delivered) };
+        let request = admin::ListDeliveriesRequest {
+            parent: world.acme.name.clone(),
+            page_size: 1000,
+            filter: Some(filter),
+            ..Default::default()
+        };
+        let listed = world.client.deliveries().list_deliveries(request).await.unwrap().into_inner().deliveries;
+        (listed.len() >= count).then_some(listed)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_died_is_delivered_again_under_the_configuration_in_force() {
+    let world = World::start().await;
+    let shop = admin::IncomingIntegration { deduplication: dedup(["body.id"]), ..open() };
+    let incoming = world.acme.incoming("orders", shop).await;
+    let first = workflow(&incoming, [custom_webhook("Send", once(r#"{"old":{{ request.body.id }}}"#))]);
+    let mut orders = world.acme.workflow("orders", first).await;
+    world.served().await;
+    let old = dead(&world, &incoming, 3).await;
+
+    orders.steps[0].action = Some(Action::CustomWebhook(once(r#"{"new":{{ request.body.id }}}"#)));
+    let draft = world.acme.update_workflow(orders).await;
+    world.acme.publish_workflow(&draft.name).await.unwrap();
+    world.served().await;
+    let planned = replay(&world, of_state(Dead), true).await;
+    let plan = planned.plan.unwrap();
+    assert_eq!((planned.operation.as_str(), plan.count, plan.refused.len()), ("", 3, 0));
+    assert_eq!((plan.oldest_accept_time, plan.newest_accept_time), (old[0].accept_time, old[2].accept_time));
+    let list = admin::ListOperationsRequest { parent: world.acme.name.clone(), ..Default::default() };
+    let listed = world.client.operations().list_operations(list.clone()).await.unwrap().into_inner();
+    assert!(listed.operations.is_empty(), "a plan starts nothing");
+
+    let name = replay(&world, of_state(Dead), false).await.operation;
+    let watch = admin::WatchOperationRequest { name: name.clone() };
+    let mut watched = world.client.operations().watch_operation(watch).await.unwrap().into_inner();
+    let mut last = None;
+    while let Some(operation) = within("the operation", watched.message()).await.unwrap() {
+        last = Some(operation);
+    }
+    let last = last.unwrap();
+    assert_eq!((last.state(), counts(&last)), (State::Succeeded, (3, 0)));
+    let new = made(&world, &name, 3).await;
+    let repeated: BTreeSet<_> = new.iter().map(|one| one.replay_of.as_str()).collect();
+    assert_eq!(repeated, old.iter().map(|one| one.name.as_str()).collect());
+    assert!(new.iter().all(|one| one.operation == name && one.trigger_id != one.name));
+    let mut bodies: Vec<_> = world.destination.requests()[3..].iter().map(|one| one.json().unwrap()).collect();
+    bodies.sort_by_key(ToString::to_string);
+    assert_eq!(bodies, [json!({"new": 0}), json!({"new": 1}), json!({"new": 2})]);
+    let keys: BTreeSet<_> =
+        world.destination.requests().iter().map(|one| one.header("idempotency-key").unwrap().to_owned()).collect();
+    assert_eq!(keys.len(), 6, "a replay is another delivery");
+    assert_eq!(world.acme.deliveries_in(3, &[Dead]).await, old, "the old ones stay what they were");
+    assert_eq!(world.client.operations().list_operations(list).await.unwrap().into_inner().operations, [last]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_replay_goes_on_where_it_was_and_repeats_nothing() {
+    const ALL: usize = 120;
+    let mut world = World::with(|options| options.control_plane.limits.replays_per_second = 50).await;
+    let incoming = world.acme.flow("orders", once(r#"{"id":{{ request.body.id }}}"#)).await;
+    world.served().await;
+    dead(&world, &incoming, ALL).await;
+    let name = replay(&world, of_state(Dead), false).await.operation;
+    eventually("the first step", || async { (counts(&operation(&world, &name).await).0 > 0).then_some(()) }).await;
+    world.stop_control_plane().await;
+    world.start_control_plane().await;
+    let between = operation(&world, &name).await;
+    assert!(between.end_time.is_none(), "cut off halfway: {between:?}");
+    // And the data plane too.
+    world.restart_data_plane().await;
+    let last = ended(&world, &name).await;
+    assert_eq!((last.state(), counts(&last)), (State::Succeeded, (ALL as i64, 0)));
+    let new = made(&world, &name, ALL).await;
+    let repeated: BTreeSet<_> = new.iter().map(|one| one.replay_of.as_str()).collect();
+    assert_eq!((new.len(), repeated.len()), (ALL, ALL), "each once");
+    assert_eq!(world.destination.requests().len(), 2 * ALL);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_replay_can_be_cancelled_and_what_was_done_stays() {
+    let world = World::with(|options| options.control_plane.limits.replays_per_second = 10).await;
+    let incoming = world.acme.flow("orders", once("{}")).await;
+    world.served().await;
+    dead(&world, &incoming, 60).await;
+    let name = replay(&world, of_state(Dead), false).await.operation;
+    eventually("the first step", || async { (counts(&operation(&world, &name).await).0 > 0).then_some(()) }).await;
+    let request = admin::CancelOperationRequest { name: name.clone() };
+    let cancelling = world.client.operations().cancel_operation(request.clone()).await.unwrap().into_inner();
+    assert_eq!(cancelling.state(), State::Cancelling);
+    let last = ended(&world, &name).await;
+    assert_eq!((last.state(), counts(&last)), (State::Cancelled, (50, 0)));
+    assert_eq!(made(&world, &name, 50).await.len(), 50);
+    assert_eq!(world.client.operations().cancel_operation(request).await.unwrap().into_inner(), last);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_replay_says_what_it_leaves_out_and_what_it_waits_for() {
+    let mut world = World::start().await;
+    let incoming = world.acme.flow("orders", once("{}")).await;
+    let other = world.acme.flow("other", once("{}")).await;
+    let slow = world.acme.flow("slow", post(URL, "{}")).await;
+    world.served().await;
+    dead(&world, &incoming, 2).await;
+    dead(&world, &other, 1).await;
+    world.acme.deliveries_in(3, &[Dead]).await;
+    world.destination.script([Answer::status(500).header("Retry-After", "3600")]);
+    assert_eq!(world.trigger(&slow, &json!({})).await.status, 200);
+    world.acme.deliveries_in(1, &[Waiting]).await;
+    world.acme.unpublish_workflow(&format!("{}/workflows/other", world.acme.name)).await.unwrap();
+
+    let everything = admin::ReplayDeliveriesRequest { parent: world.acme.name.clone(), ..Default::default() };
+    let refused = world.client.deliveries().replay_deliveries(everything).await.unwrap_err();
+    assert_eq!(violations(&refused)[0].0, "filter", "nobody sends everything again by leaving something out");
+    let all = DeliveryFilter { status_min: 400, ..Default::default() };
+    let plan = replay(&world, all.clone(), true).await.plan.unwrap();
+    let told: Vec<_> = plan.refused.iter().map(|one| (one.reason(), one.count)).collect();
+    assert_eq!((plan.count, told), (2, vec![(Reason::NotEnded, 1), (Reason::StepNotPublished, 1)]));
+
+    world.stop_data_plane().await;
+    let name = replay(&world, all, false).await.operation;
+    let waits = eventually("the operation to wait", || async {
+        let now = operation(&world, &name).await;
+        (!now.message.is_empty()).then_some(now)
+    })
+    .await;
+    assert!(waits.message.contains("data plane") && waits.end_time.is_none(), "{}", waits.message);
+    world.start_data_plane().await;
+    let last = ended(&world, &name).await;
+    assert_eq!((last.state(), counts(&last), last.message.as_str()), (State::Succeeded, (2, 2), ""));
+    made(&world, &name, 2).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_same_request_starts_one_replay() {
+    let world = World::start().await;
+    let incoming = world.acme.flow("orders", once("{}")).await;
+    world.served().await;
+    let old = dead(&world, &incoming, 2).await;
+    let request = admin::ReplayDeliveriesRequest {
+        parent: world.acme.name.clone(),
+        filter: Some(DeliveryFilter { delivery: old[1].name.clone(), ..Default::default() }),
+        request_id: "0b6f2a52-43c2-4d0c-8f5b-1f3a1f0f6d11".to_owned(),
+        ..Default::default()
+    };
+    let first = world.client.deliveries().replay_deliveries(request.clone()).await.unwrap().into_inner();
+    let again = world.client.deliveries().replay_deliveries(request).await.unwrap().into_inner();
+    assert_eq!(first, again);
+    ended(&world, &first.operation).await;
+    assert_eq!(made(&world, &first.operation, 1).await[0].replay_of, old[1].name, "one alone");
+    world.stop().await;
+}
