@@ -217,7 +217,8 @@ impl Scene {
             workflows.list_workflows(ListWorkflowsRequest),
             events.list_events(ListEventsRequest),
             deliveries.list_deliveries(ListDeliveriesRequest),
-            incoming_requests.list_incoming_requests(ListIncomingRequestsRequest)
+            incoming_requests.list_incoming_requests(ListIncomingRequestsRequest),
+            operations.list_operations(ListOperationsRequest)
         );
         // One by one they come with the request and the answer.
         let request = admin::ListDeliveriesRequest { parent: parent(), page_size, ..Default::default() };
