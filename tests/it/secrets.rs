@@ -30,6 +30,10 @@ const VERIFY_TOKEN: &str = "CANARY-verify t0ken/6-c2b1";
 /// Never accepted, so that a refusal is what could tell them.
 const BAD_PASSWORD: &str = "CANARY-with\nbreak/7-1d44";
 const BAD_SECRET: &str = "CANARY-badly placed/8-ab10";
+/// Gets [`FETCHED`].
+const CLIENT_SECRET: &str = "CANARY-cl1ent+s&cret/10-4f7e";
+/// What a token endpoint gives for it.
+const FETCHED: &str = "CANARY-fetched.~t0k3n-11-9ac2";
 /// Replaces [`HEADER_SECRET`] in the end.
 const NEW_SECRET: &str = "CANARY-rotated/9+key-08fa";
 
@@ -188,6 +192,22 @@ impl Scene {
         assert_eq!(self.trigger(&handshake("wrong")).await, 403);
     }
 
+    /// A token endpoint that refuses the client's secret, and repeats it.
+    async fn a_refused_client(&mut self) {
+        let scheme = resources::oauth2("https://api.example.com/refuse", CLIENT_SECRET);
+        let path = self.flow("refused", scheme, "api.example.com").await;
+        self.served().await;
+        assert_eq!(self.trigger(&Request::post(&path, "{}")).await, 200);
+        let told = eventually("the refusal to be told", || async {
+            let parent = format!("{}/connections/refused", self.acme.name);
+            let request = admin::ListTokenStatesRequest { parent, ..Default::default() };
+            let told = self.client.connections().list_token_states(request).await.unwrap().into_inner();
+            told.token_states.iter().any(|state| state.last_error_status == 401).then_some(told)
+        })
+        .await;
+        self.said.message(&told);
+    }
+
     async fn served(&self) {
         let revision = self.acme.get().await.revision;
         eventually("the configuration to be served", || async {
@@ -229,20 +249,24 @@ impl Scene {
         self.said.message(&self.acme.get().await);
         let planes = self.client.data_planes().list_data_planes(admin::ListDataPlanesRequest::default()).await;
         self.said.answer(planes);
-        for id in ["by-login", "by-header", "by-url", "by-token"] {
-            let request = admin::GetConnectionRequest { name: format!("{}/connections/{id}", self.acme.name) };
+        for id in ["by-login", "by-header", "by-url", "by-token", "by-fetch", "refused"] {
+            let name = format!("{}/connections/{id}", self.acme.name);
+            let request = admin::ListTokenStatesRequest { parent: name.clone(), ..Default::default() };
+            self.said.answer(self.client.connections().list_token_states(request).await);
+            let request = admin::GetConnectionRequest { name };
             self.said.answer(self.client.connections().get_connection(request).await);
         }
     }
 }
 
 /// The connections whose requests arrive, each with its secret and the value it makes of it.
-fn arriving() -> [(&'static str, &'static str, String); 4] {
+fn arriving() -> [(&'static str, &'static str, String); 5] {
     [
         ("by-login", PASSWORD, format!("Basic {}", STANDARD.encode(format!("login:{PASSWORD}")))),
         ("by-header", HEADER_SECRET, format!("Key {HEADER_SECRET}")),
         ("by-url", URL_SECRET, URL_SECRET.to_owned()),
         ("by-token", TOKEN, format!("Bearer {TOKEN}")),
+        ("by-fetch", FETCHED, format!("Bearer {FETCHED}")),
     ]
 }
 
@@ -268,6 +292,13 @@ async fn scripted() -> Destination {
         ];
         destination.script_for(&format!("/{id}"), answers);
     }
+    // After its 401 the call is repeated once, with another token.
+    destination.script_for("/by-fetch", [Scripted::json(200, r#"{"fine": true}"#)]);
+    let granted = serde_json::json!({ "access_token": FETCHED, "expires_in": 3600 }).to_string();
+    destination.script_for("/token", vec![Scripted::json(200, granted); 2]);
+    let told = search::told(CLIENT_SECRET).join(" ");
+    let refused = serde_json::json!({ "error": "invalid_client", "error_description": told }).to_string();
+    destination.script_for("/refuse", vec![Scripted::json(401, refused).header("x-you-sent", CLIENT_SECRET); 20]);
     destination
 }
 
@@ -285,6 +316,8 @@ fn canaries(setup: &Setup) -> Vec<Canary> {
         ("refused password", BAD_PASSWORD),
         ("refused secret", BAD_SECRET),
         ("rotated secret", NEW_SECRET),
+        ("client secret", CLIENT_SECRET),
+        ("fetched token", FETCHED),
         ("admin key", &key("admin.key")),
         ("data plane key", &key("data-plane.key")),
         ("master key", &master_key),
@@ -301,7 +334,7 @@ fn assert_looks_where_something_is(places: &Places, seen: &[Seen]) {
     // What the destination told of us is there, without what we were let in with.
     assert!(places.holds("answers", r#"we got ******"#) && places.holds("answers", "no: ******"));
     let sent: String = seen.iter().map(|seen| format!("{} {:?}\n", seen.target, seen.headers)).collect();
-    for used in [PASSWORD, HEADER_SECRET, URL_SECRET, TOKEN, NEW_SECRET] {
+    for used in [PASSWORD, HEADER_SECRET, URL_SECRET, TOKEN, FETCHED, NEW_SECRET] {
         assert!(!Canary::new("used", used).found_in(&sent).is_empty(), "{used} was never sent: {sent}");
     }
 }
@@ -330,6 +363,7 @@ async fn secrets_go_in_and_never_come_out() {
         ("by-header", resources::api_key_header(HEADER_SECRET, "x-api-key", "Key {{secret}}"), "api.example.com"),
         ("by-url", resources::api_key_parameter(URL_SECRET, "api_key", "{{secret}}"), "api.example.com"),
         ("by-token", resources::token(TOKEN), "api.example.com"),
+        ("by-fetch", resources::oauth2("https://api.example.com/token", CLIENT_SECRET), "api.example.com"),
         ("elsewhere", resources::api_key_parameter(URL_SECRET, "api_key", "{{secret}}"), "elsewhere.example.com"),
     ];
     for (id, scheme, host) in schemes {
@@ -344,13 +378,14 @@ async fn secrets_go_in_and_never_come_out() {
         }
     }
     assert_eq!(scene.trigger(&Request::post(&paths[0], "{broken")).await, 400);
-    destination.wait_for(24).await.unwrap();
-    scene.acme.deliveries(30).await;
+    destination.wait_for(33).await.unwrap();
+    scene.acme.deliveries(36).await;
     scene.repetitions().await;
     scene.served().await;
     assert_eq!(scene.trigger(&Request::post(&paths[1], "{\"id\": 5}")).await, 200);
-    let seen = destination.wait_for(25).await.unwrap();
-    scene.acme.deliveries(31).await;
+    let seen = destination.wait_for(34).await.unwrap();
+    scene.acme.deliveries(37).await;
+    scene.a_refused_client().await;
     scene.read_everything().await;
 
     let mut places = Places::default();

@@ -12,7 +12,7 @@ use sluice_client::admin::{self, DeliveryState, OutgoingRequest, RetryPolicy, To
 use sluice_data_plane::clock::Clock;
 use sluice_data_plane::dispatch::DispatchSettings;
 use sluice_data_plane::settings::WorkerSettings;
-use sluice_tests::resources::{custom_webhook, open, post, workflow};
+use sluice_tests::resources::{custom_webhook, oauth2, open, post, workflow};
 use sluice_tests::{Numbers, Workspace, World, eventually, reason};
 
 const START: i64 = 1_718_010_930_000;
@@ -20,21 +20,12 @@ const MINUTE: i64 = 60_000;
 
 /// Fetches its token at `/token` of the scripted destination.
 fn oauth(secret: &str) -> Scheme {
-    Scheme::Oauth2ClientCredentials(admin::OAuth2ClientCredentials {
-        token_url: "https://api.example.com/token".to_owned(),
-        client_id: "client".to_owned(),
-        client_secret: secret.to_owned(),
-        ..Default::default()
-    })
+    oauth2("https://api.example.com/token", secret)
 }
 
 /// An answer with this token, good for an hour.
 fn grants(token: &str) -> Answer {
-    grants_for(token, 3600)
-}
-
-fn grants_for(token: &str, seconds: u32) -> Answer {
-    Answer::json(200, json!({"access_token": token, "token_type": "Bearer", "expires_in": seconds}).to_string())
+    Answer::json(200, json!({"access_token": token, "token_type": "Bearer", "expires_in": 3600}).to_string())
 }
 
 /// A request to `/orders` with this connection.
@@ -273,6 +264,37 @@ async fn a_destination_that_refuses_every_token_is_no_loop() {
     stage.world.acme.deliveries(3).await;
     assert_eq!(bearers(&stage.seen("/orders"))[3..], ["Bearer t2", "Bearer t3"]);
     assert_eq!(stage.seen("/token").len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_401_the_delivery_waits_for_the_new_token_however_long_it_takes() {
+    let stage = Stage::start().await;
+    stage.world.destination.script_for("/token", [grants("t1"), Answer::status(503), grants("t2")]);
+    stage.world.destination.script_for("/orders", [Answer::status(401), Answer::status(200)]);
+    stage.trigger(1).await;
+    stage.all_wait(1.0).await;
+    assert_eq!(bearers(&stage.seen("/orders")), ["Bearer t1"]);
+    eventually("the delivery to go out", || async {
+        stage.later(MINUTE, 2).await;
+        (stage.seen("/orders").len() > 1).then_some(())
+    })
+    .await;
+    let deliveries = stage.world.acme.deliveries(2).await;
+    assert!(deliveries.iter().all(|delivery| delivery.state() == DeliveryState::Delivered));
+    assert!(bearers(&stage.seen("/orders"))[1..].iter().all(|bearer| *bearer == "Bearer t2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_fetched_without_the_control_plane() {
+    let mut world = World::start().await;
+    let (_, incoming) = flow(&world.acme).await;
+    world.served().await;
+    world.destination.script_for("/token", [grants("t1")]);
+    world.stop_control_plane().await;
+    world.restart_data_plane().await;
+    assert_eq!(world.trigger(&incoming, &json!({"id": 1})).await.status, 200);
+    world.destination.wait_for(2).await.unwrap();
+    assert_eq!(bearers(&seen(&world, "/orders")), ["Bearer t1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -84,6 +84,16 @@ pub fn token(token: &str) -> Scheme {
     Scheme::Token(admin::Token { token: token.to_owned() })
 }
 
+/// A token got with the client-credentials grant (R031).
+pub fn oauth2(token_url: &str, client_secret: &str) -> Scheme {
+    Scheme::Oauth2ClientCredentials(admin::OAuth2ClientCredentials {
+        token_url: token_url.to_owned(),
+        client_id: "client".to_owned(),
+        client_secret: client_secret.to_owned(),
+        ..Default::default()
+    })
+}
+
 fn placement(name: &str, value: &str) -> admin::CredentialPlacement {
     admin::CredentialPlacement { name: name.to_owned(), value: value.to_owned() }
 }
