@@ -125,7 +125,7 @@ impl Work<'_> {
         let begun = self.plane.inbox.begin(self.leased.id, self.leased.fence, kept.encode_to_vec().into()).await;
         begun.map_err(Stopped::Lease)?;
         let (started, clock) = (self.plane.clock.now(), Instant::now());
-        let sent = self.send(&target, &kept, request, given).await?;
+        let (sent, token_renewed) = self.send(&target, &kept, request, given).await?;
         let took = clock.elapsed();
         let now = self.plane.clock.now();
         let attempted = attempted(&sent, now);
@@ -144,6 +144,7 @@ impl Work<'_> {
             response_bytes: sent.as_ref().map_or(0, |exchange| i64::try_from(exchange.body.len()).unwrap_or(i64::MAX)),
             versions: Some(self.workspace.versions(&target)),
             response: None,
+            token_renewed,
         });
         kept.revision = target.revision;
         self.plane.metrics.attempt(result_label(&sent), took);
@@ -254,22 +255,23 @@ impl Work<'_> {
         Ok(Request { method, url: kept.url.clone(), headers, body, hops: self.job.hops })
     }
 
-    /// Sends the request; and once more, with another token, when the destination answers 401 to a fetched one (S21, R14).
+    /// Sends the request; and once more, with another token, when the destination answers 401 to a fetched one (S21, R14). What came of
+    /// it, and whether it is the repetition that is told of.
     async fn send(
         &self,
         target: &Target,
         kept: &RenderedRequest,
         request: Request,
         given: Given,
-    ) -> Result<Result<Exchange, SendError>, Stopped> {
+    ) -> Result<(Result<Exchange, SendError>, bool), Stopped> {
         let sent = self.plane.egress.send(request, timeout(target)).await;
         let unauthorised = matches!(&sent, Ok(exchange) if exchange.status == 401);
         if !(unauthorised && given.token.is_some_and(|token| token.refused())) {
-            return Ok(sent.map(|exchange| redacted(exchange, &given.redactor)));
+            return Ok((sent.map(|exchange| redacted(exchange, &given.redactor)), false));
         }
         let (request, given) = self.authorised(target, kept).await?;
         let sent = self.plane.egress.send(request, timeout(target)).await;
-        Ok(sent.map(|exchange| redacted(exchange, &given.redactor)))
+        Ok((sent.map(|exchange| redacted(exchange, &given.redactor)), true))
     }
 
     /// Deliveries wait for a token, they do not fail: no attempt is used, until the delivery is too old (D21). Those behind it
