@@ -85,17 +85,14 @@ impl FlowBook {
         }
     }
 
-    /// Keeps what changed, and answers it.
+    /// Keeps what changed, and answers it. A flow in which as many jobs came as went is told of too: who took the ones does not
+    /// know of the others.
     pub(super) fn commit(&mut self) -> Vec<(Lane, Waiting)> {
-        let mut changed = Vec::with_capacity(self.before.len());
-        for (number, before) in self.before.drain() {
-            let Some(Entry { lane, flow, ready, .. }) = self.flows.get(&number) else { continue };
-            if before != Some(*ready) {
-                let Ready { first, retries } = *ready;
-                changed.push((*lane, Waiting { id: FlowId(number), flow: flow.clone(), first, retries }));
-            }
-        }
-        changed
+        let touched = self.before.drain().filter_map(|(number, _)| self.flows.get(&number));
+        let told = touched.map(|Entry { number, lane, flow, ready: Ready { first, retries } }| {
+            (*lane, Waiting { id: FlowId(*number), flow: flow.clone(), first: *first, retries: *retries })
+        });
+        told.collect()
     }
 
     pub(super) fn rollback(&mut self) {
@@ -155,5 +152,24 @@ impl FlowBoard {
             Lane::Bulk => bulk,
         };
         shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_is_told_of_in_which_one_job_came_and_one_was_taken_at_once() {
+        let mut book = FlowBook::default();
+        let flow = Arc::new(Flow { workspace: "w".to_owned(), destination: "a".to_owned(), owner: "o".to_owned() });
+        let (number, _) = book.number(Lane::Realtime, &flow);
+        book.add(number, false);
+        assert_eq!(book.commit().len(), 1);
+        book.remove(number, false);
+        book.add(number, false);
+        let told = book.commit();
+        assert_eq!(told.iter().map(|(_, waiting)| waiting.first).collect::<Vec<_>>(), [1]);
+        assert!(book.commit().is_empty(), "what was not touched is not told again");
     }
 }
