@@ -241,9 +241,17 @@ impl Trigger {
         matches!(&self.start, Start::Incoming(name) if name == incoming)
     }
 
+    /// The action of the response events that may start the workflow.
+    pub fn response_events(&self) -> Option<&String> {
+        match &self.start {
+            Start::ResponseEvents(action) => Some(action),
+            Start::Incoming(_) => None,
+        }
+    }
+
     /// Whether response events with this action may start the workflow.
     pub fn is_response_event(&self, of_action: &str) -> bool {
-        matches!(&self.start, Start::ResponseEvents(action) if action == of_action)
+        self.response_events().is_some_and(|action| action == of_action)
     }
 }
 

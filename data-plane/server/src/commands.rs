@@ -122,8 +122,15 @@ fn record(
         workspace.ok_or_else(|| refuse(Code::WorkspaceNotServed, "the workspace is not served here (yet)"))?;
     let kept = found.rendered.clone().and_then(|bytes| RenderedRequest::decode(bytes).ok()).unwrap_or_default();
     let now = plane.clock.now();
-    let of =
-        Of { workspace, job, delivery_id: id, order: found.fence.order() + 1, accepted_at: found.accepted_at, now };
+    let of = Of {
+        workspace,
+        job,
+        delivery_id: id,
+        starts: None,
+        order: found.fence.order() + 1,
+        accepted_at: found.accepted_at,
+        now,
+    };
     let target = workspace.target(&job.workflow, &job.step_id);
     let (state, reason, message, next_attempt, end) = match wish {
         Wish::Retry => {
@@ -183,6 +190,7 @@ fn repeated(asked: &ReplayJobs, job: ReplayJob, revision: i64, flow: Flow) -> Ac
         body_bytes: job.body_bytes,
         replay_of: job.delivery,
         operation: asked.operation.clone(),
+        event: bytes::Bytes::new(),
     };
     let job = NewJob { id, lane: Lane::Bulk, flow: Arc::new(flow), payload: job.encode_to_vec().into() };
     Accept { request: id, claim: Some(Claim { key, window: REPLAY_WINDOW }), jobs: vec![job] }

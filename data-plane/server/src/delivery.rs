@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Method;
 use prost::Message as _;
-use sluice_core::envelope::Envelope;
 use sluice_core::lineage::{Trace, is_trace_header};
 use sluice_core::redact::Redactor;
 use sluice_core::request::{self, RenderFailure, Unmade};
@@ -20,10 +19,11 @@ use sluice_proto::admin::v1::{Attempt, DeliveryState, RequestHeader, SentRequest
 use sluice_proto::sync::v1::{Job, RenderedRequest};
 
 use crate::aside::{QUICK_BYTES, QUICK_STEPS, aside};
+use crate::chain::{Started, started_bytes};
 use crate::clock::UnixMillis;
 use crate::credentials::{self, Given, Withheld};
 use crate::dispatch::{Heard, Permit, destination_of};
-use crate::inbox::{Finish, LeaseError, Leased};
+use crate::inbox::{Finish, LeaseError, Leased, Report};
 use crate::link::dice;
 use crate::outcome::{self, Record, timestamp};
 use crate::plane::Plane;
@@ -50,7 +50,7 @@ pub async fn deliver(plane: &Plane, leased: Leased, permit: Permit) {
     let Ok(job) = Job::decode(leased.payload.clone()) else {
         // Written by another build: nothing can be said of it, not even whose it is.
         tracing::error!(id = %leased.id, "a job cannot be read and is kept as dead");
-        let finish = Finish::Dead { reason: "unreadable".to_owned(), rendered: None, report: Bytes::new() };
+        let finish = Finish::Dead { reason: "unreadable".to_owned(), rendered: None, report: Report::default() };
         settle(plane, &leased, finish).await;
         return;
     };
@@ -191,7 +191,7 @@ impl Work<'_> {
             target: self.workspace.target(&self.job.workflow, &self.job.step_id),
             attempts: Vec::new(),
         };
-        let quick = self.job.envelope.len() <= QUICK_BYTES;
+        let quick = started_bytes(self.job) <= QUICK_BYTES;
         let rendered = match quick.then(|| self.render(target, Some(QUICK_STEPS))) {
             Some(quick @ (Ok(_) | Err(Unmade::Skipped(_)))) => quick,
             // It takes longer, or is wrong and will be again.
@@ -215,11 +215,11 @@ impl Work<'_> {
 
     /// Renders the request with what the trigger brought, in so many steps if there is no time for more.
     fn render(&self, target: &Target, steps: Option<usize>) -> Result<request::RenderedRequest, Unmade> {
-        let envelope = Envelope::from_json(&self.job.envelope).map_err(|_unreadable| RenderFailure {
+        let started = Started::read(self.job).ok_or_else(|| RenderFailure {
             reason: FailureReason::RenderError,
             message: "the stored request cannot be read".to_owned(),
         })?;
-        let mut context = request::context(&envelope, &target.workflow, target.step(), &self.job.trigger_id);
+        let mut context = request::context(started.cause(), &target.workflow, target.step(), &self.job.trigger_id);
         if let Some(steps) = steps {
             context.limit_steps(steps);
         }
@@ -330,7 +330,7 @@ impl Work<'_> {
     }
 
     /// Where the delivery stands after an attempt.
-    fn report(&self, state: DeliveryState, next_attempt: Option<UnixMillis>, tried: &Tried<'_>) -> Bytes {
+    fn report(&self, state: DeliveryState, next_attempt: Option<UnixMillis>, tried: &Tried<'_>) -> Report {
         let (end, message) = match &tried.sent {
             Ok(exchange) if state == DeliveryState::Delivered => (outcome::End::Response(exchange), String::new()),
             Ok(exchange) => {
@@ -359,6 +359,7 @@ impl Work<'_> {
             workspace: self.workspace,
             job: self.job,
             delivery_id: self.leased.id,
+            starts: Some(self.leased.lane),
             order: self.leased.fence.order(),
             accepted_at: self.leased.accepted_at,
             now: self.plane.clock.now(),

@@ -12,6 +12,7 @@
 
 pub mod admin;
 pub mod aside;
+pub mod chain;
 pub mod clock;
 pub mod commands;
 pub mod credentials;

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 use prost_types::Timestamp;
-use sluice_core::envelope::{Envelope, Headers};
+use sluice_core::envelope::Headers;
 use sluice_core::request;
 use sluice_core::response_event::{self, FailureReason};
 use sluice_core::template::{
@@ -19,7 +19,9 @@ use sluice_proto::sync::v1::{AcceptedRequest, Job, Outcome, RenderedRequest};
 use uuid::Uuid;
 
 use crate::aside::{QUICK_BYTES, QUICK_STEPS, aside};
+use crate::chain::{self, Started, started_bytes};
 use crate::clock::UnixMillis;
+use crate::inbox::{Lane, NewJob, Report};
 use crate::plane::Plane;
 use crate::runtime::{Target, Workspace};
 
@@ -50,6 +52,8 @@ pub struct Of<'a> {
     pub job: &'a Job,
     /// Its id.
     pub delivery_id: Uuid,
+    /// Where that waits which its event starts; `None`: it starts nothing.
+    pub starts: Option<Lane>,
     /// Grows with every record of the delivery.
     pub order: i64,
     /// When its trigger was accepted.
@@ -81,17 +85,32 @@ pub struct Record<'a> {
     pub end: End<'a>,
 }
 
-/// The record for the outbox.
-pub fn encode(plane: &Plane, record: &Record<'_>) -> Bytes {
-    tell(plane, record).encode_to_vec().into()
+/// The record for the outbox, and what its event starts.
+pub fn encode(plane: &Plane, record: &Record<'_>) -> Report {
+    let (outcome, told) = built(plane, record);
+    Report { told: outcome.encode_to_vec().into(), jobs: told.jobs }
+}
+
+/// The record alone.
+pub fn tell(plane: &Plane, record: &Record<'_>) -> Outcome {
+    built(plane, record).0
 }
 
 /// Builds the record. Counts what had to be cut.
-pub fn tell(plane: &Plane, record: &Record<'_>) -> Outcome {
-    let quick = record.of.job.envelope.len() <= QUICK_BYTES;
-    let (outcome, values_cut) = if quick { build(record) } else { aside(|| build(record)) };
-    plane.metrics.event_values_cut(values_cut);
-    outcome
+fn built(plane: &Plane, record: &Record<'_>) -> (Outcome, Told) {
+    let quick = started_bytes(record.of.job) <= QUICK_BYTES;
+    let (outcome, told) = if quick { build(record) } else { aside(|| build(record)) };
+    plane.metrics.event_values_cut(told.values_cut);
+    (outcome, told)
+}
+
+/// What comes with an event.
+#[derive(Default)]
+struct Told {
+    /// How many of its values were cut.
+    values_cut: usize,
+    /// What it starts.
+    jobs: Vec<NewJob>,
 }
 
 /// Milliseconds as a timestamp.
@@ -100,13 +119,13 @@ pub fn timestamp(at: UnixMillis) -> Timestamp {
     Timestamp { seconds: at.div_euclid(1000), nanos }
 }
 
-/// Builds a record; also how many values of its event were cut.
-fn build(record: &Record<'_>) -> (Outcome, usize) {
+/// Builds a record.
+fn build(record: &Record<'_>) -> (Outcome, Told) {
     let Of { workspace, job, .. } = record.of;
     let name = format!("{}/deliveries/{}", workspace.name, record.of.delivery_id);
-    let (event, values_cut) = match event_of(record, &name) {
-        Some((event, values_cut)) => (Some(event), values_cut),
-        None => (None, 0),
+    let (event, told) = match event_of(record, &name) {
+        Some((event, told)) => (Some(event), told),
+        None => (None, Told::default()),
     };
     let mut attempts = record.kept.attempts.clone();
     if let (End::Response(exchange), Some(last)) = (record.end, attempts.last_mut()) {
@@ -140,9 +159,9 @@ fn build(record: &Record<'_>) -> (Outcome, usize) {
         delivery: Some(delivery),
         event,
         order: record.of.order,
-        request: first.then(|| accepted(record)),
+        request: (first && job.event.is_empty()).then(|| accepted(record)),
     };
-    (outcome, values_cut)
+    (outcome, told)
 }
 
 fn accepted(record: &Record<'_>) -> AcceptedRequest {
@@ -209,9 +228,8 @@ fn cut(body: &Bytes) -> (Bytes, bool) {
     (body.slice(..body.len().min(SHOWN_BYTES)), body.len() > SHOWN_BYTES)
 }
 
-/// The event of a delivery that has ended, and how many of its values were cut. What was not attempted has no response, and no
-/// event that tells of one (D19).
-fn event_of(record: &Record<'_>, delivery: &str) -> Option<(Event, usize)> {
+/// The event of a delivery that has ended. What was not attempted has no response, and no event that tells of one (D19).
+fn event_of(record: &Record<'_>, delivery: &str) -> Option<(Event, Told)> {
     if record.state == DeliveryState::Waiting {
         return None;
     }
@@ -242,7 +260,7 @@ fn event(
     headers: &Headers,
     event_id: &str,
     delivery: &str,
-) -> (Event, usize) {
+) -> (Event, Told) {
     let request = record.target.and_then(Target::request);
     let step = record.target.map(|target| response_event::Step {
         diagram_id: &target.workflow.uid,
@@ -269,6 +287,13 @@ fn event(
         outcome,
         parameters: &parameters(record, headers),
     });
+    // A chain that was cut stays cut (D01).
+    let jobs = match (record.end, record.of.starts) {
+        (End::NoResponse(FailureReason::LoopDetected), _) | (_, None) => Vec::new(),
+        (End::Response(_) | End::NoResponse(_) | End::NoAttempt, Some(lane)) => {
+            chain::jobs(record.of.workspace, &built.event, record.of.job, lane)
+        }
+    };
     let params = serde_json::Value::Object(built.event.params).to_string();
     let event = Event {
         name: format!("{}/events/{event_id}", record.of.workspace.name),
@@ -277,7 +302,7 @@ fn event(
         time: Some(timestamp(record.of.now)),
         params,
     };
-    (event, built.cut_parameters)
+    (event, Told { values_cut: built.cut_parameters, jobs })
 }
 
 /// The additional parameters, present on failures too (R108). One that cannot be rendered is left empty: the delivery has
@@ -287,9 +312,9 @@ fn parameters(record: &Record<'_>, headers: &Headers) -> Vec<(String, String)> {
     let Some(request) = target.request().filter(|request| !request.event_parameters.is_empty()) else {
         return Vec::new();
     };
-    let mut context = match Envelope::from_json(&record.of.job.envelope) {
-        Ok(envelope) => request::context(&envelope, &target.workflow, target.step(), &record.of.job.trigger_id),
-        Err(_unreadable) => Context::new(),
+    let mut context = match Started::read(record.of.job) {
+        Some(started) => request::context(started.cause(), &target.workflow, target.step(), &record.of.job.trigger_id),
+        None => Context::new(),
     };
     context.set("response", response(record.end, headers));
     let print = |context: &Context| {

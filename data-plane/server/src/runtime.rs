@@ -2,14 +2,16 @@
 //!
 //! A revision is compiled whole or refused whole (I4). What did not change since the revision before is taken over as it is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use sluice_core::address::UrlPolicy;
-use sluice_core::model::{Action, Incoming, Outgoing, OutgoingRequest, RateLimit, SenderSecret, Start, Step, Workflow};
+use sluice_core::model::{
+    Action, Incoming, Outgoing, OutgoingRequest, RateLimit, SenderSecret, Start, Step, Trigger, Workflow,
+};
 use sluice_core::seal::{self, Aad, DataKey, MasterKeys, Sealed, Slot, WrappedKey};
 use sluice_core::snapshot::{self, Resources};
 use sluice_core::validate::Violation;
@@ -52,6 +54,8 @@ pub struct Workspace {
     pub source: Arc<Source>,
     compiled: HashMap<String, Compiled>,
     endpoints: HashMap<String, Arc<Endpoint>>,
+    /// By the action of the response events they ask for.
+    listening: HashMap<String, Vec<Wanting>>,
 }
 
 /// The published resources of a workspace as they came.
@@ -121,7 +125,7 @@ pub struct Endpoint {
 }
 
 /// A workflow, and where its steps lead.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Wanting {
     /// The workflow.
     pub workflow: Arc<Workflow>,
@@ -261,6 +265,11 @@ impl Workspace {
         }
     }
 
+    /// The workflows that response events with this action may start (D01).
+    pub fn listening(&self, action: &str) -> &[Wanting] {
+        self.listening.get(action).map_or(&[], Vec::as_slice)
+    }
+
     /// How many endpoints it has.
     pub fn endpoints(&self) -> usize {
         self.endpoints.len()
@@ -332,8 +341,10 @@ pub fn compile(
         source: Arc::new(source),
         compiled,
         endpoints: HashMap::new(),
+        listening: HashMap::new(),
     };
     workspace.endpoints = endpoints(&workspace, previous);
+    workspace.listening = listening(&workspace);
     Ok(workspace)
 }
 
@@ -483,12 +494,7 @@ fn endpoints(workspace: &Workspace, previous: Option<&Workspace>) -> HashMap<Str
         let Parsed::Incoming(incoming) = &entry.document else { continue };
         let wants = |workflow: &Workflow| workflow.triggers.iter().any(|trigger| trigger.is_incoming(&incoming.name));
         let workflows = workspace.compiled.values().filter_map(|entry| match &entry.document {
-            Parsed::Workflow(workflow) if wants(workflow) => {
-                // What a revision refers to is part of it.
-                let flow = |step| workspace.flow(workflow, step).unwrap_or_default();
-                let flows = workflow.steps.iter().map(|step| Arc::new(flow(step))).collect();
-                Some(Wanting { workflow: workflow.clone(), flows })
-            }
+            Parsed::Workflow(workflow) if wants(workflow) => Some(wanting(workspace, workflow)),
             Parsed::Workflow(_) | Parsed::Connection(_) | Parsed::Incoming(_) | Parsed::Outgoing(_) => None,
         });
         // A publish must not refill the bucket of an endpoint whose limit did not change.
@@ -507,6 +513,25 @@ fn endpoints(workspace: &Workspace, previous: Option<&Workspace>) -> HashMap<Str
         endpoints.insert(incoming.endpoint_id.clone(), Arc::new(endpoint));
     }
     endpoints
+}
+
+fn wanting(workspace: &Workspace, workflow: &Arc<Workflow>) -> Wanting {
+    // What a revision refers to is part of it.
+    let flow = |step| workspace.flow(workflow, step).unwrap_or_default();
+    let flows = workflow.steps.iter().map(|step| Arc::new(flow(step))).collect();
+    Wanting { workflow: workflow.clone(), flows }
+}
+
+fn listening(workspace: &Workspace) -> HashMap<String, Vec<Wanting>> {
+    let mut listening: HashMap<String, Vec<Wanting>> = HashMap::new();
+    for entry in workspace.compiled.values() {
+        let Parsed::Workflow(workflow) = &entry.document else { continue };
+        let asked: BTreeSet<&String> = workflow.triggers.iter().filter_map(Trigger::response_events).collect();
+        for action in asked {
+            listening.entry(action.clone()).or_default().push(wanting(workspace, workflow));
+        }
+    }
+    listening
 }
 
 fn limiter(limit: RateLimit) -> DefaultDirectRateLimiter {

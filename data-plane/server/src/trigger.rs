@@ -321,6 +321,7 @@ fn jobs(endpoint: &Endpoint, envelope: &Envelope) -> Vec<NewJob> {
                 body_bytes: i64::try_from(envelope.body.text().len()).unwrap_or(i64::MAX),
                 replay_of: String::new(),
                 operation: String::new(),
+                event: Bytes::new(),
             };
             jobs.push(NewJob {
                 id: Uuid::now_v7(),

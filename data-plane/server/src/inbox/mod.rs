@@ -153,13 +153,29 @@ pub struct Leased {
     pub accepted_at: UnixMillis,
 }
 
+/// What the end of an attempt leads to, kept in the same transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// For the outbox.
+    pub told: Bytes,
+    /// Further work, by the same rules as [`Accept::jobs`]. When the queue quota is reached it is not taken, and the log says so:
+    /// an end must be recorded also then.
+    pub jobs: Vec<NewJob>,
+}
+
+impl From<Bytes> for Report {
+    fn from(told: Bytes) -> Self {
+        Self { told, jobs: Vec::new() }
+    }
+}
+
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finish {
     /// Over (delivered, filtered out, skipped): the job is gone, the report waits in the outbox.
     Done {
         /// For the outbox.
-        report: Bytes,
+        report: Report,
     },
     /// The attempt failed and is tried again.
     Retry {
@@ -168,7 +184,7 @@ pub enum Finish {
         /// Takes the place of the bytes given to [`Inbox::begin`]: the same request, and what was learned of it so far.
         rendered: Bytes,
         /// For the outbox: how far it is.
-        report: Bytes,
+        report: Report,
     },
     /// Given up: kept as dead until the retention is over.
     Dead {
@@ -177,7 +193,7 @@ pub enum Finish {
         /// As with [`Finish::Retry`], for an operator who has it tried again; `None` leaves what is there.
         rendered: Option<Bytes>,
         /// For the outbox.
-        report: Bytes,
+        report: Report,
     },
 }
 

@@ -157,15 +157,15 @@ fn key(n: u8, window_ms: i64) -> Option<Claim> {
 }
 
 fn done() -> Finish {
-    Finish::Done { report: Bytes::from_static(b"done") }
+    Finish::Done { report: Bytes::from_static(b"done").into() }
 }
 
 fn again(due: UnixMillis, rendered: Bytes) -> Finish {
-    Finish::Retry { due, rendered, report: Bytes::from_static(b"waits") }
+    Finish::Retry { due, rendered, report: Bytes::from_static(b"waits").into() }
 }
 
 fn dead(reason: &str) -> Finish {
-    Finish::Dead { reason: reason.to_owned(), rendered: None, report: Bytes::from_static(b"dead") }
+    Finish::Dead { reason: reason.to_owned(), rendered: None, report: Bytes::from_static(b"dead").into() }
 }
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
@@ -292,6 +292,32 @@ pub(super) async fn jobs_come_in_order_with_what_was_accepted(backend: Backend) 
     assert_eq!(bench.lease(Lane::Bulk, 3).await.len(), 1);
     assert!(bench.lease(Lane::Bulk, 3).await.is_empty());
     assert!(bench.lease(Lane::Bulk, 0).await.is_empty());
+}
+
+pub(super) async fn an_end_and_what_it_starts_are_one_step(backend: Backend) {
+    let mut bench = Bench::new(backend).await;
+    bench.max_jobs = 3;
+    bench.restart().await;
+    bench.enqueue(Lane::Realtime).await;
+    let leased = bench.one().await;
+    let starts =
+        |jobs: &[NewJob]| Finish::Done { report: Report { told: Bytes::from_static(b"end"), jobs: jobs.to_vec() } };
+    let first = [job(Lane::Realtime), job_of(Lane::Bulk, "other.example.com")];
+    bench.finish(&leased, starts(&first)).await.unwrap();
+    assert_eq!(bench.finish(&leased, starts(&first)).await, Err(LeaseError::Fenced), "and starts nothing");
+    bench.crash().await;
+    assert_eq!(bench.reports().await, [&b"end"[..]]);
+    let (realtime, bulk) = (bench.lease(Lane::Realtime, 9).await, bench.lease(Lane::Bulk, 9).await);
+    assert_eq!([realtime[0].id, bulk[0].id], [first[0].id, first[1].id]);
+    assert_eq!((realtime.len(), bulk.len(), &realtime[0].payload), (1, 1, &first[0].payload));
+
+    // Three fit, its own place included.
+    let many = [job(Lane::Realtime), job(Lane::Realtime), job(Lane::Realtime)];
+    bench.finish(&realtime[0], starts(&many)).await.unwrap();
+    assert_eq!(bench.stats().await.realtime.ready, 0, "a full queue takes none of them");
+    assert_eq!(bench.reports().await.len(), 2, "the end is told all the same");
+    bench.finish(&bulk[0], starts(&many)).await.unwrap();
+    assert_eq!(bench.stats().await.realtime.ready, 3);
 }
 
 pub(super) async fn parallel_leases_never_share_a_job(backend: Backend) {
@@ -444,7 +470,7 @@ pub(super) async fn a_dead_job_lives_again_and_counts_on(backend: Backend) {
     bench.inbox.begin(id, job.fence, Bytes::from_static(b"bytes")).await.unwrap();
     let learned = Some(Bytes::from_static(b"bytes, one attempt"));
     let finish =
-        Finish::Dead { reason: "no".to_owned(), rendered: learned.clone(), report: Bytes::from_static(b"dead") };
+        Finish::Dead { reason: "no".to_owned(), rendered: learned.clone(), report: Bytes::from_static(b"dead").into() };
     bench.finish(&job, finish).await.unwrap();
     let found = bench.inbox.find(id).await.unwrap().unwrap();
     assert_eq!((found.place, found.rendered.clone()), (Place::Dead, learned.clone()));
@@ -671,7 +697,7 @@ pub(super) async fn the_outbox_keeps_order_and_numbers(backend: Backend) {
     bench.inbox.accept(request(None, jobs)).await.unwrap();
     for (n, job) in bench.lease(Lane::Realtime, 5).await.iter().enumerate() {
         let report = if n == 4 { Bytes::new() } else { Bytes::from(vec![n as u8; 10]) };
-        bench.finish(job, Finish::Done { report }).await.unwrap();
+        bench.finish(job, Finish::Done { report: report.into() }).await.unwrap();
     }
     let all = bench.inbox.outbox_read(0, 100, usize::MAX).await.unwrap();
     assert_eq!(all.iter().map(|row| row.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
@@ -911,6 +937,7 @@ macro_rules! suite {
             a_key_can_be_claimed_without_jobs
             a_full_queue_takes_and_claims_nothing
             jobs_come_in_order_with_what_was_accepted
+            an_end_and_what_it_starts_are_one_step
             parallel_leases_never_share_a_job
             lanes_are_independent
             a_late_finisher_is_fenced

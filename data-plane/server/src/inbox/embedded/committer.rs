@@ -103,6 +103,27 @@ fn key_of(accept: &Accept) -> (Key, Duration) {
     accept.claim.map_or((own_key(accept.request), REQUEST_MEMORY), |claim| (claim.key, claim.window))
 }
 
+/// Jobs and flows that a group adds.
+#[derive(Default)]
+struct NewJobs<'a> {
+    jobs: Vec<(i64, i64, &'a NewJob)>,
+    flows: Vec<(i64, Lane, &'a Flow)>,
+}
+
+impl<'a> NewJobs<'a> {
+    fn take(&mut self, book: &mut Book, jobs: &'a [NewJob]) {
+        for job in jobs {
+            let (flow, new) = book.flows.number(job.lane, &job.flow);
+            if new {
+                self.flows.push((flow, job.lane, &*job.flow));
+            }
+            self.jobs.push((book.numbers.next_seq, flow, job));
+            book.numbers.next_seq += 1;
+            book.ready(job.lane, flow, false);
+        }
+    }
+}
+
 /// Owns the writer connection and the lock on the file.
 pub(super) struct Committer {
     store: Store,
@@ -278,8 +299,7 @@ impl Committer {
             return Ok(Vec::new());
         }
         let mut changed: HashMap<Key, Known> = HashMap::with_capacity(accepts.len());
-        let mut jobs: Vec<(i64, i64, &NewJob)> = Vec::with_capacity(accepts.len());
-        let mut flows: Vec<(i64, Lane, &Flow)> = Vec::new();
+        let mut new = NewJobs::default();
         let mut answers = Vec::with_capacity(accepts.len());
         for (accept, _) in accepts {
             let (key, window) = key_of(accept);
@@ -293,15 +313,7 @@ impl Committer {
                     continue;
                 }
                 None => {
-                    for job in &accept.jobs {
-                        let (flow, new) = self.book.flows.number(job.lane, &job.flow);
-                        if new {
-                            flows.push((flow, job.lane, &*job.flow));
-                        }
-                        jobs.push((self.book.numbers.next_seq, flow, job));
-                        self.book.numbers.next_seq += 1;
-                        self.book.ready(job.lane, flow, false);
-                    }
+                    new.take(&mut self.book, &accept.jobs);
                     (Accepted::Accepted, accept.request)
                 }
             };
@@ -309,11 +321,8 @@ impl Committer {
             changed.insert(key, Known { request, exp });
             answers.push(answer);
         }
-        if !flows.is_empty() {
-            self.store.add_flows(&flows).await?;
-        }
         let changed: Vec<(Key, Known)> = changed.into_iter().collect();
-        self.write_accepted(&jobs, &changed, now).await?;
+        self.write_accepted(&new, &changed, now).await?;
         Ok(answers)
     }
 
@@ -323,10 +332,13 @@ impl Committer {
 
     async fn write_accepted(
         &mut self,
-        jobs: &[(i64, i64, &NewJob)],
+        new: &NewJobs<'_>,
         keys: &[(Key, Known)],
         now: UnixMillis,
     ) -> Result<(), sqlx::Error> {
+        if !new.flows.is_empty() {
+            self.store.add_flows(&new.flows).await?;
+        }
         #[cfg(feature = "fault-injection")]
         if self.limits.fault == Some(super::Fault::KeyBeforeJobs) && !keys.is_empty() {
             self.store.add(&[], keys, now).await?;
@@ -334,8 +346,8 @@ impl Committer {
             tokio::time::sleep(super::FAULT_DELAY).await;
             self.store.begin(&[]).await?;
         }
-        if !jobs.is_empty() || !keys.is_empty() {
-            self.store.add(jobs, keys, now).await?;
+        if !new.jobs.is_empty() || !keys.is_empty() {
+            self.store.add(&new.jobs, keys, now).await?;
         }
         if let Some(first) = keys.iter().map(|(_, known)| known.exp).min() {
             let numbers = &mut self.book.numbers;
@@ -375,6 +387,7 @@ impl Committer {
     ) -> Result<Vec<bool>, sqlx::Error> {
         let mut verdicts = Vec::with_capacity(finishes.len());
         let (mut done, mut retries, mut dead, mut reports) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut new = NewJobs::default();
         for (id, fence, finish, _) in finishes {
             let holds = match finish {
                 Finish::Retry { due, .. } => self.book.put_back(*id, *fence, (*due, now), true),
@@ -390,7 +403,13 @@ impl Committer {
                 Finish::Retry { due, rendered, .. } => retries.push((fence.row, *due, rendered)),
                 Finish::Dead { reason, rendered, .. } => dead.push((fence.row, reason.as_str(), rendered.as_ref())),
             }
-            reports.push(finish.report());
+            let report = finish.report();
+            reports.push(&report.told);
+            if self.has_room(&report.jobs) {
+                new.take(&mut self.book, &report.jobs);
+            } else {
+                tracing::error!(delivery = %id, jobs = report.jobs.len(), "the inbox is full: an event starts nothing");
+            }
         }
         if !done.is_empty() {
             self.store.remove(&done).await?;
@@ -407,6 +426,9 @@ impl Committer {
         if !reports.is_empty() {
             self.store.report(self.book.numbers.outbox_last, &reports).await?;
             self.book.numbers.outbox_last += i64::try_from(reports.len()).unwrap_or(0);
+        }
+        if !new.jobs.is_empty() {
+            self.write_accepted(&new, &[], now).await?;
         }
         Ok(verdicts)
     }

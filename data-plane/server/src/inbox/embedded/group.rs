@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::super::{Accept, Accepted, Fence, Finish, Grant, Leased, Steer};
+use super::super::{Accept, Accepted, Fence, Finish, Grant, Leased, Report, Steer};
 use crate::clock::UnixMillis;
 
 /// Commands in one transaction.
@@ -131,7 +131,7 @@ impl Steer {
 }
 
 impl Finish {
-    pub(super) fn report(&self) -> &Bytes {
+    pub(super) fn report(&self) -> &Report {
         match self {
             Self::Done { report } | Self::Dead { report, .. } | Self::Retry { report, .. } => report,
         }
@@ -143,6 +143,7 @@ impl Finish {
             Self::Retry { rendered, .. } => rendered.len(),
             Self::Dead { rendered, .. } => rendered.as_ref().map_or(0, Bytes::len),
         };
-        self.report().len() + rendered
+        let report = self.report();
+        report.told.len() + report.jobs.iter().map(|job| job.payload.len()).sum::<usize>() + rendered
     }
 }

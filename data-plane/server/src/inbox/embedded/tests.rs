@@ -216,7 +216,7 @@ async fn a_full_disk_refuses_without_failing_and_work_goes_on() {
     // Leasing and finishing go on, also in one group with what is refused.
     let jobs = lease(&inbox, 2).await.unwrap();
     let finish =
-        |at: usize| inbox.finish(jobs[at].id, jobs[at].fence, Finish::Done { report: Bytes::from(vec![0; 9]) });
+        |at: usize| inbox.finish(jobs[at].id, jobs[at].fence, Finish::Done { report: Bytes::from(vec![0; 9]).into() });
     let large = || keyed(999, DAY, 100_000);
     let (a, b, c) = tokio::join!(inbox.accept(large()), finish(0), inbox.accept(large()));
     assert_eq!((a, b, c), (Err(Unavailable), Ok(()), Err(Unavailable)));
@@ -302,14 +302,15 @@ async fn memory_and_file_agree() {
         let report = Bytes::from_static(b"r");
         match n % 5 {
             0 => {
-                let finish = Finish::Retry { due, rendered: report.clone(), report };
+                let finish = Finish::Retry { due, rendered: report.clone(), report: report.into() };
                 inbox.finish(job.id, job.fence, finish).await.unwrap();
             }
             1 => {
-                let finish = Finish::Dead { reason: String::new(), rendered: Some(report.clone()), report };
+                let finish =
+                    Finish::Dead { reason: String::new(), rendered: Some(report.clone()), report: report.into() };
                 inbox.finish(job.id, job.fence, finish).await.unwrap();
             }
-            2 => inbox.finish(job.id, job.fence, Finish::Done { report }).await.unwrap(),
+            2 => inbox.finish(job.id, job.fence, Finish::Done { report: report.into() }).await.unwrap(),
             3 => inbox.postpone(job.id, job.fence, due).await.unwrap(),
             _ => inbox.begin(job.id, job.fence, report).await.unwrap(),
         }
