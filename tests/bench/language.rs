@@ -178,7 +178,7 @@ fn large_bodies() -> [(&'static str, Value); 5] {
         ("letters", json!({"s": "x".repeat(126_000)})),
         ("two-byte letters", json!({"s": "ż".repeat(63_000)})),
         ("control characters", json!({"s": "\u{1}".repeat(21_000)})),
-        ("list of maps", json!({"s": "a", "l": list(&|n| json!({"k": format!("{:045}", n * 7_919 % 1_990)}))})),
+        ("list of maps", json!({"s": "a", "l": list(&|n| json!({"k": format!("{:053}", n * 7_919 % 1_990)}))})),
         ("list of numbers", json!({"s": "a", "l": list(&|n| json!(format!("1{n:058}")))})),
     ]
 }
