@@ -173,6 +173,10 @@ impl SendError {
             return ours.clone();
         }
         match find::<hyper::Error>(error) {
+            // The destination's word that it did nothing with the request (RFC 9113, 8.7), before any of its answer.
+            Some(hyper) if find::<h2::Error>(hyper).is_some_and(refused_stream) => {
+                Self::ConnectionClosed { sent: false }
+            }
             Some(hyper) => Self::from_hyper(hyper, error.connect_info().is_some()),
             None => Self::ConnectionClosed { sent: error.connect_info().is_some() },
         }
@@ -180,7 +184,8 @@ impl SendError {
 
     /// Sorts a failure of one connection, in its head or in its body.
     pub(crate) fn from_hyper(error: &hyper::Error, connected: bool) -> Self {
-        if error.is_parse() {
+        // Over HTTP/2, what the library itself finds wrong is what the destination sent.
+        if error.is_parse() || find::<h2::Error>(error).is_some_and(h2::Error::is_library) {
             return Self::ResponseInvalid;
         }
         // A TLS 1.3 server that demands a client certificate says so after the client's part of the handshake is
@@ -202,6 +207,10 @@ impl SendError {
             _ => Self::TlsHandshake,
         }
     }
+}
+
+fn refused_stream(error: &h2::Error) -> bool {
+    error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
 }
 
 /// The TLS error inside an I/O error, which is how tokio-rustls reports it.

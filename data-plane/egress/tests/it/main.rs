@@ -6,5 +6,6 @@ mod dialled;
 mod dns;
 mod exchange;
 mod golden;
+mod http2;
 mod names;
 mod server;

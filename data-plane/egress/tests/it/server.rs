@@ -72,7 +72,7 @@ impl Server {
     }
 
     pub(super) async fn with_tls(tls: Tls, certified: &str, plays: Vec<Play>) -> Self {
-        let (ca_pem, config) = certificate(certified, tls);
+        let (ca_pem, config) = certificate(&[certified], tls);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
@@ -114,13 +114,13 @@ impl Server {
     }
 }
 
-/// A CA of its own and a certificate for one name.
-fn certificate(name: &str, tls: Tls) -> (String, ServerConfig) {
+/// A CA of its own and a certificate for these names.
+pub(super) fn certificate(names: &[&str], tls: Tls) -> (String, ServerConfig) {
     let mut ca = CertificateParams::new(vec![]).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
-    let mut leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let mut leaf = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
     if tls == Tls::Expired {
         leaf.not_after = date_time_ymd(2001, 1, 1);
     }
