@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::dialled::Dialled;
-use crate::exchange::{AMPLE, NAME, SHORT, ok, play, post};
+use crate::exchange::{AMPLE, NAME, SHORT, ok, play, post, settled};
 use crate::server::{Play, Server, Tls};
 
 /// An answer with these header lines and no body.
@@ -70,6 +70,7 @@ async fn hints_to_go_elsewhere_are_ignored_d16() {
     let dialled = Dialled::listen();
     let first = egress.send(post("https://shop.example/in"), AMPLE).await.unwrap();
     assert_eq!((first.status, &first.body[..]), (401, body.as_bytes()));
+    settled().await;
     assert_eq!(&egress.send(post("https://shop.example/in"), AMPLE).await.unwrap().body[..], b"again");
     assert_eq!(dialled.take(), [server.address.to_string()]);
     server.seen(|seen| {
@@ -301,6 +302,7 @@ async fn no_cookie_is_kept_r10() {
     let egress = Egress::new(server.settings(NAME)).unwrap();
     for _ in 0..2 {
         egress.send(post("https://shop.example/in"), AMPLE).await.unwrap();
+        settled().await;
     }
     server.seen(|seen| {
         assert_eq!((seen.connections, seen.requests.len()), (1, 2));

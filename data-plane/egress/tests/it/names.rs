@@ -12,7 +12,7 @@ use sluice_egress::{Egress, Exchange, Phase, SendError, Settings, limits};
 
 use crate::dialled::Dialled;
 use crate::dns::{Asked, Dns, Reply, addresses, alias};
-use crate::exchange::{AMPLE, NAME, ok, post};
+use crate::exchange::{AMPLE, NAME, ok, post, settled};
 use crate::golden;
 use crate::server::{Play, Server};
 
@@ -55,7 +55,9 @@ impl Scene {
 
     async fn send_to(&self, name: &str) -> Result<Exchange, SendError> {
         let url = format!("https://{name}:{}/in", self.server.address.port());
-        self.egress.send(post(&url), AMPLE).await
+        let outcome = self.egress.send(post(&url), AMPLE).await;
+        settled().await;
+        outcome
     }
 
     /// The address behind [`GOOD`], as the connector tells it.
