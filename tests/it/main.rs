@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod chain;
+mod connections;
 mod crash;
 mod dedup;
 mod deliveries;

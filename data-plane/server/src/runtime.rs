@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use sluice_core::address::UrlPolicy;
 use sluice_core::model::{
-    Action, Incoming, Outgoing, OutgoingRequest, RateLimit, SenderSecret, Start, Step, Trigger, Workflow,
+    Action, Incoming, Outgoing, OutgoingRequest, Purpose, RateLimit, SenderSecret, Start, Step, Trigger, Workflow,
 };
 use sluice_core::seal::{self, Aad, DataKey, MasterKeys, Sealed, Slot, WrappedKey};
 use sluice_core::snapshot::{self, Resources};
@@ -449,35 +449,47 @@ fn open_secrets(
     if problems.is_empty() { Ok(beside) } else { Err(problems) }
 }
 
-/// References to what is not part of the revision: it would not be whole.
+/// References to what is not part of the revision, or not for what refers to it: it would not be whole.
 fn dangling(compiled: &HashMap<String, Compiled>) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut require = |from: &str, field: String, to: &str| {
-        if !compiled.contains_key(to) {
+    let mut require = |from: &str, field: String, to: &str, purpose: Option<Purpose>| {
+        let found = compiled.get(to).map(|entry| &entry.document);
+        let fits = match (found, purpose) {
+            (Some(Parsed::Connection(found)), Some(wanted)) => found.connection.scheme.purpose() == wanted,
+            (Some(_), wanted) => wanted.is_none(),
+            (None, _) => false,
+        };
+        if found.is_none() {
             let message = format!("`{to}` is not part of this revision");
             problems.push(problem(from, &field, "REFERENCE_MISSING", &message));
+        } else if !fits {
+            let message = format!("`{to}` is not for this: one kind of connection authenticates, another signs");
+            problems.push(problem(from, &field, "CONNECTION_PURPOSE", &message));
         }
     };
     for (name, entry) in compiled {
         match &entry.document {
             Parsed::Connection(_) | Parsed::Incoming(_) => {}
             Parsed::Outgoing(outgoing) => {
-                for (field, connection, _) in outgoing.request.connections() {
-                    require(name, format!("request.{field}"), connection);
+                for (field, connection, purpose) in outgoing.request.connections() {
+                    require(name, format!("request.{field}"), connection, Some(purpose));
                 }
             }
             Parsed::Workflow(workflow) => {
                 for (index, trigger) in workflow.triggers.iter().enumerate() {
                     if let Start::Incoming(incoming) = &trigger.start {
-                        require(name, format!("triggers[{index}].incoming_integration"), incoming);
+                        require(name, format!("triggers[{index}].incoming_integration"), incoming, None);
                     }
                 }
                 for (index, step) in workflow.steps.iter().enumerate() {
                     match &step.action {
-                        Action::Outgoing(to) => require(name, format!("steps[{index}].outgoing_integration"), to),
+                        Action::Outgoing(to) => {
+                            require(name, format!("steps[{index}].outgoing_integration"), to, None);
+                        }
                         Action::Custom(request) => {
-                            for (field, connection, _) in request.connections() {
-                                require(name, format!("steps[{index}].custom_webhook.{field}"), connection);
+                            for (field, connection, purpose) in request.connections() {
+                                let field = format!("steps[{index}].custom_webhook.{field}");
+                                require(name, field, connection, Some(purpose));
                             }
                         }
                     }

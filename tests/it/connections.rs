@@ -1,0 +1,355 @@
+//! Every kind of connection from a trigger to the destination (R020 to R060, S24, F52, R12 to R17): what arrives to the byte,
+//! and what happens when a credential is wrong, expired, huge or malformed. Case by case in
+//! `tests/golden/credentials/deliveries.jsonl`. How long tokens live is in `tokens.rs`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use prost_reflect::{DescriptorPool, DynamicMessage};
+use serde_json::{Value, json};
+use sluice::destination::{Answer, Manner, Seen};
+use sluice_client::admin::failure::Reason;
+use sluice_client::admin::{self, DeliveryState, OutgoingRequest, RetryPolicy, TokenError};
+use sluice_data_plane::clock::Clock;
+use sluice_tests::resources::{header, post};
+use sluice_tests::{World, eventually};
+
+const START: i64 = 1_718_010_930_000;
+const MINUTE: i64 = 60_000;
+/// What every call carries, and what is checked elsewhere.
+const COMMON: [&str; 5] = ["content-length", "idempotency-key", "sluice-hops", "traceparent", "user-agent"];
+
+fn cases() -> Vec<Value> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/credentials/deliveries.jsonl");
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A text, or a list of parts: a text, or `[text, times]`.
+fn text(json: &Value) -> String {
+    let part = |part: &Value| match part {
+        Value::Array(pair) => pair[0].as_str().unwrap().repeat(pair[1].as_u64().unwrap().try_into().unwrap()),
+        part => part.as_str().unwrap().to_owned(),
+    };
+    match json {
+        Value::Array(parts) => parts.iter().map(part).collect(),
+        Value::Null => String::new(),
+        json => json.as_str().unwrap().to_owned(),
+    }
+}
+
+fn pairs(json: &Value) -> Vec<(String, String)> {
+    json.as_array().into_iter().flatten().map(|pair| (text(&pair[0]), text(&pair[1]))).collect()
+}
+
+fn count(json: &Value) -> usize {
+    json.as_u64().unwrap_or(1).try_into().unwrap()
+}
+
+/// What answers an authorization request.
+fn answer(json: &Value) -> Answer {
+    let status = json["status"].as_u64().unwrap_or(200).try_into().unwrap();
+    let manner = match json["manner"].as_str() {
+        None => Manner::Whole,
+        Some("cut") => Manner::Cut,
+        Some("close") => Manner::Close,
+        Some("endless") => Manner::Endless,
+        Some(other) => panic!("{other} is no manner"),
+    };
+    let headers = pairs(&json["headers"]);
+    let answer = Answer::status(status).body(text(&json["body"])).manner(manner);
+    headers.iter().fold(answer, |answer, (name, value)| answer.header(name, value))
+}
+
+fn request(json: &Value) -> OutgoingRequest {
+    let method = json["method"].as_str().unwrap_or("POST");
+    OutgoingRequest {
+        method: admin::HttpMethod::from_str_name(method).unwrap().into(),
+        headers: pairs(&json["headers"]).iter().map(|(name, value)| header(name, value)).collect(),
+        body: json["body"].as_str().map(str::to_owned),
+        ..post(json["url"].as_str().unwrap(), "")
+    }
+}
+
+/// One case on its way: a workspace's flow of its own, and what has been seen before it.
+struct Run<'a> {
+    world: &'a World,
+    clock: &'a Clock,
+    case: &'a Value,
+    what: String,
+    connection: String,
+    incoming: admin::IncomingIntegration,
+    seen_before: usize,
+    ended_before: usize,
+}
+
+impl<'a> Run<'a> {
+    async fn start(world: &'a World, clock: &'a Clock, number: usize, case: &'a Value) -> Self {
+        let what = format!("{} {}", case["row"], case["case"]);
+        let connection = connect(world, &format!("connection-{number}"), &case["connection"]).await;
+        let signature = connect(world, &format!("signature-{number}"), &case["signature"]).await;
+        let request = OutgoingRequest { connection: connection.clone(), signature, ..request(&case["request"]) };
+        let incoming = world.acme.flow(&format!("flow-{number}"), request).await;
+        world.served().await;
+        if let Some(path) = case["path"].as_str() {
+            world.destination.script_for(path, case["answers"].as_array().unwrap().iter().map(answer));
+        }
+        let statuses = case["main"].as_array().into_iter().flatten();
+        let statuses = statuses.map(|status| Answer::status(status.as_u64().unwrap().try_into().unwrap()));
+        if case["main"].is_array() {
+            let url = case["request"]["url"].as_str().unwrap();
+            let path = url.strip_prefix("https://api.example.com").unwrap().split('?').next().unwrap();
+            world.destination.script_for(path, statuses);
+        }
+        let seen_before = world.destination.requests().len();
+        let ended_before = world.acme.deliveries(0).await.len();
+        Self { world, clock, case, what, connection, incoming, seen_before, ended_before }
+    }
+
+    async fn trigger(&self) {
+        let default = json!({"id": "1", "evil": "Basic ZXZpbDpldmls"});
+        let body = if self.case["trigger"].is_object() { &self.case["trigger"] } else { &default };
+        assert_eq!(self.world.trigger(&self.incoming, body).await.status, 200, "{}", self.what);
+    }
+
+    /// The requests of this case: to get a token, and all others.
+    fn seen(&self) -> (Vec<Seen>, Vec<Seen>) {
+        let seen = self.world.destination.requests().split_off(self.seen_before);
+        let path = self.case["path"].as_str();
+        seen.into_iter().partition(|seen| path == seen.target.split('?').next())
+    }
+
+    async fn goes_out(&self) {
+        let triggers = count(&self.case["triggers"]);
+        for already in 0..triggers {
+            self.trigger().await;
+            // One after the other, so that the order is known.
+            self.world.acme.deliveries(self.ended_before + already + 1).await;
+        }
+        let (fetched, sent) = self.seen();
+        self.check("fetched", &fetched);
+        self.check("sent", &sent);
+        let ended = self.world.acme.deliveries(self.ended_before + triggers).await.split_off(self.ended_before);
+        assert_eq!(ended.len(), triggers, "{}", self.what);
+        for delivery in ended {
+            let reason = self.case["ends"].as_str().map(|name| Reason::from_str_name(name).unwrap());
+            let state = if reason.is_some() { DeliveryState::Dead } else { DeliveryState::Delivered };
+            let expected = (state, reason.unwrap_or(Reason::Unspecified));
+            assert_eq!((delivery.state(), delivery.reason()), expected, "{}: {}", self.what, delivery.message);
+            assert!(delivery.attempts.len() <= 1, "{}: {delivery:?}", self.what);
+        }
+    }
+
+    fn check(&self, list: &str, seen: &[Seen]) {
+        let expected: Vec<&Value> = self.case[list].as_array().into_iter().flatten().collect();
+        assert_eq!(seen.len(), expected.len(), "{}: {list}: {seen:#?}", self.what);
+        for (seen, expected) in seen.iter().zip(expected) {
+            self.check_one(seen, expected);
+        }
+    }
+
+    fn check_one(&self, seen: &Seen, expected: &Value) {
+        let what = &self.what;
+        assert_eq!(Some(seen.method.as_str()), expected["method"].as_str(), "{what}");
+        assert_eq!(Some(seen.target.as_str()), expected["target"].as_str(), "{what}");
+        assert_eq!(String::from_utf8_lossy(&seen.body), text(&expected["body"]), "{what}");
+        let known = self.known(seen);
+        let put = |value: String| known.iter().fold(value, |value, (name, known)| value.replace(name, known));
+        let mut wanted = pairs(&expected["headers"]);
+        wanted.iter_mut().for_each(|(_, value)| *value = put(std::mem::take(value)));
+        let mut headers = seen.headers.clone();
+        headers.retain(|(name, _)| !COMMON.contains(&name.as_str()));
+        // The order of different headers means nothing (RFC 9110, 5.3).
+        wanted.sort();
+        headers.sort();
+        assert_eq!(headers, wanted, "{what}");
+    }
+
+    /// What stands for the delivery's id, the time, and the signatures, which are made here a second time.
+    fn known(&self, seen: &Seen) -> BTreeMap<&'static str, String> {
+        let id = seen.header("idempotency-key").unwrap_or_default().to_owned();
+        let timestamp = (self.clock.now() / 1000).to_string();
+        let body = String::from_utf8_lossy(&seen.body).into_owned();
+        let signed = self.case["signed"].as_array().into_iter().flatten().map(|entry| {
+            let text = entry["text"].as_str().unwrap();
+            let text = text.replace("{id}", &id).replace("{timestamp}", &timestamp).replace("{body}", &body);
+            let key = hex::decode(entry["key"].as_str().unwrap()).unwrap();
+            let mac = match entry["hash"].as_str().unwrap() {
+                "sha256" => mac::<Hmac<sha2::Sha256>>(&key, &text),
+                "sha512" => mac::<Hmac<sha2::Sha512>>(&key, &text),
+                other => panic!("{other} is no hash"),
+            };
+            let written = match entry["encoding"].as_str().unwrap() {
+                "hex" => hex::encode(mac),
+                "base64" => STANDARD.encode(mac),
+                other => panic!("{other} is no encoding"),
+            };
+            format!("{}{written}", entry["prefix"].as_str().unwrap())
+        });
+        let signatures = signed.collect::<Vec<_>>().join(self.case["separator"].as_str().unwrap_or(","));
+        BTreeMap::from([("{id}", id), ("{timestamp}", timestamp), ("{signatures}", signatures)])
+    }
+
+    /// Nothing is sent without its credentials; when they come, all of it is.
+    async fn waits(&self, told: &str) {
+        let told = TokenError::from_str_name(told).unwrap();
+        let waiting = self.jobs("delayed").await;
+        self.trigger().await;
+        let state = eventually(&self.what, || async {
+            let request = admin::ListTokenStatesRequest { parent: self.connection.clone(), ..Default::default() };
+            let states = self.world.client.connections().list_token_states(request).await.unwrap().into_inner();
+            states.token_states.into_iter().next().filter(|state| state.last_error() != TokenError::Unspecified)
+        })
+        .await;
+        assert_eq!(state.last_error(), told, "{}: {}", self.what, state.last_error_message);
+        assert!(!state.last_error_message.contains("k-1"), "{}: {}", self.what, state.last_error_message);
+        assert!(self.seen().1.is_empty(), "{}: it was sent without its credentials", self.what);
+        if self.case["heals"].is_null() {
+            return;
+        }
+        eventually("the delivery to wait", || async {
+            (self.jobs("delayed").await == waiting + 1.0 && self.jobs("leased").await == 0.0).then_some(())
+        })
+        .await;
+        // Time passes in steps that no token outlives, each until nothing moves any more; a further delivery wakes who waits.
+        for _ in 0..12 {
+            self.clock.advance(MINUTE / 6);
+            self.trigger().await;
+            self.rests().await;
+            if !self.seen().1.is_empty() {
+                break;
+            }
+        }
+        let (fetched, sent) = self.seen();
+        assert!(!sent.is_empty(), "{}: {}", self.what, sluice_tests::Numbers::of(self.world.health()).await.text());
+        self.check_one(&sent[0], &self.case["heals"]);
+        assert_eq!(fetched.len(), 2, "{}: one failed fetch, one good one", self.what);
+    }
+
+    async fn rests(&self) {
+        eventually("all to rest", || async {
+            (self.jobs("ready").await == 0.0 && self.jobs("leased").await == 0.0).then_some(())
+        })
+        .await;
+    }
+
+    async fn jobs(&self, state: &str) -> f64 {
+        let numbers = sluice_tests::Numbers::of(self.world.health()).await;
+        numbers.get(&format!("sluice_inbox_jobs{{lane=\"realtime\",state=\"{state}\"}}"))
+    }
+}
+
+/// A connection in the contract's JSON form; its name, empty when there is none.
+async fn connect(world: &World, id: &str, json: &Value) -> String {
+    if json.is_null() {
+        return String::new();
+    }
+    let pool = DescriptorPool::decode(sluice_proto::DESCRIPTORS).unwrap();
+    let message = pool.get_message_by_name("sluice.admin.v1.Connection").unwrap();
+    let message = DynamicMessage::deserialize(message, json).unwrap();
+    let wire: admin::Connection = message.transcode_to().unwrap();
+    world.acme.connection(id, wire.scheme.unwrap()).await.name
+}
+
+fn mac<M: Mac + KeyInit>(key: &[u8], text: &str) -> Vec<u8> {
+    let mut mac = <M as KeyInit>::new_from_slice(key).unwrap();
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_connection_arrives_as_it_should_or_not_at_all() {
+    let clock = Clock::manual(START);
+    let world = World::with(|options| options.data_plane.clock = clock.clone()).await;
+    for (number, case) in cases().iter().enumerate() {
+        let run = Run::start(&world, &clock, number, case).await;
+        match case["told"].as_str() {
+            Some(told) => run.waits(told).await,
+            None => run.goes_out().await,
+        }
+        assert_eq!(world.destination.unused(), 0, "{}: an answer that nobody took", run.what);
+    }
+}
+
+/// P7: the TTL counts from the answer; nothing is asked for ahead of its end (R042 to R044).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_custom_connection_asks_once_in_its_ttl() {
+    let clock = Clock::manual(START);
+    let world = World::with(|options| options.data_plane.clock = clock.clone()).await;
+    let case = json!({
+        "row": "P7", "case": "TTL", "path": "/login",
+        "connection": {"custom": {
+            "secret": "k-1",
+            "auth_request": {"url": "https://api.example.com/login", "body": "{ \"api-key\": \"{{secret}}\" }"},
+            "headers": [{"name": "Authorization", "value": "Bearer {{ authResponseBody|fromjson|attr(\"token\") }}"}],
+        }},
+        "answers": [{"body": "{\"token\":\"T1\"}"}, {"body": "{\"token\":\"T2\"}"}],
+        "request": {"url": "https://api.example.com/orders", "body": "{}"},
+    });
+    let run = Run::start(&world, &clock, 0, &case).await;
+    let bearer = async |ended: usize| {
+        run.trigger().await;
+        world.acme.deliveries(ended).await;
+        let (fetched, sent) = run.seen();
+        (fetched.len(), sent.last().unwrap().header("authorization").unwrap_or_default().to_owned())
+    };
+    for ended in 1..=5 {
+        assert_eq!(bearer(ended).await, (1, "Bearer T1".to_owned()));
+        clock.advance(if ended == 5 { 1 } else { 14_999 });
+    }
+    // 59,997 ms have passed.
+    clock.advance(2);
+    assert_eq!(bearer(6).await, (1, "Bearer T1".to_owned()));
+    clock.advance(1);
+    assert_eq!(bearer(7).await, (2, "Bearer T2".to_owned()), "60 s have passed");
+}
+
+/// The bytes of a delivery are kept (D08), its connection's hosts are not: they are those in force when it is sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_delivery_goes_to_no_host_that_is_not_allowed_any_more() {
+    let clock = Clock::manual(START);
+    let world = World::with(|options| options.data_plane.clock = clock.clone()).await;
+    let key = json!({"api_key": {"secret": "s3cr3t", "headers": [{"name": "x-api-key", "value": "{{secret}}"}]}});
+    let connection = connect(&world, "key", &key).await;
+    let wait = Duration::from_secs(60).try_into().ok();
+    let retry = Some(RetryPolicy { first_wait: wait, longest_wait: wait, ..Default::default() });
+    let send = |url: &str| OutgoingRequest { connection: connection.clone(), retry: retry.clone(), ..post(url, "{}") };
+    let outgoing = world.acme.outgoing("send", send("https://api.example.com/orders")).await;
+    let incoming = world.acme.incoming("orders", sluice_tests::resources::open()).await;
+    let step = sluice_tests::resources::existing("Send", &outgoing);
+    world.acme.workflow("flow", sluice_tests::resources::workflow(&incoming, [step])).await;
+    world.served().await;
+    world.destination.script_for("/orders", [Answer::status(503)]);
+    assert_eq!(world.trigger(&incoming, &json!({})).await.status, 200);
+    world.destination.wait_for(1).await.unwrap();
+    eventually("the delivery to wait", || async {
+        let numbers = sluice_tests::Numbers::of(world.health()).await;
+        (numbers.get("sluice_inbox_jobs{lane=\"realtime\",state=\"delayed\"}") == 1.0).then_some(())
+    })
+    .await;
+
+    // The integration moves to another host, and then the connection is bound to that.
+    let moved = admin::OutgoingIntegration { request: Some(send("https://desk.example/orders")), ..outgoing };
+    world.acme.update_outgoing(moved.clone()).await;
+    world.acme.publish_outgoing(&moved.name).await.unwrap();
+    let bound =
+        admin::Connection { name: connection, allowed_hosts: vec!["desk.example".to_owned()], ..Default::default() };
+    let request = admin::UpdateConnectionRequest {
+        connection: Some(bound),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["allowed_hosts".to_owned()] }),
+        ..Default::default()
+    };
+    world.client.connections().update_connection(request).await.unwrap();
+    world.served().await;
+    clock.advance(2 * MINUTE);
+    assert_eq!(world.trigger(&incoming, &json!({})).await.status, 200);
+    let ended = world.acme.deliveries(2).await;
+    let dead = ended.iter().find(|delivery| delivery.state() == DeliveryState::Dead).unwrap();
+    assert_eq!((dead.reason(), dead.attempts.len()), (Reason::HostNotAllowed, 1), "the first attempt only");
+    let hosts: Vec<_> = world.destination.requests().iter().map(|seen| seen.host.clone()).collect();
+    assert!(hosts[0].starts_with("api.example.com") && hosts[1].starts_with("desk.example"), "{hosts:?}");
+    assert_eq!(hosts.len(), 2);
+}
