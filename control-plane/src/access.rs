@@ -192,6 +192,19 @@ mod tests {
     }
 
     #[test]
+    fn k14_secrets_are_random_and_compared_whole() {
+        let (one, other) = (Key::generate().unwrap(), Key::generate().unwrap());
+        assert_eq!(URL_SAFE_NO_PAD.decode(&one.secret).unwrap().len() * 8, 256, "bits; at least 128");
+        assert!(!same(&one.hash(), &other.hash()) && same(&one.hash(), &one.hash()));
+        for at in [0, 15, 31] {
+            let mut changed = one.hash();
+            changed[at] ^= 1;
+            assert!(!same(&one.hash(), &changed), "{at}");
+        }
+        assert!(!same(&one.hash(), &one.hash()[..31]) && !same(&one.hash(), &[]));
+    }
+
+    #[test]
     fn key_form() {
         let key = Key::generate().unwrap();
         let text = format!("slc_{}_{}", key.id, key.secret);

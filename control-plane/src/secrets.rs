@@ -304,6 +304,50 @@ mod tests {
     }
 
     #[test]
+    fn k07_a_nonce_never_repeats() {
+        const COUNT: usize = 1_000_000;
+        let nonces: std::collections::HashSet<[u8; seal::NONCE_BYTES]> =
+            (0..COUNT).map(|_| random().unwrap()).collect();
+        assert_eq!(nonces.len(), COUNT);
+    }
+
+    #[tokio::test]
+    async fn k07_the_same_secret_is_sealed_differently_each_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let ring = folder.path().join("master.key");
+        std::fs::write(&ring, "first:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=").unwrap();
+        let store = Store::open(&folder.path().join("store.db")).await.unwrap();
+        let secrets = Secrets::open(&ring, &store).await.unwrap();
+        let key = secrets.data_key_new("workspaces/acme").unwrap();
+        let workspace = WorkspaceRow { key_id: key.key_id, wrapped_key: key.ciphertext.into(), ..row("acme") };
+        let seal = || {
+            let secret = Secret::new("hunter2");
+            secrets.seal_one(&workspace, "workspaces/acme/connections/crm", "api_key.secret", 1, &secret, 0).unwrap()
+        };
+        let sealed: std::collections::HashSet<_> = (0..1000).map(|_| seal().ciphertext).collect();
+        assert_eq!(sealed.len(), 1000);
+        let nonces: std::collections::HashSet<_> =
+            sealed.iter().map(|sealed| sealed.slice(1..=seal::NONCE_BYTES)).collect();
+        assert_eq!(nonces.len(), 1000);
+    }
+
+    fn row(id: &str) -> WorkspaceRow {
+        WorkspaceRow {
+            id: id.to_owned(),
+            uid: String::new(),
+            display_name: String::new(),
+            business_profile_id: 1,
+            revision: 0,
+            digest: Vec::new(),
+            key_id: String::new(),
+            wrapped_key: Vec::new(),
+            saves: 1,
+            create_time: 0,
+            update_time: 0,
+        }
+    }
+
+    #[test]
     fn an_empty_secret_keeps_the_stored_one() {
         let mut document = api_key("");
         let taken = take(&mut document, &stored());

@@ -4,12 +4,12 @@ use std::process::Stdio;
 
 use serde_json::json;
 use sluice_client::{Client, admin};
-use sluice_tests::resources::{api_key_header, meta, post};
+use sluice_tests::resources::{api_key_header, meta, oauth2, post};
 use sluice_tests::subject::{Setup, Subject};
 use sluice_tests::{Numbers, RawHttp, Request, Workspace, World, eventually, resources};
 
 use crate::meta::{SIGNATURE, sign};
-use sluice::destination::{self, Destination};
+use sluice::destination::{self, Answer, Destination};
 
 /// A secret field of a resource.
 struct Field<'a> {
@@ -110,6 +110,41 @@ async fn the_active_secret_is_sent_and_activating_is_taken_back_s16() {
     field.activate().await;
     field.retire_previous().await;
     assert_eq!(key().await, "secret-two");
+}
+
+/// What was fetched with the secret before is not used after (S16, R15).
+#[tokio::test]
+async fn a_token_fetched_with_the_secret_before_is_dropped_s16() {
+    let world = World::start().await;
+    let connection = world.acme.connection("crm", oauth2("https://api.example.com/token", "secret-one")).await;
+    let request =
+        admin::OutgoingRequest { connection: connection.name.clone(), ..post("https://api.example.com/orders", "{}") };
+    let incoming = world.acme.flow("orders", request).await;
+    let granted = ["token-one", "token-two", "token-three"]
+        .map(|token| Answer::json(200, json!({ "access_token": token, "expires_in": 3600 }).to_string()));
+    world.destination.script_for("/token", granted);
+    let field =
+        Field { client: &world.client, name: &connection.name, field: "oauth2_client_credentials.client_secret" };
+    // The secret of the last fetch, and the token of the last delivery.
+    let mut sent = 0;
+    let mut used = async || {
+        world.served().await;
+        assert_eq!(world.trigger(&incoming, &json!({})).await.status, 200);
+        sent += 1;
+        world.acme.events(sent).await;
+        let seen = world.destination.requests();
+        let last = |path: &str| seen.iter().rfind(|seen| seen.target == path).unwrap();
+        let form = String::from_utf8_lossy(&last("/token").body).into_owned();
+        let secret = form.split('&').find_map(|pair| pair.strip_prefix("client_secret=")).unwrap().to_owned();
+        (secret, last("/orders").header("authorization").unwrap().to_owned())
+    };
+    assert_eq!(used().await, ("secret-one".to_owned(), "Bearer token-one".to_owned()));
+    assert_eq!(used().await, ("secret-one".to_owned(), "Bearer token-one".to_owned()));
+    field.stage("secret-two").await;
+    field.activate().await;
+    let (secret, token) = used().await;
+    assert_eq!(secret, "secret-two");
+    assert_ne!(token, "Bearer token-one");
 }
 
 /// A process whose master key is changed.

@@ -4,38 +4,32 @@
 //! The planes run in a process of their own that logs everything there is to log. Whatever they say and keep is gathered
 //! and searched ([`search`]).
 
+mod kinds;
 mod search;
 
 use std::fmt::Debug;
 use std::process::Stdio;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use kinds::{
+    APP_SECRET, BAD_PASSWORD, BAD_SECRET, HEADER_SECRET, Kind, NEW_SECRET, PASSWORD, STAGED_SECRET, VERIFY_TOKEN, kinds,
+};
 use prost::Message;
 use search::{Canary, Places};
 use sha2::Sha256;
-use sluice::destination::{self, Answer as Scripted, Destination, Seen};
+use sluice::destination::Seen;
 use sluice_client::{Client, admin};
 use sluice_tests::subject::{Setup, Subject};
 use sluice_tests::{Numbers, RawHttp, Request, Workspace, eventually, resources};
 use tonic::{Response, Status};
 
-const PASSWORD: &str = "CANARY-pa$$w/rd+\"1\"-5f1c";
-const HEADER_SECRET: &str = "CANARY-h&ader=key/2-77ab";
-const URL_SECRET: &str = "CANARY-url key+%/3-e019";
-const TOKEN: &str = "CANARY-t0ken.~/4-33d0";
-const APP_SECRET: &str = "CANARY-app&secret+/5-90ef";
-const VERIFY_TOKEN: &str = "CANARY-verify t0ken/6-c2b1";
-/// Never accepted, so that a refusal is what could tell them.
-const BAD_PASSWORD: &str = "CANARY-with\nbreak/7-1d44";
-const BAD_SECRET: &str = "CANARY-badly placed/8-ab10";
-/// Gets [`FETCHED`].
-const CLIENT_SECRET: &str = "CANARY-cl1ent+s&cret/10-4f7e";
-/// What a token endpoint gives for it.
-const FETCHED: &str = "CANARY-fetched.~t0k3n-11-9ac2";
-/// Replaces [`HEADER_SECRET`] in the end.
-const NEW_SECRET: &str = "CANARY-rotated/9+key-08fa";
+/// In the body and in a header of each request.
+const SENDER_DATA: &str = "CANARY-data of a customer-21";
+/// The sender's own `Authorization`: data like any other header.
+const SENDER_KEY: &str = "CANARY-sender-key/22-01af";
+
+/// How it is forwarded.
+const FORWARDED: &str = "session=Bearer CANARY-sender-key";
 
 /// All that was said to administrators and senders.
 #[derive(Default)]
@@ -75,13 +69,27 @@ impl Scene {
         answer.status
     }
 
+    /// What senders send: data that flows on to destinations, and is told in no log and no number (K15).
+    async fn order(&mut self, path: &str, id: usize) -> u16 {
+        let order = Request::post(path, serde_json::json!({ "id": id, "note": SENDER_DATA }).to_string());
+        self.trigger(&order.header("authorization", format!("Bearer {SENDER_KEY}")).header("x-note", SENDER_DATA)).await
+    }
+
     /// A connection, and an endpoint that leads to a request with it.
-    async fn flow(&mut self, id: &str, scheme: admin::connection::Scheme, host: &str) -> String {
+    async fn flow(&mut self, kind: Kind) -> String {
+        let Kind { id, scheme, signs, host, .. } = kind;
         let connection = self.acme.connection(id, scheme).await;
         self.said.message(&connection);
+        let (connection, signature) = match signs {
+            true => (String::new(), connection.name),
+            false => (connection.name, String::new()),
+        };
         let incoming = self.acme.incoming(id, resources::open()).await;
         let request = admin::OutgoingRequest {
-            connection: connection.name,
+            connection,
+            signature,
+            // The sender's own credential goes on; it is shown to nobody.
+            headers: vec![resources::header("Cookie", "session={{ request.headers.authorization }}")],
             // The destination's answer and the request as rendered go into the event.
             event_parameters: vec![
                 resources::parameter("answer", "{{ response.body }}"),
@@ -170,6 +178,34 @@ impl Scene {
         self.said.answer(rotated);
     }
 
+    /// Each step of a rotation, refused and taken.
+    async fn rotation(&mut self) {
+        let (name, field) = (format!("{}/connections/by-header", self.acme.name), "api_key.secret".to_owned());
+        let stage = |value: &str, request_id: &str| admin::StageSecretRequest {
+            name: name.clone(),
+            field: field.clone(),
+            value: value.to_owned(),
+            request_id: request_id.to_owned(),
+            ..Default::default()
+        };
+        let refused = self.client.secrets().stage_secret(stage(BAD_PASSWORD, "")).await;
+        assert!(refused.is_err());
+        self.said.answer(refused);
+        let id = uuid::Uuid::new_v4().to_string();
+        for _ in 0..2 {
+            let staged = self.client.secrets().stage_secret(stage(STAGED_SECRET, &id)).await;
+            assert!(staged.is_ok());
+            self.said.answer(staged);
+        }
+        let activate = admin::ActivateSecretRequest { name: name.clone(), field, ..Default::default() };
+        for active in [true, false] {
+            let answer = self.client.secrets().activate_secret(activate.clone()).await;
+            assert_eq!(answer.is_ok(), active);
+            self.said.answer(answer);
+        }
+        self.said.answer(self.client.secrets().get_secrets(admin::GetSecretsRequest { name }).await);
+    }
+
     /// Meta's requests: signed well, badly and not at all, and both handshakes.
     async fn webhooks(&mut self) {
         let meta = self.acme.incoming("meta", resources::meta(APP_SECRET, VERIFY_TOKEN)).await;
@@ -192,14 +228,14 @@ impl Scene {
         assert_eq!(self.trigger(&handshake("wrong")).await, 403);
     }
 
-    /// A token endpoint that refuses the client's secret, and repeats it.
+    /// A token endpoint that refuses the client's secret, and repeats it. The delivery waits.
     async fn a_refused_client(&mut self) {
-        let scheme = resources::oauth2("https://api.example.com/refuse", CLIENT_SECRET);
-        let path = self.flow("refused", scheme, "api.example.com").await;
+        let refused = Kind { id: "by-nothing", scheme: kinds::oauth("by-nothing"), ..kinds().remove(0) };
+        let path = self.flow(refused).await;
         self.served().await;
         assert_eq!(self.trigger(&Request::post(&path, "{}")).await, 200);
         let told = eventually("the refusal to be told", || async {
-            let parent = format!("{}/connections/refused", self.acme.name);
+            let parent = format!("{}/connections/by-nothing", self.acme.name);
             let request = admin::ListTokenStatesRequest { parent, ..Default::default() };
             let told = self.client.connections().list_token_states(request).await.unwrap().into_inner();
             told.token_states.iter().any(|state| state.last_error_status == 401).then_some(told)
@@ -249,81 +285,35 @@ impl Scene {
         self.said.message(&self.acme.get().await);
         let planes = self.client.data_planes().list_data_planes(admin::ListDataPlanesRequest::default()).await;
         self.said.answer(planes);
-        for id in ["by-login", "by-header", "by-url", "by-token", "by-fetch", "refused"] {
+        for id in kinds().iter().map(|kind| kind.id).chain(["by-nothing"]) {
             let name = format!("{}/connections/{id}", self.acme.name);
-            let request = admin::ListTokenStatesRequest { parent: name.clone(), ..Default::default() };
-            self.said.answer(self.client.connections().list_token_states(request).await);
-            let request = admin::GetConnectionRequest { name };
+            let request = admin::GetConnectionRequest { name: name.clone() };
             self.said.answer(self.client.connections().get_connection(request).await);
+            let request = admin::ListTokenStatesRequest { parent: name, ..Default::default() };
+            self.said.answer(self.client.connections().list_token_states(request).await);
         }
+        self.said.answer(self.client.master_keys().list_master_keys(admin::ListMasterKeysRequest::default()).await);
     }
-}
-
-/// The connections whose requests arrive, each with its secret and the value it makes of it.
-fn arriving() -> [(&'static str, &'static str, String); 5] {
-    [
-        ("by-login", PASSWORD, format!("Basic {}", STANDARD.encode(format!("login:{PASSWORD}")))),
-        ("by-header", HEADER_SECRET, format!("Key {HEADER_SECRET}")),
-        ("by-url", URL_SECRET, URL_SECRET.to_owned()),
-        ("by-token", TOKEN, format!("Bearer {TOKEN}")),
-        ("by-fetch", FETCHED, format!("Bearer {FETCHED}")),
-    ]
-}
-
-/// A destination that takes, refuses, breaks off, keeps silent, and tells us what we sent it, in every form it may have.
-async fn scripted() -> Destination {
-    let destination = Destination::start(destination::Options::named(["api.example.com"])).await.unwrap();
-    for (id, secret, value) in arriving() {
-        let forms = search::told(secret);
-        let told = serde_json::json!({
-            "message": format!("we got {value}"),
-            "headers": { "authorization": value },
-            "forms": forms,
-            "whole": [STANDARD.encode(&value), hex::encode(&value)],
-        });
-        let location = format!("https://api.example.com/{id}?key={}", search::url_encoded(secret));
-        let answers = [
-            Scripted::json(200, r#"{"fine": true}"#),
-            Scripted::json(401, r#"{"error": "who are you"}"#),
-            Scripted::close(),
-            Scripted::hang(),
-            Scripted::json(200, told.to_string()).header("x-you-sent", &value),
-            Scripted::status(403).header("location", &location).body(format!("no: {value} {}", forms.join(" "))),
-        ];
-        destination.script_for(&format!("/{id}"), answers);
-    }
-    // After its 401 the call is repeated once, with another token.
-    destination.script_for("/by-fetch", [Scripted::json(200, r#"{"fine": true}"#)]);
-    let granted = serde_json::json!({ "access_token": FETCHED, "expires_in": 3600 }).to_string();
-    destination.script_for("/token", vec![Scripted::json(200, granted); 2]);
-    let told = search::told(CLIENT_SECRET).join(" ");
-    let refused = serde_json::json!({ "error": "invalid_client", "error_description": told }).to_string();
-    destination.script_for("/refuse", vec![Scripted::json(401, refused).header("x-you-sent", CLIENT_SECRET); 20]);
-    destination
 }
 
 /// Every secret there is: those that were handed in, and the keys of the installation.
 fn canaries(setup: &Setup) -> Vec<Canary> {
     let key = |file: &str| std::fs::read_to_string(setup.folder.join(file)).unwrap().trim().to_owned();
     let master_key = key("master.key").rsplit(':').next().unwrap().to_owned();
-    [
-        ("password", PASSWORD),
-        ("header secret", HEADER_SECRET),
-        ("URL secret", URL_SECRET),
-        ("token", TOKEN),
-        ("app secret", APP_SECRET),
-        ("verify token", VERIFY_TOKEN),
-        ("refused password", BAD_PASSWORD),
-        ("refused secret", BAD_SECRET),
-        ("rotated secret", NEW_SECRET),
-        ("client secret", CLIENT_SECRET),
-        ("fetched token", FETCHED),
-        ("admin key", &key("admin.key")),
-        ("data plane key", &key("data-plane.key")),
-        ("master key", &master_key),
-    ]
-    .map(|(name, secret)| Canary::new(name, secret))
-    .into()
+    let own = [("admin key", key("admin.key")), ("data plane key", key("data-plane.key")), ("master key", master_key)];
+    kinds::secrets().into_iter().chain(own).map(|(name, secret)| Canary::new(name, &secret)).collect()
+}
+
+/// K01: a secret field that is added to the contract needs a canary here.
+#[test]
+fn every_secret_field_of_the_contract_has_a_canary() {
+    let mut fields: Vec<&str> = sluice_proto::SENSITIVE.to_vec();
+    let secrets = kinds::secrets();
+    let mut tested: Vec<&str> =
+        secrets.iter().map(|(name, _)| *name).filter(|name| name.starts_with("sluice.")).collect();
+    fields.sort_unstable();
+    tested.sort_unstable();
+    assert_eq!(fields, tested);
 }
 
 /// The search looks where something is to be found, and the secrets were in use.
@@ -333,17 +323,21 @@ fn assert_looks_where_something_is(places: &Places, seen: &[Seen]) {
     assert!(places.holds("running: last-good", "by-login") && places.holds("answers", "TLS"));
     // What the destination told of us is there, without what we were let in with.
     assert!(places.holds("answers", r#"we got ******"#) && places.holds("answers", "no: ******"));
-    let sent: String = seen.iter().map(|seen| format!("{} {:?}\n", seen.target, seen.headers)).collect();
-    for used in [PASSWORD, HEADER_SECRET, URL_SECRET, TOKEN, FETCHED, NEW_SECRET] {
-        assert!(!Canary::new("used", used).found_in(&sent).is_empty(), "{used} was never sent: {sent}");
+    let sent = |seen: &Seen| format!("{} {:?} {}\n", seen.target, seen.headers, String::from_utf8_lossy(&seen.body));
+    let sent: String = seen.iter().map(sent).collect();
+    let known = kinds().into_iter().flat_map(|kind| kind.sent).chain([NEW_SECRET.to_owned(), STAGED_SECRET.to_owned()]);
+    for used in known {
+        assert!(!Canary::new("used", &used).found_in(&sent).is_empty(), "{used} was never sent");
     }
+    assert!(sent.contains(FORWARDED) && !places.holds("answers", FORWARDED));
+    assert!(sent.contains("x-ees-auth-hash") && sent.contains("x-signature") && sent.contains("webhook-signature"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_go_in_and_never_come_out() {
     let parent = tempfile::tempdir().unwrap();
     let log = parent.path().join("log");
-    let destination = scripted().await;
+    let destination = kinds::destination().await;
     let mut setup = Setup::on(&parent.path().join("data"));
     setup.ca_pem = destination.ca_pem();
     setup.static_addresses = destination.static_addresses();
@@ -358,44 +352,46 @@ async fn secrets_go_in_and_never_come_out() {
     let mut scene = Scene { setup: setup.clone(), client, acme, said: Said::default() };
 
     let mut paths = Vec::new();
-    let schemes = [
-        ("by-login", resources::login_password("login", PASSWORD), "api.example.com"),
-        ("by-header", resources::api_key_header(HEADER_SECRET, "x-api-key", "Key {{secret}}"), "api.example.com"),
-        ("by-url", resources::api_key_parameter(URL_SECRET, "api_key", "{{secret}}"), "api.example.com"),
-        ("by-token", resources::token(TOKEN), "api.example.com"),
-        ("by-fetch", resources::oauth2("https://api.example.com/token", CLIENT_SECRET), "api.example.com"),
-        ("elsewhere", resources::api_key_parameter(URL_SECRET, "api_key", "{{secret}}"), "elsewhere.example.com"),
-    ];
-    for (id, scheme, host) in schemes {
-        paths.push(scene.flow(id, scheme, host).await);
+    for kind in kinds() {
+        let tries = kind.tries;
+        paths.push((scene.flow(kind).await, tries));
     }
     scene.refusals().await;
     scene.webhooks().await;
-    // Each meets the six answers of its destination.
-    for path in &paths {
-        for id in 0..6 {
-            assert_eq!(scene.trigger(&Request::post(path, format!("{{\"id\": {id}}}"))).await, 200);
+    let mut ended = 0;
+    for (path, tries) in &paths {
+        for id in 0..*tries {
+            assert_eq!(scene.order(path, id).await, 200);
+            ended += 1;
         }
     }
-    assert_eq!(scene.trigger(&Request::post(&paths[0], "{broken")).await, 400);
-    destination.wait_for(33).await.unwrap();
-    scene.acme.deliveries(36).await;
+    assert_eq!(scene.trigger(&Request::post(&paths[0].0, "{broken")).await, 400);
+    scene.acme.events(ended).await;
     scene.repetitions().await;
     scene.served().await;
-    assert_eq!(scene.trigger(&Request::post(&paths[1], "{\"id\": 5}")).await, 200);
-    let seen = destination.wait_for(34).await.unwrap();
-    scene.acme.deliveries(37).await;
+    assert_eq!(scene.trigger(&Request::post(&paths[1].0, "{\"id\": 7}")).await, 200);
+    scene.acme.events(ended + 1).await;
+    scene.rotation().await;
+    scene.served().await;
+    assert_eq!(scene.trigger(&Request::post(&paths[1].0, "{\"id\": 8}")).await, 200);
+    scene.acme.events(ended + 2).await;
     scene.a_refused_client().await;
+    let seen = destination.requests();
     scene.read_everything().await;
 
     let mut places = Places::default();
+    let mut telemetry = Places::default();
+    telemetry.add("metrics", Numbers::of(setup.health).await.text().as_bytes());
     places.add("metrics", Numbers::of(setup.health).await.text().as_bytes());
     places.add_folder("running", &setup.folder);
     assert!(subject.stop().await.unwrap().success());
     places.add_folder("stopped", &setup.folder);
     places.add("log", &std::fs::read(&log).unwrap());
+    telemetry.add("log", &std::fs::read(&log).unwrap());
     places.add("answers", &scene.said.0);
 
     assert_eq!(places.leaks(&canaries(&setup)), Vec::<String>::new());
+    let data = [Canary::new("sender's data", SENDER_DATA), Canary::new("sender's key", SENDER_KEY)];
+    assert_eq!(telemetry.leaks(&data), Vec::<String>::new());
     assert_looks_where_something_is(&places, &seen);
 }

@@ -83,7 +83,7 @@ async fn a_new_master_key_wraps_everything_and_the_old_one_can_go() {
     assert_eq!(world.revision("acme").await, revision + 1, "what is wrapped already is left alone");
 }
 
-/// K04, K06: without a ring, or without a key in use, nothing starts, and the error names the key.
+/// K04, K06, K12: without a ring, or with that of another installation, nothing starts, and the error names the key.
 #[tokio::test]
 async fn nothing_starts_without_the_keys_in_use() {
     let world = World::new().await;

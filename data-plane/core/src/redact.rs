@@ -31,6 +31,21 @@ pub const MASK: &str = "******";
 /// Shorter secrets are not looked for: they would be found by chance, in numbers, dates and words.
 pub const SECRET_BYTES_MIN: usize = 6;
 
+/// Names of headers and URL parameters that hold a secret, without `-` and `_`.
+#[rustfmt::skip]
+const SECRET_NAMES: [&str; 30] = [
+    "accesskey", "accesstoken", "apikey", "apisecret", "apitoken", "auth", "authkey", "authorization", "authtoken",
+    "clientsecret", "cookie", "key", "ocpapimsubscriptionkey", "passwd", "password", "privatetoken",
+    "proxyauthorization", "pwd", "secret", "secretkey", "sessiontoken", "sig", "signature", "subscriptionkey", "token",
+    "xaccesstoken", "xapikey", "xauthkey", "xauthtoken", "xgitlabtoken",
+];
+
+/// Whether a header or URL parameter of this name usually holds a secret: it is masked wherever a request is shown.
+pub fn is_secret_name(name: &str) -> bool {
+    let plain: String = name.trim().chars().filter(|c| !matches!(c, '-' | '_')).collect();
+    SECRET_NAMES.contains(&&*plain.to_ascii_lowercase())
+}
+
 /// Finds the secrets of one attempt.
 #[derive(Default)]
 pub struct Redactor {
@@ -350,6 +365,16 @@ mod tests {
 
     fn percent(text: &str) -> String {
         text.bytes().map(|byte| format!("%{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn names_of_secrets() {
+        for secret in ["Authorization", "cookie", "X-Api-Key", "x_api_key", " Proxy-Authorization"] {
+            assert!(is_secret_name(secret), "{secret}");
+        }
+        for other in ["Accept", "Content-Type", "X-Request-ID", "keyword"] {
+            assert!(!is_secret_name(other), "{other}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use prost_types::Timestamp;
 use sluice_core::envelope::Headers;
+use sluice_core::redact::{MASK, is_secret_name};
 use sluice_core::request;
 use sluice_core::response_event::{self, FailureReason};
 use sluice_core::template::{
@@ -27,8 +28,6 @@ use crate::runtime::{Target, Workspace};
 
 /// How much of a body is kept for reading, in bytes (D11).
 pub const SHOWN_BYTES: usize = 64 * 1024;
-/// What stands in the place of a credential.
-const MASK: &str = "******";
 /// Headers that Sluice adds itself and that tell nothing secret.
 const OWN_HEADERS: [&str; 4] = ["idempotency-key", "sluice-hops", "traceparent", "tracestate"];
 
@@ -177,10 +176,11 @@ fn accepted(record: &Record<'_>) -> AcceptedRequest {
     AcceptedRequest { request: Some(request), envelope: job.envelope.clone() }
 }
 
-/// The request as it is shown: whatever was not rendered is a credential, unless it is known to be none.
+/// The request as it is shown. Whatever was not rendered is a credential, unless it is known to be none; so is what was rendered
+/// under the name of one, for example a sender's `Authorization` that goes on to the destination.
 pub fn shown(kept: &RenderedRequest, sent: &Request) -> SentRequest {
     let rendered = |name: &str, value: &str| {
-        kept.headers.iter().any(|header| header.name == name && header.value == value)
+        kept.headers.iter().any(|header| header.name == name && header.value == value && !is_secret_name(name))
             || OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name))
     };
     let header = |(name, value): &(String, String)| {

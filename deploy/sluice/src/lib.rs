@@ -5,9 +5,11 @@
 //! | [`folder`] | a data folder: where everything is, and the master key |
 //! | [`dev`] | both planes in one process, on one data folder |
 //! | [`demo`] | the main job, told as it happens |
+//! | [`hardening`] | what the process does to itself before it has secrets |
 //! | [`destination`] | a scripted HTTPS destination, for the demo and for tests |
 
 pub mod demo;
 pub mod destination;
 pub mod dev;
 pub mod folder;
+pub mod hardening;

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use sluice::demo;
 use sluice::dev::{self, Dev};
 use sluice::folder::{self, Folder};
+use sluice::hardening;
 use sluice_core::address::UrlPolicy;
 use tracing_subscriber::EnvFilter;
 
@@ -173,6 +174,9 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_unset| EnvFilter::new(quiet));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    if let Err(error) = hardening::forbid_dumps() {
+        tracing::warn!(%error, "a crash of this process may leave secrets in a core dump");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("no runtime: {error}")),

@@ -24,6 +24,7 @@ impl Canary {
             ("hex", hex::encode(secret)),
             ("HEX", hex::encode_upper(secret)),
             ("URL", url_encoded(secret)),
+            ("form", url_encoded(secret).replace("%20", "+")),
             ("bytes", format!("{:?}", secret.as_bytes()).trim_matches(['[', ']']).to_owned()),
         ];
         for before in 0..3 {

@@ -6,10 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{PLACEHOLDER, markup};
+pub use crate::redact::MASK;
+use crate::redact::is_secret_name;
 use crate::seal::Secret;
-
-/// What stands for a secret wherever a person reads along.
-pub const MASK: &str = "******";
 
 /// The connection that a command's credentials suggest. Nothing is stored until somebody accepts it.
 #[derive(Clone, Debug)]
@@ -109,21 +108,6 @@ impl Suggestion {
             || is_between('[', ']')
             || is_placeholder(text)
     }
-}
-
-/// Names of headers and URL parameters that hold a secret, without `-` and `_`.
-#[rustfmt::skip]
-const SECRET_NAMES: [&str; 30] = [
-    "accesskey", "accesstoken", "apikey", "apisecret", "apitoken", "auth", "authkey", "authorization", "authtoken",
-    "clientsecret", "cookie", "key", "ocpapimsubscriptionkey", "passwd", "password", "privatetoken",
-    "proxyauthorization", "pwd", "secret", "secretkey", "sessiontoken", "sig", "signature", "subscriptionkey", "token",
-    "xaccesstoken", "xapikey", "xauthkey", "xauthtoken", "xgitlabtoken",
-];
-
-/// Whether a header or URL parameter of this name holds a secret.
-pub(super) fn is_secret_name(name: &str) -> bool {
-    let plain: String = name.trim().chars().filter(|c| !matches!(c, '-' | '_')).collect();
-    SECRET_NAMES.contains(&&*plain.to_ascii_lowercase())
 }
 
 /// Whether `value` of a header or parameter `name` is a secret: text under such a name. An insert is the author's.

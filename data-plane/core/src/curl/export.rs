@@ -6,11 +6,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::credentials::{is_secret, is_secret_name, placeholder};
+use super::credentials::{is_secret, placeholder};
 use super::headers::{self, Line};
 use super::limits::COMMAND_BYTES;
 use super::url::{self, Reading};
 use super::{Header, Request};
+use crate::redact::is_secret_name;
 
 /// Why there is no command for a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
