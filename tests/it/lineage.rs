@@ -9,7 +9,7 @@ use sluice_client::admin::{DeliveryState, OutgoingRequest, RetryPolicy};
 use sluice_core::lineage::HOPS_MAX;
 use sluice_tests::World;
 use sluice_tests::raw_http::Request;
-use sluice_tests::resources::{header, post};
+use sluice_tests::resources::{header, oauth2, post};
 
 const URL: &str = "https://api.example.com/orders";
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -106,4 +106,26 @@ async fn an_authors_own_trace_wins() {
     let seen = world.destination.wait_for(1).await.unwrap();
     let traces: Vec<_> = seen[0].headers.iter().filter(|(name, _)| name.starts_with("trace")).collect();
     assert_eq!(traces, [&("traceparent".to_owned(), format!("00-{}-00f067aa0ba902b7-01", "a".repeat(32)))]);
+}
+
+#[tokio::test]
+async fn what_a_token_fetch_starts_sends_nothing_d01() {
+    let world = World::start().await;
+    let scheme = oauth2("https://api.example.com/token", "s3cr3t");
+    let connection = world.acme.connection("crm", scheme).await.name;
+    let incoming = world.acme.flow("orders", OutgoingRequest { connection, ..post(URL, "{}") }).await;
+    world.served().await;
+    world.destination.script([Answer::json(200, r#"{"access_token":"t","token_type":"Bearer","expires_in":600}"#)]);
+    assert_eq!(world.trigger(&incoming, &json!({})).await.status, 200);
+    let seen = world.destination.wait_for(2).await.unwrap();
+    let last = HOPS_MAX.to_string();
+    let hops: Vec<_> = seen.iter().map(|call| (call.target.as_str(), call.header("sluice-hops"))).collect();
+    assert_eq!(hops, [("/token", Some(last.as_str())), ("/orders", Some("1"))]);
+
+    // The fetch, had it come to us.
+    let answer = world.send(&handed_on(&incoming.endpoint_path, &seen[0]).body("{}")).await;
+    assert_eq!(answer.status, 200);
+    let deliveries = world.acme.deliveries(2).await;
+    assert_eq!(deliveries.iter().filter(|delivery| delivery.reason() == Reason::LoopDetected).count(), 1, "{deliveries:?}");
+    assert_eq!(world.destination.requests().len(), 2);
 }

@@ -23,6 +23,7 @@ use bytes::Bytes;
 use http::Method;
 use sluice_core::address::{CheckedUrl, check_url};
 use sluice_core::credentials::{self as core, Answer, AuthFailure, Credential, Finished, Token};
+use sluice_core::lineage::HOPS_MAX;
 use sluice_core::model::{Connection, OutgoingRequest};
 use sluice_core::redact::Redactor;
 use sluice_core::response_event::FailureReason;
@@ -253,7 +254,8 @@ async fn exchange(plane: &Plane, connection: &Connection) -> Result<Token, Fetch
         url: asked.url.expose().to_owned(),
         headers: asked.headers.into_iter().map(header).collect(),
         body: asked.body.map(|body| Bytes::copy_from_slice(body.expose().as_bytes())).unwrap_or_default(),
-        hops: 0,
+        // Should the endpoint be a trigger of ours: what it starts may not send anything, or fetching would go in a circle.
+        hops: HOPS_MAX - 1,
     };
     let answered = plane.egress.send(request, FETCH_TIME).await.map_err(FetchError::Send)?;
     let answer = Answer {
