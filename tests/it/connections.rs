@@ -227,6 +227,15 @@ impl<'a> Run<'a> {
         assert!(!sent.is_empty(), "{}: {}", self.what, sluice_tests::Numbers::of(self.world.health()).await.text());
         self.check_one(&sent[0], &self.case["heals"]);
         assert_eq!(fetched.len(), 2, "{}: one failed fetch, one good one", self.what);
+        for _ in 0..30 {
+            if self.jobs("delayed").await == waiting {
+                return;
+            }
+            self.clock.advance(1_000);
+            self.trigger().await;
+            self.rests().await;
+        }
+        panic!("{}: the first delivery was lost", self.what);
     }
 
     async fn rests(&self) {
