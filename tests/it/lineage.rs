@@ -126,6 +126,10 @@ async fn what_a_token_fetch_starts_sends_nothing_d01() {
     let answer = world.send(&handed_on(&incoming.endpoint_path, &seen[0]).body("{}")).await;
     assert_eq!(answer.status, 200);
     let deliveries = world.acme.deliveries(2).await;
-    assert_eq!(deliveries.iter().filter(|delivery| delivery.reason() == Reason::LoopDetected).count(), 1, "{deliveries:?}");
+    assert_eq!(
+        deliveries.iter().filter(|delivery| delivery.reason() == Reason::LoopDetected).count(),
+        1,
+        "{deliveries:?}"
+    );
     assert_eq!(world.destination.requests().len(), 2);
 }
