@@ -3,6 +3,7 @@
 //! Hides how a job tells which of the two started it, and how the jobs that an event starts are made: in the lane of the delivery
 //! that told it, one hop further, under ids that follow from the event, so that making them twice makes them once.
 
+use bytes::Bytes;
 use prost::Message as _;
 use sluice_core::cause::{Cause, EventEnvelope};
 use sluice_core::envelope::Envelope;
@@ -60,6 +61,7 @@ pub fn jobs(workspace: &Workspace, event: &ResponseEvent, before: &Job, lane: La
         let mut triggers = workflow.triggers.iter().filter(|trigger| trigger.is_response_event(&event.action));
         triggers.any(|trigger| trigger.filter.as_ref().is_none_or(|filter| filter.matches(&envelope)))
     };
+    let encoded = Bytes::from(envelope.to_json());
     let mut jobs = Vec::new();
     for Wanting { workflow, flows } in listening.iter().filter(|wanting| wants(&wanting.workflow)) {
         for (step, flow) in workflow.steps.iter().zip(flows) {
@@ -69,7 +71,7 @@ pub fn jobs(workspace: &Workspace, event: &ResponseEvent, before: &Job, lane: La
                 step_id: step.id.clone(),
                 trigger_id: event.id.clone(),
                 revision: workspace.revision,
-                event: envelope.to_json().into(),
+                event: encoded.clone(),
                 hops: before.hops.saturating_add(1),
                 trace: before.trace.clone(),
                 ..Job::default()
