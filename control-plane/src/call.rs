@@ -65,6 +65,8 @@ changing!(
     RevertSecretRequest,
     RetireSecretRequest,
     ReplayDeliveriesRequest,
+    RollbackVersionRequest,
+    PublishDraftsRequest,
 );
 
 /// What is known of a changing call before it begins.

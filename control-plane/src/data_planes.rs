@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sluice_proto::admin::v1::{DataPlane, Problem, Refusal, ServedWorkspace, TokenState};
+use sluice_proto::admin::v1::{
+    DataPlane, NotServing, Problem, Refusal, ServedWorkspace, TokenState, WaitServedResponse,
+};
 use sluice_proto::sync::v1::{Ack, Hello, Nack, TokenChange, TokenChanges};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{UnixMillis, timestamp};
@@ -18,12 +20,18 @@ use crate::names;
 const PLANES_MAX: usize = 10_000;
 /// Most connections of one data plane whose tokens are shown; of further ones nothing is known.
 const TOKENS_MAX: usize = 100_000;
+/// Most data planes that are named when one asks who serves a revision.
+const TOLD_MAX: usize = 1000;
 /// Most problems of a refusal that are kept.
 const PROBLEMS_MAX: usize = 100;
 
 /// Who is connected and what they serve.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Registry(Arc<Mutex<Planes>>);
+pub(crate) struct Registry {
+    planes: Arc<Mutex<Planes>>,
+    /// Moves when somebody connects, disconnects, serves or refuses; carries nothing but the wake-up.
+    changed: Arc<watch::Sender<()>>,
+}
 
 #[derive(Debug, Default)]
 struct Planes {
@@ -94,6 +102,8 @@ impl Registry {
         if let Some(older) = planes.by_id.insert(hello.data_plane_id.clone(), plane).and_then(|old| old.session) {
             older.replaced.cancel();
         }
+        drop(planes);
+        self.changed.send_replace(());
         Ok(Registration { registry: self.clone(), id: hello.data_plane_id.clone(), session, replaced, orders })
     }
 
@@ -119,6 +129,43 @@ impl Registry {
         able.map(|(id, _)| id.clone())
     }
 
+    /// Fires when somebody connects, disconnects, serves or refuses.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Whether some data plane is connected and every connected one serves this revision or a later one, or has refused it.
+    pub(crate) fn have_answered(&self, workspace: &str, revision: i64) -> bool {
+        let answer = self.serving_revision(workspace, revision);
+        let refused = answer.not_serving.iter().all(|plane| plane.refusal.is_some());
+        answer.served || (refused && !answer.not_serving.is_empty())
+    }
+
+    /// Who of the connected data planes serves this revision or a later one, and who does not.
+    pub(crate) fn serving_revision(&self, workspace: &str, revision: i64) -> WaitServedResponse {
+        let planes = self.lock();
+        let mut answer = WaitServedResponse { revision, ..WaitServedResponse::default() };
+        let connected = planes.by_id.iter().filter(|(_, plane)| plane.session.is_some());
+        for (index, (id, plane)) in connected.enumerate() {
+            let data_plane = format!("dataPlanes/{id}");
+            let served = plane.workspaces.get(workspace);
+            let is_served = served.is_some_and(|served| served.revision >= revision);
+            answer.served = is_served && (index == 0 || answer.served);
+            if index >= TOLD_MAX {
+                continue;
+            }
+            if is_served {
+                answer.serving.push(data_plane);
+            } else {
+                let refusal = served.and_then(|served| served.refusal.clone());
+                let refusal = refusal.filter(|refusal| refusal.revision >= revision);
+                let revision = served.map_or(0, |served| served.revision);
+                answer.not_serving.push(NotServing { data_plane, revision, refusal });
+            }
+        }
+        answer
+    }
+
     /// At most `limit` data planes by id, those after `after`.
     pub(crate) fn list(&self, after: &str, limit: i64) -> Vec<DataPlane> {
         let planes = self.lock();
@@ -140,7 +187,7 @@ impl Registry {
 
     fn lock(&self) -> MutexGuard<'_, Planes> {
         // Nothing panics while it is held; if something did, what is in it is still whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.planes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -204,6 +251,8 @@ impl Registration {
             let served = plane.workspaces.entry(workspace.to_owned());
             change(served.or_insert_with(|| ServedWorkspace { workspace: workspace.to_owned(), ..Default::default() }));
         }
+        drop(planes);
+        self.registry.changed.send_replace(());
     }
 }
 
@@ -224,6 +273,7 @@ impl Drop for Registration {
         if let Some(plane) = self.registry.lock().by_id.get_mut(&self.id).filter(|plane| plane.is(self.session)) {
             plane.session = None;
         }
+        self.registry.changed.send_replace(());
     }
 }
 

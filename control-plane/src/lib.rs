@@ -6,7 +6,11 @@
 //! | `door` | may this call come in: key, permission, limits |
 //! | `services` | what each method does, unpacked |
 //! | `lifecycle` | how a document is created, changed and deleted, the same for all kinds |
-//! | `publish` | how a draft becomes what every data plane serves |
+//! | `publish` | how a draft, or several at once, become what every data plane serves |
+//! | `versions` | what was published: read, compared, brought back |
+//! | `usages` | who uses what |
+//! | `serving` | who serves a revision |
+//! | `fields` | messages as trees of fields: compared, shown as JSON |
 //! | `snapshots` | where every workspace stands, for data planes |
 //! | `session` | what one data plane needs next |
 //! | `commands` | what a data plane does for an operator |
@@ -27,6 +31,7 @@ mod data_planes;
 mod delivery_filter;
 mod door;
 mod error;
+mod fields;
 mod lifecycle;
 mod master_keys;
 mod names;
@@ -38,6 +43,7 @@ mod resource;
 mod rotation;
 mod secrets;
 mod services;
+mod serving;
 mod session;
 mod settings;
 mod shared;
@@ -45,11 +51,14 @@ mod snapshots;
 mod store;
 mod stored;
 mod together;
+mod usages;
+mod versions;
 mod watching;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use sluice_proto::admin::v1::configuration_service_server::ConfigurationServiceServer;
 use sluice_proto::admin::v1::connection_service_server::ConnectionServiceServer;
 use sluice_proto::admin::v1::data_plane_service_server::DataPlaneServiceServer;
 use sluice_proto::admin::v1::delivery_service_server::DeliveryServiceServer;
@@ -60,6 +69,7 @@ use sluice_proto::admin::v1::master_key_service_server::MasterKeyServiceServer;
 use sluice_proto::admin::v1::operation_service_server::OperationServiceServer;
 use sluice_proto::admin::v1::outgoing_integration_service_server::OutgoingIntegrationServiceServer;
 use sluice_proto::admin::v1::secret_service_server::SecretServiceServer;
+use sluice_proto::admin::v1::version_service_server::VersionServiceServer;
 use sluice_proto::admin::v1::workflow_service_server::WorkflowServiceServer;
 use sluice_proto::admin::v1::workspace_service_server::WorkspaceServiceServer;
 use sluice_proto::sync::v1::sync_service_server::SyncServiceServer;
@@ -179,6 +189,8 @@ impl ControlPlane {
             EventServiceServer,
             DeliveryServiceServer,
             SecretServiceServer,
+            VersionServiceServer,
+            ConfigurationServiceServer,
             MasterKeyServiceServer,
             IncomingRequestServiceServer,
             OperationServiceServer,

@@ -142,13 +142,19 @@ pub(crate) async fn lock(change: &mut Change, workspace: &str, asked: &str) -> R
     change.tx.workspace_locked(workspace).await?.ok_or_else(|| Failure::NotFound(asked.to_owned()))
 }
 
-/// Ends a change of an existing document. What was only tried shows no etag: it never existed.
+/// Ends a change of an existing document.
 pub(crate) async fn answer<R: Resource>(shared: &Shared, change: Change, stored: &Stored<R>) -> Result<R, Failure> {
-    let mut answer = stored.present();
-    if change.validate_only() {
-        answer.clear_etag();
-    }
+    let answer = shown(&change, stored);
     change.finish(shared, answer).await
+}
+
+/// The document as the answer to a change shows it. What was only tried shows no etag: it never existed.
+pub(crate) fn shown<R: Resource>(change: &Change, stored: &Stored<R>) -> R {
+    let mut shown = stored.present();
+    if change.validate_only() {
+        shown.clear_etag();
+    }
+    shown
 }
 
 /// Refuses what would take `name` away from those who use it.
@@ -178,7 +184,7 @@ fn masked<R: Resource>(stored: &R, mut sent: R, mask: &FieldMask) -> (R, Vec<Vio
 }
 
 /// Brings what a caller wants into the form that is stored and checks it whole; its secrets come out beside it.
-async fn settle<R: Resource>(
+pub(crate) async fn settle<R: Resource>(
     shared: &Shared,
     change: &mut Change,
     name: &Name,
@@ -214,7 +220,7 @@ async fn settle<R: Resource>(
 }
 
 /// Stores a checked draft, sealing its new secrets; puts it in force when its kind is not published.
-async fn save<R: Resource>(
+pub(crate) async fn save<R: Resource>(
     shared: &Shared,
     change: &mut Change,
     workspace: &mut WorkspaceRow,

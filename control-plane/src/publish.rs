@@ -1,28 +1,36 @@
 //! From a draft to what every data plane serves. This is the only place that moves a workspace's revision.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message as _;
 use sluice_core::snapshot::{content_hash, digest};
 use sluice_core::validate::Violation;
+use sluice_proto::admin::v1::{
+    DraftToPublish, IncomingIntegration, OutgoingIntegration, PublishDraftsRequest, PublishDraftsResponse,
+    PublishedDraft, Workflow,
+};
+use sluice_proto::sync::v1::resource::Document;
 use sluice_proto::sync::v1::{self as sync, WorkspaceBody};
 
-use crate::call::{Begun, Call};
+use crate::call::{Begun, Call, Change};
 use crate::clock::UnixMillis;
 use crate::error::{Failure, violation};
 use crate::lifecycle::{answer, lock, refuse_used};
 use crate::names;
-use crate::resource::Resource;
+use crate::resource::{Resource, Versioned, of_published_kind};
 use crate::shared::Shared;
 use crate::store::{HeadRow, StoreError, Transaction, WorkspaceRow};
 use crate::stored::Stored;
 use crate::together;
 
+/// Most drafts that are published together.
+const TOGETHER_MAX: usize = 200;
+
 /// Makes the draft an immutable version and puts it in force everywhere. What is in force already stays as it is.
 ///
-/// draft → all rules → version → in force, revision + 1, the encoded change → committed → the reconciler
+/// draft → version → in force, revision + 1, the encoded change → all rules, as it would be → committed → the reconciler
 /// ([`crate::snapshots`]) wakes, re-reads and hands it to every data plane's session ([`crate::session`]).
-pub(crate) async fn publish<R: Resource>(shared: &Shared, call: Call, name: &str, etag: &str) -> Result<R, Failure> {
+pub(crate) async fn publish<R: Versioned>(shared: &Shared, call: Call, name: &str, etag: &str) -> Result<R, Failure> {
     let name = names::parse(name, R::COLLECTION, "name")?;
     let mut change = match call.begin(shared).await? {
         Begun::New(change) => change,
@@ -30,23 +38,146 @@ pub(crate) async fn publish<R: Resource>(shared: &Shared, call: Call, name: &str
     };
     let mut workspace = lock(&mut change, &name.workspace, &name.full).await?;
     let mut stored = Stored::<R>::load(&mut change.tx, &name, etag).await?;
-    if !stored.is_in_force() {
-        check(shared, &mut change.tx, &stored).await?;
-        let (tx, now) = (&mut change.tx, change.now);
-        stored.touch(now);
-        let resource = stored.put_in_force();
-        tx.document_put(&stored.row).await?;
-        // Secrets do not belong to versions: one that comes back gets those of then, and never one that was retired (K13).
-        let version = sync::Resource { secrets: Vec::new(), ..resource.clone() };
-        tx.version_insert(&name.full, resource.version, &version.encode_to_vec(), now).await?;
-        tx.references_set(&name.full, true, &stored.targets()).await?;
-        commit_revision(tx, &mut workspace, vec![resource], Vec::new(), now).await?;
-    }
+    put_in_force(shared, &mut change, &mut workspace, &mut stored).await?;
     answer(shared, change, &stored).await
 }
 
+/// Publishes several drafts in one revision: all of them or none.
+pub(crate) async fn publish_together(
+    shared: &Shared,
+    call: Call,
+    asked: PublishDraftsRequest,
+) -> Result<PublishDraftsResponse, Failure> {
+    let workspace = names::workspace_id(&asked.parent, "parent")?;
+    let mut change = match call.begin(shared).await? {
+        Begun::New(change) => change,
+        Begun::Known(answer) => return Ok(answer),
+    };
+    let mut workspace = lock(&mut change, &workspace, &asked.parent).await?;
+    refuse_list(&asked.drafts)?;
+    let (mut published, mut staged) = (Vec::new(), Vec::new());
+    for (index, draft) in asked.drafts.iter().enumerate() {
+        let field = format!("drafts[{index}].name");
+        let parts = names::split(&draft.name).filter(|(of, _, _)| *of == workspace.id);
+        let collection = parts.map(|(_, collection, _)| collection);
+        let (answer, draft) = of_published_kind!(collection, stage_named(shared, &mut change, draft), field)?;
+        published.push(answer);
+        staged.extend(draft.map(|draft| (index, draft)));
+    }
+    let (places, staged): (Vec<usize>, Vec<Staged>) = staged.into_iter().unzip();
+    let broken = enforce(shared, &mut change, &mut workspace, staged).await?;
+    change.found.extend(broken.into_iter().map(|(at, name, broken)| {
+        let place = places.get(at).copied().unwrap_or_default();
+        let field = format!("drafts[{place}].{}", broken.field);
+        Violation { field, message: format!("in `{name}`: {}", broken.message), ..broken }
+    }));
+    change.finish(shared, PublishDraftsResponse { revision: workspace.revision, published }).await
+}
+
+fn refuse_list(drafts: &[DraftToPublish]) -> Result<(), Failure> {
+    let mut found = Vec::new();
+    if !(1..=TOGETHER_MAX).contains(&drafts.len()) {
+        let message = format!("has {} entries; it must have 1 to {TOGETHER_MAX}", drafts.len());
+        found.push(violation("drafts", "OUT_OF_RANGE", message));
+    }
+    let mut seen = BTreeSet::new();
+    for (index, draft) in drafts.iter().take(TOGETHER_MAX).enumerate() {
+        if !seen.insert(&draft.name) {
+            found.push(violation(&format!("drafts[{index}].name"), "REPEATED", "is named before"));
+        }
+    }
+    if found.is_empty() { Ok(()) } else { Err(Failure::Fields(found)) }
+}
+
+/// A draft that has become a version and is to be in force.
+struct Staged {
+    /// As data planes get it.
+    resource: sync::Resource,
+    /// The draft, with its own broken rules and what it refers to.
+    document: Document,
+    broken: Vec<Violation>,
+    references: Vec<(String, String)>,
+}
+
+/// Stages the draft with this name.
+async fn stage_named<R: Versioned>(
+    shared: &Shared,
+    change: &mut Change,
+    draft: &DraftToPublish,
+) -> Result<(PublishedDraft, Option<Staged>), Failure> {
+    let name = names::parse(&draft.name, R::COLLECTION, "name")?;
+    let mut stored = Stored::<R>::load(&mut change.tx, &name, &draft.etag).await?;
+    let staged = stage(shared, change, &mut stored).await?;
+    let etag = if change.validate_only() { String::new() } else { stored.etag() };
+    Ok((PublishedDraft { name: name.full, version: stored.row.published_version, etag }, staged))
+}
+
+/// Makes the draft a version, unless it is in force already.
+async fn stage<R: Versioned>(
+    shared: &Shared,
+    change: &mut Change,
+    stored: &mut Stored<R>,
+) -> Result<Option<Staged>, Failure> {
+    if stored.is_in_force() {
+        return Ok(None);
+    }
+    let (tx, now) = (&mut change.tx, change.now);
+    stored.touch(now);
+    let resource = stored.put_in_force();
+    tx.document_put(&stored.row).await?;
+    // Secrets do not belong to versions: one that comes back gets those of then, and never one that was retired (K13).
+    let version = sync::Resource { secrets: Vec::new(), ..resource.clone() };
+    tx.version_insert(&stored.row.name, resource.version, &version.encode_to_vec(), now).await?;
+    tx.references_set(&stored.row.name, true, &stored.targets()).await?;
+    Ok(Some(Staged {
+        resource,
+        broken: stored.draft.violations(&shared.settings.urls),
+        references: stored.draft.references(),
+        document: stored.draft.clone().into_document(),
+    }))
+}
+
+/// Puts one draft in force, or refuses it by name.
+pub(crate) async fn put_in_force<R: Versioned>(
+    shared: &Shared,
+    change: &mut Change,
+    workspace: &mut WorkspaceRow,
+    stored: &mut Stored<R>,
+) -> Result<(), Failure> {
+    let staged = stage(shared, change, stored).await?;
+    let broken = enforce(shared, change, workspace, staged.into_iter().collect()).await?;
+    if broken.is_empty() {
+        return Ok(());
+    }
+    let violations = broken.into_iter().map(|(_, _, broken)| broken).collect();
+    Err(Failure::Draft { name: stored.row.name.clone(), violations })
+}
+
+/// Moves the workspace to the revision in which all of `staged` are in force, and returns every rule that would be broken in it:
+/// the place in `staged`, the document's name and the rule. With a broken rule the change must not be finished.
+async fn enforce(
+    shared: &Shared,
+    change: &mut Change,
+    workspace: &mut WorkspaceRow,
+    staged: Vec<Staged>,
+) -> Result<Vec<(usize, String, Violation)>, Failure> {
+    if staged.is_empty() {
+        return Ok(Vec::new());
+    }
+    let upserts = staged.iter().map(|staged| staged.resource.clone()).collect();
+    commit_revision(&mut change.tx, workspace, upserts, Vec::new(), change.now).await?;
+    let together: BTreeSet<String> = staged.iter().map(|staged| staged.resource.name.clone()).collect();
+    let mut found = Vec::new();
+    for (at, staged) in staged.into_iter().enumerate() {
+        let name = staged.resource.name.clone();
+        let broken = check(shared, &mut change.tx, &workspace.id, staged, &together).await?;
+        found.extend(broken.into_iter().map(|broken| (at, name.clone(), broken)));
+    }
+    Ok(found)
+}
+
 /// Takes a published document out of force everywhere, unless something in force uses it.
-pub(crate) async fn unpublish<R: Resource>(shared: &Shared, call: Call, name: &str, etag: &str) -> Result<R, Failure> {
+pub(crate) async fn unpublish<R: Versioned>(shared: &Shared, call: Call, name: &str, etag: &str) -> Result<R, Failure> {
     let name = names::parse(name, R::COLLECTION, "name")?;
     let mut change = match call.begin(shared).await? {
         Begun::New(change) => change,
@@ -112,20 +243,24 @@ pub(crate) fn frame(workspace: &WorkspaceRow) -> WorkspaceBody {
 }
 
 /// Every rule a document must keep to be in force: its own, that what it refers to is in force, and that it holds together
-/// with the workflows that use it.
-async fn check<R: Resource>(shared: &Shared, tx: &mut Transaction, stored: &Stored<R>) -> Result<(), Failure> {
-    let workspace = &stored.row.workspace;
-    let mut found = stored.draft.violations(&shared.settings.urls);
-    for (field, target) in stored.draft.references() {
-        if tx.head(workspace, &target).await?.is_none() {
-            found.push(violation(&field, "NOT_PUBLISHED", format!("`{target}` is not published")));
+/// with the workflows that use it. Those among `together` are checked by themselves.
+async fn check(
+    shared: &Shared,
+    tx: &mut Transaction,
+    workspace: &str,
+    staged: Staged,
+    together: &BTreeSet<String>,
+) -> Result<Vec<Violation>, Failure> {
+    let mut found = staged.broken;
+    for (field, target) in &staged.references {
+        if tx.head(workspace, target).await?.is_none() {
+            found.push(violation(field, "NOT_PUBLISHED", format!("`{target}` is not published")));
         }
     }
-    let document = stored.draft.clone().into_document();
-    let name = &stored.row.name;
-    found.extend(together::broken(shared, tx, workspace, &document, None).await?);
-    for broken in together::broken_users(shared, tx, workspace, name, &document).await? {
+    found.extend(together::broken(shared, tx, workspace, &staged.document, None).await?);
+    let name = &staged.resource.name;
+    for broken in together::broken_users(shared, tx, workspace, name, &staged.document, together).await? {
         found.push(Violation { field: "request".to_owned(), ..broken });
     }
-    if found.is_empty() { Ok(()) } else { Err(Failure::Draft { name: name.clone(), violations: found }) }
+    Ok(found)
 }

@@ -6,12 +6,12 @@ use prost_types::Timestamp;
 use sluice_core::address::UrlPolicy;
 use sluice_core::validate::{self, Violation};
 use sluice_core::wire::{self, References, SecretFields};
-use sluice_proto::admin::v1::{Connection, IncomingIntegration, OutgoingIntegration, Workflow};
-use sluice_proto::admin::v1::{connection::Scheme, incoming_integration::Authorization};
+use sluice_proto::admin::v1::{Connection, IncomingIntegration, OutgoingIntegration, VersionedDocument, Workflow};
+use sluice_proto::admin::v1::{connection::Scheme, incoming_integration::Authorization, versioned_document};
 use sluice_proto::sync::v1::resource::Document;
 use uuid::Uuid;
 
-use crate::error::violation;
+use crate::error::{Failure, violation};
 
 /// The fields that only the server writes.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,8 @@ pub(crate) trait Resource:
 {
     /// The part of its name before the id.
     const COLLECTION: &'static str;
+    /// The full name of its message.
+    const MESSAGE: &'static str;
     /// The field of requests that holds one.
     const FIELD: &'static str;
     /// The field of create requests that holds the id.
@@ -60,6 +62,45 @@ pub(crate) trait Resource:
     /// From what data planes get; `None` when it is of another kind.
     fn from_document(document: Document) -> Option<Self>;
 }
+
+/// A kind that is published, version by version.
+pub(crate) trait Versioned: Resource {
+    /// As callers see one of its versions.
+    fn into_versioned(self) -> VersionedDocument;
+}
+
+/// Calls a function for the published kind that a collection (an `Option<&str>`) holds; `field` is where the name was given.
+macro_rules! of_published_kind {
+    ($collection:expr, $function:ident($($argument:expr),*), $field:expr) => {
+        match $collection {
+            Some(IncomingIntegration::COLLECTION) => $function::<IncomingIntegration>($($argument),*).await,
+            Some(OutgoingIntegration::COLLECTION) => $function::<OutgoingIntegration>($($argument),*).await,
+            Some(Workflow::COLLECTION) => $function::<Workflow>($($argument),*).await,
+            _ => Err($crate::resource::not_published_kind(&$field)),
+        }
+    };
+}
+pub(crate) use of_published_kind;
+
+/// The name is of nothing that is published.
+pub(crate) fn not_published_kind(field: &str) -> Failure {
+    let message = "must be `workspaces/{workspace}/{collection}/{id}` with a collection that is published: \
+                   incomingIntegrations, outgoingIntegrations or workflows";
+    Failure::field(field, "NAME_INVALID", message)
+}
+
+/// How a version of a kind is shown.
+macro_rules! versioned {
+    ($($kind:ident),*) => {
+        $(impl Versioned for $kind {
+            fn into_versioned(self) -> VersionedDocument {
+                VersionedDocument { kind: Some(versioned_document::Kind::$kind(self)) }
+            }
+        })*
+    };
+}
+
+versioned!(IncomingIntegration, OutgoingIntegration, Workflow);
 
 /// The fields all kinds but connections share.
 macro_rules! stamp_published {
@@ -111,6 +152,7 @@ macro_rules! copy_choice {
 
 impl Resource for Connection {
     const COLLECTION: &'static str = "connections";
+    const MESSAGE: &'static str = "sluice.admin.v1.Connection";
     const FIELD: &'static str = "connection";
     const ID_FIELD: &'static str = "connection_id";
     const IMMEDIATE: bool = true;
@@ -177,6 +219,7 @@ impl Resource for Connection {
 
 impl Resource for IncomingIntegration {
     const COLLECTION: &'static str = "incomingIntegrations";
+    const MESSAGE: &'static str = "sluice.admin.v1.IncomingIntegration";
     const FIELD: &'static str = "incoming_integration";
     const ID_FIELD: &'static str = "incoming_integration_id";
     const IMMEDIATE: bool = false;
@@ -215,6 +258,7 @@ impl Resource for IncomingIntegration {
 
 impl Resource for OutgoingIntegration {
     const COLLECTION: &'static str = "outgoingIntegrations";
+    const MESSAGE: &'static str = "sluice.admin.v1.OutgoingIntegration";
     const FIELD: &'static str = "outgoing_integration";
     const ID_FIELD: &'static str = "outgoing_integration_id";
     const IMMEDIATE: bool = false;
@@ -241,6 +285,7 @@ impl Resource for OutgoingIntegration {
 
 impl Resource for Workflow {
     const COLLECTION: &'static str = "workflows";
+    const MESSAGE: &'static str = "sluice.admin.v1.Workflow";
     const FIELD: &'static str = "workflow";
     const ID_FIELD: &'static str = "workflow_id";
     const IMMEDIATE: bool = false;

@@ -160,7 +160,7 @@ impl<R: Resource> Stored<R> {
 }
 
 /// The document and its secrets in an encoded `sync.v1.Resource`.
-fn decode<R: Resource>(bytes: &[u8]) -> Result<(R, Vec<SealedSecret>), Failure> {
+pub(crate) fn decode<R: Resource>(bytes: &[u8]) -> Result<(R, Vec<SealedSecret>), Failure> {
     open(sync::Resource::decode(bytes).map_err(|_| unreadable::<R>())?)
 }
 

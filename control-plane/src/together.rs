@@ -1,7 +1,7 @@
 //! Rules that documents keep together: a workflow with its integrations, requests with their connections. Hides what is looked
 //! up for them. The rules themselves are [`validate`]'s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message as _;
 use sluice_core::validate::{self, InForce, Violation};
@@ -88,17 +88,21 @@ pub(crate) async fn broken(
     })
 }
 
-/// The rules that published users of `name` would break if `candidate` came into force under it; the messages name the users,
-/// the fields are theirs.
+/// The rules that published users of `name`, but those of `but`, would break if `candidate` came into force under it; the messages
+/// name the users, the fields are theirs.
 pub(crate) async fn broken_users(
     shared: &Shared,
     tx: &mut Transaction,
     workspace: &str,
     name: &str,
     candidate: &Document,
+    but: &BTreeSet<String>,
 ) -> Result<Vec<Violation>, Failure> {
     let mut found = Vec::new();
     for user in tx.users(name, true, i64::MAX).await? {
+        if but.contains(&user) {
+            continue;
+        }
         let Some(document) = in_force(tx, workspace, &user).await? else { continue };
         for broken in broken(shared, tx, workspace, &document, Some((name, candidate))).await? {
             let message = format!("`{user}`, which is published and uses it, would break: {}", broken.message);
@@ -116,7 +120,7 @@ pub(crate) async fn broken_by_connection(
     name: &str,
     candidate: &Document,
 ) -> Result<Vec<Violation>, Failure> {
-    let found = broken_users(shared, tx, workspace, name, candidate).await?;
+    let found = broken_users(shared, tx, workspace, name, candidate, &BTreeSet::new()).await?;
     let of_connection = found.into_iter().filter_map(|broken| {
         let [purpose, host] = validate::CONNECTION_REASONS;
         let field = if broken.reason == host { "allowed_hosts" } else { "scheme" };

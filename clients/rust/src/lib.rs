@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use sluice_proto::admin::v1::configuration_service_client::ConfigurationServiceClient;
 use sluice_proto::admin::v1::connection_service_client::ConnectionServiceClient;
 use sluice_proto::admin::v1::data_plane_service_client::DataPlaneServiceClient;
 use sluice_proto::admin::v1::delivery_service_client::DeliveryServiceClient;
@@ -12,6 +13,7 @@ use sluice_proto::admin::v1::master_key_service_client::MasterKeyServiceClient;
 use sluice_proto::admin::v1::operation_service_client::OperationServiceClient;
 use sluice_proto::admin::v1::outgoing_integration_service_client::OutgoingIntegrationServiceClient;
 use sluice_proto::admin::v1::secret_service_client::SecretServiceClient;
+use sluice_proto::admin::v1::version_service_client::VersionServiceClient;
 use sluice_proto::admin::v1::workflow_service_client::WorkflowServiceClient;
 use sluice_proto::admin::v1::workspace_service_client::WorkspaceServiceClient;
 use tonic::metadata::AsciiMetadataValue;
@@ -113,6 +115,16 @@ impl Client {
     /// Workflows.
     pub fn workflows(&self) -> WorkflowServiceClient<Authorized> {
         WorkflowServiceClient::new(self.authorized())
+    }
+
+    /// Published versions.
+    pub fn versions(&self) -> VersionServiceClient<Authorized> {
+        VersionServiceClient::new(self.authorized())
+    }
+
+    /// What concerns several resources of a workspace together.
+    pub fn configuration(&self) -> ConfigurationServiceClient<Authorized> {
+        ConfigurationServiceClient::new(self.authorized())
     }
 
     /// Secrets and their rotation.

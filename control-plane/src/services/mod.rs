@@ -1,5 +1,6 @@
 //! One service each: unpack the request, call what does the work, pack the answer.
 
+mod configuration;
 mod connections;
 mod data_planes;
 mod deliveries;
@@ -11,6 +12,7 @@ mod operations;
 mod outgoing_integrations;
 mod secrets;
 mod sync;
+mod versions;
 mod workflows;
 mod workspaces;
 

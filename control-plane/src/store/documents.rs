@@ -26,6 +26,23 @@ pub(crate) struct DocumentRow {
     pub(crate) update_time: UnixMillis,
 }
 
+/// A published version, without its content in lists.
+#[derive(Clone, Debug)]
+pub(crate) struct VersionRow {
+    pub(crate) version: i64,
+    /// An encoded `sync.v1.Resource` without secrets; empty in lists.
+    pub(crate) resource: Vec<u8>,
+    pub(crate) create_time: UnixMillis,
+}
+
+/// One end of a reference, seen from the other.
+#[derive(Clone, Debug)]
+pub(crate) struct UsageRow {
+    pub(crate) name: String,
+    pub(crate) in_draft: bool,
+    pub(crate) in_force: bool,
+}
+
 /// What is in force under a name.
 #[derive(Clone, Debug)]
 pub(crate) struct HeadRow {
@@ -131,6 +148,32 @@ impl Transaction {
         self.run(sql, &[document.into(), version.into(), resource.into(), now.into()]).await.map(drop)
     }
 
+    /// At most `limit` versions of a document with numbers below `before`, the newest first.
+    pub(crate) async fn versions(
+        &mut self,
+        document: &str,
+        before: i64,
+        limit: i64,
+    ) -> Result<Vec<VersionRow>, StoreError> {
+        let sql = "SELECT version, create_time FROM version WHERE document = $1 AND version < $2 \
+                   ORDER BY version DESC LIMIT $3";
+        let rows = self.rows(sql, &[document.into(), before.into(), limit.into()]).await?;
+        let of = |mut row: Row| {
+            Ok(VersionRow { version: row.integer(0)?, resource: Vec::new(), create_time: row.integer(1)? })
+        };
+        rows.into_iter().map(of).collect()
+    }
+
+    /// One version of a document.
+    pub(crate) async fn version(&mut self, document: &str, number: i64) -> Result<Option<VersionRow>, StoreError> {
+        let sql = "SELECT version, resource, create_time FROM version WHERE document = $1 AND version = $2";
+        let row = self.row(sql, &[document.into(), number.into()]).await?;
+        let of = |mut row: Row| {
+            Ok(VersionRow { version: row.integer(0)?, resource: row.blob(1)?, create_time: row.integer(2)? })
+        };
+        row.map(of).transpose()
+    }
+
     /// Puts `head` in force in the workspace.
     pub(crate) async fn head_put(&mut self, workspace: &str, head: &HeadRow) -> Result<(), StoreError> {
         let sql = "INSERT INTO head (name, workspace, resource, content_hash) VALUES ($1, $2, $3, $4) \
@@ -191,4 +234,35 @@ impl Transaction {
         let values = [target.into(), i64::from(published_only).into(), limit.into()];
         self.rows(sql, &values).await?.iter_mut().map(|row| row.text(0)).collect()
     }
+
+    /// At most `limit` of those that use `target`, by name, those after `after`.
+    pub(crate) async fn usages_of(
+        &mut self,
+        target: &str,
+        after: &str,
+        limit: i64,
+    ) -> Result<Vec<UsageRow>, StoreError> {
+        let sql = "SELECT source, MIN(published), MAX(published) FROM reference WHERE target = $1 AND source > $2 \
+                   GROUP BY source ORDER BY source LIMIT $3";
+        let rows = self.rows(sql, &[target.into(), after.into(), limit.into()]).await?;
+        rows.into_iter().map(usage).collect()
+    }
+
+    /// At most `limit` of those that `source` uses, by name, those after `after`.
+    pub(crate) async fn usages_by(
+        &mut self,
+        source: &str,
+        after: &str,
+        limit: i64,
+    ) -> Result<Vec<UsageRow>, StoreError> {
+        let sql = "SELECT target, MIN(published), MAX(published) FROM reference WHERE source = $1 AND target > $2 \
+                   GROUP BY target ORDER BY target LIMIT $3";
+        let rows = self.rows(sql, &[source.into(), after.into(), limit.into()]).await?;
+        rows.into_iter().map(usage).collect()
+    }
+}
+
+/// References by drafts are 0, those by what is in force 1.
+fn usage(mut row: Row) -> Result<UsageRow, StoreError> {
+    Ok(UsageRow { name: row.text(0)?, in_draft: row.integer(1)? == 0, in_force: row.integer(2)? == 1 })
 }

@@ -18,7 +18,7 @@ use std::path::Path;
 
 pub(crate) use api_keys::ApiKeyRow;
 pub(crate) use deliveries::{DeliveryRow, Place, Placed, Selected, Selection, Tally};
-pub(crate) use documents::{DocumentRow, HeadRow};
+pub(crate) use documents::{DocumentRow, HeadRow, UsageRow, VersionRow};
 pub(crate) use incoming_requests::{IncomingRequestRow, IncomingSelection};
 pub(crate) use operations::OperationRow;
 pub(crate) use outcomes::OutcomeRow;

@@ -15,4 +15,5 @@ mod restart;
 mod rotation;
 mod secrets;
 mod sync;
+mod versions;
 mod world;

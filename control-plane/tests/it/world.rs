@@ -7,6 +7,7 @@ use std::time::Duration;
 use sluice_control_plane::{Clock, ControlPlane, Error, Settings};
 use sluice_core::address::UrlPolicy;
 use sluice_proto::admin::v1 as admin;
+use sluice_proto::admin::v1::configuration_service_client::ConfigurationServiceClient;
 use sluice_proto::admin::v1::connection::Scheme;
 use sluice_proto::admin::v1::connection_service_client::ConnectionServiceClient;
 use sluice_proto::admin::v1::data_plane_service_client::DataPlaneServiceClient;
@@ -20,6 +21,7 @@ use sluice_proto::admin::v1::operation_service_client::OperationServiceClient;
 use sluice_proto::admin::v1::outgoing_integration_service_client::OutgoingIntegrationServiceClient;
 use sluice_proto::admin::v1::secret_service_client::SecretServiceClient;
 use sluice_proto::admin::v1::step::Action;
+use sluice_proto::admin::v1::version_service_client::VersionServiceClient;
 use sluice_proto::admin::v1::workflow_service_client::WorkflowServiceClient;
 use sluice_proto::admin::v1::workspace_service_client::WorkspaceServiceClient;
 use sluice_proto::sync::v1::sync_service_client::SyncServiceClient;
@@ -96,6 +98,8 @@ clients!(
     data_planes: DataPlaneServiceClient,
     operations: OperationServiceClient,
     secrets: SecretServiceClient,
+    versions: VersionServiceClient,
+    configuration: ConfigurationServiceClient,
     master_keys: MasterKeyServiceClient,
 );
 
