@@ -1,5 +1,5 @@
 //! Every kind of connection from a trigger to the destination (R020 to R060, S24, F52, R12 to R17): what arrives to the byte,
-//! and what happens when a credential is wrong, expired, huge or malformed. Case by case in
+//! and what happens when a credential is wrong, expired, slow, huge or malformed. Case by case in
 //! `tests/golden/credentials/deliveries.jsonl`. How long tokens live is in `tokens.rs`.
 
 use std::collections::BTreeMap;
@@ -15,10 +15,14 @@ use sluice_client::admin::failure::Reason;
 use sluice_client::admin::{self, DeliveryState, OutgoingRequest, RetryPolicy, TokenError};
 use sluice_data_plane::clock::Clock;
 use sluice_tests::resources::{header, post};
-use sluice_tests::{World, eventually};
+use sluice_tests::{World, eventually, violations};
 
 const START: i64 = 1_718_010_930_000;
 const MINUTE: i64 = 60_000;
+/// What can be wrong with a credential.
+const TROUBLES: [&str; 5] = ["wrong", "expired", "slow", "huge", "malformed"];
+/// Kinds that ask somebody for a token: nothing is slow of the others.
+const FETCHED: [&str; 3] = ["oauth2_client_credentials", "synerise_api_key", "custom"];
 /// What every call carries, and what is checked elsewhere.
 const COMMON: [&str; 5] = ["content-length", "idempotency-key", "sluice-hops", "traceparent", "user-agent"];
 
@@ -57,6 +61,8 @@ fn answer(json: &Value) -> Answer {
         Some("cut") => Manner::Cut,
         Some("close") => Manner::Close,
         Some("endless") => Manner::Endless,
+        Some("hang") => Manner::Hang,
+        Some("trickle") => Manner::Slow(Duration::from_secs(3)),
         Some(other) => panic!("{other} is no manner"),
     };
     let headers = pairs(&json["headers"]);
@@ -89,8 +95,8 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     async fn start(world: &'a World, clock: &'a Clock, number: usize, case: &'a Value) -> Self {
         let what = format!("{} {}", case["row"], case["case"]);
-        let connection = connect(world, &format!("connection-{number}"), &case["connection"]).await;
-        let signature = connect(world, &format!("signature-{number}"), &case["signature"]).await;
+        let connection = connect(world, &format!("connection-{number}"), &case["connection"]).await.unwrap();
+        let signature = connect(world, &format!("signature-{number}"), &case["signature"]).await.unwrap();
         let request = OutgoingRequest { connection: connection.clone(), signature, ..request(&case["request"]) };
         let incoming = world.acme.flow(&format!("flow-{number}"), request).await;
         world.served().await;
@@ -134,12 +140,19 @@ impl<'a> Run<'a> {
         self.check("sent", &sent);
         let ended = self.world.acme.deliveries(self.ended_before + triggers).await.split_off(self.ended_before);
         assert_eq!(ended.len(), triggers, "{}", self.what);
-        for delivery in ended {
-            let reason = self.case["ends"].as_str().map(|name| Reason::from_str_name(name).unwrap());
+        for (number, delivery) in ended.iter().enumerate() {
+            let ends = self.case["ends"].as_array().map_or(&self.case["ends"], |each| &each[number]);
+            let reason = ends.as_str().map(|name| Reason::from_str_name(name).unwrap());
             let state = if reason.is_some() { DeliveryState::Dead } else { DeliveryState::Delivered };
             let expected = (state, reason.unwrap_or(Reason::Unspecified));
             assert_eq!((delivery.state(), delivery.reason()), expected, "{}: {}", self.what, delivery.message);
-            assert!(delivery.attempts.len() <= 1, "{}: {delivery:?}", self.what);
+            // What was sent is shown as one attempt, a repetition with another token as well.
+            let sent = !self.case["sent"].as_array().is_none_or(Vec::is_empty);
+            let attempts = if self.case["attempts"].is_null() { sent.into() } else { count(&self.case["attempts"]) };
+            assert_eq!(delivery.attempts.len(), attempts, "{}: {delivery:?}", self.what);
+            let status = delivery.attempts.last().map_or(0, |last| last.status);
+            let refused = delivery.reason() == Reason::Status;
+            assert!((400..500).contains(&status) == refused, "{}: {delivery:?}", self.what);
         }
     }
 
@@ -193,11 +206,9 @@ impl<'a> Run<'a> {
         BTreeMap::from([("{id}", id), ("{timestamp}", timestamp), ("{signatures}", signatures)])
     }
 
-    /// Nothing is sent without its credentials; when they come, all of it is.
-    async fn waits(&self, told: &str) {
-        let told = TokenError::from_str_name(told).unwrap();
-        let waiting = self.jobs("delayed").await;
-        self.trigger().await;
+    /// The state of the token is told, as the case says, and nothing of the secret with it.
+    async fn told(&self) {
+        let told = TokenError::from_str_name(self.case["told"].as_str().unwrap()).unwrap();
         let state = eventually(&self.what, || async {
             let request = admin::ListTokenStatesRequest { parent: self.connection.clone(), ..Default::default() };
             let states = self.world.client.connections().list_token_states(request).await.unwrap().into_inner();
@@ -206,6 +217,13 @@ impl<'a> Run<'a> {
         .await;
         assert_eq!(state.last_error(), told, "{}: {}", self.what, state.last_error_message);
         assert!(!state.last_error_message.contains("k-1"), "{}: {}", self.what, state.last_error_message);
+    }
+
+    /// Nothing is sent without its credentials; when they come, all of it is.
+    async fn waits(&self) {
+        let waiting = self.jobs("delayed").await;
+        self.trigger().await;
+        self.told().await;
         assert!(self.seen().1.is_empty(), "{}: it was sent without its credentials", self.what);
         if self.case["heals"].is_null() {
             return;
@@ -251,16 +269,54 @@ impl<'a> Run<'a> {
     }
 }
 
-/// A connection in the contract's JSON form; its name, empty when there is none.
-async fn connect(world: &World, id: &str, json: &Value) -> String {
+/// A connection in the contract's JSON form, in which `<a*9>` is nine times `a`; its name, empty when there is none.
+async fn connect(world: &World, id: &str, json: &Value) -> Result<String, tonic::Status> {
     if json.is_null() {
-        return String::new();
+        return Ok(String::new());
     }
+    let json = long(json.clone());
     let pool = DescriptorPool::decode(sluice_proto::DESCRIPTORS).unwrap();
     let message = pool.get_message_by_name("sluice.admin.v1.Connection").unwrap();
     let message = DynamicMessage::deserialize(message, json).unwrap();
     let wire: admin::Connection = message.transcode_to().unwrap();
-    world.acme.connection(id, wire.scheme.unwrap()).await.name
+    let request = admin::CreateConnectionRequest {
+        parent: world.acme.name.clone(),
+        connection_id: id.to_owned(),
+        connection: Some(admin::Connection { display_name: id.to_owned(), ..wire }),
+        ..Default::default()
+    };
+    Ok(world.client.connections().create_connection(request).await?.into_inner().name)
+}
+
+/// Writes `<a*9>` out.
+fn long(json: Value) -> Value {
+    match json {
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, long(value))).collect(),
+        Value::Array(items) => items.into_iter().map(long).collect(),
+        Value::String(text) => match text.strip_prefix("<a*").and_then(|rest| rest.strip_suffix('>')) {
+            Some(times) => "a".repeat(times.parse().unwrap()).into(),
+            None => text.into(),
+        },
+        other => other,
+    }
+}
+
+/// A connection that is not saved: all that is wrong with it, and nothing of what it holds.
+async fn is_refused(world: &World, number: usize, case: &Value) {
+    let what = format!("{} {}", case["row"], case["case"]);
+    let json = if case["connection"].is_null() { &case["signature"] } else { &case["connection"] };
+    let status = connect(world, &format!("refused-{number}"), json).await.expect_err(&what);
+    let broken = violations(&status);
+    assert!(broken.iter().all(|(.., description)| !description.contains("s3cr3t")), "{what}: {broken:?}");
+    let told: Vec<String> = broken.iter().map(|(field, reason, _)| format!("{field}: {reason}")).collect();
+    let wanted: Vec<&str> = case["refused"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
+    assert_eq!(told, wanted, "{what}");
+}
+
+/// The kind of connection a case is about.
+fn kind(case: &Value) -> Option<&str> {
+    let of = |field: &str| Some(case[field].as_object()?.keys().next()?.as_str());
+    of("connection").or_else(|| of("signature"))
 }
 
 fn mac<M: Mac + KeyInit>(key: &[u8], text: &str) -> Vec<u8> {
@@ -273,14 +329,80 @@ fn mac<M: Mac + KeyInit>(key: &[u8], text: &str) -> Vec<u8> {
 async fn every_kind_of_connection_arrives_as_it_should_or_not_at_all() {
     let clock = Clock::manual(START);
     let world = World::with(|options| options.data_plane.clock = clock.clone()).await;
-    for (number, case) in cases().iter().enumerate() {
+    for (number, case) in cases().iter().enumerate().filter(|(_, case)| case["trouble"] != "slow") {
+        if case["refused"].is_array() {
+            is_refused(&world, number, case).await;
+            continue;
+        }
         let run = Run::start(&world, &clock, number, case).await;
-        match case["told"].as_str() {
-            Some(told) => run.waits(told).await,
-            None => run.goes_out().await,
+        if case["told"].is_string() {
+            run.waits().await;
+        } else {
+            run.goes_out().await;
         }
         assert_eq!(world.destination.unused(), 0, "{}: an answer that nobody took", run.what);
     }
+}
+
+/// A fetch that is given up takes its time by the wall clock, so all of them are under way together.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_token_endpoint_is_given_up_and_asked_again_whatever_the_kind() {
+    let clock = Clock::manual(START);
+    let world = World::with(|options| options.data_plane.clock = clock.clone()).await;
+    let cases = cases();
+    let mut runs = Vec::new();
+    for (number, case) in cases.iter().enumerate().filter(|(_, case)| case["trouble"] == "slow") {
+        runs.push(Run::start(&world, &clock, number, case).await);
+    }
+    for run in &runs {
+        run.trigger().await;
+    }
+    for run in &runs {
+        run.told().await;
+    }
+    let seen = |target: &Value| {
+        let mut seen = world.destination.requests();
+        seen.retain(|seen| Some(seen.target.as_str()) == target.as_str());
+        seen
+    };
+    let triggered = std::cell::Cell::new(1);
+    for run in &runs {
+        assert!(seen(&run.case["heals"]["target"]).is_empty(), "{}: it was sent without its credentials", run.what);
+    }
+    eventually("everything to be delivered", || async {
+        clock.advance(MINUTE / 6);
+        for run in &runs {
+            run.trigger().await;
+            run.rests().await;
+        }
+        triggered.set(triggered.get() + 1);
+        runs.iter().all(|run| seen(&run.case["heals"]["target"]).len() == triggered.get()).then_some(())
+    })
+    .await;
+    for run in &runs {
+        run.check_one(&seen(&run.case["heals"]["target"])[0], &run.case["heals"]);
+        assert_eq!(seen(&run.case["path"]).len(), 2, "{}: one failed fetch, one good one", run.what);
+    }
+    for delivery in world.acme.deliveries(runs.len() * triggered.get()).await {
+        assert_eq!((delivery.state(), delivery.attempts.len()), (DeliveryState::Delivered, 1), "no attempt was used");
+    }
+    assert_eq!(world.destination.unused(), 0);
+}
+
+#[test]
+fn every_kind_has_a_case_of_every_trouble() {
+    let pool = DescriptorPool::decode(sluice_proto::DESCRIPTORS).unwrap();
+    let connection = pool.get_message_by_name("sluice.admin.v1.Connection").unwrap();
+    let scheme = connection.oneofs().find(|oneof| oneof.name() == "scheme").unwrap();
+    let cases = cases();
+    for field in scheme.fields().filter(|field| field.name() != "none") {
+        for trouble in TROUBLES.iter().filter(|trouble| **trouble != "slow" || FETCHED.contains(&field.name())) {
+            let covers = |case: &&Value| kind(case) == Some(field.name()) && case["trouble"].as_str() == Some(trouble);
+            assert!(cases.iter().any(|case| covers(&case)), "{} has no case of {trouble}", field.name());
+        }
+    }
+    let known = |case: &&Value| case["trouble"].as_str().is_none_or(|trouble| TROUBLES.contains(&trouble));
+    assert!(cases.iter().all(|case| known(&case)), "a trouble of another name");
 }
 
 /// P7: the TTL counts from the answer; nothing is asked for ahead of its end (R042 to R044).
@@ -322,7 +444,7 @@ async fn a_waiting_delivery_goes_to_no_host_that_is_not_allowed_any_more() {
     let clock = Clock::manual(START);
     let world = World::with(|options| options.data_plane.clock = clock.clone()).await;
     let key = json!({"api_key": {"secret": "s3cr3t", "headers": [{"name": "x-api-key", "value": "{{secret}}"}]}});
-    let connection = connect(&world, "key", &key).await;
+    let connection = connect(&world, "key", &key).await.unwrap();
     let wait = Duration::from_secs(60).try_into().ok();
     let retry = Some(RetryPolicy { first_wait: wait, longest_wait: wait, ..Default::default() });
     let send = |url: &str| OutgoingRequest { connection: connection.clone(), retry: retry.clone(), ..post(url, "{}") };
