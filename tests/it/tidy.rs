@@ -57,6 +57,7 @@ const HOUSE: &[Room] = &[
             "prost",
             "prost-types",
             "regex",
+            "ring",
             "serde",
             "serde_json",
             "sha1",

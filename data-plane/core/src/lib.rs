@@ -14,7 +14,8 @@
 //! | [`flatten`] | which parameters a body has |
 //! | [`filter`] | does this workflow want this trigger |
 //! | [`dedup`] | which triggers are the same |
-//! | [`incoming_auth`] | may this sender trigger |
+//! | [`incoming_auth`] | may this sender trigger: webhooks from Meta |
+//! | [`jwt`] | may this sender trigger: tokens |
 //! | [`address`] | may this URL and this address be called |
 //! | [`template`] | what a template prints |
 //! | [`curl`] | which request a cURL command says, and which command says a request |
@@ -31,6 +32,7 @@ pub mod envelope;
 pub mod filter;
 pub mod flatten;
 pub mod incoming_auth;
+pub mod jwt;
 pub mod lineage;
 pub mod model;
 pub mod path;

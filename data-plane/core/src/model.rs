@@ -3,11 +3,15 @@
 
 mod connection;
 
+use std::net::IpAddr;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::address::CheckedUrl;
 use crate::dedup;
 use crate::filter::Filter;
+use crate::jwt::{TokenKey, Verifier};
 use crate::seal::{Secret, Slot};
 use crate::template::{OnMissing, Template};
 
@@ -36,7 +40,7 @@ impl Incoming {
         match (&mut self.authorization, path) {
             (Authorization::Meta { app_secrets, .. }, "meta.app_secret") => app_secrets.push(secret),
             (Authorization::Meta { verify_tokens, .. }, "meta.verify_token") => verify_tokens.push(secret),
-            (Authorization::Meta { .. } | Authorization::None, _) => {}
+            (Authorization::Meta { .. } | Authorization::None | Authorization::Jwt(_), _) => {}
         }
     }
 }
@@ -69,6 +73,64 @@ pub enum Authorization {
         /// Sent when Meta verifies the endpoint: the active one first.
         verify_tokens: Vec<SenderSecret>,
     },
+    /// JSON Web Tokens (R150).
+    Jwt(TokenSource),
+}
+
+/// Whose tokens an endpoint accepts.
+#[derive(Debug)]
+pub enum TokenSource {
+    /// Those of `workspaces/{workspace}/apiKeys/{id}` (R152).
+    ApiKey(String),
+    /// Those of another issuer.
+    Issuer(Verifier),
+}
+
+/// A workspace API key that may get tokens (D14, R153).
+#[derive(Debug)]
+pub struct LoginKey {
+    /// `workspaces/{workspace}/apiKeys/{id}`.
+    pub name: String,
+    /// By which it is found; `sub` of its tokens.
+    pub id: String,
+    /// SHA-256 of its secret part.
+    pub secret_hash: [u8; 32],
+    /// What it may do at endpoints.
+    pub permissions: Vec<String>,
+    /// When it ends, in milliseconds since 1970.
+    pub expires: Option<i64>,
+    /// Where it may be used from; empty: anywhere.
+    pub allowed_networks: Vec<IpNet>,
+}
+
+/// What a JSON Web Token must allow to start anything (R153).
+pub const EXECUTE: &str = "INCOMING_WEBHOOK_EXECUTE";
+
+impl LoginKey {
+    /// Whether it has ended.
+    pub fn is_expired(&self, now: i64) -> bool {
+        self.expires.is_some_and(|expires| now >= expires)
+    }
+
+    /// Whether it may be used from there.
+    pub fn allows(&self, from: IpAddr) -> bool {
+        let from = from.to_canonical();
+        self.allowed_networks.is_empty() || self.allowed_networks.iter().any(|network| network.contains(&from))
+    }
+
+    /// Whether its tokens may start anything.
+    pub fn may_execute(&self) -> bool {
+        self.permissions.iter().any(|permission| permission == EXECUTE)
+    }
+}
+
+/// The keys of a workspace's tokens.
+#[derive(Debug)]
+pub struct TokenKeys {
+    /// Signs.
+    pub active: TokenKey,
+    /// Checks: the active one and those before it.
+    pub verifier: Verifier,
 }
 
 /// A token bucket.

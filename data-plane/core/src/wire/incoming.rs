@@ -2,10 +2,10 @@
 
 use sluice_proto::admin::v1 as admin;
 
-use super::connection::secret;
+use super::sender::authorization;
 use super::{Parsed, duration};
 use crate::dedup;
-use crate::model::{Authorization, Incoming, RateLimit, SenderSecret};
+use crate::model::{Incoming, RateLimit};
 use crate::path::{Path, Root};
 use crate::request::is_token;
 use crate::validate::{Check, NAME_CHARS_MAX};
@@ -16,8 +16,6 @@ const REQUESTS_PER_SECOND_DEFAULT: i32 = 50;
 const REQUESTS_PER_SECOND_MAX: i64 = 10_000;
 /// Largest burst that can be set.
 const BURST_MAX: i64 = 20_000;
-/// Longest app secret and verify token, in characters.
-const META_SECRET_CHARS_MAX: usize = 512;
 
 /// The path of an endpoint (R142).
 pub fn endpoint_path(endpoint_id: &str) -> String {
@@ -26,30 +24,9 @@ pub fn endpoint_path(endpoint_id: &str) -> String {
 
 /// Parses an incoming integration.
 pub fn incoming(proto: &admin::IncomingIntegration) -> Parsed<Incoming> {
-    use admin::incoming_integration::Authorization as Wire;
     let mut check = Check::default();
     check.name("display_name", &proto.display_name, NAME_CHARS_MAX);
-    let authorization = match &proto.authorization {
-        Some(Wire::None(_)) => Some(Authorization::None),
-        Some(Wire::Meta(meta)) => {
-            check.within("meta", |check| {
-                secret(check, "app_secret", &meta.app_secret, meta.app_secret_set, META_SECRET_CHARS_MAX);
-                secret(check, "verify_token", &meta.verify_token, meta.verify_token_set, META_SECRET_CHARS_MAX);
-            });
-            Some(Authorization::Meta {
-                app_secrets: vec![SenderSecret::active(&meta.app_secret)],
-                verify_tokens: vec![SenderSecret::active(&meta.verify_token)],
-            })
-        }
-        None => {
-            check.fail(
-                "authorization",
-                "REQUIRED",
-                "one of none, meta is required: it is chosen, never assumed (R155)",
-            );
-            None
-        }
-    };
+    let authorization = authorization(&mut check, proto.authorization.as_ref());
     let dedup = check.within("deduplication", |check| rule(check, proto.deduplication.as_ref()));
     let rate_limit = check.within("rate_limit", |check| rate_limit(check, proto.rate_limit.as_ref()));
     let parsed = authorization.zip(dedup).map(|(authorization, dedup)| Incoming {

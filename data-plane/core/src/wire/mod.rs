@@ -9,6 +9,7 @@ mod filter;
 mod incoming;
 mod outgoing;
 mod secrets;
+mod sender;
 mod signing;
 mod workflow;
 
@@ -20,6 +21,7 @@ use crate::validate::{Check, Violation};
 pub use connection::{connection, normalise};
 pub use incoming::{endpoint_path, incoming};
 pub use outgoing::outgoing;
+pub use sender::{login_key, token_keys, token_seed_field};
 pub use secrets::{References, SecretField, SecretFields, slot_of};
 pub use workflow::workflow;
 

@@ -106,7 +106,7 @@ impl SecretFields for admin::IncomingIntegration {
                 SecretField::new("meta.app_secret", &mut meta.app_secret, &mut meta.app_secret_set).overlapping(),
                 SecretField::new("meta.verify_token", &mut meta.verify_token, &mut meta.verify_token_set).overlapping(),
             ],
-            Some(Authorization::None(_)) | None => Vec::new(),
+            Some(Authorization::None(_) | Authorization::Jwt(_)) | None => Vec::new(),
         }
     }
 }
@@ -137,7 +137,14 @@ impl References for admin::Connection {
 
 impl References for admin::IncomingIntegration {
     fn references(&self) -> Vec<(String, String)> {
-        Vec::new()
+        use admin::incoming_integration::Authorization;
+        use admin::jwt_authorization::Source;
+        match &self.authorization {
+            Some(Authorization::Jwt(admin::JwtAuthorization { source: Some(Source::ApiKey(name)) })) => {
+                vec![("jwt.api_key".to_owned(), name.clone())]
+            }
+            Some(Authorization::Jwt(_) | Authorization::None(_) | Authorization::Meta(_)) | None => Vec::new(),
+        }
     }
 }
 
