@@ -161,11 +161,10 @@ impl Published {
         if !self.steps.contains_key(workflow) {
             let resource = tx.head(&self.workspace, workflow).await?.map(|head| Resource::decode(head.as_slice()));
             let resource = resource.transpose().map_err(|error| Failure::Internal(format!("{workflow}: {error}")))?;
-            let steps = match resource.and_then(|resource| resource.document) {
-                Some(Document::Workflow(workflow)) => workflow.steps.into_iter().map(|step| step.step_id).collect(),
-                Some(Document::Connection(_) | Document::IncomingIntegration(_) | Document::OutgoingIntegration(_))
-                | None => Vec::new(),
-            };
+            let mut steps = Vec::new();
+            if let Some(Document::Workflow(workflow)) = resource.and_then(|resource| resource.document) {
+                steps.extend(workflow.steps.into_iter().map(|step| step.step_id));
+            }
             self.steps.insert(workflow.to_owned(), steps);
         }
         Ok(self.steps.get(workflow).is_some_and(|steps| steps.iter().any(|one| one == step)))

@@ -223,7 +223,7 @@ impl Resource for IncomingIntegration {
     const FIELD: &'static str = "incoming_integration";
     const ID_FIELD: &'static str = "incoming_integration_id";
     const IMMEDIATE: bool = false;
-    const MUTABLE: &'static [&'static str] = &["display_name", "none", "meta", "deduplication", "rate_limit"];
+    const MUTABLE: &'static [&'static str] = &["display_name", "none", "meta", "jwt", "deduplication", "rate_limit"];
 
     stamp_published!();
 
@@ -232,6 +232,7 @@ impl Resource for IncomingIntegration {
             "display_name" => self.display_name.clone_from(&other.display_name),
             "none" => copy_choice!(self.authorization, other, Authorization::None(_)),
             "meta" => copy_choice!(self.authorization, other, Authorization::Meta(_)),
+            "jwt" => copy_choice!(self.authorization, other, Authorization::Jwt(_)),
             "deduplication" => self.deduplication.clone_from(&other.deduplication),
             "rate_limit" => self.rate_limit.clone_from(&other.rate_limit),
             _ => {}

@@ -51,7 +51,13 @@ impl Used {
             match document {
                 Some(Document::OutgoingIntegration(document)) => drop(used.outgoing.insert(target, document)),
                 Some(Document::Connection(document)) => drop(used.connections.insert(target, document)),
-                Some(Document::IncomingIntegration(_) | Document::Workflow(_)) | None => {}
+                Some(
+                    Document::IncomingIntegration(_)
+                    | Document::Workflow(_)
+                    | Document::LoginKey(_)
+                    | Document::TokenKeys(_),
+                )
+                | None => {}
             }
         }
         Ok(used)
@@ -84,7 +90,9 @@ pub(crate) async fn broken(
             let used = Used::load(tx, workspace, outgoing.references(), candidate).await?;
             validate::outgoing_publish(outgoing, urls, &used)
         }
-        Document::Connection(_) | Document::IncomingIntegration(_) => Vec::new(),
+        Document::Connection(_) | Document::IncomingIntegration(_) | Document::LoginKey(_) | Document::TokenKeys(_) => {
+            Vec::new()
+        }
     })
 }
 

@@ -8,6 +8,7 @@ mod dedup;
 mod deliveries;
 mod dispatch;
 mod flows;
+mod jwt;
 mod lineage;
 mod meta;
 mod nack;

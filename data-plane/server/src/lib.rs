@@ -30,6 +30,7 @@ pub mod report;
 pub mod retry;
 pub mod ring;
 pub mod runtime;
+pub mod senders;
 pub mod settings;
 pub mod sync;
 pub mod trigger;

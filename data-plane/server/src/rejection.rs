@@ -9,6 +9,19 @@ use sluice_core::dedup::DedupHeaderInvalid;
 use sluice_core::flatten::BodyError;
 use sluice_core::incoming_auth::HandshakeFailure;
 
+/// What is wrong with who sends.
+#[derive(Debug)]
+pub enum SenderRejection {
+    /// The signature is missing or wrong. Never says which.
+    Signature,
+    /// There is no token, or not one that is accepted. Never says why.
+    Token,
+    /// The token is good, and is of another API key or lacks the permission (R153).
+    Forbidden,
+    /// The Meta handshake was refused or malformed.
+    Handshake(HandshakeFailure),
+}
+
 /// A refused request.
 #[derive(Debug)]
 pub enum Rejection {
@@ -56,10 +69,8 @@ pub enum Rejection {
     },
     /// The connection broke before the body was whole.
     BodyIncomplete,
-    /// The signature is missing or wrong. Never says which.
-    SignatureInvalid,
-    /// The Meta handshake was refused or malformed.
-    Handshake(HandshakeFailure),
+    /// Who sends it may not.
+    Sender(SenderRejection),
     /// `Content-Type` is not `application/json`.
     ContentTypeUnsupported,
     /// `Content-Encoding` is there.
@@ -87,6 +98,43 @@ struct Answer {
     close: bool,
 }
 
+impl Answer {
+    fn plain(status: StatusCode, code: &'static str, message: &str) -> Self {
+        Self { status, code, message: message.to_owned(), retry_after: None, close: false }
+    }
+}
+
+impl SenderRejection {
+    fn row(&self) -> Answer {
+        const UNKNOWN: &str = "the request could not be authenticated";
+        match self {
+            Self::Signature | Self::Token => Answer::plain(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", UNKNOWN),
+            Self::Forbidden => Answer::plain(
+                StatusCode::FORBIDDEN,
+                "FORBIDDEN",
+                "the token is of another API key, or lacks the permission INCOMING_WEBHOOK_EXECUTE",
+            ),
+            Self::Handshake(HandshakeFailure::Forbidden) => {
+                Answer::plain(StatusCode::FORBIDDEN, "HANDSHAKE_REFUSED", "the verification was refused")
+            }
+            Self::Handshake(HandshakeFailure::BadChallenge) => Answer::plain(
+                StatusCode::BAD_REQUEST,
+                "CHALLENGE_INVALID",
+                "hub.challenge must be 1 to 128 letters, digits, `_` and `-`",
+            ),
+        }
+    }
+
+    /// What a sender has to show.
+    fn scheme(&self) -> Option<&'static str> {
+        match self {
+            Self::Signature => Some("X-Hub-Signature-256"),
+            Self::Token => Some("Bearer"),
+            Self::Forbidden | Self::Handshake(_) => None,
+        }
+    }
+}
+
 impl Rejection {
     /// The reason as metrics name it.
     pub fn code(&self) -> &'static str {
@@ -94,13 +142,7 @@ impl Rejection {
     }
 
     fn answer(&self) -> Answer {
-        let plain = |status, code, message: &str| Answer {
-            status,
-            code,
-            message: message.to_owned(),
-            retry_after: None,
-            close: false,
-        };
+        let plain = Answer::plain;
         let last = |status, code, message: &str| Answer { close: true, ..plain(status, code, message) };
         let later = |code, message: &str, seconds| Answer {
             retry_after: Some(Duration::from_secs(seconds)),
@@ -144,17 +186,7 @@ impl Rejection {
                 last(StatusCode::REQUEST_TIMEOUT, "BODY_TIMEOUT", &message)
             }
             Self::BodyIncomplete => last(StatusCode::BAD_REQUEST, "BODY_INCOMPLETE", "the body broke off"),
-            Self::SignatureInvalid => {
-                plain(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "the request could not be authenticated")
-            }
-            Self::Handshake(HandshakeFailure::Forbidden) => {
-                plain(StatusCode::FORBIDDEN, "HANDSHAKE_REFUSED", "the verification was refused")
-            }
-            Self::Handshake(HandshakeFailure::BadChallenge) => plain(
-                StatusCode::BAD_REQUEST,
-                "CHALLENGE_INVALID",
-                "hub.challenge must be 1 to 128 letters, digits, `_` and `-`",
-            ),
+            Self::Sender(refused) => refused.row(),
             Self::ContentTypeUnsupported => plain(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "CONTENT_TYPE_UNSUPPORTED",
@@ -191,8 +223,10 @@ impl Rejection {
         if let Self::MethodNotAllowed { allow } = self {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
-        if let Self::SignatureInvalid = self {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("X-Hub-Signature-256"));
+        if let Self::Sender(refused) = &self
+            && let Some(scheme) = refused.scheme()
+        {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
         }
         if let Some(retry_after) = answer.retry_after {
             let seconds = retry_after.as_millis().div_ceil(1000).max(1);

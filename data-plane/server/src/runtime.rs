@@ -1,33 +1,27 @@
 //! What is served: published configuration compiled for use, one workspace revision at a time, behind one swappable handle.
 //!
-//! A revision is compiled whole or refused whole (I4). What did not change since the revision before is taken over as it is.
+//! How a revision is compiled is [`compile`]'s business.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::num::NonZeroU32;
+mod compile;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use sluice_core::address::UrlPolicy;
-use sluice_core::model::{
-    Action, Incoming, Outgoing, OutgoingRequest, Purpose, RateLimit, SenderSecret, Start, Step, Trigger, Workflow,
-};
-use sluice_core::seal::{self, Aad, DataKey, MasterKeys, Sealed, Slot, WrappedKey};
+use governor::DefaultDirectRateLimiter;
+use sluice_core::model::{Action, Incoming, LoginKey, Outgoing, OutgoingRequest, Step, Workflow};
 use sluice_core::snapshot::{self, Resources};
-use sluice_core::validate::Violation;
-use sluice_core::wire::{self, SecretFields};
-use sluice_proto::admin::v1::{AttemptVersions, Problem};
-use sluice_proto::sync::v1::{Resource, WorkspaceBody, resource::Document};
+use sluice_proto::admin::v1::AttemptVersions;
+use sluice_proto::sync::v1::WorkspaceBody;
 
-use crate::credentials::{Connected, Tokens};
+pub use self::compile::{PROBLEMS_MAX, Position, compile};
+use crate::credentials::Connected;
 use crate::dispatch::{Limits, destination_of};
 use crate::inbox::Flow;
+use crate::senders::{Login, Remembered, TokenIssuer};
 
 /// Between a workflow's name and the id of one of its steps, where that step is named.
 const STEPS: &str = "/steps/";
-/// Most problems named in one refusal.
-pub const PROBLEMS_MAX: usize = 100;
-
 /// All that is served. A request holds the one it started with.
 #[derive(Debug, Default)]
 pub struct Runtime {
@@ -53,6 +47,8 @@ pub struct Workspace {
     /// What it was compiled from, secrets still sealed: base of the next delta, content of the last good file.
     pub source: Arc<Source>,
     compiled: HashMap<String, Compiled>,
+    /// Who may log in, and whose tokens are accepted.
+    pub login: Arc<Login>,
     endpoints: HashMap<String, Arc<Endpoint>>,
     /// By the action of the response events they ask for.
     listening: HashMap<String, Vec<Wanting>>,
@@ -105,6 +101,8 @@ enum Parsed {
     Incoming(Arc<Incoming>),
     Outgoing(Arc<Outgoing>),
     Workflow(Arc<Workflow>),
+    LoginKey(Arc<LoginKey>),
+    TokenKeys(Arc<TokenIssuer>),
 }
 
 /// One published endpoint.
@@ -122,6 +120,10 @@ pub struct Endpoint {
     pub workflows: Vec<Wanting>,
     /// How much it takes (D10).
     pub limiter: Arc<DefaultDirectRateLimiter>,
+    /// Of its workspace.
+    pub login: Arc<Login>,
+    /// Tokens of its own issuer that were verified; forgotten when the endpoint changes.
+    pub remembered: Arc<Remembered>,
 }
 
 /// A workflow, and where its steps lead.
@@ -200,10 +202,7 @@ impl Workspace {
         let step = workflow.steps.iter().position(|step| step.id == step_id)?;
         let outgoing = match &workflow.steps[step].action {
             Action::Custom(_) => None,
-            Action::Outgoing(name) => match &self.compiled.get(name)?.document {
-                Parsed::Outgoing(outgoing) => Some(outgoing.clone()),
-                Parsed::Connection(_) | Parsed::Incoming(_) | Parsed::Workflow(_) => return None,
-            },
+            Action::Outgoing(name) => Some(self.outgoing(name)?.clone()),
         };
         Some(Target { revision: self.revision, workflow: workflow.clone(), step, outgoing })
     }
@@ -212,10 +211,7 @@ impl Workspace {
     pub fn flow(&self, workflow: &Workflow, step: &Step) -> Option<Flow> {
         let (request, owner) = match &step.action {
             Action::Custom(request) => (request, format!("{}{STEPS}{}", workflow.name, step.id)),
-            Action::Outgoing(name) => match &self.compiled.get(name)?.document {
-                Parsed::Outgoing(outgoing) => (&outgoing.request, name.clone()),
-                Parsed::Connection(_) | Parsed::Incoming(_) | Parsed::Workflow(_) => return None,
-            },
+            Action::Outgoing(name) => (&self.outgoing(name)?.request, name.clone()),
         };
         let destination = destination_of(request.template.published_url.as_url().as_str()).to_owned();
         Some(Flow { workspace: self.name.clone(), destination, owner })
@@ -233,8 +229,13 @@ impl Workspace {
                     Action::Outgoing(_) => None,
                 }
             }
-            Parsed::Connection(_) | Parsed::Incoming(_) => None,
+            Parsed::Connection(_) | Parsed::Incoming(_) | Parsed::LoginKey(_) | Parsed::TokenKeys(_) => None,
         }
+    }
+
+    fn outgoing(&self, name: &str) -> Option<&Arc<Outgoing>> {
+        let Parsed::Outgoing(outgoing) = &self.compiled.get(name)?.document else { return None };
+        Some(outgoing)
     }
 
     /// A connection.
@@ -277,279 +278,8 @@ impl Workspace {
 }
 
 fn connected(compiled: &Compiled) -> Option<&Arc<Connected>> {
-    match &compiled.document {
-        Parsed::Connection(connected) => Some(connected),
-        Parsed::Incoming(_) | Parsed::Outgoing(_) | Parsed::Workflow(_) => None,
-    }
-}
-
-/// Where the revision to compile stands.
-#[derive(Clone, Debug)]
-pub struct Position {
-    /// `workspaces/{workspace}`.
-    pub workspace: String,
-    /// Which store the revision counts in.
-    pub store_epoch: String,
-    /// The revision.
-    pub revision: i64,
-    /// What the sender says the digest is.
-    pub digest: Vec<u8>,
-}
-
-/// Compiles one revision whole, or says everything that is wrong with it.
-pub fn compile(
-    at: &Position,
-    source: Source,
-    previous: Option<&Workspace>,
-    keys: &MasterKeys,
-    urls: &UrlPolicy,
-    tokens: &Tokens,
-) -> Result<Workspace, Vec<Problem>> {
-    let contents: BTreeMap<&str, [u8; 32]> =
-        source.resources.iter().map(|(name, resource)| (name.as_str(), snapshot::content_hash(resource))).collect();
-    let digest = snapshot::digest(contents.iter().map(|(name, content)| (*name, content)));
-    if digest.as_slice() != at.digest {
-        let message = "the content does not have the digest that was announced";
-        return Err(vec![problem(&at.workspace, "", "DIGEST_MISMATCH", message)]);
-    }
-    let data_key = open_data_key(&at.workspace, &source, keys)?;
-    let mut compiled = HashMap::with_capacity(source.resources.len());
-    let mut problems = Vec::new();
-    for (name, resource) in &source.resources {
-        let content = contents[name.as_str()];
-        let kept = previous.and_then(|previous| previous.compiled.get(name)).filter(|kept| kept.content == content);
-        let document = match kept {
-            Some(kept) => Ok(kept.document.clone()),
-            None => parse(&at.workspace, resource, &data_key, urls, tokens),
-        };
-        match document {
-            Ok(document) => drop(compiled.insert(name.clone(), Compiled { content, document })),
-            Err(found) => problems.extend(found),
-        }
-    }
-    problems.extend(dangling(&compiled));
-    if !problems.is_empty() {
-        problems.truncate(PROBLEMS_MAX);
-        return Err(problems);
-    }
-    let mut workspace = Workspace {
-        name: at.workspace.clone(),
-        store_epoch: at.store_epoch.clone(),
-        revision: at.revision,
-        digest,
-        business_profile_id: u64::try_from(source.business_profile_id).unwrap_or_default(),
-        source: Arc::new(source),
-        compiled,
-        endpoints: HashMap::new(),
-        listening: HashMap::new(),
-    };
-    workspace.endpoints = endpoints(&workspace, previous);
-    workspace.listening = listening(&workspace);
-    Ok(workspace)
-}
-
-fn problem(resource: &str, field: &str, reason: &str, message: &str) -> Problem {
-    Problem {
-        resource: resource.to_owned(),
-        field: field.to_owned(),
-        line: 0,
-        column: 0,
-        reason: reason.to_owned(),
-        message: message.to_owned(),
-    }
-}
-
-fn open_data_key(workspace: &str, source: &Source, keys: &MasterKeys) -> Result<DataKey, Vec<Problem>> {
-    let wrapped = WrappedKey { key_id: source.data_key.key_id.clone(), bytes: source.data_key.ciphertext.to_vec() };
-    keys.unwrap(&wrapped, workspace).map_err(|error| {
-        let message = format!(
-            "the workspace's data key cannot be opened: {error}; then restart this data plane or publish again"
-        );
-        vec![problem(workspace, "", "DATA_KEY_UNREADABLE", &message)]
-    })
-}
-
-/// Opens the secrets of one resource and parses it.
-fn parse(
-    workspace: &str,
-    resource: &Resource,
-    key: &DataKey,
-    urls: &UrlPolicy,
-    tokens: &Tokens,
-) -> Result<Parsed, Vec<Problem>> {
-    let problems = |found: Vec<Violation>| -> Vec<Problem> {
-        let of = |violation: Violation| Problem {
-            resource: resource.name.clone(),
-            field: violation.field,
-            line: violation.line.cast_signed(),
-            column: violation.column.cast_signed(),
-            reason: violation.reason.to_owned(),
-            message: violation.message,
-        };
-        found.into_iter().map(of).collect()
-    };
-    match resource.document.clone() {
-        Some(Document::Connection(mut document)) => {
-            open_secrets(workspace, resource, &mut document, key)?;
-            let parsed = wire::connection(&document, urls).map_err(problems)?;
-            Ok(Parsed::Connection(Arc::new(tokens.connect(parsed))))
-        }
-        Some(Document::IncomingIntegration(mut document)) => {
-            let beside = open_secrets(workspace, resource, &mut document, key)?;
-            let mut parsed = wire::incoming(&document).map_err(problems)?;
-            for (path, accepted) in beside {
-                parsed.accept_also(&path, accepted);
-            }
-            Ok(Parsed::Incoming(Arc::new(parsed)))
-        }
-        Some(Document::OutgoingIntegration(document)) => {
-            wire::outgoing(&document, urls).map(|parsed| Parsed::Outgoing(Arc::new(parsed))).map_err(problems)
-        }
-        Some(Document::Workflow(document)) => {
-            wire::workflow(&document, urls).map(|parsed| Parsed::Workflow(Arc::new(parsed))).map_err(problems)
-        }
-        None => {
-            Err(vec![problem(&resource.name, "", "KIND_UNKNOWN", "this build does not know this kind of resource")])
-        }
-    }
-}
-
-/// Puts every active secret into its field, and returns those that are accepted beside them (S16). A secret that is said to be set
-/// and is not there is a refusal, never an empty secret.
-fn open_secrets(
-    workspace: &str,
-    resource: &Resource,
-    document: &mut impl SecretFields,
-    key: &DataKey,
-) -> Result<Vec<(String, SenderSecret)>, Vec<Problem>> {
-    let mut problems = Vec::new();
-    let mut beside = Vec::new();
-    for field in document.secret_fields() {
-        let path = field.path.as_ref();
-        let of_field = resource.secrets.iter().filter(|sealed| sealed.field == path);
-        let mut is_there = false;
-        for sealed in of_field.filter(|sealed| field.overlaps || wire::slot_of(sealed) == Slot::Active) {
-            let slot = wire::slot_of(sealed);
-            is_there |= slot == Slot::Active;
-            let aad = Aad { workspace, object: &resource.name, field: path, version: sealed.version.cast_unsigned() };
-            match seal::open_text(key, aad, &Sealed::from_bytes(sealed.ciphertext.to_vec())) {
-                Ok(secret) if slot == Slot::Active => secret.expose().clone_into(field.value),
-                Ok(secret) => beside.push((path.to_owned(), SenderSecret { slot, secret })),
-                Err(error) => {
-                    let message = format!("the secret cannot be opened: {error}");
-                    problems.push(problem(&resource.name, path, "SECRET_UNREADABLE", &message));
-                }
-            }
-        }
-        if *field.is_set && !is_there {
-            let message = "the secret cannot be opened: it is missing";
-            problems.push(problem(&resource.name, path, "SECRET_UNREADABLE", message));
-        }
-    }
-    if problems.is_empty() { Ok(beside) } else { Err(problems) }
-}
-
-/// References to what is not part of the revision, or not for what refers to it: it would not be whole.
-fn dangling(compiled: &HashMap<String, Compiled>) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut require = |from: &str, field: String, to: &str, purpose: Option<Purpose>| {
-        let found = compiled.get(to).map(|entry| &entry.document);
-        let fits = match (found, purpose) {
-            (Some(Parsed::Connection(found)), Some(wanted)) => found.connection.scheme.purpose() == wanted,
-            (Some(_), wanted) => wanted.is_none(),
-            (None, _) => false,
-        };
-        if found.is_none() {
-            let message = format!("`{to}` is not part of this revision");
-            problems.push(problem(from, &field, "REFERENCE_MISSING", &message));
-        } else if !fits {
-            let message = format!("`{to}` is not for this: one kind of connection authenticates, another signs");
-            problems.push(problem(from, &field, "CONNECTION_PURPOSE", &message));
-        }
-    };
-    for (name, entry) in compiled {
-        match &entry.document {
-            Parsed::Connection(_) | Parsed::Incoming(_) => {}
-            Parsed::Outgoing(outgoing) => {
-                for (field, connection, purpose) in outgoing.request.connections() {
-                    require(name, format!("request.{field}"), connection, Some(purpose));
-                }
-            }
-            Parsed::Workflow(workflow) => {
-                for (index, trigger) in workflow.triggers.iter().enumerate() {
-                    if let Start::Incoming(incoming) = &trigger.start {
-                        require(name, format!("triggers[{index}].incoming_integration"), incoming, None);
-                    }
-                }
-                for (index, step) in workflow.steps.iter().enumerate() {
-                    match &step.action {
-                        Action::Outgoing(to) => {
-                            require(name, format!("steps[{index}].outgoing_integration"), to, None);
-                        }
-                        Action::Custom(request) => {
-                            for (field, connection, purpose) in request.connections() {
-                                let field = format!("steps[{index}].custom_webhook.{field}");
-                                require(name, field, connection, Some(purpose));
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-    problems
-}
-
-fn endpoints(workspace: &Workspace, previous: Option<&Workspace>) -> HashMap<String, Arc<Endpoint>> {
-    let mut endpoints = HashMap::new();
-    for entry in workspace.compiled.values() {
-        let Parsed::Incoming(incoming) = &entry.document else { continue };
-        let wants = |workflow: &Workflow| workflow.triggers.iter().any(|trigger| trigger.is_incoming(&incoming.name));
-        let workflows = workspace.compiled.values().filter_map(|entry| match &entry.document {
-            Parsed::Workflow(workflow) if wants(workflow) => Some(wanting(workspace, workflow)),
-            Parsed::Workflow(_) | Parsed::Connection(_) | Parsed::Incoming(_) | Parsed::Outgoing(_) => None,
-        });
-        // A publish must not refill the bucket of an endpoint whose limit did not change.
-        let limiter = previous
-            .and_then(|previous| previous.endpoints.get(&incoming.endpoint_id))
-            .filter(|kept| kept.incoming.rate_limit == incoming.rate_limit)
-            .map_or_else(|| Arc::new(limiter(incoming.rate_limit)), |kept| kept.limiter.clone());
-        let endpoint = Endpoint {
-            incoming: incoming.clone(),
-            workspace: workspace.name.clone(),
-            business_profile_id: workspace.business_profile_id,
-            revision: workspace.revision,
-            workflows: workflows.collect(),
-            limiter,
-        };
-        endpoints.insert(incoming.endpoint_id.clone(), Arc::new(endpoint));
-    }
-    endpoints
-}
-
-fn wanting(workspace: &Workspace, workflow: &Arc<Workflow>) -> Wanting {
-    // What a revision refers to is part of it.
-    let flow = |step| workspace.flow(workflow, step).unwrap_or_default();
-    let flows = workflow.steps.iter().map(|step| Arc::new(flow(step))).collect();
-    Wanting { workflow: workflow.clone(), flows }
-}
-
-fn listening(workspace: &Workspace) -> HashMap<String, Vec<Wanting>> {
-    let mut listening: HashMap<String, Vec<Wanting>> = HashMap::new();
-    for entry in workspace.compiled.values() {
-        let Parsed::Workflow(workflow) = &entry.document else { continue };
-        let asked: BTreeSet<&String> = workflow.triggers.iter().filter_map(Trigger::response_events).collect();
-        for action in asked {
-            listening.entry(action.clone()).or_default().push(wanting(workspace, workflow));
-        }
-    }
-    listening
-}
-
-fn limiter(limit: RateLimit) -> DefaultDirectRateLimiter {
-    let at_least_one = |value| NonZeroU32::new(value).unwrap_or(NonZeroU32::MIN);
-    let quota = Quota::per_second(at_least_one(limit.requests_per_second)).allow_burst(at_least_one(limit.burst));
-    RateLimiter::direct(quota)
+    let Parsed::Connection(connected) = &compiled.document else { return None };
+    Some(connected)
 }
 
 /// The handle everything reads through; only the sync task writes.

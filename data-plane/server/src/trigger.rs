@@ -12,15 +12,16 @@ use prost::Message as _;
 use sluice_core::dedup::{self, HASH_HEADER};
 use sluice_core::envelope::{Body, Envelope, Headers};
 use sluice_core::incoming_auth::{SIGNATURE_HEADER, meta_handshake, verify_meta};
-use sluice_core::lineage;
-use sluice_core::model::{Authorization, SenderSecret, Workflow};
+use sluice_core::model::{Authorization, SenderSecret, TokenSource, Workflow};
+use sluice_core::{jwt, lineage};
 use sluice_proto::sync::v1::{Job, Trace};
 use uuid::Uuid;
 
 use crate::inbox::{Accept, Accepted, Claim, Lane, NewJob};
 use crate::plane::Plane;
-use crate::rejection::Rejection;
+use crate::rejection::{Rejection, SenderRejection};
 use crate::runtime::{Endpoint, Wanting};
+use crate::senders::NotAdmitted;
 
 /// What stands before and after the endpoint's id (R142).
 const PATH_BEFORE: &str = "/automation-endpoint/endpoints/authorized/";
@@ -63,6 +64,7 @@ where
     if let Some(handshake) = handshake(authorization, &head)? {
         return Ok(handshake);
     }
+    authorize_by_token(plane, &endpoint, &head.headers)?;
     check_rate(&endpoint)?;
     check_declared(plane, &head)?;
     let raw = read_body(plane, &head, body).await?;
@@ -150,7 +152,7 @@ fn route(plane: &Plane, head: &Parts) -> Result<Arc<Endpoint>, Rejection> {
     match (&head.method, &endpoint.incoming.authorization) {
         (&Method::POST, _) | (&Method::GET, Authorization::Meta { .. }) => Ok(endpoint),
         (_, Authorization::Meta { .. }) => Err(Rejection::MethodNotAllowed { allow: "GET, POST" }),
-        (_, Authorization::None) => Err(Rejection::MethodNotAllowed { allow: "POST" }),
+        (_, Authorization::None | Authorization::Jwt(_)) => Err(Rejection::MethodNotAllowed { allow: "POST" }),
     }
 }
 
@@ -161,8 +163,30 @@ fn handshake(authorization: &Authorization, head: &Parts) -> Result<Option<Answe
         return Ok(None);
     }
     let query = head.uri.query().unwrap_or_default();
-    let challenge = meta_handshake(query, &bytes(verify_tokens)).map_err(Rejection::Handshake)?;
+    let challenge = meta_handshake(query, &bytes(verify_tokens))
+        .map_err(|failure| Rejection::Sender(SenderRejection::Handshake(failure)))?;
     Ok(Some(Answer::text(Received::Handshake, Bytes::from(challenge))))
+}
+
+/// Checks the sender by the head alone, before anything of the body is read (R150).
+fn authorize_by_token(plane: &Plane, endpoint: &Endpoint, headers: &HeaderMap) -> Result<(), Rejection> {
+    let Authorization::Jwt(source) = &endpoint.incoming.authorization else { return Ok(()) };
+    let values: Vec<&[u8]> = headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect();
+    let token = jwt::bearer(&values).ok_or(Rejection::Sender(SenderRejection::Token))?;
+    let now = plane.clock.now();
+    let admitted = match source {
+        TokenSource::Issuer(verifier) => {
+            endpoint.remembered.verify(verifier, token, now).map(drop).map_err(NotAdmitted::from)
+        }
+        TokenSource::ApiKey(name) => endpoint.login.admit(name, token, now),
+    };
+    admitted.map_err(|why| {
+        tracing::debug!(endpoint = endpoint.incoming.name, why = why.code(), "a token was refused");
+        Rejection::Sender(match why {
+            NotAdmitted::Refused(_) | NotAdmitted::NoKeys | NotAdmitted::KeyGone => SenderRejection::Token,
+            NotAdmitted::OtherKey | NotAdmitted::NotPermitted => SenderRejection::Forbidden,
+        })
+    })
 }
 
 fn check_rate(endpoint: &Endpoint) -> Result<(), Rejection> {
@@ -211,11 +235,12 @@ where
 /// Checks the sender over the raw bytes, before anything reads them (R154).
 fn authorize(plane: &Plane, authorization: &Authorization, headers: &HeaderMap, raw: &[u8]) -> Result<(), Rejection> {
     match authorization {
-        Authorization::None => Ok(()),
+        // A token was looked at before the body was read.
+        Authorization::None | Authorization::Jwt(_) => Ok(()),
         Authorization::Meta { app_secrets, .. } => {
             let signatures: Vec<&[u8]> = headers.get_all(SIGNATURE_HEADER).iter().map(HeaderValue::as_bytes).collect();
             let signed_with = verify_meta(&bytes(app_secrets), &signatures, raw);
-            let signed_with = signed_with.map_err(|_which| Rejection::SignatureInvalid)?;
+            let signed_with = signed_with.map_err(|_which| Rejection::Sender(SenderRejection::Signature))?;
             // Whoever rotates sees when the previous secret is used no more (M17).
             plane.metrics.signature(app_secrets.get(signed_with).map_or("", |secret| secret.slot.code()));
             Ok(())

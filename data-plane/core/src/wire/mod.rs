@@ -21,8 +21,8 @@ use crate::validate::{Check, Violation};
 pub use connection::{connection, normalise};
 pub use incoming::{endpoint_path, incoming};
 pub use outgoing::outgoing;
-pub use sender::{login_key, token_keys, token_seed_field};
 pub use secrets::{References, SecretField, SecretFields, slot_of};
+pub use sender::{login_key, token_keys, token_seed_field};
 pub use workflow::workflow;
 
 /// What parsing gives: the document, or all its broken rules.

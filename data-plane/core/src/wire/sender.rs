@@ -55,7 +55,9 @@ fn token_source(check: &mut Check, wire: &admin::JwtAuthorization) -> Option<Tok
         Some(Source::ApiKey(name)) => {
             reference(check, "api_key", name, "apiKeys").then(|| TokenSource::ApiKey(name.clone()))
         }
-        Some(Source::Issuer(issuer)) => check.within("issuer", |check| verifier(check, issuer)).map(TokenSource::Issuer),
+        Some(Source::Issuer(issuer)) => {
+            check.within("issuer", |check| verifier(check, issuer)).map(TokenSource::Issuer)
+        }
         None => {
             check.fail("source", "REQUIRED", "one of api_key, issuer is required");
             None
@@ -147,9 +149,8 @@ pub fn token_keys(workspace: &str, wire: &sync::TokenKeys, seed: &str) -> Parsed
         let seed = URL_SAFE_NO_PAD.decode(seed).ok()?;
         TokenKey::from_seed(&key.id, &seed).ok().filter(|pair| pair.public() == key.public_key)
     });
-    let parsed = keys.zip(signs).map(|(keys, active)| {
-        TokenKeys { active, verifier: Verifier::of_workspace(workspace, keys) }
-    });
+    let parsed =
+        keys.zip(signs).map(|(keys, active)| TokenKeys { active, verifier: Verifier::of_workspace(workspace, keys) });
     if parsed.is_none() {
         check.fail("keys", "KEYS_INVALID", "must be Ed25519 keys of which the first signs");
     }
