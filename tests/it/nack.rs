@@ -4,6 +4,8 @@
 
 mod scripted;
 
+use std::time::Duration;
+
 use scripted::{ACME, CONNECTION, GOOD, Stage, WORKFLOW, body, chunks, connection, cursor, incoming, workflow};
 use sluice_client::admin;
 use sluice_core::seal::MasterKeys;
@@ -208,13 +210,20 @@ async fn a_workspace_goes_by_its_tombstone_and_by_nothing_else() {
 async fn administrators_see_what_a_data_plane_refused_and_why() {
     let other_key = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(other_key.path(), "other:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=").unwrap();
-    let world = World::with(|options| options.data_plane.master_key_file = other_key.path().to_owned()).await;
-    world.acme.incoming("orders", sluice_tests::resources::open()).await;
-    let refusal = eventually("the refusal", || async {
+    let world = World::with(|options| {
+        options.data_plane.master_key_file = other_key.path().to_owned();
+        options.data_plane.keys_read_every = Duration::from_millis(50);
+    })
+    .await;
+    let incoming = world.acme.incoming("orders", sluice_tests::resources::open()).await;
+    let served = async || {
         let request = admin::ListDataPlanesRequest::default();
         let planes = world.client.data_planes().list_data_planes(request).await.unwrap().into_inner().data_planes;
         let served = planes.into_iter().find(|plane| plane.name == "dataPlanes/test")?.workspaces;
-        let acme = served.into_iter().find(|served| served.workspace == "workspaces/acme")?;
+        served.into_iter().find(|served| served.workspace == "workspaces/acme")
+    };
+    let refusal = eventually("the refusal", || async {
+        let acme = served().await?;
         assert_eq!(acme.revision, 0, "nothing of it is served");
         acme.refusal
     })
@@ -224,4 +233,12 @@ async fn administrators_see_what_a_data_plane_refused_and_why() {
     let reasons: Vec<&str> = refusal.problems.iter().map(|problem| problem.reason.as_str()).collect();
     assert_eq!(reasons, ["DATA_KEY_UNREADABLE"]);
     assert_eq!(refusal.problems[0].resource, "workspaces/acme");
+
+    // The key comes into its ring: nobody publishes, nobody restarts it.
+    let known = std::fs::read_to_string(world.folder.master_key_file()).unwrap();
+    std::fs::write(other_key.path(), known).unwrap();
+    let acme =
+        eventually("what was refused to be served", || async { served().await.filter(|acme| acme.revision > 0) }).await;
+    assert_eq!((acme.revision, acme.refusal), (refusal.revision, None));
+    assert_eq!(world.trigger(&incoming, &serde_json::json!({})).await.status, 200);
 }

@@ -14,7 +14,7 @@ use sluice_core::snapshot::{self, Resources};
 use sluice_proto::admin::v1::AttemptVersions;
 use sluice_proto::sync::v1::WorkspaceBody;
 
-pub use self::compile::{PROBLEMS_MAX, Position, compile};
+pub use self::compile::{DATA_KEY_UNREADABLE, PROBLEMS_MAX, Position, compile};
 use crate::credentials::Connected;
 use crate::dispatch::{Limits, destination_of};
 use crate::inbox::Flow;

@@ -20,6 +20,8 @@ pub struct Settings {
     pub data_plane_key_file: PathBuf,
     /// The file with the master keys, the same as the control plane's.
     pub master_key_file: PathBuf,
+    /// How often a master key is looked for that a workspace's data key names and the ring lacks.
+    pub keys_read_every: Duration,
     /// Where the inbox and the last good configuration are kept.
     pub data_dir: PathBuf,
     /// Limits of what comes in.

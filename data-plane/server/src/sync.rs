@@ -15,6 +15,7 @@ use sluice_proto::sync::v1::{
     sync_response,
 };
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -23,7 +24,7 @@ use crate::commands;
 use crate::credentials;
 use crate::link::{Backoff, Link};
 use crate::plane::Plane;
-use crate::runtime::{self, Position, Source, Workspace};
+use crate::runtime::{self, DATA_KEY_UNREADABLE, Position, Source, Workspace};
 
 /// Acks, nacks and results on their way: one per workspace and command at most, so this is only a bound.
 const ANSWERS_MAX: usize = 1024;
@@ -88,9 +89,21 @@ async fn session(plane: &Plane, link: &Link, backoff: &mut Backoff) -> Result<()
     let mut incoming = client.sync(ReceiverStream::new(outgoing)).await.map_err(|status| said(&status))?.into_inner();
     let telling = credentials::tell(plane, answers.clone());
     let listening = async {
-        let mut session = Session { plane, epoch: String::new(), chunks: HashMap::new() };
+        let mut session = Session { plane, epoch: String::new(), chunks: HashMap::new(), unreadable: HashMap::new() };
         let room = Arc::new(Semaphore::new(COMMANDS_MAX));
-        while let Some(message) = incoming.message().await.map_err(|status| said(&status))? {
+        let mut again = tokio::time::interval(plane.settings.keys_read_every);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let message = tokio::select! {
+                message = incoming.message() => message.map_err(|status| said(&status))?,
+                _ = again.tick(), if !session.unreadable.is_empty() => {
+                    for answer in session.again().await {
+                        answers.send(SyncRequest { kind: Some(answer) }).await.map_err(|_closed| "closed".to_owned())?;
+                    }
+                    continue;
+                }
+            };
+            let Some(message) = message else { return Ok(()) };
             plane.metrics.connected(true);
             backoff.reset();
             let message = match message.kind {
@@ -104,7 +117,6 @@ async fn session(plane: &Plane, link: &Link, backoff: &mut Backoff) -> Result<()
                 answers.send(SyncRequest { kind: Some(answer) }).await.map_err(|_closed| "closed".to_owned())?;
             }
         }
-        Ok(())
     };
     tokio::select! {
         ended = listening => ended,
@@ -153,6 +165,8 @@ struct Session<'a> {
     plane: &'a Plane,
     epoch: String,
     chunks: HashMap<String, (Cursor, u32, BytesMut)>,
+    /// What was refused because no master key opens its data key, by workspace: the key may come into the ring.
+    unreadable: HashMap<String, (Cursor, Source)>,
 }
 
 impl Session<'_> {
@@ -188,7 +202,7 @@ impl Session<'_> {
         }
     }
 
-    async fn delta(&self, delta: Delta, received: Instant) -> Option<sync_request::Kind> {
+    async fn delta(&mut self, delta: Delta, received: Instant) -> Option<sync_request::Kind> {
         let cursor = delta.cursor?;
         let runtime = self.plane.served.load();
         let held = runtime.workspace(&cursor.workspace);
@@ -230,26 +244,51 @@ impl Session<'_> {
     }
 
     /// Compiles off the request path, keeps the last good file, swaps, and says so (I4).
-    async fn apply(&self, cursor: Cursor, source: Source, received: Instant) -> sync_request::Kind {
+    async fn apply(&mut self, cursor: Cursor, source: Source, received: Instant) -> sync_request::Kind {
+        self.unreadable.remove(&cursor.workspace);
         if self.is_backwards(&cursor) {
             tracing::warn!(workspace = cursor.workspace, revision = cursor.revision, "an older revision was ignored");
             let message = "a newer revision of the same store is served already".to_owned();
             return self.nack(&cursor, vec![problem(&cursor.workspace, "REVISION_BACKWARDS", message)], false);
         }
-        let position = Position {
+        match compile(self.plane, &self.position(&cursor), source.clone()).await {
+            Ok(workspace) => self.serve(workspace, received).await,
+            Err(problems) => {
+                let first = problems.first().map(|problem| problem.message.as_str()).unwrap_or_default();
+                tracing::warn!(workspace = cursor.workspace, revision = cursor.revision, first, "refused a revision");
+                if problems.iter().any(|problem| problem.reason == DATA_KEY_UNREADABLE) {
+                    self.unreadable.insert(cursor.workspace.clone(), (cursor.clone(), source));
+                }
+                self.nack(&cursor, problems, false)
+            }
+        }
+    }
+
+    /// Tries once more what no master key opened. What is refused again was said before, and waits on.
+    async fn again(&mut self) -> Vec<sync_request::Kind> {
+        let mut answers = Vec::new();
+        for (name, (cursor, source)) in std::mem::take(&mut self.unreadable) {
+            match compile(self.plane, &self.position(&cursor), source.clone()).await {
+                Ok(workspace) => answers.push(self.serve(workspace, Instant::now()).await),
+                Err(problems) if problems.iter().any(|problem| problem.reason == DATA_KEY_UNREADABLE) => {
+                    self.unreadable.insert(name, (cursor, source));
+                }
+                Err(problems) => answers.push(self.nack(&cursor, problems, false)),
+            }
+        }
+        answers
+    }
+
+    fn position(&self, cursor: &Cursor) -> Position {
+        Position {
             workspace: cursor.workspace.clone(),
             store_epoch: self.epoch.clone(),
             revision: cursor.revision,
             digest: cursor.digest.to_vec(),
-        };
-        let workspace = match compile(self.plane, &position, source).await {
-            Ok(workspace) => workspace,
-            Err(problems) => {
-                let first = problems.first().map(|problem| problem.message.as_str()).unwrap_or_default();
-                tracing::warn!(workspace = cursor.workspace, revision = cursor.revision, first, "refused a revision");
-                return self.nack(&cursor, problems, false);
-            }
-        };
+        }
+    }
+
+    async fn serve(&self, workspace: Workspace, received: Instant) -> sync_request::Kind {
         let workspace = self.keep(workspace).await;
         let serving = self::cursor(&workspace);
         self.plane.served.put(workspace);
@@ -278,7 +317,8 @@ impl Session<'_> {
         workspace
     }
 
-    async fn drop_workspace(&self, name: &str) {
+    async fn drop_workspace(&mut self, name: &str) {
+        self.unreadable.remove(name);
         self.plane.served.drop_workspace(name);
         self.plane.tokens.served();
         let (store, name) = (self.plane.last_good.clone(), name.to_owned());

@@ -13,6 +13,8 @@ use sluice_data_plane::dispatch::DispatchSettings;
 use sluice_data_plane::inbox::EmbeddedSettings;
 use sluice_data_plane::settings::{IngressSettings, WorkerSettings};
 
+/// How often a data plane looks for a master key that it lacks.
+const KEYS_READ_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 /// How long a stop waits for what is running.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -109,6 +111,7 @@ impl Folder {
             control_plane_url,
             data_plane_key_file: self.data_plane_key_file(),
             master_key_file: self.master_key_file(),
+            keys_read_every: KEYS_READ_EVERY,
             data_dir: self.0.clone(),
             ingress: IngressSettings::default(),
             workers: WorkerSettings::default(),

@@ -19,6 +19,8 @@ use super::{Compiled, Endpoint, Parsed, Source, Wanting, Workspace};
 use crate::credentials::Tokens;
 use crate::senders::{Login, TokenIssuer};
 
+/// Why a revision is refused whose data key no master key of the ring opens.
+pub const DATA_KEY_UNREADABLE: &str = "DATA_KEY_UNREADABLE";
 /// Most problems named in one refusal.
 pub const PROBLEMS_MAX: usize = 100;
 
@@ -103,10 +105,9 @@ fn problem(resource: &str, field: &str, reason: &str, message: &str) -> Problem 
 fn open_data_key(workspace: &str, source: &Source, keys: &MasterKeys) -> Result<DataKey, Vec<Problem>> {
     let wrapped = WrappedKey { key_id: source.data_key.key_id.clone(), bytes: source.data_key.ciphertext.to_vec() };
     keys.unwrap(&wrapped, workspace).map_err(|error| {
-        let message = format!(
-            "the workspace's data key cannot be opened: {error}; then restart this data plane or publish again"
-        );
-        vec![problem(workspace, "", "DATA_KEY_UNREADABLE", &message)]
+        let message =
+            format!("the workspace's data key cannot be opened: {error}; this data plane looks for the key by itself");
+        vec![problem(workspace, "", DATA_KEY_UNREADABLE, &message)]
     })
 }
 
