@@ -214,6 +214,11 @@ pub(crate) async fn settle<R: Resource>(
         let (tx, workspace) = (&mut change.tx, &name.workspace);
         change.found.extend(together::broken_by_connection(shared, tx, workspace, &name.full, &candidate).await?);
     }
+    if !R::IMMEDIATE {
+        let draft = wanted.clone().into_document();
+        let (tx, workspace) = (&mut change.tx, &name.workspace);
+        change.found.extend(together::broken_draft(shared, tx, workspace, &draft).await?);
+    }
     change.refuse_broken()?;
     let taken = take(&mut wanted, secrets);
     Ok((wanted, taken))

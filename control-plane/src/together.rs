@@ -130,11 +130,24 @@ pub(crate) async fn broken_by_connection(
 ) -> Result<Vec<Violation>, Failure> {
     let found = broken_users(shared, tx, workspace, name, candidate, &BTreeSet::new()).await?;
     let of_connection = found.into_iter().filter_map(|broken| {
-        let [purpose, host] = validate::CONNECTION_REASONS;
+        let [purpose, host, headers] = validate::CONNECTION_REASONS;
         let field = if broken.reason == host { "allowed_hosts" } else { "scheme" };
-        [purpose, host].contains(&broken.reason).then(|| Violation { field: field.to_owned(), ..broken })
+        [purpose, host, headers].contains(&broken.reason).then(|| Violation { field: field.to_owned(), ..broken })
     });
     Ok(of_connection.take(USERS_NAMED as usize).collect())
+}
+
+/// What no later change of anything else can make right in a draft: more headers than are sent (O08). Everything that adds to them
+/// is known when it is saved.
+pub(crate) async fn broken_draft(
+    shared: &Shared,
+    tx: &mut Transaction,
+    workspace: &str,
+    draft: &Document,
+) -> Result<Vec<Violation>, Failure> {
+    let mut found = broken(shared, tx, workspace, draft, None).await?;
+    found.retain(|broken| broken.reason == validate::HEADERS);
+    Ok(found)
 }
 
 /// What is wrong with naming the document `row` in `field`, if it is a connection (R027).

@@ -274,11 +274,7 @@ async fn connect(world: &World, id: &str, json: &Value) -> Result<String, tonic:
     if json.is_null() {
         return Ok(String::new());
     }
-    let json = long(json.clone());
-    let pool = DescriptorPool::decode(sluice_proto::DESCRIPTORS).unwrap();
-    let message = pool.get_message_by_name("sluice.admin.v1.Connection").unwrap();
-    let message = DynamicMessage::deserialize(message, json).unwrap();
-    let wire: admin::Connection = message.transcode_to().unwrap();
+    let wire = from_json(json.clone());
     let request = admin::CreateConnectionRequest {
         parent: world.acme.name.clone(),
         connection_id: id.to_owned(),
@@ -286,6 +282,12 @@ async fn connect(world: &World, id: &str, json: &Value) -> Result<String, tonic:
         ..Default::default()
     };
     Ok(world.client.connections().create_connection(request).await?.into_inner().name)
+}
+
+fn from_json(json: Value) -> admin::Connection {
+    let pool = DescriptorPool::decode(sluice_proto::DESCRIPTORS).unwrap();
+    let message = pool.get_message_by_name("sluice.admin.v1.Connection").unwrap();
+    DynamicMessage::deserialize(message, long(json)).unwrap().transcode_to().unwrap()
 }
 
 /// Writes `<a*9>` out.
@@ -436,6 +438,70 @@ async fn a_custom_connection_asks_once_in_its_ttl() {
     assert_eq!(bearer(6).await, (1, "Bearer T1".to_owned()));
     clock.advance(1);
     assert_eq!(bearer(7).await, (2, "Bearer T2".to_owned()), "60 s have passed");
+}
+
+/// O08: the author's headers, those of both connections, and Sluice's own. What is saved can be sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_with_the_most_headers_is_sent_and_one_with_more_is_not_saved() {
+    let world = World::start().await;
+    let placed = |count: usize| {
+        let headers: Vec<Value> =
+            (0..count).map(|n| json!({"name": format!("x-key-{n}"), "value": "{{secret}}"})).collect();
+        json!({"api_key": {"secret": "s3cr3t", "headers": headers}})
+    };
+    let key = connect(&world, "key", &placed(10)).await.unwrap();
+    let secrets = json!([{"id": "a", "key": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}]);
+    let signs = connect(&world, "signs", &json!({"standard_webhooks": {"secrets": secrets}})).await.unwrap();
+    // With `Content-Type`, `Idempotency-Key` and the trace's two that makes 64. The connection's take the place of the author's.
+    let request = |own: usize| OutgoingRequest {
+        connection: key.clone(),
+        signature: signs.clone(),
+        headers: (0..own).map(|n| header(&format!("x-own-{n}"), "1")).chain([header("X-KEY-9", "mine")]).collect(),
+        ..post("https://api.example.com/orders", "{}")
+    };
+    let draft = async |own: usize| {
+        let outgoing = admin::OutgoingIntegration {
+            display_name: "most".to_owned(),
+            request: Some(request(own)),
+            ..Default::default()
+        };
+        let request = admin::CreateOutgoingIntegrationRequest {
+            parent: world.acme.name.clone(),
+            outgoing_integration: Some(outgoing),
+            validate_only: true,
+            ..Default::default()
+        };
+        world.client.outgoing_integrations().create_outgoing_integration(request).await
+    };
+    draft(47).await.unwrap();
+    let broken = violations(&draft(48).await.unwrap_err());
+    let [(field, reason, description)] = broken.as_slice() else { panic!("{broken:?}") };
+    assert_eq!((field.as_str(), reason.as_str()), ("request.headers", "HEADERS_TOO_MANY"));
+    for part in ["65 headers", "49 of its own", "4 of Sluice", "10 of", "3 of", "limit is 64", "remove 1"] {
+        assert!(description.contains(part), "{part}: {description}");
+    }
+
+    let incoming = world.acme.flow("most", request(47)).await;
+    world.served().await;
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let trigger = sluice_tests::Request::post(&incoming.endpoint_path, "{}");
+    let trigger = trigger.header("traceparent", parent).header("tracestate", "a=b");
+    assert_eq!(world.send(&trigger).await.status, 200);
+    let delivery = &world.acme.deliveries(1).await[0];
+    assert_eq!(delivery.state(), DeliveryState::Delivered, "{delivery:?}");
+    let seen = world.destination.requests().remove(0);
+    let added_on_the_way = ["content-length", "sluice-hops", "user-agent"];
+    let sent = seen.headers.iter().filter(|(name, _)| !added_on_the_way.contains(&name.as_str())).count();
+    assert_eq!(sent, 64, "{:?}", seen.headers);
+
+    // A connection does not change so that a request in force could not be sent any more.
+    let mut moved = placed(10);
+    moved["api_key"]["headers"][9]["name"] = json!("x-another");
+    let connection = admin::Connection { name: key, display_name: "key".to_owned(), ..from_json(moved) };
+    let request = admin::UpdateConnectionRequest { connection: Some(connection), ..Default::default() };
+    let broken = violations(&world.client.connections().update_connection(request).await.unwrap_err());
+    let told: Vec<_> = broken.iter().map(|(field, reason, _)| (field.as_str(), reason.as_str())).collect();
+    assert_eq!(told, [("scheme", "HEADERS_TOO_MANY")], "{broken:?}");
 }
 
 /// The bytes of a delivery are kept (D08), its connection's hosts are not: they are those in force when it is sent.

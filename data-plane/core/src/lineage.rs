@@ -9,6 +9,8 @@ use crate::envelope::Headers;
 pub const HOPS_MAX: u32 = 8;
 /// The header that counts them. Sluice writes it on every call; an author cannot.
 pub const HOPS_HEADER: &str = "Sluice-Hops";
+/// The headers that say where in a trace a request stands.
+pub const TRACE_HEADERS: [&str; 2] = ["traceparent", "tracestate"];
 /// Longest `tracestate` that is passed on, in bytes; a longer one is dropped whole.
 pub const TRACE_STATE_BYTES_MAX: usize = 512;
 /// Most entries of a `tracestate`; one with more is dropped whole.
@@ -62,7 +64,7 @@ impl Trace {
 /// Whether a header says where in a trace a request stands. An author who sets one of them has both: what the trigger
 /// brought is then not passed on.
 pub fn is_trace_header(name: &str) -> bool {
-    ["traceparent", "tracestate"].iter().any(|known| name.eq_ignore_ascii_case(known))
+    TRACE_HEADERS.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// Trace id and flags of a `traceparent`: `version-trace-parent-flags`. Versions after 00 may say more behind it.

@@ -15,6 +15,8 @@ use crate::template::{
 
 /// Longest header, name and value, in bytes (O08).
 pub const HEADER_BYTES_MAX: usize = 8 * 1024;
+/// Headers of a request as it is sent, with those of its connections and of Sluice (O08).
+pub const SENT_HEADERS_MAX: usize = 64;
 /// All headers of a request, names and values, in bytes (O08).
 pub const HEADERS_BYTES_MAX: usize = 32 * 1024;
 

@@ -6,8 +6,11 @@ use std::fmt;
 use sluice_proto::admin::v1 as admin;
 
 use crate::address::UrlPolicy;
-use crate::model::{Purpose, Scheme};
-use crate::template::TemplateError;
+use crate::credentials::header_names;
+use crate::lineage::{TRACE_HEADERS, is_trace_header};
+use crate::model::{Purpose, RequestTemplate, Scheme};
+use crate::request::SENT_HEADERS_MAX;
+use crate::template::{Context, OnMissing, Template, TemplateError};
 use crate::wire;
 
 /// Longest display name, step name and webhook name, in characters.
@@ -179,9 +182,11 @@ pub trait InForce {
 }
 
 /// The reasons of rules that a request keeps together with its connections.
-pub const CONNECTION_REASONS: [&str; 2] = [PURPOSE, HOST];
+pub const CONNECTION_REASONS: [&str; 3] = [PURPOSE, HOST, HEADERS];
 const PURPOSE: &str = "CONNECTION_PURPOSE";
 const HOST: &str = "HOST_NOT_ALLOWED";
+/// The reason of a request that would have more headers than are sent.
+pub const HEADERS: &str = "HEADERS_TOO_MANY";
 
 /// Rules a workflow must keep together with what it uses: one that is started by requests has no customer, so none of its
 /// templates may use `customer` (R080); and its own requests fit their connections. What it breaks by itself is not repeated.
@@ -239,7 +244,7 @@ fn check_purpose(check: &mut Check, field: &str, wanted: Purpose, scheme: &Schem
     check.fail(field, PURPOSE, message);
 }
 
-/// A connection is named for what it does (R027), and its secrets go to no other hosts than its own.
+/// A connection is named for what it does (R027), its secrets go to no other hosts than its own, and there is room for its headers.
 fn check_connections(
     check: &mut Check,
     request: &crate::model::OutgoingRequest,
@@ -247,6 +252,7 @@ fn check_connections(
     in_force: &impl InForce,
 ) {
     let host = request.template.published_url.host();
+    let mut added = Vec::new();
     for (field, name, wanted) in request.connections() {
         let parsed = in_force.connection(name).and_then(|proto| wire::connection(proto, urls).ok());
         let Some(connection) = parsed else { continue };
@@ -255,6 +261,40 @@ fn check_connections(
             let message = format!("requests with `{name}` may not go to `{host}`: it is not among its allowed_hosts");
             check.fail(field, HOST, message);
         }
+        let names = header_names(&connection.scheme).into_iter().map(str::to_ascii_lowercase);
+        added.push((name, names.collect::<Vec<_>>()));
+    }
+    check_sent_headers(check, &request.template, &added);
+}
+
+/// The author's headers, those of `connections`, and Sluice's own are together no more than are sent (O08): what a connection sets
+/// takes the place of others of its name.
+fn check_sent_headers(check: &mut Check, template: &RequestTemplate, connections: &[(&str, Vec<String>)]) {
+    let name = |(name, _): &(Template, Template)| {
+        let text = name.is_static().then(|| name.render(&Context::new(), OnMissing::Empty).ok()).flatten();
+        text.map(|rendered| rendered.text.to_ascii_lowercase())
+    };
+    // `None` is only known when it is rendered.
+    let mut names: Vec<Option<String>> = template.headers.iter().map(name).collect();
+    let own = names.len();
+    names.extend(template.default_json_type.then(|| Some("content-type".to_owned())));
+    names.push(Some("idempotency-key".to_owned()));
+    let traced = names.iter().flatten().any(|name| is_trace_header(name));
+    names.extend((!traced).then(|| TRACE_HEADERS.map(|name| Some(name.to_owned()))).into_iter().flatten());
+    let of_sluice = names.len() - own;
+    let mut parts = vec![format!("{own} of its own"), format!("{of_sluice} of Sluice")];
+    for (connection, added) in connections {
+        names.retain(|name| name.as_ref().is_none_or(|name| !added.contains(name)));
+        names.extend(added.iter().cloned().map(Some));
+        parts.push(format!("{} of `{connection}`", added.len()));
+    }
+    if names.len() > SENT_HEADERS_MAX {
+        let (all, over) = (names.len(), names.len() - SENT_HEADERS_MAX);
+        let message = format!(
+            "the request would be sent with {all} headers ({}); the limit is {SENT_HEADERS_MAX}: remove {over} of them",
+            parts.join(", ")
+        );
+        check.fail("headers", HEADERS, message);
     }
 }
 

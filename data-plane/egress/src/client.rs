@@ -43,7 +43,7 @@ pub mod limits {
     /// Calls that follow each other, each caused by the one before (D01, S59).
     pub const HOPS: u32 = sluice_core::lineage::HOPS_MAX;
     /// Headers of one request, with those of the connection (O08).
-    pub const REQUEST_HEADERS: usize = 64;
+    pub const REQUEST_HEADERS: usize = sluice_core::request::SENT_HEADERS_MAX;
     /// Bytes of one request header, name and value (O08).
     pub const REQUEST_HEADER_BYTES: usize = sluice_core::request::HEADER_BYTES_MAX;
     /// Bytes of all request headers, names and values (O08).

@@ -259,6 +259,27 @@ pub fn credential(scheme: &Scheme, token: Option<&Token>) -> Result<Credential, 
     }
 }
 
+/// The headers that a connection puts on a request, whatever their values.
+pub fn header_names(scheme: &Scheme) -> Vec<&str> {
+    match scheme {
+        Scheme::None => Vec::new(),
+        Scheme::LoginPassword { .. } | Scheme::SyneriseApiKey { .. } => vec!["Authorization"],
+        Scheme::ApiKey { placements, .. } => placed(&placements.headers),
+        Scheme::OAuth2ClientCredentials(oauth2) => vec![&oauth2.header_name],
+        Scheme::Custom(custom) => placed(&custom.placements.headers),
+        Scheme::Sha256 { .. } => sha256::HEADERS.to_vec(),
+        Scheme::StandardWebhooks { .. } => signing::STANDARD_WEBHOOKS_HEADERS.to_vec(),
+        Scheme::HmacSignature(recipe) => {
+            let own = [&recipe.timestamp_header, &recipe.id_header];
+            own.into_iter().flatten().chain([&recipe.header_name]).map(String::as_str).collect()
+        }
+    }
+}
+
+fn placed(placements: &[Placement]) -> Vec<&str> {
+    placements.iter().map(|placement| placement.name.as_str()).collect()
+}
+
 /// What is added to a request that is finished but for this; nothing for kinds that look at no request.
 ///
 /// # Errors

@@ -12,6 +12,9 @@ use crate::model::{HmacAlgorithm, HmacRecipe, SignatureEncoding, SignedPart, Sig
 use crate::seal::Secret;
 use crate::template::{Context, OnMissing, Value};
 
+/// What carries the message's id, its time, and the signatures.
+pub(super) const STANDARD_WEBHOOKS_HEADERS: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+
 /// A request as it will be sent, with everything on it but signatures (F52).
 #[derive(Clone, Copy)]
 pub struct Finished<'a> {
@@ -41,11 +44,8 @@ pub(super) fn standard_webhooks(
     if signatures.is_empty() {
         return Err(AuthFailure::NoKey);
     }
-    Ok(vec![
-        ("webhook-id".to_owned(), Secret::new(request.message_id)),
-        ("webhook-timestamp".to_owned(), Secret::new(timestamp)),
-        ("webhook-signature".to_owned(), Secret::new(signatures.join(" "))),
-    ])
+    let values = [request.message_id.to_owned(), timestamp, signatures.join(" ")];
+    Ok(STANDARD_WEBHOOKS_HEADERS.map(str::to_owned).into_iter().zip(values.map(Secret::new)).collect())
 }
 
 pub(super) fn hmac_signature(
