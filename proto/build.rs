@@ -26,11 +26,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::write(out.join("descriptors.bin"), &encoded)?;
     let pool = DescriptorPool::decode(encoded.as_slice())?;
     fs::write(out.join("permissions.rs"), permissions(&pool)?)?;
-    let secret = sensitive(&pool)?;
+    let secret = marked(&pool, "sensitive")?;
     fs::write(
         out.join("sensitive.rs"),
         format!("&{:?}", secret.iter().map(FieldDescriptor::full_name).collect::<Vec<_>>()),
     )?;
+    let secret = [secret, marked(&pool, "shown_once")?].concat();
     let mut messages: Vec<_> = secret.iter().map(FieldDescriptor::parent_message).cloned().collect();
     messages.dedup();
     fs::write(out.join("debug.rs"), messages.iter().map(|message| debug(message, &secret)).collect::<String>())?;
@@ -71,11 +72,11 @@ fn permissions(pool: &DescriptorPool) -> Result<String, Box<dyn std::error::Erro
     Ok(rows)
 }
 
-/// Every field that is a secret.
-fn sensitive(pool: &DescriptorPool) -> Result<Vec<FieldDescriptor>, Box<dyn std::error::Error>> {
+/// Every field that has this option of `sensitive.proto`.
+fn marked(pool: &DescriptorPool, option: &str) -> Result<Vec<FieldDescriptor>, Box<dyn std::error::Error>> {
     let extension = pool
-        .get_extension_by_name("sluice.admin.v1.sensitive")
-        .ok_or("sensitive.proto declares the sensitive option")?;
+        .get_extension_by_name(&format!("sluice.admin.v1.{option}"))
+        .ok_or_else(|| format!("sensitive.proto declares the option {option}"))?;
     let fields = pool.all_messages().flat_map(|message| message.fields().collect::<Vec<_>>());
     Ok(fields.filter(|field| field.options().get_extension(&extension).as_bool() == Some(true)).collect())
 }

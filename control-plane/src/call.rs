@@ -6,6 +6,7 @@ use sluice_core::validate::Violation;
 use sluice_proto::admin::v1 as admin;
 use tonic::Request;
 
+use crate::access::Access;
 use crate::clock::UnixMillis;
 use crate::door::Caller;
 use crate::error::{Failure, violation};
@@ -67,12 +68,22 @@ changing!(
     ReplayDeliveriesRequest,
     RollbackVersionRequest,
     PublishDraftsRequest,
+    CreateApiKeyRequest,
+    UpdateApiKeyRequest,
+    DeleteApiKeyRequest,
+    CreateRoleRequest,
+    UpdateRoleRequest,
+    DeleteRoleRequest,
+    CreateServiceAccountRequest,
+    UpdateServiceAccountRequest,
+    DeleteServiceAccountRequest,
 );
 
 /// What is known of a changing call before it begins.
 pub(crate) struct Call {
     /// Check everything and change nothing.
     pub(crate) validate_only: bool,
+    caller: Access,
     /// Who calls and the caller's id of the request, when it has one.
     request: Option<(String, String)>,
     /// A keyed hash of method and request: requests may hold secrets.
@@ -108,10 +119,10 @@ impl Call {
             found.push(violation("request_id", "UUID_INVALID", "must be a UUID in lower case, or empty"));
         }
         let validate_only = message.validate_only();
-        let request =
-            (!id.is_empty() && found.is_empty() && !validate_only).then(|| (caller.access.key_id, id.to_owned()));
+        let request = (!id.is_empty() && found.is_empty() && !validate_only)
+            .then(|| (caller.access.key_id.clone(), id.to_owned()));
         let fingerprint = shared.secrets.mac(&[b"request", caller.method.as_bytes(), &message.encode_to_vec()]);
-        Ok((Self { validate_only, request, fingerprint, found }, message))
+        Ok((Self { validate_only, caller: caller.access, request, fingerprint, found }, message))
     }
 
     /// Begins the change, unless the same request was answered before.
@@ -136,6 +147,11 @@ impl Change {
     /// Whether nothing of it will remain.
     pub(crate) fn validate_only(&self) -> bool {
         self.call.validate_only
+    }
+
+    /// Who makes it.
+    pub(crate) fn caller(&self) -> &Access {
+        &self.call.caller
     }
 
     /// Refuses the change if any rule is broken.

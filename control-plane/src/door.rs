@@ -1,62 +1,153 @@
 //! Where every call comes in: an id for its log lines and its answer, the caller's key, the permission the method names in
-//! the contract, a place among the calls that are answered at once, and a deadline. What is behind it can rely on all of it.
+//! the contract, the workspace the key is for, a place among the calls that are answered at once, and a deadline. What is behind it
+//! can rely on all of it.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use http::{HeaderValue, Request, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use tokio::sync::Semaphore;
 use tonic::body::Body;
+use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::access::{Access, authenticate};
-use crate::error::Failure;
-use crate::settings::Limits;
-use crate::store::Store;
+use crate::MESSAGE_BYTES_MAX;
+use crate::access::{Access, FailedKeys, authenticate};
+use crate::clock::UnixMillis;
+use crate::contract::Method;
+use crate::error::{Failure, chain};
+use crate::names::workspace_name;
+use crate::shared::Shared;
 
 /// The header and metadata entry that carries the id of a call.
 const REQUEST_ID: &str = "x-request-id";
 const DETAILS: &str = "grpc-status-details-bin";
+/// What comes before a message: whether it is compressed, and its length.
+const FRAME_BYTES: usize = 5;
+/// How often is written down that a key is used, in milliseconds.
+const USE_NOTED_EVERY: i64 = 60_000;
+/// Keys whose last use is remembered.
+const USES_MAX: usize = 10_000;
 
 /// Puts the door before a service.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Door {
-    store: Store,
-    limits: Limits,
+    shared: Arc<Shared>,
     places: Arc<Semaphore>,
+    watch: Arc<Watch>,
+}
+
+/// What the door remembers of callers.
+#[derive(Default)]
+struct Watch {
+    failed: FailedKeys,
+    /// When each key was used last, as far as that was written down; at most [`USES_MAX`].
+    used: Mutex<HashMap<String, UnixMillis>>,
 }
 
 impl Door {
-    pub(crate) fn new(store: Store, limits: Limits) -> Self {
-        Self { store, limits, places: Arc::new(Semaphore::new(limits.calls)) }
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let places = Arc::new(Semaphore::new(shared.settings.limits.calls));
+        Self { shared, places, watch: Arc::default() }
     }
 
     /// Lets a call in or refuses it. The caller becomes an extension of the request.
-    async fn admit<B>(&self, request: &mut Request<B>) -> Result<(), Failure> {
+    async fn admit(&self, request: &mut Request<Body>) -> Result<(), Failure> {
         let path = request.uri().path().to_owned();
         // Load balancers ask for health without a key; it tells nothing but whether the server runs.
         if path.starts_with("/grpc.health.v1.Health/") {
             return Ok(());
         }
-        let access = authenticate(&self.store, request.headers()).await?;
-        tracing::Span::current().record("key", &access.key_id);
+        let source = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+        let access = self.recognise(request.headers(), source.map(|address| address.ip())).await?;
+        tracing::Span::current().record("key", &access.key_id).record("principal", &access.principal);
         // Reflection shows the contract, which is public; any key will do.
         if !path.starts_with("/grpc.reflection.v1.ServerReflection/")
             && !path.starts_with("/grpc.reflection.v1alpha.ServerReflection/")
         {
-            let permission = sluice_proto::permission(&path).unwrap_or_default();
-            if permission.is_empty() || !access.may(permission) {
-                return Err(Failure::PermissionMissing(permission.to_owned()));
+            let method = self.shared.contract.method(&path);
+            let method = method.ok_or_else(|| Failure::PermissionMissing(String::new()))?;
+            if !access.may(method.permission) {
+                return Err(Failure::PermissionMissing(method.permission.to_owned()));
             }
+            self.confine(&access, method, request).await?;
         }
         request.extensions_mut().insert(Caller { access, method: path });
         Ok(())
+    }
+
+    /// Finds the caller by its key. Wrong ones are counted by where they come from.
+    async fn recognise(&self, headers: &HeaderMap, source: Option<IpAddr>) -> Result<Access, Failure> {
+        let now = self.shared.settings.clock.now();
+        match authenticate(&self.shared.store, headers, source, now).await {
+            Ok(access) => {
+                self.note_use(&access, now);
+                Ok(access)
+            }
+            Err(Failure::KeyInvalid(problem)) => {
+                let per_minute = self.shared.settings.limits.failed_keys_per_minute;
+                let within = self.watch.failed.count(source, per_minute, now);
+                Err(if within { Failure::KeyInvalid(problem) } else { Failure::Overloaded("failed_keys_per_minute") })
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Writes down that a key is used, at most once a minute and without making the call wait.
+    fn note_use(&self, access: &Access, now: UnixMillis) {
+        let mut used = self.watch.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if used.len() >= USES_MAX {
+            // What is forgotten is read from the store again.
+            used.clear();
+        }
+        let last = used.entry(access.key_id.clone()).or_insert(access.last_use_time);
+        if now - *last < USE_NOTED_EVERY {
+            return;
+        }
+        *last = now;
+        let (store, id) = (self.shared.store.clone(), access.key_id.clone());
+        let note = async move {
+            let mut write = store.write().await?;
+            write.api_key_used(&id, now).await?;
+            write.commit().await
+        };
+        tokio::spawn(
+            async move {
+                if let Err(error) = note.await {
+                    tracing::warn!(error = %chain(&error), "cannot write down that an API key was used");
+                }
+            }
+            .in_current_span(),
+        );
+    }
+
+    /// Keeps the key of a workspace within it (I10): what is elsewhere is not there for it (A02).
+    async fn confine(&self, access: &Access, method: &Method, request: &mut Request<Body>) -> Result<(), Failure> {
+        let missing = || Failure::PermissionMissing(method.permission.to_owned());
+        if method.takes_stream {
+            return if access.workspace.is_none() { Ok(()) } else { Err(missing()) };
+        }
+        let body = std::mem::take(request.body_mut());
+        let (bytes, message) = read(body).await?;
+        let asked =
+            method.read(message).ok_or_else(|| unreadable(Code::InvalidArgument, "the message cannot be read"))?;
+        *request.body_mut() = Body::new(Full::new(bytes));
+        let Some(workspace) = &access.workspace else { return Ok(()) };
+        // What is about the whole server is for keys of the server.
+        let resource = asked.resource.ok_or_else(missing)?;
+        let own = workspace_name(workspace);
+        let within = resource.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if within { Ok(()) } else { Err(Failure::NotFound(resource)) }
     }
 
     async fn answer<S>(&self, mut inner: S, mut request: Request<Body>) -> Response<Body>
@@ -64,7 +155,7 @@ impl Door {
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
         let Ok(_place) = self.places.try_acquire() else { return refuse(Failure::Overloaded("calls")) };
-        let limit = self.limits.call_time;
+        let limit = self.shared.settings.limits.call_time;
         let answered = tokio::time::timeout(limit, async {
             match self.admit(&mut request).await {
                 Ok(()) => inner.call(request).await.unwrap_or_else(|never| match never {}),
@@ -74,6 +165,36 @@ impl Door {
         // A call that is given up is dropped, and its transaction with it.
         explain(answered.await.unwrap_or_else(|_| refuse(Failure::TookTooLong(limit))))
     }
+}
+
+/// Reads the one message of a call: the whole body, and the message in it.
+async fn read(body: Body) -> Result<(Bytes, Bytes), Failure> {
+    let collected = Limited::new(body, FRAME_BYTES + MESSAGE_BYTES_MAX).collect().await;
+    let bytes = match collected {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let message = format!("the message is larger than {MESSAGE_BYTES_MAX} bytes");
+            return Err(Failure::CallInvalid { code: Code::OutOfRange, message });
+        }
+        Err(_gone) => return Err(unreadable(Code::Cancelled, "the call ended before its message")),
+    };
+    let (frame, rest) = bytes.split_at_checked(FRAME_BYTES).unwrap_or_default();
+    let [compressed, length @ ..] = frame else {
+        return Err(unreadable(Code::InvalidArgument, "the call has no message"));
+    };
+    if *compressed != 0 {
+        return Err(unreadable(Code::Unimplemented, "compressed messages are not taken"));
+    }
+    let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+    let Some(message) = rest.get(..length) else {
+        return Err(unreadable(Code::InvalidArgument, "the message is cut"));
+    };
+    let message = bytes.slice_ref(message);
+    Ok((bytes, message))
+}
+
+fn unreadable(code: Code, message: &str) -> Failure {
+    Failure::CallInvalid { code, message: message.to_owned() }
 }
 
 /// Who calls which method; an extension of every request behind the door but health checks.
@@ -111,7 +232,7 @@ impl<S> Layer<S> for Door {
 }
 
 /// A service behind the door.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Guarded<S> {
     door: Door,
     inner: S,
@@ -136,7 +257,8 @@ where
         let inner = std::mem::replace(&mut self.inner, next);
         let door = self.door.clone();
         let id = Uuid::new_v4().to_string();
-        let span = tracing::info_span!("call", id, method = request.uri().path(), key = tracing::field::Empty);
+        let (key, principal) = (tracing::field::Empty, tracing::field::Empty);
+        let span = tracing::info_span!("call", id, method = request.uri().path(), key, principal);
         Box::pin(async move {
             let mut response = door.answer(inner, request).instrument(span).await;
             if let Ok(id) = HeaderValue::from_str(&id) {

@@ -84,8 +84,8 @@ pub enum Error {
 /// Why a call is refused.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// No API key, or none that is known.
-    KeyInvalid,
+    /// No API key, or none that is in force.
+    KeyInvalid(KeyProblem),
     /// The key lacks this permission.
     PermissionMissing(String),
     /// All rules that are broken.
@@ -146,6 +146,39 @@ pub(crate) enum Failure {
     Internal(String),
 }
 
+/// Why a caller is not known by its key. What a key's owner alone may learn is told only to who showed the whole key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyProblem {
+    /// There is not exactly one.
+    Missing,
+    /// It does not look like one.
+    Malformed,
+    /// Its checksum is of another.
+    Mistyped,
+    /// There is no such key.
+    Unknown,
+    /// It was revoked.
+    Revoked,
+    /// Its time is over.
+    Expired,
+    /// It may not be used from there.
+    Network,
+}
+
+impl KeyProblem {
+    fn message(self) -> &'static str {
+        match self {
+            Self::Missing => "send exactly one header `authorization: Bearer <API key>`",
+            Self::Malformed => "what was sent in `authorization: Bearer <API key>` does not look like an API key",
+            Self::Mistyped => "the API key is mistyped or cut: its checksum does not fit",
+            Self::Unknown => "the API key is not known",
+            Self::Revoked => "the API key was revoked",
+            Self::Expired => "the API key has expired",
+            Self::Network => "the API key may not be used from this address",
+        }
+    }
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
@@ -170,7 +203,7 @@ impl Failure {
         match &self {
             Self::Store(error) => tracing::error!(error = %chain(error), "the store failed"),
             Self::Internal(detail) => tracing::error!(detail, "a defect"),
-            Self::KeyInvalid
+            Self::KeyInvalid(_)
             | Self::PermissionMissing(_)
             | Self::Fields(_)
             | Self::Draft { .. }
@@ -208,7 +241,7 @@ impl Failure {
     /// The one table: which code, which reason.
     fn verdict(&self) -> (Code, ErrorReason) {
         match self {
-            Self::KeyInvalid => (Code::Unauthenticated, ErrorReason::ApiKeyInvalid),
+            Self::KeyInvalid(_) => (Code::Unauthenticated, ErrorReason::ApiKeyInvalid),
             Self::PermissionMissing(_) => (Code::PermissionDenied, ErrorReason::PermissionMissing),
             Self::Fields(_) | Self::Draft { .. } => (Code::InvalidArgument, ErrorReason::FieldsInvalid),
             Self::NotFound(_) => (Code::NotFound, ErrorReason::ResourceNotFound),
@@ -245,7 +278,7 @@ impl Failure {
     /// What the caller reads.
     fn message(&self) -> String {
         match self {
-            Self::KeyInvalid => "send exactly one header `authorization: Bearer <API key>` with a known key".to_owned(),
+            Self::KeyInvalid(problem) => problem.message().to_owned(),
             Self::PermissionMissing(permission) if permission.is_empty() => "there is no such method".to_owned(),
             Self::PermissionMissing(permission) => format!("the API key lacks the permission `{permission}`"),
             Self::Fields(violations) => summary(violations),
@@ -350,7 +383,7 @@ impl Failure {
             Self::Overloaded(_) | Self::Stopping | Self::DataPlaneAway(_) => {
                 details.set_retry_info(Some(Duration::from_secs(1)));
             }
-            Self::KeyInvalid
+            Self::KeyInvalid(_)
             | Self::PermissionMissing(_)
             | Self::Store(_)
             | Self::Replaced
@@ -464,7 +497,7 @@ mod tests {
     #[test]
     fn every_reason_of_the_contract_but_the_unused_one_has_a_failure() {
         let failures = [
-            Failure::KeyInvalid,
+            Failure::KeyInvalid(KeyProblem::Missing),
             Failure::PermissionMissing(String::new()),
             Failure::Fields(Vec::new()),
             Failure::NotFound(String::new()),

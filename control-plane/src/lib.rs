@@ -3,7 +3,9 @@
 //! | Module | Answers |
 //! |---|---|
 //! | [`Settings`] | what the caller decides |
-//! | `door` | may this call come in: key, permission, limits |
+//! | `door` | may this call come in: key, permission, workspace, limits |
+//! | `access` | who calls, and who gives whom which permissions |
+//! | `contract` | what a request is about, whichever method it calls |
 //! | `services` | what each method does, unpacked |
 //! | `lifecycle` | how a document is created, changed and deleted, the same for all kinds |
 //! | `publish` | how a draft, or several at once, become what every data plane serves |
@@ -27,6 +29,7 @@ mod access;
 mod call;
 mod clock;
 mod commands;
+mod contract;
 mod data_planes;
 mod delivery_filter;
 mod door;
@@ -58,6 +61,7 @@ mod watching;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sluice_proto::admin::v1::api_key_service_server::ApiKeyServiceServer;
 use sluice_proto::admin::v1::configuration_service_server::ConfigurationServiceServer;
 use sluice_proto::admin::v1::connection_service_server::ConnectionServiceServer;
 use sluice_proto::admin::v1::data_plane_service_server::DataPlaneServiceServer;
@@ -68,7 +72,9 @@ use sluice_proto::admin::v1::incoming_request_service_server::IncomingRequestSer
 use sluice_proto::admin::v1::master_key_service_server::MasterKeyServiceServer;
 use sluice_proto::admin::v1::operation_service_server::OperationServiceServer;
 use sluice_proto::admin::v1::outgoing_integration_service_server::OutgoingIntegrationServiceServer;
+use sluice_proto::admin::v1::role_service_server::RoleServiceServer;
 use sluice_proto::admin::v1::secret_service_server::SecretServiceServer;
+use sluice_proto::admin::v1::service_account_service_server::ServiceAccountServiceServer;
 use sluice_proto::admin::v1::version_service_server::VersionServiceServer;
 use sluice_proto::admin::v1::workflow_service_server::WorkflowServiceServer;
 use sluice_proto::admin::v1::workspace_service_server::WorkspaceServiceServer;
@@ -95,7 +101,7 @@ use snapshots::Snapshots;
 use store::Store;
 
 /// Largest message that is taken, in bytes.
-const MESSAGE_BYTES_MAX: usize = 4 << 20;
+pub(crate) const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// Streams and calls on one connection at once.
 const CALLS_PER_CONNECTION_MAX: u32 = 256;
 /// Largest header block, in bytes.
@@ -143,7 +149,7 @@ impl ControlPlane {
         tokio::spawn(replay::run(shared.clone()));
         let draining = stop.clone();
         let server = Server::builder()
-            .layer(Door::new(shared.store.clone(), shared.settings.limits))
+            .layer(Door::new(shared.clone()))
             .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
             .http2_max_header_list_size(HEADER_BYTES_MAX)
             .http2_keepalive_interval(Some(PING_EVERY))
@@ -192,6 +198,9 @@ impl ControlPlane {
             VersionServiceServer,
             ConfigurationServiceServer,
             MasterKeyServiceServer,
+            ApiKeyServiceServer,
+            RoleServiceServer,
+            ServiceAccountServiceServer,
             IncomingRequestServiceServer,
             OperationServiceServer,
             DataPlaneServiceServer,

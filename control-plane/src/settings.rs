@@ -46,6 +46,9 @@ pub struct Limits {
     pub replays_per_second: u32,
     /// How long a watcher may take nothing before it is ended: 30 s by default.
     pub watcher_patience: Duration,
+    /// Wrong API keys that one address may show in a minute, counted over time; those above are answered with another error: 20 by
+    /// default.
+    pub failed_keys_per_minute: u32,
     /// How long streams may take to end when the server stops: 10 s by default.
     pub drain_time: Duration,
 }
@@ -58,6 +61,7 @@ impl Default for Limits {
             call_time: Duration::from_secs(30),
             replays_per_second: 100,
             watcher_patience: Duration::from_secs(30),
+            failed_keys_per_minute: 20,
             drain_time: Duration::from_secs(10),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::contract::Contract;
 use crate::data_planes::Registry;
 use crate::error::Failure;
 use crate::secrets::Secrets;
@@ -19,6 +20,7 @@ pub(crate) struct Shared {
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) snapshots: Snapshots,
     pub(crate) data_planes: Registry,
+    pub(crate) contract: Contract,
     /// Moves when outcomes were stored; carries nothing but the wake-up.
     pub(crate) outcomes: watch::Sender<()>,
     /// Moves when an operation was started, cancelled or has moved on.
@@ -50,6 +52,7 @@ impl Shared {
             secrets,
             snapshots,
             data_planes: Registry::default(),
+            contract: Contract::new(),
             outcomes,
             operations,
             epoch,

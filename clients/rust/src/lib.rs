@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use sluice_proto::admin::v1::api_key_service_client::ApiKeyServiceClient;
 use sluice_proto::admin::v1::configuration_service_client::ConfigurationServiceClient;
 use sluice_proto::admin::v1::connection_service_client::ConnectionServiceClient;
 use sluice_proto::admin::v1::data_plane_service_client::DataPlaneServiceClient;
@@ -12,7 +13,9 @@ use sluice_proto::admin::v1::incoming_request_service_client::IncomingRequestSer
 use sluice_proto::admin::v1::master_key_service_client::MasterKeyServiceClient;
 use sluice_proto::admin::v1::operation_service_client::OperationServiceClient;
 use sluice_proto::admin::v1::outgoing_integration_service_client::OutgoingIntegrationServiceClient;
+use sluice_proto::admin::v1::role_service_client::RoleServiceClient;
 use sluice_proto::admin::v1::secret_service_client::SecretServiceClient;
+use sluice_proto::admin::v1::service_account_service_client::ServiceAccountServiceClient;
 use sluice_proto::admin::v1::version_service_client::VersionServiceClient;
 use sluice_proto::admin::v1::workflow_service_client::WorkflowServiceClient;
 use sluice_proto::admin::v1::workspace_service_client::WorkspaceServiceClient;
@@ -125,6 +128,21 @@ impl Client {
     /// What concerns several resources of a workspace together.
     pub fn configuration(&self) -> ConfigurationServiceClient<Authorized> {
         ConfigurationServiceClient::new(self.authorized())
+    }
+
+    /// API keys.
+    pub fn api_keys(&self) -> ApiKeyServiceClient<Authorized> {
+        ApiKeyServiceClient::new(self.authorized())
+    }
+
+    /// Roles.
+    pub fn roles(&self) -> RoleServiceClient<Authorized> {
+        RoleServiceClient::new(self.authorized())
+    }
+
+    /// Service accounts.
+    pub fn service_accounts(&self) -> ServiceAccountServiceClient<Authorized> {
+        ServiceAccountServiceClient::new(self.authorized())
     }
 
     /// Secrets and their rotation.

@@ -1,5 +1,6 @@
 //! One service each: unpack the request, call what does the work, pack the answer.
 
+mod api_keys;
 mod configuration;
 mod connections;
 mod data_planes;
@@ -10,7 +11,9 @@ mod incoming_requests;
 mod master_keys;
 mod operations;
 mod outgoing_integrations;
+mod roles;
 mod secrets;
+mod service_accounts;
 mod sync;
 mod versions;
 mod workflows;

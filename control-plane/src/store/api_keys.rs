@@ -1,38 +1,111 @@
-//! API keys: hashes, never the keys.
+//! API keys as calls are checked with: hashes, never the keys.
 
-use super::{StoreError, Transaction};
+use super::{Row, StoreError, Transaction};
 use crate::clock::UnixMillis;
 
 /// An API key as stored.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ApiKeyRow {
     /// Its public part.
     pub(crate) id: String,
-    /// What it was made for.
+    /// The id of its workspace; empty for a key of the server.
+    pub(crate) workspace: String,
+    /// What it was made for, when it is kept in a file; empty otherwise.
     pub(crate) role: String,
+    /// The name of its service account; empty for none.
+    pub(crate) account: String,
     /// SHA-256 of its secret part, which is random enough that nothing slower is needed (K14).
     pub(crate) hash: Vec<u8>,
-    /// Patterns, separated by spaces.
+    /// What it may do: permissions and `@role`s, separated by spaces.
     pub(crate) permissions: String,
+    /// From where it may be used, separated by spaces; empty for anywhere.
+    pub(crate) networks: String,
+    /// 0 when it does not expire.
+    pub(crate) expire_time: UnixMillis,
+    /// 0 when it was never used.
+    pub(crate) last_use_time: UnixMillis,
+    pub(crate) create_time: UnixMillis,
+    /// 0 when it was not revoked.
+    pub(crate) revoke_time: UnixMillis,
+}
+
+macro_rules! select_api_key {
+    ($tail:literal) => {
+        concat!(
+            "SELECT id, COALESCE(workspace, ''), role, account, hash, permissions, networks, expire_time, last_use_time, ",
+            "create_time, revoke_time FROM api_key ",
+            $tail
+        )
+    };
+}
+
+fn api_key(mut row: Row) -> Result<ApiKeyRow, StoreError> {
+    Ok(ApiKeyRow {
+        id: row.text(0)?,
+        workspace: row.text(1)?,
+        role: row.text(2)?,
+        account: row.text(3)?,
+        hash: row.blob(4)?,
+        permissions: row.text(5)?,
+        networks: row.text(6)?,
+        expire_time: row.integer(7)?,
+        last_use_time: row.integer(8)?,
+        create_time: row.integer(9)?,
+        revoke_time: row.integer(10)?,
+    })
 }
 
 impl Transaction {
-    /// The key that has the public part `id` and was not revoked.
+    /// The key that has the public part `id`, revoked or not.
     pub(crate) async fn api_key(&mut self, id: &str) -> Result<Option<ApiKeyRow>, StoreError> {
-        let sql = "SELECT id, role, hash, permissions FROM api_key WHERE id = $1 AND revoke_time IS NULL";
-        let Some(mut row) = self.row(sql, &[id.into()]).await? else { return Ok(None) };
-        Ok(Some(ApiKeyRow { id: row.text(0)?, role: row.text(1)?, hash: row.blob(2)?, permissions: row.text(3)? }))
+        self.row(select_api_key!("WHERE id = $1"), &[id.into()]).await?.map(api_key).transpose()
     }
 
-    /// Makes `key` the only key of its role. Returns how many others were revoked.
-    pub(crate) async fn api_key_set(&mut self, key: &ApiKeyRow, now: UnixMillis) -> Result<u64, StoreError> {
-        let sql = "UPDATE api_key SET revoke_time = $1 WHERE role = $2 AND id <> $3 AND revoke_time IS NULL";
-        let revoked = self.run(sql, &[now.into(), (&key.role).into(), (&key.id).into()]).await?;
-        let sql = "INSERT INTO api_key (id, role, hash, permissions, create_time) VALUES ($1, $2, $3, $4, $5) \
-                   ON CONFLICT (id) DO UPDATE SET role = excluded.role, hash = excluded.hash, \
-                   permissions = excluded.permissions, revoke_time = NULL";
-        let values = [(&key.id).into(), (&key.role).into(), (&key.hash).into(), (&key.permissions).into(), now.into()];
-        self.run(sql, &values).await?;
-        Ok(revoked)
+    /// The keys of a workspace, or of the server, that were not revoked, by id.
+    pub(crate) async fn api_keys(&mut self, workspace: &str) -> Result<Vec<ApiKeyRow>, StoreError> {
+        let sql = select_api_key!("WHERE COALESCE(workspace, '') = $1 AND revoke_time = 0 ORDER BY id");
+        self.rows(sql, &[workspace.into()]).await?.into_iter().map(api_key).collect()
+    }
+
+    /// The ids of the keys that are kept in the file of this role and were not revoked.
+    pub(crate) async fn api_keys_of_role(&mut self, role: &str) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT id FROM api_key WHERE role = $1 AND revoke_time = 0";
+        self.rows(sql, &[role.into()]).await?.iter_mut().map(|row| row.text(0)).collect()
+    }
+
+    /// Adds a key, or replaces what is stored of it.
+    pub(crate) async fn api_key_put(&mut self, key: &ApiKeyRow) -> Result<(), StoreError> {
+        let sql = "INSERT INTO api_key (id, workspace, role, account, hash, permissions, networks, expire_time, \
+                   last_use_time, create_time, revoke_time) \
+                   VALUES ($1, NULLIF($2, ''), $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+                   ON CONFLICT (id) DO UPDATE SET workspace = excluded.workspace, role = excluded.role, \
+                   account = excluded.account, hash = excluded.hash, permissions = excluded.permissions, \
+                   networks = excluded.networks, expire_time = excluded.expire_time, \
+                   last_use_time = excluded.last_use_time, revoke_time = excluded.revoke_time";
+        let values = [
+            (&key.id).into(),
+            (&key.workspace).into(),
+            (&key.role).into(),
+            (&key.account).into(),
+            (&key.hash).into(),
+            (&key.permissions).into(),
+            (&key.networks).into(),
+            key.expire_time.into(),
+            key.last_use_time.into(),
+            key.create_time.into(),
+            key.revoke_time.into(),
+        ];
+        self.run(sql, &values).await.map(drop)
+    }
+
+    /// Revokes a key for good.
+    pub(crate) async fn api_key_revoke(&mut self, id: &str, now: UnixMillis) -> Result<(), StoreError> {
+        self.run("UPDATE api_key SET revoke_time = $1 WHERE id = $2", &[now.into(), id.into()]).await.map(drop)
+    }
+
+    /// Notes that a key was used.
+    pub(crate) async fn api_key_used(&mut self, id: &str, now: UnixMillis) -> Result<(), StoreError> {
+        let sql = "UPDATE api_key SET last_use_time = $1 WHERE id = $2 AND last_use_time < $1";
+        self.run(sql, &[now.into(), id.into()]).await.map(drop)
     }
 }

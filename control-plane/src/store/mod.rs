@@ -10,6 +10,7 @@ mod documents;
 mod incoming_requests;
 mod operations;
 mod outcomes;
+mod principals;
 mod requests;
 mod sqlite;
 mod workspaces;
@@ -22,14 +23,16 @@ pub(crate) use documents::{DocumentRow, HeadRow, UsageRow, VersionRow};
 pub(crate) use incoming_requests::{IncomingRequestRow, IncomingSelection};
 pub(crate) use operations::OperationRow;
 pub(crate) use outcomes::OutcomeRow;
+pub(crate) use principals::PrincipalRow;
 pub(crate) use requests::Remembered;
 pub(crate) use workspaces::{ServerKeyRow, WorkspaceRow};
 
 /// One script per schema version, the first for version 1.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_deliveries.sql"),
     include_str!("migrations/0003_operations.sql"),
+    include_str!("migrations/0004_access.sql"),
 ];
 
 /// Why the store failed.
@@ -249,7 +252,7 @@ mod tests {
         write.commit().await.unwrap();
         store.close().await;
         let error = Store::open(&path).await.unwrap_err();
-        assert!(matches!(error, StoreError::Newer { found: 7, known: 3 }), "{error}");
+        assert!(matches!(error, StoreError::Newer { found: 7, known: 4 }), "{error}");
     }
 
     #[tokio::test]
@@ -259,7 +262,7 @@ mod tests {
         let mut write = store.write().await.unwrap();
         write.run("INSERT INTO schema_version (version) VALUES ($1)", &[9.into()]).await.unwrap();
         drop(write);
-        assert_eq!(store.write().await.unwrap().schema_version().await.unwrap(), 3);
+        assert_eq!(store.write().await.unwrap().schema_version().await.unwrap(), 4);
     }
 
     #[cfg(unix)]

@@ -239,8 +239,13 @@ async fn every_limit_is_enforced_and_named() {
     let refused = streamed.unwrap_err();
     assert_eq!(refusal(&refused), overloaded);
     assert!(refused.message().contains("`streams`"), "{}", refused.message());
-    let (listed, _) = under(Limits { call_time: Duration::ZERO, ..Limits::default() }).await;
-    assert_eq!(refusal(&listed.unwrap_err()), (Code::DeadlineExceeded, "TOOK_TOO_LONG".to_owned()));
+    // A call that is answered within the timer's first tick may get through.
+    let refused = loop {
+        if let (Err(refused), _) = under(Limits { call_time: Duration::ZERO, ..Limits::default() }).await {
+            break refused;
+        }
+    };
+    assert_eq!(refusal(&refused), (Code::DeadlineExceeded, "TOOK_TOO_LONG".to_owned()));
 }
 
 #[tokio::test]

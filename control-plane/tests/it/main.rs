@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod api_keys;
 mod commands;
 mod connections;
 mod deliveries;

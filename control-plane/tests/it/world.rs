@@ -7,6 +7,7 @@ use std::time::Duration;
 use sluice_control_plane::{Clock, ControlPlane, Error, Settings};
 use sluice_core::address::UrlPolicy;
 use sluice_proto::admin::v1 as admin;
+use sluice_proto::admin::v1::api_key_service_client::ApiKeyServiceClient;
 use sluice_proto::admin::v1::configuration_service_client::ConfigurationServiceClient;
 use sluice_proto::admin::v1::connection::Scheme;
 use sluice_proto::admin::v1::connection_service_client::ConnectionServiceClient;
@@ -19,7 +20,9 @@ use sluice_proto::admin::v1::incoming_request_service_client::IncomingRequestSer
 use sluice_proto::admin::v1::master_key_service_client::MasterKeyServiceClient;
 use sluice_proto::admin::v1::operation_service_client::OperationServiceClient;
 use sluice_proto::admin::v1::outgoing_integration_service_client::OutgoingIntegrationServiceClient;
+use sluice_proto::admin::v1::role_service_client::RoleServiceClient;
 use sluice_proto::admin::v1::secret_service_client::SecretServiceClient;
+use sluice_proto::admin::v1::service_account_service_client::ServiceAccountServiceClient;
 use sluice_proto::admin::v1::step::Action;
 use sluice_proto::admin::v1::version_service_client::VersionServiceClient;
 use sluice_proto::admin::v1::workflow_service_client::WorkflowServiceClient;
@@ -72,8 +75,20 @@ pub(crate) fn settings(folder: &Path, clock: &Clock) -> Settings {
     Settings { clock: clock.clone(), ring_read_every, ..Settings::in_folder(folder, UrlPolicy::default()) }
 }
 
+/// The key that this text is.
+pub(crate) fn key_of(text: &str) -> Key {
+    Key(text.to_owned())
+}
+
 pub(crate) fn key_in(path: &Path) -> Key {
     Key(std::fs::read_to_string(path).unwrap().trim().to_owned())
+}
+
+/// Somebody with a key of his own.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    channel: Channel,
+    key: Key,
 }
 
 macro_rules! clients {
@@ -81,6 +96,13 @@ macro_rules! clients {
         impl World {
             $(pub(crate) fn $name(&self) -> $client<Keyed> {
                 $client::with_interceptor(self.channel.clone(), self.admin.clone())
+            })*
+        }
+
+        #[allow(dead_code)] // not every service is called by everybody
+        impl Caller {
+            $(pub(crate) fn $name(&self) -> $client<Keyed> {
+                $client::with_interceptor(self.channel.clone(), self.key.clone())
             })*
         }
     };
@@ -101,6 +123,9 @@ clients!(
     versions: VersionServiceClient,
     configuration: ConfigurationServiceClient,
     master_keys: MasterKeyServiceClient,
+    api_keys: ApiKeyServiceClient,
+    roles: RoleServiceClient,
+    service_accounts: ServiceAccountServiceClient,
 );
 
 impl World {
@@ -142,6 +167,11 @@ impl World {
     pub(crate) async fn restart(self) -> Self {
         let (folder, clock) = self.end().await;
         Self::start(folder, clock).await
+    }
+
+    /// Somebody with this key.
+    pub(crate) fn caller(&self, key: &str) -> Caller {
+        Caller { channel: self.channel.clone(), key: key_of(key) }
     }
 
     pub(crate) fn channel(&self) -> Channel {
