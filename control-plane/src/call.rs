@@ -43,22 +43,27 @@ changing!(
     CreateWorkspaceRequest,
     UpdateWorkspaceRequest,
     DeleteWorkspaceRequest,
+    UndeleteWorkspaceRequest,
     CreateConnectionRequest,
     UpdateConnectionRequest,
     DeleteConnectionRequest,
+    UndeleteConnectionRequest,
     CreateIncomingIntegrationRequest,
     UpdateIncomingIntegrationRequest,
     DeleteIncomingIntegrationRequest,
+    UndeleteIncomingIntegrationRequest,
     PublishIncomingIntegrationRequest,
     UnpublishIncomingIntegrationRequest,
     CreateOutgoingIntegrationRequest,
     UpdateOutgoingIntegrationRequest,
     DeleteOutgoingIntegrationRequest,
+    UndeleteOutgoingIntegrationRequest,
     PublishOutgoingIntegrationRequest,
     UnpublishOutgoingIntegrationRequest,
     CreateWorkflowRequest,
     UpdateWorkflowRequest,
     DeleteWorkflowRequest,
+    UndeleteWorkflowRequest,
     PublishWorkflowRequest,
     UnpublishWorkflowRequest,
     StageSecretRequest,
@@ -66,6 +71,9 @@ changing!(
     RevertSecretRequest,
     RetireSecretRequest,
     ReplayDeliveriesRequest,
+    RetryDeliveryRequest,
+    CancelDeliveryRequest,
+    CancelOperationRequest,
     RollbackVersionRequest,
     PublishDraftsRequest,
     CreateApiKeyRequest,
@@ -125,18 +133,39 @@ impl Call {
         Ok((Self { validate_only, caller: caller.access, request, fingerprint, found }, message))
     }
 
+    /// The answer to the same request, if it was answered before; for calls that hold no transaction while they work.
+    pub(crate) async fn known<R: Message + Default>(&self, shared: &Shared) -> Result<Option<R>, Failure> {
+        match &self.request {
+            Some((caller, id)) => self.answered(shared, &mut shared.store.read().await?, caller, id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// What this caller was answered under this id.
+    async fn answered<R: Message + Default>(
+        &self,
+        shared: &Shared,
+        tx: &mut Transaction,
+        caller: &str,
+        id: &str,
+    ) -> Result<Option<R>, Failure> {
+        let since = shared.settings.clock.now() - REMEMBERED_MILLIS;
+        let Some(before) = tx.request(caller, id, since).await? else { return Ok(None) };
+        if before.hash != self.fingerprint {
+            return Err(Failure::RequestIdReused);
+        }
+        let answer = R::decode(before.answer.as_slice());
+        answer.map(Some).map_err(|error| Failure::Internal(format!("a stored answer: {error}")))
+    }
+
     /// Begins the change, unless the same request was answered before.
     pub(crate) async fn begin<R: Message + Default>(mut self, shared: &Shared) -> Result<Begun<R>, Failure> {
         let mut tx = shared.store.write().await?;
         let now = shared.settings.clock.now();
         if let Some((caller, id)) = &self.request
-            && let Some(before) = tx.request(caller, id, now - REMEMBERED_MILLIS).await?
+            && let Some(answer) = self.answered(shared, &mut tx, caller, id).await?
         {
-            if before.hash != self.fingerprint {
-                return Err(Failure::RequestIdReused);
-            }
-            let answer = R::decode(before.answer.as_slice());
-            return answer.map(Begun::Known).map_err(|error| Failure::Internal(format!("a stored answer: {error}")));
+            return Ok(Begun::Known(answer));
         }
         let found = std::mem::take(&mut self.found);
         Ok(Begun::New(Change { tx, now, found, call: self }))

@@ -104,6 +104,8 @@ pub(crate) enum Failure {
     Published(String),
     /// This resource is not published.
     NotPublished(String),
+    /// This resource is deleted.
+    Deleted(String),
     /// The workspace `name` holds `documents`, and maybe more.
     WorkspaceNotEmpty { name: String, documents: Vec<String> },
     /// There is no secret in this slot of the field.
@@ -213,6 +215,7 @@ impl Failure {
             | Self::InUse { .. }
             | Self::Published(_)
             | Self::NotPublished(_)
+            | Self::Deleted(_)
             | Self::WorkspaceNotEmpty { .. }
             | Self::SecretSlotEmpty { .. }
             | Self::SecretSlotTaken { .. }
@@ -249,6 +252,7 @@ impl Failure {
             Self::EtagMismatch(_) => (Code::Aborted, ErrorReason::EtagMismatch),
             Self::InUse { .. } | Self::Published(_) => (Code::FailedPrecondition, ErrorReason::ResourceInUse),
             Self::NotPublished(_) => (Code::FailedPrecondition, ErrorReason::NotPublished),
+            Self::Deleted(_) => (Code::FailedPrecondition, ErrorReason::ResourceDeleted),
             Self::WorkspaceNotEmpty { .. } => (Code::FailedPrecondition, ErrorReason::WorkspaceNotEmpty),
             Self::SecretSlotEmpty { .. } => (Code::FailedPrecondition, ErrorReason::SecretSlotEmpty),
             Self::SecretSlotTaken { .. } => (Code::FailedPrecondition, ErrorReason::SecretSlotTaken),
@@ -289,6 +293,7 @@ impl Failure {
             Self::InUse { name, users } => format!("`{name}` is used by {}", users.join(", ")),
             Self::Published(name) => format!("`{name}` is published: unpublish it first"),
             Self::NotPublished(name) => format!("`{name}` is not published"),
+            Self::Deleted(name) => format!("`{name}` is deleted: undelete it first, or wait until it is purged"),
             Self::WorkspaceNotEmpty { name, documents } => format!("`{name}` still holds {}", documents.join(", ")),
             Self::SecretSlotEmpty { field, slot } => format!("`{field}` has no {} secret", slot.code()),
             Self::SecretSlotTaken { field, slot } => {
@@ -363,6 +368,7 @@ impl Failure {
                 details.set_precondition_failure(precondition("PUBLISHED", name, self.message()));
             }
             Self::NotPublished(subject)
+            | Self::Deleted(subject)
             | Self::SecretSlotEmpty { field: subject, .. }
             | Self::SecretSlotTaken { field: subject, .. }
             | Self::SecretUnpublished(subject)
@@ -505,6 +511,7 @@ mod tests {
             Failure::EtagMismatch(String::new()),
             Failure::Published(String::new()),
             Failure::NotPublished(String::new()),
+            Failure::Deleted(String::new()),
             Failure::WorkspaceNotEmpty { name: String::new(), documents: Vec::new() },
             Failure::SecretSlotEmpty { field: String::new(), slot: Slot::Staged },
             Failure::SecretSlotTaken { field: String::new(), slot: Slot::Staged },
@@ -528,7 +535,7 @@ mod tests {
         ];
         let mut told: Vec<i32> = failures.iter().map(|failure| failure.verdict().1 as i32).collect();
         told.sort_unstable();
-        assert_eq!(told, (1..=28).collect::<Vec<_>>());
-        assert!(ErrorReason::try_from(29).is_err(), "a new reason needs a failure");
+        assert_eq!(told, (1..=29).collect::<Vec<_>>());
+        assert!(ErrorReason::try_from(30).is_err(), "a new reason needs a failure");
     }
 }

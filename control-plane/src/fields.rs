@@ -6,7 +6,9 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage as _, Value};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage as _, Value,
+};
 use sluice_proto::admin::v1::FieldChange;
 
 use crate::error::Failure;
@@ -18,13 +20,16 @@ const REDACTED: &str = "\"[redacted]\"";
 static CONTRACT: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(sluice_proto::DESCRIPTORS).expect("our own descriptors are whole"));
 
-/// The message as a tree; `kind` is its full name, for example `sluice.admin.v1.Workflow`.
-pub(crate) fn tree<M: Message>(kind: &str, message: &M) -> Result<DynamicMessage, Failure> {
-    let descriptor = CONTRACT
-        .get_message_by_name(kind)
-        .ok_or_else(|| Failure::Internal(format!("{kind} is not part of the contract")))?;
-    DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
-        .map_err(|error| Failure::Internal(format!("a {kind} cannot be read as one: {error}")))
+/// What the contract says of a message; `name` is its full name, for example `sluice.admin.v1.Workflow`.
+pub(crate) fn kind(name: &str) -> Result<MessageDescriptor, Failure> {
+    let found = CONTRACT.get_message_by_name(name);
+    found.ok_or_else(|| Failure::Internal(format!("{name} is not part of the contract")))
+}
+
+/// The message as a tree; `name` is its full name.
+pub(crate) fn tree<M: Message>(name: &str, message: &M) -> Result<DynamicMessage, Failure> {
+    DynamicMessage::decode(kind(name)?, message.encode_to_vec().as_slice())
+        .map_err(|error| Failure::Internal(format!("a {name} cannot be read as one: {error}")))
 }
 
 /// Every field that differs, in the order of the contract.

@@ -8,6 +8,7 @@
 //! | `contract` | what a request is about, whichever method it calls |
 //! | `services` | what each method does, unpacked |
 //! | `lifecycle` | how a document is created, changed and deleted, the same for all kinds |
+//! | `listing`, `list_filter` | what a list shows and in which order |
 //! | `publish` | how a draft, or several at once, become what every data plane serves |
 //! | `versions` | what was published: read, compared, brought back |
 //! | `usages` | who uses what |
@@ -36,6 +37,8 @@ mod door;
 mod error;
 mod fields;
 mod lifecycle;
+mod list_filter;
+mod listing;
 mod master_keys;
 mod names;
 mod paging;
@@ -109,6 +112,8 @@ const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// A connection that answers no ping is closed.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_ANSWER: Duration = Duration::from_secs(20);
+/// How many deleted documents one sweep step takes away, so that writers do not wait long.
+const PURGED_AT_ONCE: i64 = 100;
 /// How often what is too old is deleted.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
@@ -224,7 +229,7 @@ pub async fn run(settings: Settings, listener: TcpListener, shutdown: Cancellati
     ControlPlane::start(settings).await?.serve(listener, shutdown).await
 }
 
-/// Deletes outcomes that are kept long enough and requests that need not be remembered any more.
+/// Deletes outcomes that are kept long enough, requests that need not be remembered any more, and what was deleted long ago.
 async fn sweep(settings: Settings, store: Store, stop: CancellationToken) {
     loop {
         let now = settings.clock.now();
@@ -232,7 +237,10 @@ async fn sweep(settings: Settings, store: Store, stop: CancellationToken) {
         let swept = async {
             loop {
                 let mut write = store.write().await?;
-                let more = write.sweep(now.saturating_sub(retention), now - call::REMEMBERED_MILLIS).await?;
+                let mut more = write.sweep(now.saturating_sub(retention), now - call::REMEMBERED_MILLIS).await?;
+                let deleted_before = now.saturating_sub(stored::KEPT_MILLIS);
+                more |= write.documents_purge(deleted_before, PURGED_AT_ONCE).await?;
+                more |= write.workspace_purge(deleted_before).await?;
                 write.commit().await?;
                 if !more {
                     return Ok::<_, StoreError>(());

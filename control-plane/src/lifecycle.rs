@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use crate::call::{Begun, Call, Change};
 use crate::error::{Failure, violation};
+use crate::fields::tree;
+use crate::listing::{Listing, Query};
 use crate::names::{self, Name};
-use crate::paging::List;
 use crate::publish::commit_revision;
 use crate::resource::{Resource, Stamp};
 use crate::secrets::{Taken, mark, take};
@@ -18,6 +19,8 @@ use crate::store::{Transaction, WorkspaceRow};
 use crate::stored::Stored;
 use crate::together;
 
+/// How many documents of a list are read at once.
+pub(crate) const READ_AT_ONCE: i64 = 200;
 /// How many users of a resource an error names.
 pub(crate) const USERS_NAMED: i64 = 20;
 
@@ -40,8 +43,10 @@ pub(crate) async fn create<R: Resource>(
         change.found.push(violation(R::ID_FIELD, "ID_INVALID", message));
     }
     let name = Name { full: format!("{parent}/{}/{id}", R::COLLECTION), workspace: workspace_id };
-    if change.tx.document(&name.workspace, &name.full).await?.is_some() {
-        return Err(Failure::Exists(name.full));
+    match change.tx.document(&name.workspace, &name.full).await? {
+        Some(row) if row.delete_time > 0 => return Err(Failure::Deleted(name.full)),
+        Some(_) => return Err(Failure::Exists(name.full)),
+        None => {}
     }
     let Some(document) = document else {
         change.found.push(violation(R::FIELD, "REQUIRED", "is required"));
@@ -62,26 +67,34 @@ pub(crate) async fn create<R: Resource>(
 pub(crate) async fn get<R: Resource>(shared: &Shared, name: &str) -> Result<R, Failure> {
     let name = names::parse(name, R::COLLECTION, "name")?;
     let mut tx = shared.store.read().await?;
-    Ok(Stored::<R>::load(&mut tx, &name, "").await?.present())
+    Ok(Stored::<R>::find(&mut tx, &name, "").await?.present())
 }
 
-/// Lists the documents of a workspace by id, and the token of the next page.
+/// Lists the documents of a workspace, and the token of the next page.
 pub(crate) async fn list<R: Resource>(
     shared: &Shared,
     parent: &str,
-    page_size: i32,
-    page_token: &str,
+    query: Query<'_>,
 ) -> Result<(Vec<R>, String), Failure> {
     let workspace = names::workspace_id(parent, "parent")?;
     let mut tx = shared.store.read().await?;
     let uid = tx.workspace(&workspace).await?.ok_or_else(|| Failure::NotFound(parent.to_owned()))?.uid;
-    let list = List::new(&shared.secrets, &[R::COLLECTION, &uid]);
-    let page = list.page(page_size, page_token)?;
-    let after = page.after.as_deref().unwrap_or_default();
-    let mut rows = tx.documents(&workspace, R::COLLECTION, after, page.limit()).await?;
-    let next = list.cut(&page, &mut rows, |row| row.draft.len(), |row| row.name.clone());
-    let shown = rows.into_iter().map(|row| Ok(Stored::of(row)?.present())).collect::<Result<_, Failure>>()?;
-    Ok((shown, next))
+    let mut listing = Listing::new(&shared.secrets, R::MESSAGE, &[R::COLLECTION, &uid], query)?;
+    let mut after = listing.by_name().unwrap_or_default().to_owned();
+    loop {
+        let rows = tx.documents(&workspace, R::COLLECTION, &after, query.show_deleted, READ_AT_ONCE).await?;
+        let Some(last) = rows.last().map(|row| row.name.clone()) else { break };
+        for row in rows {
+            let (name, size) = (row.name.clone(), row.draft.len());
+            let shown = Stored::<R>::of(row)?.present();
+            listing.offer(&name, &tree(R::MESSAGE, &shown)?, size, shown);
+        }
+        if listing.by_name().is_some() && listing.is_full() {
+            break;
+        }
+        after = last;
+    }
+    Ok(listing.finish())
 }
 
 /// Changes the draft; a connection's change is in force at once. A change that changes nothing counts as none.
@@ -111,7 +124,7 @@ pub(crate) async fn update<R: Resource>(
     answer(shared, change, &stored).await
 }
 
-/// Deletes a document that is not published and that nothing uses.
+/// Deletes a document that is not published and that nothing uses. It can come back until it is purged, and uses nothing until then.
 pub(crate) async fn delete<R: Resource, A: prost::Message + Default>(
     shared: &Shared,
     call: Call,
@@ -124,22 +137,48 @@ pub(crate) async fn delete<R: Resource, A: prost::Message + Default>(
         Begun::Known(answer) => return Ok(answer),
     };
     let mut workspace = lock(&mut change, &name.workspace, &name.full).await?;
-    let stored = Stored::<R>::load(&mut change.tx, &name, etag).await?;
+    let mut stored = Stored::<R>::load(&mut change.tx, &name, etag).await?;
     refuse_used(&mut change.tx, &name.full, false).await?;
     if stored.is_published() && !R::IMMEDIATE {
         return Err(Failure::Published(name.full));
     }
-    change.tx.document_delete(&name.full).await?;
+    stored.touch(change.now);
+    stored.take_out_of_force();
+    stored.row.delete_time = change.now;
+    change.tx.document_put(&stored.row).await?;
+    for published in [false, true] {
+        change.tx.references_set(&name.full, published, &[]).await?;
+    }
     if R::IMMEDIATE {
         commit_revision(&mut change.tx, &mut workspace, Vec::new(), vec![name.full], change.now).await?;
     }
     change.finish(shared, A::default()).await
 }
 
+/// Brings a deleted document back as a draft, a connection in force. What it uses must still be there.
+pub(crate) async fn undelete<R: Resource>(shared: &Shared, call: Call, name: &str, etag: &str) -> Result<R, Failure> {
+    let name = names::parse(name, R::COLLECTION, "name")?;
+    let mut change = match call.begin(shared).await? {
+        Begun::New(change) => change,
+        Begun::Known(answer) => return Ok(answer),
+    };
+    let mut workspace = lock(&mut change, &name.workspace, &name.full).await?;
+    let mut stored = Stored::<R>::find(&mut change.tx, &name, etag).await?;
+    if !stored.is_deleted() {
+        return Err(Failure::Exists(name.full));
+    }
+    let before = Some((&stored.draft, stored.secrets.as_slice()));
+    let (draft, taken) = settle(shared, &mut change, &name, stored.draft.clone(), before).await?;
+    stored.row.delete_time = 0;
+    save(shared, &mut change, &mut workspace, &mut stored, draft, taken).await?;
+    answer(shared, change, &stored).await
+}
+
 /// Takes the workspace's row, so that nobody else changes anything in it until this change has ended. `asked` is the
 /// resource that is not there when the workspace is not.
 pub(crate) async fn lock(change: &mut Change, workspace: &str, asked: &str) -> Result<WorkspaceRow, Failure> {
-    change.tx.workspace_locked(workspace).await?.ok_or_else(|| Failure::NotFound(asked.to_owned()))
+    let row = change.tx.workspace_locked(workspace).await?.filter(|row| row.delete_time == 0);
+    row.ok_or_else(|| Failure::NotFound(asked.to_owned()))
 }
 
 /// Ends a change of an existing document.
@@ -202,6 +241,9 @@ pub(crate) async fn settle<R: Resource>(
             continue;
         }
         match change.tx.document(&name.workspace, &target).await? {
+            Some(row) if row.delete_time > 0 => {
+                change.found.push(violation(&field, "RESOURCE_DELETED", format!("`{target}` is deleted")));
+            }
             Some(row) => change.found.extend(together::misnamed(shared, &field, row)?),
             None => {
                 let message = format!("`{target}` does not exist in this workspace");

@@ -24,6 +24,8 @@ pub(crate) struct Stamp {
     /// The version in force; 0 when none is.
     pub(crate) version: i64,
     pub(crate) has_unpublished_changes: bool,
+    pub(crate) delete_time: Option<Timestamp>,
+    pub(crate) purge_time: Option<Timestamp>,
 }
 
 /// A kind of document.
@@ -113,6 +115,8 @@ macro_rules! stamp_published {
             self.update_time = stamp.update_time;
             self.published_version = stamp.version;
             self.has_unpublished_changes = stamp.has_unpublished_changes;
+            self.delete_time = stamp.delete_time;
+            self.purge_time = stamp.purge_time;
         }
 
         fn clear_etag(&mut self) {
@@ -178,6 +182,8 @@ impl Resource for Connection {
         self.create_time = stamp.create_time;
         self.update_time = stamp.update_time;
         self.version = stamp.version;
+        self.delete_time = stamp.delete_time;
+        self.purge_time = stamp.purge_time;
     }
 
     fn clear_etag(&mut self) {
@@ -356,7 +362,7 @@ mod tests {
         let messages: Vec<_> = set.file.iter().flat_map(|file| &file.message_type).collect();
         let check = |name: &str, mutable: &[&str]| {
             let message = messages.iter().find(|message| message.name() == name).unwrap();
-            let servers = ["name", "uid", "etag", "create_time", "update_time", "version"];
+            let servers = ["name", "uid", "etag", "create_time", "update_time", "version", "delete_time", "purge_time"];
             let servers =
                 [&servers[..], &["published_version", "has_unpublished_changes", "endpoint_id", "endpoint_path"]];
             let servers = servers.concat();

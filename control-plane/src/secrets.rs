@@ -344,6 +344,7 @@ mod tests {
             saves: 1,
             create_time: 0,
             update_time: 0,
+            delete_time: 0,
         }
     }
 

@@ -2,6 +2,7 @@
 //! the server writes. Hides how a draft is encoded and when it counts as changed.
 
 use prost::Message as _;
+use prost_types::Timestamp;
 use sha2::{Digest as _, Sha256};
 use sluice_core::snapshot::content_hash;
 use sluice_proto::sync::v1::{self as sync, SealedSecret};
@@ -28,12 +29,34 @@ pub(crate) fn etag(uid: &str, saves: i64) -> String {
     hex::encode(&Sha256::digest(format!("{uid} {saves}"))[..8])
 }
 
+/// How long what was deleted can come back (D30).
+pub(crate) const KEPT_MILLIS: i64 = 30 * 24 * 3600 * 1000;
+
+/// When something was deleted, as callers see it; `None` when it was not.
+pub(crate) fn delete_time(deleted: UnixMillis) -> Option<Timestamp> {
+    (deleted > 0).then(|| timestamp(deleted))
+}
+
+/// From when on it may be gone for good.
+pub(crate) fn purge_time(deleted: UnixMillis) -> Option<Timestamp> {
+    (deleted > 0).then(|| timestamp(deleted.saturating_add(KEPT_MILLIS)))
+}
+
 impl<R: Resource> Stored<R> {
-    /// Loads the document `name`.
+    /// Loads the document `name` to change it.
+    ///
+    /// # Errors
+    /// It is not there, is deleted, or `wanted_etag` is filled and not its etag.
+    pub(crate) async fn load(tx: &mut Transaction, name: &Name, wanted_etag: &str) -> Result<Self, Failure> {
+        let stored = Self::find(tx, name, wanted_etag).await?;
+        if stored.is_deleted() { Err(Failure::Deleted(name.full.clone())) } else { Ok(stored) }
+    }
+
+    /// Loads the document `name`, deleted or not.
     ///
     /// # Errors
     /// It is not there, or `wanted_etag` is filled and not its etag.
-    pub(crate) async fn load(tx: &mut Transaction, name: &Name, wanted_etag: &str) -> Result<Self, Failure> {
+    pub(crate) async fn find(tx: &mut Transaction, name: &Name, wanted_etag: &str) -> Result<Self, Failure> {
         let row = tx.document(&name.workspace, &name.full).await?;
         let stored = Self::of(row.ok_or_else(|| Failure::NotFound(name.full.clone()))?)?;
         if !wanted_etag.is_empty() && wanted_etag != stored.etag() {
@@ -63,6 +86,7 @@ impl<R: Resource> Stored<R> {
             published_hash: Vec::new(),
             create_time: now,
             update_time: now,
+            delete_time: 0,
         };
         Self { row, draft: R::default(), secrets: Vec::new() }
     }
@@ -119,6 +143,11 @@ impl<R: Resource> Stored<R> {
         self.row.published_hash.clear();
     }
 
+    /// It is deleted and waits to be purged.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.row.delete_time > 0
+    }
+
     /// A version is in force.
     pub(crate) fn is_published(&self) -> bool {
         self.row.published_version > 0
@@ -150,6 +179,8 @@ impl<R: Resource> Stored<R> {
             update_time: Some(timestamp(self.row.update_time)),
             version: self.row.published_version,
             has_unpublished_changes: !self.is_in_force(),
+            delete_time: delete_time(self.row.delete_time),
+            purge_time: purge_time(self.row.delete_time),
         });
         shown
     }

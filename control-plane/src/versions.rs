@@ -35,7 +35,7 @@ pub(crate) async fn list<R: Versioned>(
 ) -> Result<(Vec<Version>, String), Failure> {
     let name = names::parse(parent, R::COLLECTION, "parent")?;
     let mut tx = shared.store.read().await?;
-    let stored = Stored::<R>::load(&mut tx, &name, "").await?;
+    let stored = Stored::<R>::find(&mut tx, &name, "").await?;
     let list = List::new(&shared.secrets, &["versions", &stored.row.uid]);
     let page = list.page(page_size, page_token)?;
     let before = page.after.as_deref().map_or(Ok(i64::MAX), str::parse).map_err(|_| Failure::PageToken)?;
@@ -48,7 +48,7 @@ pub(crate) async fn list<R: Versioned>(
 pub(crate) async fn get<R: Versioned>(shared: &Shared, document: &str, number: i64) -> Result<Version, Failure> {
     let name = names::parse(document, R::COLLECTION, "name")?;
     let mut tx = shared.store.read().await?;
-    let stored = Stored::<R>::load(&mut tx, &name, "").await?;
+    let stored = Stored::<R>::find(&mut tx, &name, "").await?;
     let row = version(&mut tx, &name, number).await?;
     let document = decode::<R>(&row.resource)?.0.into_versioned();
     Ok(Version { document: Some(document), ..present(&stored, &row) })
@@ -62,7 +62,7 @@ pub(crate) async fn diff<R: Versioned>(
 ) -> Result<Vec<FieldChange>, Failure> {
     let name = names::parse(document, R::COLLECTION, "name")?;
     let mut tx = shared.store.read().await?;
-    let stored = Stored::<R>::load(&mut tx, &name, "").await?;
+    let stored = Stored::<R>::find(&mut tx, &name, "").await?;
     let mut sides = Vec::new();
     for (field, number) in [("from_version", from), ("to_version", to)] {
         let document = match number {

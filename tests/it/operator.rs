@@ -30,12 +30,12 @@ fn later() -> Answer {
 }
 
 async fn retry(world: &World, delivery: &admin::Delivery) -> Result<admin::Delivery, Status> {
-    let request = admin::RetryDeliveryRequest { name: delivery.name.clone() };
+    let request = admin::RetryDeliveryRequest { name: delivery.name.clone(), ..Default::default() };
     Ok(world.client.deliveries().retry_delivery(request).await?.into_inner())
 }
 
 async fn cancel(world: &World, delivery: &admin::Delivery) -> Result<admin::Delivery, Status> {
-    let request = admin::CancelDeliveryRequest { name: delivery.name.clone() };
+    let request = admin::CancelDeliveryRequest { name: delivery.name.clone(), ..Default::default() };
     Ok(world.client.deliveries().cancel_delivery(request).await?.into_inner())
 }
 

@@ -154,7 +154,7 @@ async fn a_replay_can_be_cancelled_and_what_was_done_stays() {
     dead(&world, &incoming, 60).await;
     let name = replay(&world, of_state(Dead), false).await.operation;
     eventually("the first step", || async { (counts(&operation(&world, &name).await).0 > 0).then_some(()) }).await;
-    let request = admin::CancelOperationRequest { name: name.clone() };
+    let request = admin::CancelOperationRequest { name: name.clone(), ..Default::default() };
     let cancelling = world.client.operations().cancel_operation(request.clone()).await.unwrap().into_inner();
     assert_eq!(cancelling.state(), State::Cancelling);
     let last = ended(&world, &name).await;

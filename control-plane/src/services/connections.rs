@@ -5,14 +5,15 @@ use sluice_proto::admin::v1::connection_service_server::ConnectionService;
 use sluice_proto::admin::v1::{
     Connection, CreateConnectionRequest, DeleteConnectionRequest, DeleteConnectionResponse, GetConnectionRequest,
     ListConnectionsRequest, ListConnectionsResponse, ListTokenStatesRequest, ListTokenStatesResponse, TokenState,
-    UpdateConnectionRequest,
+    UndeleteConnectionRequest, UpdateConnectionRequest,
 };
 use tonic::{Request, async_trait};
 
 use super::{Answer, Services, pack};
 use crate::call::Call;
 use crate::error::Failure;
-use crate::lifecycle::{create, delete, get, list, update};
+use crate::lifecycle::{create, delete, get, list, undelete, update};
+use crate::listing::query;
 use crate::names;
 use crate::paging::List;
 use crate::shared::Shared;
@@ -31,7 +32,7 @@ impl ConnectionService for Services {
 
     async fn list_connections(&self, request: Request<ListConnectionsRequest>) -> Answer<ListConnectionsResponse> {
         let asked = request.get_ref();
-        let listed = list(&self.0, &asked.parent, asked.page_size, &asked.page_token).await;
+        let listed = list(&self.0, &asked.parent, query!(asked)).await;
         pack(listed.map(|(connections, next_page_token)| ListConnectionsResponse { connections, next_page_token }))
     }
 
@@ -43,6 +44,11 @@ impl ConnectionService for Services {
     async fn delete_connection(&self, request: Request<DeleteConnectionRequest>) -> Answer<DeleteConnectionResponse> {
         let (call, asked) = Call::open(&self.0, request)?;
         pack(delete::<Connection, _>(&self.0, call, &asked.name, &asked.etag).await)
+    }
+
+    async fn undelete_connection(&self, request: Request<UndeleteConnectionRequest>) -> Answer<Connection> {
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(undelete(&self.0, call, &asked.name, &asked.etag).await)
     }
     async fn list_token_states(&self, request: Request<ListTokenStatesRequest>) -> Answer<ListTokenStatesResponse> {
         pack(token_states(&self.0, request.get_ref()).await)

@@ -15,7 +15,7 @@ use sluice_proto::sync::v1::{CancelJob, RetryJob};
 use tonic::{Request, Response, async_trait};
 
 use super::{Answer, Services, pack};
-use crate::call::Call;
+use crate::call::{Begun, Call};
 use crate::commands::ask;
 use crate::delivery_filter::selection;
 use crate::error::Failure;
@@ -44,11 +44,13 @@ impl DeliveryService for Services {
     }
 
     async fn retry_delivery(&self, request: Request<RetryDeliveryRequest>) -> Answer<Delivery> {
-        pack(retry(&self.0, request.into_inner().name).await)
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(retry(&self.0, call, asked.name).await)
     }
 
     async fn cancel_delivery(&self, request: Request<CancelDeliveryRequest>) -> Answer<Delivery> {
-        pack(cancel(&self.0, request.into_inner().name).await)
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(cancel(&self.0, call, asked.name).await)
     }
 
     async fn replay_deliveries(&self, request: Request<ReplayDeliveriesRequest>) -> Answer<ReplayDeliveriesResponse> {
@@ -85,33 +87,48 @@ async fn get(shared: &Shared, name: &str) -> Result<Delivery, Failure> {
     Ok(delivery)
 }
 
-async fn retry(shared: &Shared, name: String) -> Result<Delivery, Failure> {
+async fn retry(shared: &Shared, call: Call, name: String) -> Result<Delivery, Failure> {
+    if let Some(answer) = call.known(shared).await? {
+        return Ok(answer);
+    }
     let delivery = get(shared, &name).await?;
     match delivery.state() {
         DeliveryState::Delivered | DeliveryState::Skipped | DeliveryState::Cancelled => {
             Err(Failure::DeliveryEnded(name))
         }
         DeliveryState::Unspecified | DeliveryState::Dead | DeliveryState::Waiting => {
-            steer(shared, delivery, Kind::Retry(RetryJob { delivery: name })).await
+            steer(shared, call, delivery, Kind::Retry(RetryJob { delivery: name })).await
         }
     }
 }
 
-async fn cancel(shared: &Shared, name: String) -> Result<Delivery, Failure> {
+async fn cancel(shared: &Shared, call: Call, name: String) -> Result<Delivery, Failure> {
+    if let Some(answer) = call.known(shared).await? {
+        return Ok(answer);
+    }
     let delivery = get(shared, &name).await?;
     match delivery.state() {
         DeliveryState::Cancelled => Ok(delivery),
         DeliveryState::Delivered | DeliveryState::Skipped | DeliveryState::Dead => Err(Failure::DeliveryEnded(name)),
         DeliveryState::Unspecified | DeliveryState::Waiting => {
-            steer(shared, delivery, Kind::Cancel(CancelJob { delivery: name })).await
+            steer(shared, call, delivery, Kind::Cancel(CancelJob { delivery: name })).await
         }
     }
 }
 
 /// Has the data plane that works on a delivery change it; the record follows with its next report.
-async fn steer(shared: &Shared, delivery: Delivery, kind: Kind) -> Result<Delivery, Failure> {
+async fn steer(shared: &Shared, call: Call, delivery: Delivery, kind: Kind) -> Result<Delivery, Failure> {
+    if call.validate_only {
+        return Ok(delivery);
+    }
     match ask(shared, &delivery.data_plane, &delivery.name, kind).await? {
-        Outcome::Delivery(steered) => Ok(Delivery { data_plane: delivery.data_plane, ..steered }),
+        Outcome::Delivery(steered) => {
+            let steered = Delivery { data_plane: delivery.data_plane, ..steered };
+            match call.begin(shared).await? {
+                Begun::New(change) => change.finish(shared, steered).await,
+                Begun::Known(answer) => Ok(answer),
+            }
+        }
         Outcome::Error(_) | Outcome::Replayed(_) => {
             Err(Failure::Internal("a command was answered with something else".to_owned()))
         }

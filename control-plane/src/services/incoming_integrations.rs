@@ -4,14 +4,15 @@ use sluice_proto::admin::v1::incoming_integration_service_server::IncomingIntegr
 use sluice_proto::admin::v1::{
     CreateIncomingIntegrationRequest, DeleteIncomingIntegrationRequest, DeleteIncomingIntegrationResponse,
     GetIncomingIntegrationRequest, IncomingIntegration, ListIncomingIntegrationsRequest,
-    ListIncomingIntegrationsResponse, PublishIncomingIntegrationRequest, UnpublishIncomingIntegrationRequest,
-    UpdateIncomingIntegrationRequest,
+    ListIncomingIntegrationsResponse, PublishIncomingIntegrationRequest, UndeleteIncomingIntegrationRequest,
+    UnpublishIncomingIntegrationRequest, UpdateIncomingIntegrationRequest,
 };
 use tonic::{Request, async_trait};
 
 use super::{Answer, Services, pack};
 use crate::call::Call;
-use crate::lifecycle::{create, delete, get, list, update};
+use crate::lifecycle::{create, delete, get, list, undelete, update};
+use crate::listing::query;
 use crate::publish::{publish, unpublish};
 
 #[async_trait]
@@ -36,7 +37,7 @@ impl IncomingIntegrationService for Services {
         request: Request<ListIncomingIntegrationsRequest>,
     ) -> Answer<ListIncomingIntegrationsResponse> {
         let asked = request.get_ref();
-        let listed = list(&self.0, &asked.parent, asked.page_size, &asked.page_token).await;
+        let listed = list(&self.0, &asked.parent, query!(asked)).await;
         pack(listed.map(|(incoming_integrations, next_page_token)| ListIncomingIntegrationsResponse {
             incoming_integrations,
             next_page_token,
@@ -57,6 +58,14 @@ impl IncomingIntegrationService for Services {
     ) -> Answer<DeleteIncomingIntegrationResponse> {
         let (call, asked) = Call::open(&self.0, request)?;
         pack(delete::<IncomingIntegration, _>(&self.0, call, &asked.name, &asked.etag).await)
+    }
+
+    async fn undelete_incoming_integration(
+        &self,
+        request: Request<UndeleteIncomingIntegrationRequest>,
+    ) -> Answer<IncomingIntegration> {
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(undelete(&self.0, call, &asked.name, &asked.etag).await)
     }
 
     async fn publish_incoming_integration(

@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status, async_trait};
 use tracing::Instrument as _;
 
 use super::{Answer, Services, pack};
+use crate::call::{Begun, Call};
 use crate::error::Failure;
 use crate::names;
 use crate::paging::List;
@@ -32,7 +33,8 @@ impl OperationService for Services {
     }
 
     async fn cancel_operation(&self, request: Request<CancelOperationRequest>) -> Answer<Operation> {
-        pack(cancel(&self.0, &request.get_ref().name).await)
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(cancel(&self.0, call, &asked.name).await)
     }
 
     type WatchOperationStream = Watched<Operation>;
@@ -61,16 +63,18 @@ async fn list(shared: &Shared, asked: &ListOperationsRequest) -> Result<ListOper
     Ok(ListOperationsResponse { operations: rows.iter().map(present).collect::<Result<_, _>>()?, next_page_token })
 }
 
-async fn cancel(shared: &Shared, name: &str) -> Result<Operation, Failure> {
+async fn cancel(shared: &Shared, call: Call, name: &str) -> Result<Operation, Failure> {
     let parsed = names::parse(name, "operations", "name")?;
-    let mut tx = shared.store.write().await?;
-    let now = shared.settings.clock.now();
-    let change = (State::Running as i64, State::Cancelling as i64);
-    tx.operation_state(&parsed.full, change, now, 0).await?;
-    let row = tx.operation(&parsed.workspace, &parsed.full).await?.ok_or(Failure::NotFound(parsed.full))?;
-    tx.commit().await?;
+    let mut change = match call.begin(shared).await? {
+        Begun::New(change) => change,
+        Begun::Known(answer) => return Ok(answer),
+    };
+    let states = (State::Running as i64, State::Cancelling as i64);
+    change.tx.operation_state(&parsed.full, states, change.now, 0).await?;
+    let row = change.tx.operation(&parsed.workspace, &parsed.full).await?.ok_or(Failure::NotFound(parsed.full))?;
+    let answer = change.finish(shared, present(&row)?).await?;
     shared.operations.send_replace(());
-    present(&row)
+    Ok(answer)
 }
 
 /// Sends the operation as often as it moves on.

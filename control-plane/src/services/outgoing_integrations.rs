@@ -4,14 +4,15 @@ use sluice_proto::admin::v1::outgoing_integration_service_server::OutgoingIntegr
 use sluice_proto::admin::v1::{
     CreateOutgoingIntegrationRequest, DeleteOutgoingIntegrationRequest, DeleteOutgoingIntegrationResponse,
     GetOutgoingIntegrationRequest, ListOutgoingIntegrationsRequest, ListOutgoingIntegrationsResponse,
-    OutgoingIntegration, PublishOutgoingIntegrationRequest, UnpublishOutgoingIntegrationRequest,
-    UpdateOutgoingIntegrationRequest,
+    OutgoingIntegration, PublishOutgoingIntegrationRequest, UndeleteOutgoingIntegrationRequest,
+    UnpublishOutgoingIntegrationRequest, UpdateOutgoingIntegrationRequest,
 };
 use tonic::{Request, async_trait};
 
 use super::{Answer, Services, pack};
 use crate::call::Call;
-use crate::lifecycle::{create, delete, get, list, update};
+use crate::lifecycle::{create, delete, get, list, undelete, update};
+use crate::listing::query;
 use crate::publish::{publish, unpublish};
 
 #[async_trait]
@@ -36,7 +37,7 @@ impl OutgoingIntegrationService for Services {
         request: Request<ListOutgoingIntegrationsRequest>,
     ) -> Answer<ListOutgoingIntegrationsResponse> {
         let asked = request.get_ref();
-        let listed = list(&self.0, &asked.parent, asked.page_size, &asked.page_token).await;
+        let listed = list(&self.0, &asked.parent, query!(asked)).await;
         pack(listed.map(|(outgoing_integrations, next_page_token)| ListOutgoingIntegrationsResponse {
             outgoing_integrations,
             next_page_token,
@@ -57,6 +58,14 @@ impl OutgoingIntegrationService for Services {
     ) -> Answer<DeleteOutgoingIntegrationResponse> {
         let (call, asked) = Call::open(&self.0, request)?;
         pack(delete::<OutgoingIntegration, _>(&self.0, call, &asked.name, &asked.etag).await)
+    }
+
+    async fn undelete_outgoing_integration(
+        &self,
+        request: Request<UndeleteOutgoingIntegrationRequest>,
+    ) -> Answer<OutgoingIntegration> {
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(undelete(&self.0, call, &asked.name, &asked.etag).await)
     }
 
     async fn publish_outgoing_integration(

@@ -3,13 +3,15 @@
 use sluice_proto::admin::v1::workflow_service_server::WorkflowService;
 use sluice_proto::admin::v1::{
     CreateWorkflowRequest, DeleteWorkflowRequest, DeleteWorkflowResponse, GetWorkflowRequest, ListWorkflowsRequest,
-    ListWorkflowsResponse, PublishWorkflowRequest, UnpublishWorkflowRequest, UpdateWorkflowRequest, Workflow,
+    ListWorkflowsResponse, PublishWorkflowRequest, UndeleteWorkflowRequest, UnpublishWorkflowRequest,
+    UpdateWorkflowRequest, Workflow,
 };
 use tonic::{Request, async_trait};
 
 use super::{Answer, Services, pack};
 use crate::call::Call;
-use crate::lifecycle::{create, delete, get, list, update};
+use crate::lifecycle::{create, delete, get, list, undelete, update};
+use crate::listing::query;
 use crate::publish::{publish, unpublish};
 
 #[async_trait]
@@ -25,7 +27,7 @@ impl WorkflowService for Services {
 
     async fn list_workflows(&self, request: Request<ListWorkflowsRequest>) -> Answer<ListWorkflowsResponse> {
         let asked = request.get_ref();
-        let listed = list(&self.0, &asked.parent, asked.page_size, &asked.page_token).await;
+        let listed = list(&self.0, &asked.parent, query!(asked)).await;
         pack(listed.map(|(workflows, next_page_token)| ListWorkflowsResponse { workflows, next_page_token }))
     }
 
@@ -37,6 +39,11 @@ impl WorkflowService for Services {
     async fn delete_workflow(&self, request: Request<DeleteWorkflowRequest>) -> Answer<DeleteWorkflowResponse> {
         let (call, asked) = Call::open(&self.0, request)?;
         pack(delete::<Workflow, _>(&self.0, call, &asked.name, &asked.etag).await)
+    }
+
+    async fn undelete_workflow(&self, request: Request<UndeleteWorkflowRequest>) -> Answer<Workflow> {
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(undelete(&self.0, call, &asked.name, &asked.etag).await)
     }
 
     async fn publish_workflow(&self, request: Request<PublishWorkflowRequest>) -> Answer<Workflow> {

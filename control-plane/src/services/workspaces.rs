@@ -1,12 +1,13 @@
 //! Workspaces: the tenant boundary, each with a data key and a number of its own.
 
+use prost::Message as _;
 use sluice_core::snapshot::digest;
 use sluice_core::validate;
 use sluice_core::validate::resource_id;
 use sluice_proto::admin::v1::workspace_service_server::WorkspaceService;
 use sluice_proto::admin::v1::{
     CreateWorkspaceRequest, DeleteWorkspaceRequest, DeleteWorkspaceResponse, GetWorkspaceRequest,
-    ListWorkspacesRequest, ListWorkspacesResponse, UpdateWorkspaceRequest, Workspace,
+    ListWorkspacesRequest, ListWorkspacesResponse, UndeleteWorkspaceRequest, UpdateWorkspaceRequest, Workspace,
 };
 use tonic::{Request, async_trait};
 use uuid::Uuid;
@@ -15,12 +16,14 @@ use super::{Answer, Services, pack};
 use crate::call::{Begun, Call, Change};
 use crate::clock::timestamp;
 use crate::error::{Failure, violation};
-use crate::lifecycle::{USERS_NAMED, lock};
+use crate::fields::tree;
+use crate::lifecycle::{READ_AT_ONCE, USERS_NAMED, lock};
+use crate::listing::{Listing, query};
 use crate::names::{workspace_id, workspace_name};
-use crate::paging::List;
+use crate::publish::commit_revision;
 use crate::shared::Shared;
 use crate::store::WorkspaceRow;
-use crate::stored::etag;
+use crate::stored::{delete_time, etag, purge_time};
 
 #[async_trait]
 impl WorkspaceService for Services {
@@ -46,7 +49,15 @@ impl WorkspaceService for Services {
         let (call, asked) = Call::open(&self.0, request)?;
         pack(delete(&self.0, call, &asked).await)
     }
+
+    async fn undelete_workspace(&self, request: Request<UndeleteWorkspaceRequest>) -> Answer<Workspace> {
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(undelete(&self.0, call, &asked).await)
+    }
 }
+
+/// The full name of the message.
+const MESSAGE: &str = "sluice.admin.v1.Workspace";
 
 fn present(row: &WorkspaceRow) -> Workspace {
     Workspace {
@@ -58,6 +69,8 @@ fn present(row: &WorkspaceRow) -> Workspace {
         revision: row.revision,
         create_time: Some(timestamp(row.create_time)),
         update_time: Some(timestamp(row.update_time)),
+        delete_time: delete_time(row.delete_time),
+        purge_time: purge_time(row.delete_time),
     }
 }
 
@@ -69,8 +82,9 @@ async fn create(shared: &Shared, call: Call, asked: CreateWorkspaceRequest) -> R
     let id = if asked.workspace_id.is_empty() { format!("w-{}", Uuid::new_v4().simple()) } else { asked.workspace_id };
     if let Err(message) = resource_id(&id) {
         change.found.push(violation("workspace_id", "ID_INVALID", message));
-    } else if change.tx.workspace(&id).await?.is_some() {
-        return Err(Failure::Exists(workspace_name(&id)));
+    } else if let Some(row) = change.tx.workspace_or_deleted(&id).await? {
+        let name = workspace_name(&id);
+        return Err(if row.delete_time > 0 { Failure::Deleted(name) } else { Failure::Exists(name) });
     }
     match &asked.workspace {
         Some(workspace) => change.found.extend(validate::workspace(workspace)),
@@ -90,6 +104,7 @@ async fn create(shared: &Shared, call: Call, asked: CreateWorkspaceRequest) -> R
         saves: 1,
         create_time: change.now,
         update_time: change.now,
+        delete_time: 0,
         id,
     };
     change.tx.workspace_insert(&row).await?;
@@ -102,26 +117,39 @@ async fn create(shared: &Shared, call: Call, asked: CreateWorkspaceRequest) -> R
 
 async fn get(shared: &Shared, name: &str) -> Result<Workspace, Failure> {
     let id = workspace_id(name, "name")?;
-    let row = shared.store.read().await?.workspace(&id).await?;
+    let row = shared.store.read().await?.workspace_or_deleted(&id).await?;
     row.as_ref().map(present).ok_or_else(|| Failure::NotFound(name.to_owned()))
 }
 
 async fn list(shared: &Shared, asked: &ListWorkspacesRequest) -> Result<ListWorkspacesResponse, Failure> {
-    let list = List::new(&shared.secrets, &["workspaces"]);
-    let page = list.page(asked.page_size, &asked.page_token)?;
-    let after = page.after.as_deref().unwrap_or_default();
-    let mut rows = shared.store.read().await?.workspaces(after, page.limit()).await?;
-    let next_page_token = list.cut(&page, &mut rows, |row| row.display_name.len(), |row| row.id.clone());
-    Ok(ListWorkspacesResponse { workspaces: rows.iter().map(present).collect(), next_page_token })
+    let mut listing = Listing::new(&shared.secrets, MESSAGE, &["workspaces"], query!(asked))?;
+    let mut tx = shared.store.read().await?;
+    let mut after = listing.by_name().and_then(|name| name.strip_prefix("workspaces/")).unwrap_or_default().to_owned();
+    loop {
+        let rows = tx.workspaces(&after, asked.show_deleted, READ_AT_ONCE).await?;
+        let Some(last) = rows.last().map(|row| row.id.clone()) else { break };
+        for workspace in rows.iter().map(present) {
+            listing.offer(&workspace.name.clone(), &tree(MESSAGE, &workspace)?, workspace.encoded_len(), workspace);
+        }
+        if listing.by_name().is_some() && listing.is_full() {
+            break;
+        }
+        after = last;
+    }
+    let (workspaces, next_page_token) = listing.finish();
+    Ok(ListWorkspacesResponse { workspaces, next_page_token })
 }
 
 /// Takes the workspace and compares its etag.
 async fn take(change: &mut Change, name: &str, id: &str, wanted_etag: &str) -> Result<WorkspaceRow, Failure> {
     let row = lock(change, id, name).await?;
-    if !wanted_etag.is_empty() && wanted_etag != etag(&row.uid, row.saves) {
-        return Err(Failure::EtagMismatch(name.to_owned()));
-    }
+    refuse_stale(&row, name, wanted_etag)?;
     Ok(row)
+}
+
+fn refuse_stale(row: &WorkspaceRow, name: &str, wanted_etag: &str) -> Result<(), Failure> {
+    let is_current = wanted_etag.is_empty() || wanted_etag == etag(&row.uid, row.saves);
+    if is_current { Ok(()) } else { Err(Failure::EtagMismatch(name.to_owned())) }
 }
 
 async fn update(shared: &Shared, call: Call, asked: UpdateWorkspaceRequest) -> Result<Workspace, Failure> {
@@ -133,6 +161,11 @@ async fn update(shared: &Shared, call: Call, asked: UpdateWorkspaceRequest) -> R
     };
     let mut row = take(&mut change, &wanted.name, &id, &wanted.etag).await?;
     change.found.extend(validate::workspace(&wanted));
+    let paths = asked.update_mask.unwrap_or_default().paths;
+    for path in paths.iter().filter(|path| !["display_name", "*"].contains(&path.as_str())) {
+        let message = format!("`{path}` is not a field that can be changed; that is display_name");
+        change.found.push(violation("update_mask", "PATH_INVALID", message));
+    }
     change.refuse_broken()?;
     if row.display_name != wanted.display_name {
         row.display_name = wanted.display_name;
@@ -157,11 +190,34 @@ async fn delete(
         Begun::New(change) => change,
         Begun::Known(answer) => return Ok(answer),
     };
-    let row = take(&mut change, &asked.name, &id, &asked.etag).await?;
+    let mut row = take(&mut change, &asked.name, &id, &asked.etag).await?;
     let documents = change.tx.document_names(&id, USERS_NAMED).await?;
     if !documents.is_empty() {
         return Err(Failure::WorkspaceNotEmpty { name: asked.name.clone(), documents });
     }
-    change.tx.workspace_delete(&row, change.now).await?;
+    (row.delete_time, row.update_time, row.saves) = (change.now, change.now, row.saves + 1);
+    change.tx.workspace_update(&row).await?;
     change.finish(shared, DeleteWorkspaceResponse {}).await
+}
+
+async fn undelete(shared: &Shared, call: Call, asked: &UndeleteWorkspaceRequest) -> Result<Workspace, Failure> {
+    let id = workspace_id(&asked.name, "name")?;
+    let mut change = match call.begin(shared).await? {
+        Begun::New(change) => change,
+        Begun::Known(answer) => return Ok(answer),
+    };
+    let row = change.tx.workspace_locked(&id).await?;
+    let mut row = row.ok_or_else(|| Failure::NotFound(asked.name.clone()))?;
+    refuse_stale(&row, &asked.name, &asked.etag)?;
+    if row.delete_time == 0 {
+        return Err(Failure::Exists(asked.name.clone()));
+    }
+    (row.delete_time, row.update_time, row.saves) = (0, change.now, row.saves + 1);
+    // Data planes have dropped it and take it again as something new.
+    commit_revision(&mut change.tx, &mut row, Vec::new(), Vec::new(), change.now).await?;
+    let mut answer = present(&row);
+    if change.validate_only() {
+        answer.etag.clear();
+    }
+    change.finish(shared, answer).await
 }

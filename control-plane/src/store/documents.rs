@@ -24,6 +24,8 @@ pub(crate) struct DocumentRow {
     pub(crate) published_hash: Vec<u8>,
     pub(crate) create_time: UnixMillis,
     pub(crate) update_time: UnixMillis,
+    /// 0 when it is not deleted.
+    pub(crate) delete_time: UnixMillis,
 }
 
 /// A published version, without its content in lists.
@@ -56,7 +58,7 @@ macro_rules! select_document {
     ($tail:literal) => {
         concat!(
             "SELECT name, workspace, collection, uid, saves, draft, draft_hash, last_version, published_version, ",
-            "published_hash, create_time, update_time FROM document ",
+            "published_hash, create_time, update_time, delete_time FROM document ",
             $tail
         )
     };
@@ -76,44 +78,49 @@ fn document(mut row: Row) -> Result<DocumentRow, StoreError> {
         published_hash: row.blob(9)?,
         create_time: row.integer(10)?,
         update_time: row.integer(11)?,
+        delete_time: row.integer(12)?,
     })
 }
 
 impl Transaction {
-    /// The document `name` of the workspace with the id `workspace`.
+    /// The document `name` of the workspace with the id `workspace`, deleted or not.
     pub(crate) async fn document(&mut self, workspace: &str, name: &str) -> Result<Option<DocumentRow>, StoreError> {
         let sql = select_document!("WHERE name = $1 AND workspace = $2");
         self.row(sql, &[name.into(), workspace.into()]).await?.map(document).transpose()
     }
 
-    /// At most `limit` documents of a collection by name, those after `after`.
+    /// At most `limit` documents of a collection by name, those after `after`; deleted ones too if `deleted`.
     pub(crate) async fn documents(
         &mut self,
         workspace: &str,
         collection: &str,
         after: &str,
+        deleted: bool,
         limit: i64,
     ) -> Result<Vec<DocumentRow>, StoreError> {
-        let sql = select_document!("WHERE workspace = $1 AND collection = $2 AND name > $3 ORDER BY name LIMIT $4");
-        let values = [workspace.into(), collection.into(), after.into(), limit.into()];
+        let sql = select_document!(
+            "WHERE workspace = $1 AND collection = $2 AND name > $3 AND (delete_time = 0 OR $4 = 1) ORDER BY name LIMIT $5"
+        );
+        let deleted = i64::from(deleted);
+        let values = [workspace.into(), collection.into(), after.into(), deleted.into(), limit.into()];
         self.rows(sql, &values).await?.into_iter().map(document).collect()
     }
 
-    /// Names of at most `limit` documents of the workspace.
+    /// Names of at most `limit` documents of the workspace that are not deleted.
     pub(crate) async fn document_names(&mut self, workspace: &str, limit: i64) -> Result<Vec<String>, StoreError> {
-        let sql = "SELECT name FROM document WHERE workspace = $1 ORDER BY name LIMIT $2";
+        let sql = "SELECT name FROM document WHERE workspace = $1 AND delete_time = 0 ORDER BY name LIMIT $2";
         self.rows(sql, &[workspace.into(), limit.into()]).await?.iter_mut().map(|row| row.text(0)).collect()
     }
 
     /// Adds the document or replaces what can change of it.
     pub(crate) async fn document_put(&mut self, row: &DocumentRow) -> Result<(), StoreError> {
         let sql = "INSERT INTO document (name, workspace, collection, uid, saves, draft, draft_hash, last_version, \
-                   published_version, published_hash, create_time, update_time) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+                   published_version, published_hash, create_time, update_time, delete_time) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
                    ON CONFLICT (name) DO UPDATE SET saves = excluded.saves, draft = excluded.draft, \
                    draft_hash = excluded.draft_hash, last_version = excluded.last_version, \
                    published_version = excluded.published_version, published_hash = excluded.published_hash, \
-                   update_time = excluded.update_time";
+                   update_time = excluded.update_time, delete_time = excluded.delete_time";
         let values = [
             (&row.name).into(),
             (&row.workspace).into(),
@@ -127,13 +134,16 @@ impl Transaction {
             (&row.published_hash).into(),
             row.create_time.into(),
             row.update_time.into(),
+            row.delete_time.into(),
         ];
         self.run(sql, &values).await.map(drop)
     }
 
-    /// Deletes the document with its versions and its references to others.
-    pub(crate) async fn document_delete(&mut self, name: &str) -> Result<(), StoreError> {
-        self.run("DELETE FROM document WHERE name = $1", &[name.into()]).await.map(drop)
+    /// Takes away at most `limit` documents that were deleted before `before`, with their versions; `true` when there may be more.
+    pub(crate) async fn documents_purge(&mut self, before: UnixMillis, limit: i64) -> Result<bool, StoreError> {
+        let sql = "DELETE FROM document WHERE name IN (SELECT name FROM document \
+                   WHERE delete_time > 0 AND delete_time <= $1 ORDER BY delete_time LIMIT $2)";
+        Ok(self.run(sql, &[before.into(), limit.into()]).await? >= limit.unsigned_abs())
     }
 
     /// Adds a published version, which never changes again; without secrets.

@@ -28,11 +28,12 @@ pub(crate) use requests::Remembered;
 pub(crate) use workspaces::{ServerKeyRow, WorkspaceRow};
 
 /// One script per schema version, the first for version 1.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_deliveries.sql"),
     include_str!("migrations/0003_operations.sql"),
     include_str!("migrations/0004_access.sql"),
+    include_str!("migrations/0005_deleted.sql"),
 ];
 
 /// Why the store failed.
@@ -252,7 +253,7 @@ mod tests {
         write.commit().await.unwrap();
         store.close().await;
         let error = Store::open(&path).await.unwrap_err();
-        assert!(matches!(error, StoreError::Newer { found: 7, known: 4 }), "{error}");
+        assert!(matches!(error, StoreError::Newer { found: 7, known: 5 }), "{error}");
     }
 
     #[tokio::test]
@@ -262,7 +263,7 @@ mod tests {
         let mut write = store.write().await.unwrap();
         write.run("INSERT INTO schema_version (version) VALUES ($1)", &[9.into()]).await.unwrap();
         drop(write);
-        assert_eq!(store.write().await.unwrap().schema_version().await.unwrap(), 4);
+        assert_eq!(store.write().await.unwrap().schema_version().await.unwrap(), 5);
     }
 
     #[cfg(unix)]

@@ -20,6 +20,8 @@ pub(crate) struct WorkspaceRow {
     pub(crate) saves: i64,
     pub(crate) create_time: UnixMillis,
     pub(crate) update_time: UnixMillis,
+    /// 0 when it is not deleted.
+    pub(crate) delete_time: UnixMillis,
 }
 
 /// One revision's change as stored.
@@ -41,7 +43,7 @@ macro_rules! select_workspace {
     ($tail:literal) => {
         concat!(
             "SELECT id, uid, display_name, business_profile_id, revision, digest, key_id, wrapped_key, saves, ",
-            "create_time, update_time FROM workspace ",
+            "create_time, update_time, delete_time FROM workspace ",
             $tail
         )
     };
@@ -60,25 +62,40 @@ fn workspace(mut row: Row) -> Result<WorkspaceRow, StoreError> {
         saves: row.integer(8)?,
         create_time: row.integer(9)?,
         update_time: row.integer(10)?,
+        delete_time: row.integer(11)?,
     })
 }
 
 impl Transaction {
-    /// The workspace, for reading.
+    /// The workspace, for reading, unless it is deleted.
     pub(crate) async fn workspace(&mut self, id: &str) -> Result<Option<WorkspaceRow>, StoreError> {
+        Ok(self.workspace_or_deleted(id).await?.filter(|row| row.delete_time == 0))
+    }
+
+    /// The workspace, deleted or not, for reading.
+    pub(crate) async fn workspace_or_deleted(&mut self, id: &str) -> Result<Option<WorkspaceRow>, StoreError> {
         self.row(select_workspace!("WHERE id = $1"), &[id.into()]).await?.map(workspace).transpose()
     }
 
-    /// The workspace, which nobody else changes until this transaction ends.
+    /// The workspace, deleted or not, which nobody else changes until this transaction ends.
     pub(crate) async fn workspace_locked(&mut self, id: &str) -> Result<Option<WorkspaceRow>, StoreError> {
         self.run("UPDATE workspace SET saves = saves WHERE id = $1", &[id.into()]).await?;
-        self.workspace(id).await
+        self.workspace_or_deleted(id).await
     }
 
-    /// At most `limit` workspaces by id, those after `after`.
-    pub(crate) async fn workspaces(&mut self, after: &str, limit: i64) -> Result<Vec<WorkspaceRow>, StoreError> {
-        let sql = select_workspace!("WHERE id > $1 ORDER BY id LIMIT $2");
-        self.rows(sql, &[after.into(), limit.into()]).await?.into_iter().map(workspace).collect()
+    /// At most `limit` workspaces by id, those after `after`; deleted ones too if `deleted`.
+    pub(crate) async fn workspaces(
+        &mut self,
+        after: &str,
+        deleted: bool,
+        limit: i64,
+    ) -> Result<Vec<WorkspaceRow>, StoreError> {
+        let sql = select_workspace!("WHERE id > $1 AND (delete_time = 0 OR $2 = 1) ORDER BY id LIMIT $3");
+        self.rows(sql, &[after.into(), i64::from(deleted).into(), limit.into()])
+            .await?
+            .into_iter()
+            .map(workspace)
+            .collect()
     }
 
     /// How many data keys each master key wraps, the server's own included; by the master key's id.
@@ -122,10 +139,10 @@ impl Transaction {
         self.run(sql, &values).await.map(drop)
     }
 
-    /// Writes back what can change: name, revision, digest, key, saves and update time.
+    /// Writes back what can change: name, revision, digest, key, saves, update and delete time.
     pub(crate) async fn workspace_update(&mut self, row: &WorkspaceRow) -> Result<(), StoreError> {
         let sql = "UPDATE workspace SET display_name = $1, revision = $2, digest = $3, key_id = $4, wrapped_key = $5, \
-                   saves = $6, update_time = $7 WHERE id = $8";
+                   saves = $6, update_time = $7, delete_time = $8 WHERE id = $9";
         let values = [
             (&row.display_name).into(),
             row.revision.into(),
@@ -134,16 +151,24 @@ impl Transaction {
             (&row.wrapped_key).into(),
             row.saves.into(),
             row.update_time.into(),
+            row.delete_time.into(),
             (&row.id).into(),
         ];
         self.run(sql, &values).await.map(drop)
     }
 
-    /// Deletes a workspace without documents, with its revisions and outcomes, and leaves a tombstone.
-    pub(crate) async fn workspace_delete(&mut self, row: &WorkspaceRow, now: UnixMillis) -> Result<(), StoreError> {
+    /// Takes away a workspace that was deleted before `before` and holds no documents any more, with its revisions and outcomes, and
+    /// leaves a tombstone; `true` when there may be more.
+    pub(crate) async fn workspace_purge(&mut self, before: UnixMillis) -> Result<bool, StoreError> {
+        let sql = select_workspace!(
+            "WHERE delete_time > 0 AND delete_time <= $1 AND NOT EXISTS \
+             (SELECT 1 FROM document WHERE document.workspace = workspace.id) LIMIT 1"
+        );
+        let Some(row) = self.row(sql, &[before.into()]).await?.map(workspace).transpose()? else { return Ok(false) };
         self.run("DELETE FROM workspace WHERE id = $1", &[(&row.id).into()]).await?;
         let sql = "INSERT INTO tombstone (workspace, revision, delete_time) VALUES ($1, $2, $3)";
-        self.run(sql, &[(&row.id).into(), (row.revision + 1).into(), now.into()]).await.map(drop)
+        let values = [(&row.id).into(), (row.revision + 1).into(), row.delete_time.into()];
+        self.run(sql, &values).await.map(|_| true)
     }
 
     /// Takes away the tombstone of `id` and returns the revision to go on from; 0 when there is none.
@@ -152,14 +177,19 @@ impl Transaction {
         row.map_or(Ok(0), |mut row| row.integer(0))
     }
 
-    /// Ids of the workspaces that were deleted and not made again.
+    /// Ids of the workspaces that are deleted, or were and have not been made again.
     pub(crate) async fn tombstones(&mut self) -> Result<Vec<String>, StoreError> {
-        self.rows("SELECT workspace FROM tombstone", &[]).await?.iter_mut().map(|row| row.text(0)).collect()
+        self.rows("SELECT workspace FROM tombstone UNION SELECT id FROM workspace WHERE delete_time > 0", &[])
+            .await?
+            .iter_mut()
+            .map(|row| row.text(0))
+            .collect()
     }
 
-    /// Id, revision and digest of every workspace that has published something.
+    /// Id, revision and digest of every workspace that is there and has published something.
     pub(crate) async fn revisions(&mut self) -> Result<Vec<(String, i64, Vec<u8>)>, StoreError> {
-        let rows = self.rows("SELECT id, revision, digest FROM workspace WHERE revision > 0", &[]).await?;
+        let rows =
+            self.rows("SELECT id, revision, digest FROM workspace WHERE revision > 0 AND delete_time = 0", &[]).await?;
         rows.into_iter().map(|mut row| Ok((row.text(0)?, row.integer(1)?, row.blob(2)?))).collect()
     }
 

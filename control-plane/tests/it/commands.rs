@@ -26,7 +26,7 @@ async fn waiting(world: &World, plane: &str) {
 
 fn retry(world: &World) -> JoinHandle<Result<admin::Delivery, Status>> {
     let mut client = world.deliveries();
-    let request = admin::RetryDeliveryRequest { name: NAME.to_owned() };
+    let request = admin::RetryDeliveryRequest { name: NAME.to_owned(), ..Default::default() };
     tokio::spawn(async move { Ok(client.retry_delivery(request).await?.into_inner()) })
 }
 
@@ -112,7 +112,10 @@ async fn every_refusal_of_a_data_plane_is_one_of_the_call() {
 #[tokio::test]
 async fn without_a_data_plane_that_can_do_it_the_call_says_so() {
     let world = World::new().await;
-    let missing = world.deliveries().retry_delivery(admin::RetryDeliveryRequest { name: NAME.to_owned() }).await;
+    let missing = world
+        .deliveries()
+        .retry_delivery(admin::RetryDeliveryRequest { name: NAME.to_owned(), ..Default::default() })
+        .await;
     assert_eq!(missing.unwrap_err().code(), Code::NotFound);
     waiting(&world, "old").await;
     let away = (Code::FailedPrecondition, "NO_DATA_PLANE".to_owned());

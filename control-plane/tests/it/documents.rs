@@ -53,10 +53,12 @@ async fn a_connection_is_created_read_changed_and_deleted() {
     let stale = world.connections().delete_connection(deleting(&made.etag)).await.unwrap_err();
     assert_eq!(stale.code(), Code::Aborted);
     world.connections().delete_connection(deleting(&changed.etag)).await.unwrap();
-    let gone = world.connections().get_connection(getting(&made.name)).await.unwrap_err();
-    assert_eq!(refusal(&gone), (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned()));
-    assert_eq!(details(&gone).resource_info().unwrap().resource_name, made.name);
+    let gone = get(&world, &made.name).await;
+    assert!(gone.delete_time.is_some() && gone.version == 0, "out of force, and not forgotten");
     assert_eq!(world.revision("acme").await, 3);
+    let nobody = world.connections().get_connection(getting("workspaces/acme/connections/nobody")).await.unwrap_err();
+    assert_eq!(refusal(&nobody), (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned()));
+    assert_eq!(details(&nobody).resource_info().unwrap().resource_name, "workspaces/acme/connections/nobody");
 }
 
 #[tokio::test]
@@ -235,6 +237,7 @@ async fn lists_come_in_pages_and_tokens_cannot_be_forged() {
         parent: ACME.to_owned(),
         page_size,
         page_token: page_token.to_owned(),
+        ..Default::default()
     };
     let mut names = Vec::new();
     let mut token = String::new();
@@ -264,7 +267,12 @@ async fn lists_come_in_pages_and_tokens_cannot_be_forged() {
     // The same token for another list.
     let other = admin::ListConnectionsRequest { parent: "workspaces/other".to_owned(), ..asking(2, good) };
     assert_eq!(refusal(&world.connections().list_connections(other).await.unwrap_err()).1, "PAGE_TOKEN_INVALID");
-    let other = admin::ListWorkflowsRequest { parent: ACME.to_owned(), page_size: 2, page_token: good.clone() };
+    let other = admin::ListWorkflowsRequest {
+        parent: ACME.to_owned(),
+        page_size: 2,
+        page_token: good.clone(),
+        ..Default::default()
+    };
     assert_eq!(refusal(&world.workflows().list_workflows(other).await.unwrap_err()).1, "PAGE_TOKEN_INVALID");
 
     for size in [-1, 1001, i32::MIN, i32::MAX] {
@@ -334,8 +342,9 @@ async fn workspaces_live_and_die_empty() {
         admin::DeleteConnectionRequest { name: "workspaces/acme/connections/crm".to_owned(), ..Default::default() };
     world.connections().delete_connection(request).await.unwrap();
     world.workspaces().delete_workspace(delete).await.unwrap();
-    assert_eq!(world.workspaces().get_workspace(get).await.unwrap_err().code(), Code::NotFound);
+    assert!(world.workspaces().get_workspace(get).await.unwrap().into_inner().delete_time.is_some());
 
+    let world = world.purged(ACME).await;
     let again = world.workspace("acme").await;
     assert!(again.uid != made.uid && again.business_profile_id == 2);
     assert_eq!(again.revision, 3, "revisions of an id only grow");
@@ -343,7 +352,7 @@ async fn workspaces_live_and_die_empty() {
     let request = admin::ListWorkspacesRequest { page_size: 1, ..Default::default() };
     let page = world.workspaces().list_workspaces(request).await.unwrap().into_inner();
     assert_eq!(page.workspaces[0].name, ACME);
-    let request = admin::ListWorkspacesRequest { page_size: 1, page_token: page.next_page_token };
+    let request = admin::ListWorkspacesRequest { page_size: 1, page_token: page.next_page_token, ..Default::default() };
     let page = world.workspaces().list_workspaces(request).await.unwrap().into_inner();
     assert_eq!((page.workspaces[0].name.as_str(), page.next_page_token.as_str()), ("workspaces/beta", ""));
 }
@@ -371,6 +380,7 @@ async fn a_large_page_ends_before_clients_refuse_it() {
             parent: ACME.to_owned(),
             page_size: 1000,
             page_token: token.clone(),
+            ..Default::default()
         };
         let page = world.outgoing().list_outgoing_integrations(request).await.unwrap().into_inner();
         seen += page.outgoing_integrations.len();

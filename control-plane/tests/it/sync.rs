@@ -374,6 +374,7 @@ async fn a_workspace_made_again_goes_on_from_its_tombstone() {
     drop(plane);
     delete(&world, "one").await;
     delete_workspace(&world, "acme").await;
+    let world = world.purged(ACME).await;
     world.workspace("acme").await;
     world.connection("two", "s3cret").await;
     let mut plane = DataPlane { held, ..DataPlane::connect(&world, "dp-1", &epoch, &cursors).await };

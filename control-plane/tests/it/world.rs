@@ -174,6 +174,20 @@ impl World {
         Caller { channel: self.channel.clone(), key: key_of(key) }
     }
 
+    /// 30 days later, when the deleted workspace is gone for good.
+    pub(crate) async fn purged(self, workspace: &str) -> Self {
+        self.clock.advance(30 * 24 * 3600 * 1000);
+        let world = self.restart().await;
+        let request = admin::GetWorkspaceRequest { name: workspace.to_owned() };
+        within(async {
+            while world.workspaces().get_workspace(request.clone()).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        world
+    }
+
     pub(crate) fn channel(&self) -> Channel {
         self.channel.clone()
     }
