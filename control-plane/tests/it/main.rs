@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod any_call;
 mod api_keys;
 mod commands;
 mod connections;
@@ -11,6 +12,7 @@ mod deleted;
 mod deliveries;
 mod documents;
 mod lists;
+mod matrix;
 mod outcomes;
 mod publishing;
 mod replay;
