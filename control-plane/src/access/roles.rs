@@ -36,7 +36,6 @@ const RESERVED: &[&str] = &[
     "workspaces.create",
     "workspaces.update",
     "workspaces.delete",
-    "workspaces.undelete",
 ];
 
 macro_rules! role {
@@ -58,7 +57,7 @@ pub(crate) const BUILT_IN: &[BuiltIn] = &[
     role!(
         "connection-deleter",
         "Deletes connections",
-        ["connections.get", "connections.list", "connections.delete", "connections.undelete"],
+        ["connections.get", "connections.list", "connections.delete"],
         &[]
     ),
     role!(

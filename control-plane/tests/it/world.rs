@@ -91,6 +91,12 @@ pub(crate) struct Caller {
     key: Key,
 }
 
+impl Caller {
+    pub(crate) fn key_text(&self) -> &str {
+        &self.key.0
+    }
+}
+
 macro_rules! clients {
     ($($name:ident: $client:ident),* $(,)?) => {
         impl World {
