@@ -54,8 +54,9 @@ pub mod limits {
     pub const RESPONSE_HEAD_BYTES: usize = 32 * 1024;
     /// Interim answers (1xx) before the real one, over HTTP/1; over HTTP/2 the deadline alone ends them.
     pub const INTERIM_ANSWERS: usize = 16;
-    /// Unused connections kept per destination.
-    pub const IDLE_PER_DESTINATION: usize = 32;
+    /// Unused connections kept per destination: as many as a data plane uses at once by default. Deliveries begin in groups, as
+    /// they are recorded; with fewer, each group would open connections anew, which costs several times the call itself.
+    pub const IDLE_PER_DESTINATION: usize = 256;
     /// How often a busy HTTP/2 connection is asked whether it is still there, and how long it may take to say so.
     pub const PING_EVERY: Duration = Duration::from_secs(20);
     /// See [`PING_EVERY`].
