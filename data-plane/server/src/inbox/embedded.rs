@@ -11,13 +11,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Row};
 use thiserror::Error;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use uuid::Uuid;
 
-use super::{Accept, Accepted, Fence, Finish, Found, Grant, Lane, LeaseError, Leased, News, Stats, Steer, Unavailable};
+use super::{
+    Accept, Accepted, Fence, Finish, Found, Grant, Lane, LeaseError, Leased, News, Place, Stats, Steer, Unavailable,
+};
 use crate::clock::{Clock, UnixMillis};
 
 mod book;
@@ -25,27 +27,30 @@ mod committer;
 mod find;
 mod flows;
 mod group;
+mod pack;
+mod script;
 mod store;
 
 use book::{Book, Counts};
 use committer::{Board, Committer, Life, Limits, OutboxView};
 use flows::FlowBoard;
-use group::{Command, Reply};
+use group::{Command, Question, Reply};
 use store::Store;
 
 /// The schema this build reads and writes: as many steps as there are in [`SCHEMA`].
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 /// "SLIX": a file that says otherwise is not an inbox.
 const APPLICATION_ID: i64 = 0x534c_4958;
 /// Each step leads from one version to the next, the first from an empty file, and sets the numbers above (a test
 /// compares them).
-const SCHEMA: [&str; 2] = [
+const SCHEMA: [&str; 3] = [
     concat!(
         "BEGIN IMMEDIATE;\n",
         include_str!("embedded/schema/1.sql"),
         "\nPRAGMA user_version = 1; PRAGMA application_id = 1397508440; COMMIT;",
     ),
     concat!("BEGIN IMMEDIATE;\n", include_str!("embedded/schema/2.sql"), "\nPRAGMA user_version = 2; COMMIT;"),
+    concat!("BEGIN IMMEDIATE;\n", include_str!("embedded/schema/3.sql"), "\nPRAGMA user_version = 3; COMMIT;"),
 ];
 /// By which a job that waits or is dead is found; the others are not in it, so that most jobs cost it nothing.
 const FIND_INDEX: &str = "CREATE INDEX IF NOT EXISTS job_find ON job (id) WHERE state >= 2";
@@ -177,9 +182,8 @@ impl Embedded {
         // Older releases keep it up to date without knowing it.
         sqlx::raw_sql(FIND_INDEX).execute(&mut conn).await?;
         let mut store = Store::new(conn);
-        store.release_all(clock.now()).await?;
-        store.prune_flows().await?;
-        let book = Book::new(&store.load().await?);
+        store.recover(clock.now()).await?;
+        let book = Book::new(store.load().await?);
         let reader = options(&settings.path).read_only(true).connect().await?;
         let (commands, queue) = mpsc::channel(COMMANDS);
         let flows = Arc::new(FlowBoard::default());
@@ -240,9 +244,17 @@ impl Embedded {
     }
 
     pub(super) async fn find(&self, id: Uuid) -> Result<Option<Found>, Unavailable> {
-        let mut reader = self.0.reader.lock().await;
-        let conn = reader.as_mut().ok_or(Unavailable)?;
-        find::find(conn, id).await.map_err(unreadable)
+        let found = {
+            let mut reader = self.0.reader.lock().await;
+            let conn = reader.as_mut().ok_or(Unavailable)?;
+            find::find(conn, id).await.map_err(unreadable)?
+        };
+        let Some(found) = found else { return Ok(None) };
+        let row = found.fence.row;
+        Ok(Some(match self.ask(|reply| Command::Ask(Question::LeasedAs(row), reply)).await? {
+            Some(epoch) => Found { place: Place::Leased, fence: Fence { row, epoch }, ..found },
+            None => found,
+        }))
     }
 
     pub(super) async fn steer(&self, id: Uuid, fence: Fence, steer: Steer) -> Result<(), LeaseError> {
@@ -257,20 +269,24 @@ impl Embedded {
     ) -> Result<Vec<(i64, Bytes)>, Unavailable> {
         let mut reader = self.0.reader.lock().await;
         let conn = reader.as_mut().ok_or(Unavailable)?;
-        let mut rows = sqlx::query("SELECT seq, report FROM outbox WHERE seq > ?1 ORDER BY seq LIMIT ?2")
+        // The last ones trimmed may still share a row with others.
+        let after_seq = after_seq.max(self.0.outbox.borrow().trimmed);
+        let mut rows = sqlx::query("SELECT last, bytes, reports FROM outbox WHERE last > ?1 ORDER BY last")
             .bind(after_seq)
-            .bind(max_rows)
             .fetch(conn);
-        let (mut reports, mut bytes) = (Vec::new(), 0usize);
+        let (mut read, mut bytes) = (Vec::new(), 0usize);
         while let Some(row) = rows.try_next().await.map_err(unreadable)? {
-            let report: Vec<u8> = row.try_get(1).map_err(unreadable)?;
-            bytes = bytes.saturating_add(report.len());
-            if bytes > max_bytes && !reports.is_empty() {
-                break;
+            for (seq, report) in reports(&row).map_err(unreadable)?.into_iter().filter(|(seq, _)| *seq > after_seq) {
+                bytes = bytes.saturating_add(report.len());
+                if (bytes > max_bytes && !read.is_empty())
+                    || read.len() >= usize::try_from(max_rows).unwrap_or(usize::MAX)
+                {
+                    return Ok(read);
+                }
+                read.push((seq, report));
             }
-            reports.push((row.try_get(0).map_err(unreadable)?, Bytes::from(report)));
         }
-        Ok(reports)
+        Ok(read)
     }
 
     pub(super) async fn outbox_trim(&self, up_to_seq: i64) -> Result<(), Unavailable> {
@@ -292,28 +308,14 @@ impl Embedded {
     }
 
     pub(super) async fn stats(&self) -> Result<Stats, Unavailable> {
-        let mut reader = self.0.reader.lock().await;
-        let conn = reader.as_mut().ok_or(Unavailable)?;
+        let mut oldest = [0; 2];
+        for (lane, oldest) in Lane::ALL.into_iter().zip(&mut oldest) {
+            let since = self.ask(|reply| Command::Ask(Question::OldestReady(lane), reply)).await?;
+            let waited = since.map_or(0, |since| self.0.clock.now().saturating_sub(since));
+            *oldest = u64::try_from(waited).unwrap_or(0);
+        }
         let counts = *self.0.counts.borrow();
         let outbox = *self.0.outbox.borrow();
-        let now = self.0.clock.now();
-        let mut oldest = [0; 2];
-        for (lane, oldest) in (0i64..).zip(&mut oldest) {
-            // One look into the index for each flow and kind.
-            let since: Option<UnixMillis> = sqlx::query_scalar(
-                "SELECT min(at) FROM (
-                     SELECT (SELECT min(at) FROM job WHERE flow = f.id AND state = 0 AND retry = 0) AS at
-                         FROM flow AS f WHERE f.lane = ?1
-                     UNION ALL
-                     SELECT (SELECT min(at) FROM job WHERE flow = f.id AND state = 0 AND retry = 1)
-                         FROM flow AS f WHERE f.lane = ?1)",
-            )
-            .bind(lane)
-            .fetch_one(&mut *conn)
-            .await
-            .map_err(unreadable)?;
-            *oldest = since.map_or(0, |since| u64::try_from(now.saturating_sub(since)).unwrap_or(0));
-        }
         Ok(Stats {
             realtime: counts[0].stats(oldest[0]),
             bulk: counts[1].stats(oldest[1]),
@@ -349,6 +351,14 @@ impl Embedded {
         }
         let _already_closed = self.ask(Command::Close).await;
     }
+}
+
+/// The reports of a row with their numbers.
+fn reports(row: &SqliteRow) -> Result<Vec<(i64, Bytes)>, sqlx::Error> {
+    let (last, bytes, number): (i64, Vec<u8>, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let reports = usize::try_from(number).ok().and_then(|number| pack::read_reports(bytes.into(), number));
+    let reports = reports.ok_or_else(|| sqlx::Error::Decode(format!("outbox row {last}").into()))?;
+    Ok((last - number + 1..).zip(reports).collect())
 }
 
 fn unreadable(error: sqlx::Error) -> Unavailable {

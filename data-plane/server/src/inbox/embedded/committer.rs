@@ -3,7 +3,7 @@
 //!
 //! A dropped reply is the answer "unavailable", so a group that failed is answered by forgetting it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,12 @@ use super::super::{
     Accept, Accepted, Fence, Finish, Flow, Grant, LEASE_LIMIT, Lane, Leased, NewJob, Place, REQUEST_MEMORY, Steer,
     Waiting,
 };
-use super::book::{Book, Counts};
-use super::flows::FlowBoard;
-use super::group::{Answers, Command, Group, Leases, Reply};
-use super::store::{Kept, Key, Known, Store};
+use super::book::{Book, Counts, Held};
+use super::flows::{FlowBoard, ReadyJob};
+use super::group::{Answers, Command, Group, Leases, Question, Reply};
+use super::pack::Lease;
+use super::script::Script;
+use super::store::{Due, Kept, Key, Known, Store};
 use crate::clock::{Clock, UnixMillis};
 
 /// Reports trimmed by one command.
@@ -111,15 +113,25 @@ struct NewJobs<'a> {
 }
 
 impl<'a> NewJobs<'a> {
-    fn take(&mut self, book: &mut Book, jobs: &'a [NewJob]) {
+    fn take(&mut self, book: &mut Book, jobs: &'a [NewJob], now: UnixMillis) {
         for job in jobs {
             let (flow, new) = book.flows.number(job.lane, &job.flow);
             if new {
                 self.flows.push((flow, job.lane, &*job.flow));
             }
-            self.jobs.push((book.numbers.next_seq, flow, job));
+            let seq = book.numbers.next_seq;
             book.numbers.next_seq += 1;
-            book.ready(job.lane, flow, false);
+            self.jobs.push((seq, flow, job));
+            book.ready(job.lane, flow, false, ReadyJob { seq, at: now, accepted: now });
+        }
+    }
+
+    fn write(&self, script: &mut Script, now: UnixMillis) {
+        if !self.flows.is_empty() {
+            script.add_flows(&self.flows);
+        }
+        if !self.jobs.is_empty() {
+            script.add_jobs(&self.jobs, now);
         }
     }
 }
@@ -149,8 +161,7 @@ impl Committer {
     ) -> Self {
         let rest_until = UnixMillis::MIN;
         let mut committer = Self { store, book, clock, limits, board, commands, lock, rest_until };
-        let flows = committer.book.commit();
-        committer.publish(flows);
+        committer.settle(&Ok(()));
         committer
     }
 
@@ -224,59 +235,80 @@ impl Committer {
             group.accepts.clear();
             result = self.transact(&mut group).await;
         }
-        match result {
-            Ok(answers) => {
-                self.answer(group, answers);
+        let done = match result {
+            Ok(answers) => Ok(Some(answers)),
+            Err(error) => self.pass(error, group.ops).map(|()| None),
+        };
+        // Before anybody is answered: who asked hears what became ready meanwhile. A lease that ran out is in force until its group is
+        // done.
+        let woken = self.wake_up().await;
+        self.settle(&woken);
+        if let Some(answers) = done? {
+            self.answer(group, answers);
+        }
+        woken.or_else(|error| self.pass(error, 0))
+    }
+
+    /// An error after which the inbox itself is well.
+    fn pass(&self, error: sqlx::Error, commands: usize) -> Result<(), sqlx::Error> {
+        match Trouble::of(&error) {
+            Trouble::Fatal => Err(error),
+            Trouble::Passing => {
+                tracing::warn!(error = %error, commands, "the inbox refused a group of commands");
                 Ok(())
             }
-            Err(error) => match Trouble::of(&error) {
-                Trouble::Fatal => Err(error),
-                Trouble::Passing => {
-                    tracing::warn!(error = %error, commands = group.ops, "the inbox refused a group of commands");
-                    Ok(())
-                }
-            },
         }
     }
 
     /// One transaction: all of the group or, rolled back, nothing.
     async fn transact(&mut self, group: &mut Group) -> Result<Answers, sqlx::Error> {
         let result = self.attempt(group).await;
-        match &result {
-            Ok(_) => {
-                let flows = self.book.commit();
-                self.publish(flows);
-            }
-            Err(_) => {
-                self.store.rollback().await;
-                self.book.rollback();
-                self.rest_until = self.clock.now().saturating_add(SWEEP_PAUSE_MS);
-            }
-        }
+        self.settle(&result);
         result
     }
 
+    /// What was written is true; what was not, is not.
+    fn settle<T>(&mut self, result: &Result<T, sqlx::Error>) {
+        if result.is_ok() {
+            let flows = self.book.commit();
+            self.publish(flows);
+        } else {
+            self.book.rollback();
+            self.rest_until = self.clock.now().saturating_add(SWEEP_PAUSE_MS);
+        }
+    }
+
+    /// Jobs are leased first: what else the group does to jobs is not yet in the file.
     async fn attempt(&mut self, group: &mut Group) -> Result<Answers, sqlx::Error> {
         let now = self.clock.now();
-        let keys: Vec<Key> = group.accepts.iter().map(|(accept, _)| key_of(accept).0).collect();
-        let known = self.store.begin(&keys).await?;
+        let step = self.book.numbers.next_step;
+        let mut script = Script::default();
+        let mut new_leases = Vec::new();
+        let mut leases = Vec::with_capacity(group.leases.len());
+        for (grants, _) in &group.leases {
+            leases.push(self.lease(grants, step, now, &mut new_leases).await?);
+        }
+        let known = self.known(&group.accepts).await?;
+        let mut new_attempts = Vec::new();
         let mut answers = Answers {
-            accepts: self.accept(&group.accepts, known, now).await?,
+            leases,
             renews: self.renew(&group.renews, now),
-            begins: self.begin(&group.begins).await?,
-            finishes: self.finish_jobs(&group.finishes, now).await?,
-            postpones: self.postpone(&group.postpones, now).await?,
-            steers: self.steer(&group.steers, now).await?,
-            trims: self.trim(&group.trims).await?,
-            leases: vec![Vec::new(); group.leases.len()],
+            begins: self.begin(&group.begins, step, &mut new_attempts),
+            finishes: self.finish_jobs(&group.finishes, now, &mut script),
+            postpones: self.postpone(&group.postpones, now, &mut script),
+            steers: self.steer(&group.steers, now, &mut script).await?,
+            accepts: self.accept(&group.accepts, known, now, &mut script).await?,
+            trims: self.trim(&group.trims, &mut script),
+            questions: self.answers(&group.questions),
         };
-        for lane in Lane::ALL {
-            self.wake_up(lane, now).await?;
+        if !new_leases.is_empty() || !new_attempts.is_empty() {
+            self.book.numbers.next_step += 1;
+            script.work(step, &new_leases, &new_attempts);
         }
-        for ((grants, _), answer) in group.leases.iter().zip(&mut answers.leases) {
-            *answer = self.lease(grants, now).await?;
+        let over = self.book.steps_over();
+        if !over.is_empty() {
+            script.forget_steps(&over);
         }
-        self.sweep(now).await?;
         #[cfg(feature = "fault-injection")]
         if self.limits.fault == Some(super::Fault::AnswerBeforeCommit) && !group.accepts.is_empty() {
             for ((_, reply), answer) in group.accepts.drain(..).zip(answers.accepts.drain(..)) {
@@ -284,20 +316,30 @@ impl Committer {
             }
             tokio::time::sleep(super::FAULT_DELAY).await;
         }
-        self.store.commit().await?;
-        Ok(answers)
+        if !script.is_empty() {
+            self.store.commit(script).await?;
+        }
+        self.book.forget_steps(&over);
+        Ok(std::mem::take(&mut answers))
     }
 
-    /// Decides in order of arrival, writes jobs first and then keys. `known` is what the file says of their keys.
+    /// What the file says of the keys of these requests.
+    async fn known(&mut self, accepts: &[(Accept, Reply<Accepted>)]) -> Result<HashMap<Key, Known>, sqlx::Error> {
+        if accepts.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let keys: Vec<Key> = accepts.iter().map(|(accept, _)| key_of(accept).0).collect();
+        self.store.known(&keys).await
+    }
+
+    /// Decides in order of arrival. `known` is what the file says of their keys.
     async fn accept(
         &mut self,
         accepts: &[(Accept, Reply<Accepted>)],
         mut known: HashMap<Key, Known>,
         now: UnixMillis,
+        script: &mut Script,
     ) -> Result<Vec<Accepted>, sqlx::Error> {
-        if accepts.is_empty() {
-            return Ok(Vec::new());
-        }
         let mut changed: HashMap<Key, Known> = HashMap::with_capacity(accepts.len());
         let mut new = NewJobs::default();
         let mut answers = Vec::with_capacity(accepts.len());
@@ -313,7 +355,7 @@ impl Committer {
                     continue;
                 }
                 None => {
-                    new.take(&mut self.book, &accept.jobs);
+                    new.take(&mut self.book, &accept.jobs, now);
                     (Accepted::Accepted, accept.request)
                 }
             };
@@ -322,38 +364,24 @@ impl Committer {
             answers.push(answer);
         }
         let changed: Vec<(Key, Known)> = changed.into_iter().collect();
-        self.write_accepted(&new, &changed, now).await?;
+        #[cfg(feature = "fault-injection")]
+        if self.limits.fault == Some(super::Fault::KeyBeforeJobs) && !changed.is_empty() {
+            let mut keys = Script::default();
+            keys.add_keys(&changed);
+            self.store.commit(keys).await?;
+            tokio::time::sleep(super::FAULT_DELAY).await;
+        }
+        new.write(script, now);
+        if let Some(first) = changed.iter().map(|(_, known)| known.exp).min() {
+            script.add_keys(&changed);
+            let numbers = &mut self.book.numbers;
+            numbers.next_sweep = numbers.next_sweep.min(first.max(now.saturating_add(SWEEP_PAUSE_MS)));
+        }
         Ok(answers)
     }
 
     fn has_room(&self, jobs: &[NewJob]) -> bool {
         jobs.is_empty() || self.book.live() + jobs.len() as u64 <= self.limits.max_jobs
-    }
-
-    async fn write_accepted(
-        &mut self,
-        new: &NewJobs<'_>,
-        keys: &[(Key, Known)],
-        now: UnixMillis,
-    ) -> Result<(), sqlx::Error> {
-        if !new.flows.is_empty() {
-            self.store.add_flows(&new.flows).await?;
-        }
-        #[cfg(feature = "fault-injection")]
-        if self.limits.fault == Some(super::Fault::KeyBeforeJobs) && !keys.is_empty() {
-            self.store.add(&[], keys, now).await?;
-            self.store.commit().await?;
-            tokio::time::sleep(super::FAULT_DELAY).await;
-            self.store.begin(&[]).await?;
-        }
-        if !new.jobs.is_empty() || !keys.is_empty() {
-            self.store.add(&new.jobs, keys, now).await?;
-        }
-        if let Some(first) = keys.iter().map(|(_, known)| known.exp).min() {
-            let numbers = &mut self.book.numbers;
-            numbers.next_sweep = numbers.next_sweep.min(first.max(now.saturating_add(SWEEP_PAUSE_MS)));
-        }
-        Ok(())
     }
 
     fn renew(&mut self, renews: &[(Leases, Reply<Vec<Uuid>>)], now: UnixMillis) -> Vec<Vec<Uuid>> {
@@ -366,91 +394,102 @@ impl Committer {
             .collect()
     }
 
-    async fn begin(&mut self, begins: &[(Uuid, Fence, Bytes, Reply<bool>)]) -> Result<Vec<bool>, sqlx::Error> {
-        let verdicts: Vec<bool> = begins.iter().map(|(id, fence, ..)| self.book.held(*id, *fence).is_some()).collect();
-        let attempts: Vec<(i64, &Bytes)> = begins
-            .iter()
-            .zip(&verdicts)
-            .filter(|(_, holds)| **holds)
-            .map(|((_, fence, rendered, _), _)| (fence.row, rendered))
-            .collect();
-        if !attempts.is_empty() {
-            self.store.mark_begun(&attempts).await?;
-        }
-        Ok(verdicts)
+    fn begin(
+        &mut self,
+        begins: &[(Uuid, Fence, Bytes, Reply<bool>)],
+        step: i64,
+        attempts: &mut Vec<(Lease, Bytes)>,
+    ) -> Vec<bool> {
+        let mut begin = |(id, fence, rendered, _): &(Uuid, Fence, Bytes, Reply<bool>)| {
+            let holds = self.book.held(*id, *fence).is_some();
+            if holds {
+                self.book.begin(fence.row, step, rendered);
+                attempts.push(((fence.row, fence.epoch), rendered.clone()));
+            }
+            holds
+        };
+        begins.iter().map(&mut begin).collect()
     }
 
-    async fn finish_jobs(
+    fn finish_jobs(
         &mut self,
         finishes: &[(Uuid, Fence, Finish, Reply<bool>)],
         now: UnixMillis,
-    ) -> Result<Vec<bool>, sqlx::Error> {
+        script: &mut Script,
+    ) -> Vec<bool> {
         let mut verdicts = Vec::with_capacity(finishes.len());
-        let (mut done, mut retries, mut dead, mut reports) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut done, mut rendered, mut retries, mut dead) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut reports = Vec::with_capacity(finishes.len());
         let mut new = NewJobs::default();
         for (id, fence, finish, _) in finishes {
-            let holds = match finish {
+            let held = match finish {
                 Finish::Retry { due, .. } => self.book.put_back(*id, *fence, (*due, now), true),
-                Finish::Done { .. } => self.book.end(*id, *fence).is_some(),
-                Finish::Dead { .. } => self.book.end(*id, *fence).map(|counts| counts.dead += 1).is_some(),
+                Finish::Done { .. } => self.book.end(*id, *fence),
+                Finish::Dead { .. } => self.book.end(*id, *fence).inspect(|held| self.book.counts(held.lane).dead += 1),
             };
-            verdicts.push(holds);
-            if !holds {
-                continue;
-            }
+            verdicts.push(held.is_some());
+            let Some(held) = held else { continue };
             match finish {
-                Finish::Done { .. } => done.push(fence.row),
-                Finish::Retry { due, rendered, .. } => retries.push((fence.row, *due, rendered)),
-                Finish::Dead { reason, rendered, .. } => dead.push((fence.row, reason.as_str(), rendered.as_ref())),
+                Finish::Done { .. } => {
+                    done.push(fence.row);
+                    if held.rendered {
+                        rendered.push(fence.row);
+                    }
+                }
+                Finish::Retry { due, rendered, .. } => retries.push((fence.row, fence.epoch, *due, rendered)),
+                Finish::Dead { reason, rendered, .. } => {
+                    dead.push((fence.row, held, reason.as_str(), rendered.as_ref()));
+                }
             }
             let report = finish.report();
             reports.push(&report.told);
             if self.has_room(&report.jobs) {
-                new.take(&mut self.book, &report.jobs);
+                new.take(&mut self.book, &report.jobs, now);
             } else {
                 tracing::error!(delivery = %id, jobs = report.jobs.len(), "the inbox is full: an event starts nothing");
             }
         }
         if !done.is_empty() {
-            self.store.remove(&done).await?;
+            script.remove(&done, &rendered);
         }
         if !retries.is_empty() {
-            self.store.retry(&retries, now).await?;
+            script.retry(&retries, now);
         }
         if !dead.is_empty() {
-            self.store.bury(&dead, now).await?;
+            script.bury(&dead, now);
             let numbers = &mut self.book.numbers;
             let over = now.saturating_add(self.limits.dead_retention_ms.max(SWEEP_PAUSE_MS));
             numbers.next_sweep = numbers.next_sweep.min(over);
         }
-        if !reports.is_empty() {
-            self.store.report(self.book.numbers.outbox_last, &reports).await?;
-            self.book.numbers.outbox_last += i64::try_from(reports.len()).unwrap_or(0);
-        }
-        if !new.jobs.is_empty() {
-            self.write_accepted(&new, &[], now).await?;
-        }
-        Ok(verdicts)
+        self.report(&reports, script);
+        new.write(script, now);
+        verdicts
     }
 
-    async fn postpone(
+    fn report(&mut self, reports: &[&Bytes], script: &mut Script) {
+        if !reports.is_empty() {
+            script.report(self.book.numbers.outbox_last, reports);
+            self.book.numbers.outbox_last += i64::try_from(reports.len()).unwrap_or(0);
+        }
+    }
+
+    fn postpone(
         &mut self,
         postpones: &[(Uuid, Fence, UnixMillis, Reply<bool>)],
         now: UnixMillis,
-    ) -> Result<Vec<bool>, sqlx::Error> {
+        script: &mut Script,
+    ) -> Vec<bool> {
         let mut verdicts = Vec::with_capacity(postpones.len());
         let mut jobs = Vec::with_capacity(postpones.len());
         for (id, fence, due, _) in postpones {
-            let holds = self.book.put_back(*id, *fence, (*due, now), false);
-            verdicts.push(holds);
-            if holds {
-                jobs.push((fence.row, *due));
-            }
+            let held = self.book.put_back(*id, *fence, (*due, now), false);
+            verdicts.push(held.is_some());
+            jobs.extend(held.map(|held| (fence.row, held, *due)));
         }
         if !jobs.is_empty() {
-            self.store.postpone(&jobs, now).await?;
+            script.postpone(&jobs, now);
         }
-        Ok(verdicts)
+        verdicts
     }
 
     /// Operators are rare: one job at a time.
@@ -458,98 +497,157 @@ impl Committer {
         &mut self,
         steers: &[(Uuid, Fence, Steer, Reply<bool>)],
         now: UnixMillis,
+        script: &mut Script,
     ) -> Result<Vec<bool>, sqlx::Error> {
         let mut verdicts = Vec::with_capacity(steers.len());
+        let mut seen = HashSet::new();
         for (id, fence, steer, _) in steers {
-            let kept = self.store.kept(*id, *fence).await?;
+            // Whoever else steers it in this group comes too late, as does whoever asks for what is worked on.
+            let alone = self.book.lease_of(fence.row).is_none() && !seen.contains(&fence.row);
+            let kept = if alone { self.store.kept(*id, *fence).await? } else { None };
             let steered = match (kept, steer) {
                 (Some(kept @ Kept { place: Place::Delayed | Place::Dead, .. }), Steer::Retry { .. }) => {
-                    self.store.make_due(fence.row, now).await?;
-                    self.book.make_due(kept, now);
+                    script.make_due(fence.row, now);
+                    self.book.make_due(fence.row, kept, now);
                     true
                 }
                 (Some(kept @ Kept { place: Place::Ready | Place::Delayed, .. }), Steer::Cancel { .. }) => {
-                    self.store.remove(&[fence.row]).await?;
-                    self.book.forget(kept);
+                    script.remove(&[fence.row], &[fence.row]);
+                    self.book.forget(fence.row, kept);
                     true
                 }
                 (None | Some(_), Steer::Retry { .. } | Steer::Cancel { .. }) => false,
             };
             if steered {
-                self.store.report(self.book.numbers.outbox_last, &[steer.report()]).await?;
-                self.book.numbers.outbox_last += 1;
+                seen.insert(fence.row);
+                self.report(&[steer.report()], script);
             }
             verdicts.push(steered);
         }
         Ok(verdicts)
     }
 
-    async fn trim(&mut self, trims: &[(i64, Reply<bool>)]) -> Result<Vec<bool>, sqlx::Error> {
+    fn trim(&mut self, trims: &[(i64, Reply<bool>)], script: &mut Script) -> Vec<bool> {
         let numbers = &mut self.book.numbers;
         let wanted = trims.iter().map(|(up_to, _)| *up_to).max().unwrap_or(0).min(numbers.outbox_last);
         if wanted > numbers.outbox_trimmed {
             numbers.outbox_trimmed = wanted.min(numbers.outbox_trimmed.saturating_add(TRIM_ROWS));
-            self.store.trim(numbers.outbox_trimmed).await?;
+            script.trim(numbers.outbox_trimmed);
         }
         let (last, trimmed) = (self.book.numbers.outbox_last, self.book.numbers.outbox_trimmed);
-        Ok(trims.iter().map(|(up_to, _)| (*up_to).min(last) > trimmed).collect())
+        trims.iter().map(|(up_to, _)| (*up_to).min(last) > trimmed).collect()
+    }
+
+    fn answers(&self, questions: &[(Question, Reply<Option<i64>>)]) -> Vec<Option<i64>> {
+        let answer = |(question, _): &(Question, _)| match question {
+            Question::OldestReady(lane) => self.book.flows.oldest(*lane),
+            Question::LeasedAs(seq) => self.book.lease_of(*seq).map(|held| held.epoch),
+        };
+        questions.iter().map(answer).collect()
     }
 
     /// Takes what is granted and ready, in the order of acceptance.
-    async fn lease(&mut self, grants: &[Grant], now: UnixMillis) -> Result<Vec<Leased>, sqlx::Error> {
+    async fn lease(
+        &mut self,
+        grants: &[Grant],
+        step: i64,
+        now: UnixMillis,
+        leases: &mut Vec<Lease>,
+    ) -> Result<Vec<Leased>, sqlx::Error> {
         let mut room = LEASE_LIMIT;
-        let mut most = |wanted: usize, ready: u64| {
-            let most = wanted.min(usize::try_from(ready).unwrap_or(usize::MAX)).min(room);
-            room -= most;
-            most
-        };
-        let granted = |grant: &Grant| {
-            let ready = self.book.flows.ready(grant.flow.0);
-            Grant { first: most(grant.first, ready.first), retries: most(grant.retries, ready.retries), ..*grant }
-        };
-        let grants: Vec<Grant> = grants.iter().map(granted).filter(|grant| grant.first + grant.retries > 0).collect();
-        if grants.is_empty() {
+        let mut seqs = Vec::new();
+        for grant in grants {
+            let first = grant.first.min(room);
+            let granted = Grant { first, retries: grant.retries.min(room - first), ..*grant };
+            let jobs = self.book.grant(&granted);
+            room -= jobs.len();
+            seqs.extend(jobs.iter().map(|job| job.seq));
+        }
+        if seqs.is_empty() {
             return Ok(Vec::new());
         }
-        let mut jobs = self.store.take(&grants, now).await?;
+        let mut jobs = self.store.jobs(&seqs).await?;
         jobs.sort_by_key(|job| job.fence.row);
         let until = now.saturating_add(self.limits.lease_ms);
         for job in &jobs {
-            self.book.take(job.fence.row, job.into(), until);
+            self.book.take(job.fence.row, Held::of(job, step), until);
+            leases.push((job.fence.row, job.fence.epoch));
         }
         Ok(jobs)
     }
 
-    /// Makes ready what became so with time alone: leases that ran out, jobs that are due.
-    async fn wake_up(&mut self, lane: Lane, now: UnixMillis) -> Result<(), sqlx::Error> {
-        let over = self.book.expire(lane, now, LEASE_LIMIT);
-        if !over.is_empty() {
-            tracing::warn!(jobs = over.len(), lane = ?lane, "leases ran out");
-            self.store.release(&over, now).await?;
+    /// What becomes so with time alone, in a transaction of its own after the group's: leases that ran out and jobs that are due are ready, and a
+    /// batch of what is over is forgotten.
+    async fn wake_up(&mut self) -> Result<(), sqlx::Error> {
+        let now = self.clock.now();
+        let due = Lane::ALL.map(|lane| self.book.numbers.next_due[lane.index()].is_some_and(|due| due <= now));
+        let swept = now >= self.book.numbers.next_sweep;
+        if due == [false; 2] && !swept && !self.book.has_expired(now) {
+            return Ok(());
         }
-        if self.book.numbers.next_due[lane.index()].is_some_and(|due| due <= now) {
-            for (flow, retry) in self.store.promote(lane, now).await? {
-                self.book.promote(lane, flow, retry);
+        let mut script = Script::default();
+        for lane in Lane::ALL {
+            let expired = self.book.expire(lane, now, LEASE_LIMIT);
+            if !expired.is_empty() {
+                tracing::warn!(jobs = expired.len(), lane = ?lane, "leases ran out");
+                script.release(&expired, now);
             }
+            if due[lane.index()] {
+                self.promote(lane, now, &mut script).await?;
+            }
+        }
+        if swept {
+            self.sweep(now, &mut script).await?;
+        }
+        let over = self.book.steps_over();
+        if !over.is_empty() {
+            script.forget_steps(&over);
+        }
+        if !script.is_empty() {
+            self.store.commit(script).await?;
+        }
+        self.book.forget_steps(&over);
+        for lane in Lane::ALL.into_iter().filter(|lane| due[lane.index()]) {
             self.book.numbers.next_due[lane.index()] = self.store.next_due(lane).await?;
+        }
+        if swept {
+            self.plan_sweep(now).await?;
         }
         Ok(())
     }
 
-    /// Forgets a batch of what is over, when it is time.
-    async fn sweep(&mut self, now: UnixMillis) -> Result<(), sqlx::Error> {
-        if now < self.book.numbers.next_sweep {
-            return Ok(());
+    async fn promote(&mut self, lane: Lane, now: UnixMillis, script: &mut Script) -> Result<(), sqlx::Error> {
+        let due = self.store.due(lane, now).await?;
+        if !due.is_empty() {
+            let seqs: Vec<i64> = due.iter().map(|due| due.job.seq).collect();
+            script.promote(&seqs);
         }
-        let retention = self.limits.dead_retention_ms;
-        let swept = self.store.sweep(now, now.saturating_sub(retention)).await?;
+        for Due { flow, retry, job } in due {
+            self.book.promote(lane, flow, retry, job);
+        }
+        Ok(())
+    }
+
+    /// Forgets a batch of what is over.
+    async fn sweep(&mut self, now: UnixMillis, script: &mut Script) -> Result<(), sqlx::Error> {
+        let over = self.store.over(now, now.saturating_sub(self.limits.dead_retention_ms)).await?;
+        script.sweep(&over, now);
         for lane in Lane::ALL {
             let counts = self.book.counts(lane);
-            counts.dead = counts.dead.saturating_sub(swept.dead[lane.index()]);
+            counts.dead = counts.dead.saturating_sub(over.dead[lane.index()]);
         }
-        let dead = swept.next_dead.map(|at| at.saturating_add(retention));
-        let next = swept.next_key.into_iter().chain(dead).min().unwrap_or(UnixMillis::MAX);
-        self.book.numbers.next_sweep = if swept.more { now } else { next.max(now.saturating_add(SWEEP_PAUSE_MS)) };
+        // `UnixMillis::MIN`: at once, whatever the file says.
+        self.book.numbers.next_sweep = if over.is_full() { UnixMillis::MIN } else { UnixMillis::MAX };
+        Ok(())
+    }
+
+    async fn plan_sweep(&mut self, now: UnixMillis) -> Result<(), sqlx::Error> {
+        if self.book.numbers.next_sweep == UnixMillis::MAX {
+            let (key, dead) = self.store.first_over().await?;
+            let dead = dead.map(|at| at.saturating_add(self.limits.dead_retention_ms));
+            let next = key.into_iter().chain(dead).min().unwrap_or(UnixMillis::MAX);
+            self.book.numbers.next_sweep = next.max(now.saturating_add(SWEEP_PAUSE_MS));
+        }
         Ok(())
     }
 
@@ -577,6 +675,7 @@ impl Committer {
         tell(group.postpones.into_iter().map(|p| p.3), answers.postpones);
         tell(group.steers.into_iter().map(|s| s.3), answers.steers);
         tell(group.trims.into_iter().map(|t| t.1), answers.trims);
+        tell(group.questions.into_iter().map(|q| q.1), answers.questions);
         for ((_, reply), jobs) in group.leases.into_iter().zip(answers.leases) {
             for job in reply.send(jobs).err().into_iter().flatten() {
                 // Ready again with the next step, which is at once.

@@ -8,9 +8,10 @@ use uuid::Uuid;
 use super::super::{Fence, Found, Place};
 
 /// Finds a job by its id, on any connection: among those that wait or are dead by their index, among all others one by one.
+/// Who works on it the file does not say.
 pub(super) async fn find(conn: &mut SqliteConnection, id: Uuid) -> Result<Option<Found>, sqlx::Error> {
     const COLUMNS: &str = "SELECT seq, epoch, state, accepted,
-            (SELECT p.bytes FROM payload AS p WHERE p.job = seq),
+            payload,
             (SELECT r.bytes FROM rendered AS r WHERE r.job = seq)
         FROM job WHERE id = ?1 AND ";
     let mut row = None;
@@ -35,7 +36,6 @@ pub(super) async fn find(conn: &mut SqliteConnection, id: Uuid) -> Result<Option
 pub(super) fn place(state: i64) -> Result<Place, sqlx::Error> {
     match state {
         0 => Ok(Place::Ready),
-        1 => Ok(Place::Leased),
         2 => Ok(Place::Delayed),
         3 => Ok(Place::Dead),
         _ => Err(sqlx::Error::Decode(format!("job.state {state}").into())),

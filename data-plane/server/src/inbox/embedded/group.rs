@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::super::{Accept, Accepted, Fence, Finish, Grant, Leased, Report, Steer};
+use super::super::{Accept, Accepted, Fence, Finish, Grant, Lane, Leased, Report, Steer};
 use crate::clock::UnixMillis;
 
 /// Commands in one transaction.
@@ -19,6 +19,14 @@ pub(super) type Reply<T> = oneshot::Sender<T>;
 
 /// The leases of one renewal.
 pub(super) type Leases = Vec<(Uuid, Fence)>;
+
+/// What only the committer knows.
+pub(super) enum Question {
+    /// Since when is the longest waiting ready job of the lane ready?
+    OldestReady(Lane),
+    /// Under which epoch does somebody work on the job with this number?
+    LeasedAs(i64),
+}
 
 /// Something to do in a transaction, and whom to tell.
 pub(super) enum Command {
@@ -54,6 +62,7 @@ pub(super) enum Command {
         up_to: i64,
         reply: Reply<bool>,
     },
+    Ask(Question, Reply<Option<i64>>),
     Close(Reply<()>),
 }
 
@@ -68,6 +77,7 @@ pub(super) struct Group {
     pub(super) steers: Vec<(Uuid, Fence, Steer, Reply<bool>)>,
     pub(super) trims: Vec<(i64, Reply<bool>)>,
     pub(super) leases: Vec<(Vec<Grant>, Reply<Vec<Leased>>)>,
+    pub(super) questions: Vec<(Question, Reply<Option<i64>>)>,
     pub(super) close: Option<Reply<()>>,
     pub(super) ops: usize,
     bytes: usize,
@@ -84,6 +94,7 @@ pub(super) struct Answers {
     pub(super) steers: Vec<bool>,
     pub(super) trims: Vec<bool>,
     pub(super) leases: Vec<Vec<Leased>>,
+    pub(super) questions: Vec<Option<i64>>,
 }
 
 impl Group {
@@ -110,6 +121,7 @@ impl Group {
                 self.steers.push((id, fence, steer, reply));
             }
             Command::Trim { up_to, reply } => self.trims.push((up_to, reply)),
+            Command::Ask(question, reply) => self.questions.push((question, reply)),
             Command::Close(reply) => self.close = Some(reply),
         }
     }

@@ -1,22 +1,21 @@
-//! The statements: one writer connection, every step a fixed number of statements however many rows it touches.
-//!
-//! A statement costs far more in crossing to SQLite's thread than in running, so rows travel together: their bytes in
-//! one blob (the [`Arena`]), everything else as JSON that `json_each` unfolds, and statements that share both go as one.
+//! What is read from the file and written to it. Reads run by themselves: the committer is the only writer, so nothing changes
+//! between them and its next transaction. Writes are collected in a [`Script`].
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Serialize;
+use futures::TryStreamExt as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
 use uuid::Uuid;
 
-use super::super::{Fence, Flow, FlowId, Grant, HEADS, Lane, Leased, MAX_LEASES, NewJob, Place};
+use super::super::{Fence, Flow, FlowId, Lane, Leased, MAX_LEASES, NewJob, Place};
 use super::book::{Counts, Held};
 use super::find::place;
-use super::flows::{Entry, Ready};
+use super::flows::{Entry, Ready, ReadyJob};
+use super::pack;
+use super::script::{Arena, Script, json};
 use crate::clock::UnixMillis;
 
 /// A dedup key, or a request id padded with zeros.
@@ -26,11 +25,6 @@ pub(super) type Key = [u8; 32];
 const PROMOTE_LIMIT: i64 = 512;
 /// Keys and dead jobs forgotten in one step.
 const SWEEP_LIMIT: i64 = 512;
-
-/// Parts of grants taken from with one statement: more costs a further one, fewer are filled up with nothing. The small one
-/// is for one flow.
-const TAKES: usize = 16;
-const TAKES_FEW: usize = 2;
 const STATES: usize = 4;
 
 /// The writer connection.
@@ -54,13 +48,31 @@ pub(super) struct Kept {
     pub(super) retry: bool,
 }
 
-/// What one sweep removed and when the next is worth it.
-pub(super) struct Swept {
+/// A delayed job whose time has come.
+pub(super) struct Due {
+    pub(super) flow: i64,
+    pub(super) retry: bool,
+    pub(super) job: ReadyJob,
+}
+
+/// What is over: a batch of it, and when the next is worth it.
+pub(super) struct Over {
+    /// How many keys.
+    keys: i64,
+    /// Dead jobs.
+    jobs: Vec<i64>,
     pub(super) dead: [u64; 2],
-    /// More than one batch was waiting.
-    pub(super) more: bool,
-    pub(super) next_key: Option<UnixMillis>,
-    pub(super) next_dead: Option<UnixMillis>,
+}
+
+impl Over {
+    /// There is more than one batch.
+    pub(super) fn is_full(&self) -> bool {
+        self.keys >= SWEEP_LIMIT || self.jobs.len() >= usize::try_from(SWEEP_LIMIT).unwrap_or(usize::MAX)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.keys == 0 && self.jobs.is_empty()
+    }
 }
 
 /// What the file says when it is opened.
@@ -71,28 +83,6 @@ pub(super) struct Loaded {
     pub(super) next_seq: i64,
     pub(super) outbox_last: i64,
     pub(super) outbox_trimmed: i64,
-}
-
-/// Bytes of many rows in one blob, cut apart again by SQLite's `substr`.
-struct Arena(Vec<u8>);
-
-impl Arena {
-    /// Starts with one byte: SQLite takes an empty blob for NULL when it cuts.
-    fn with_capacity(bytes: usize) -> Self {
-        let mut arena = Vec::with_capacity(bytes + 1);
-        arena.push(0);
-        Self(arena)
-    }
-
-    /// Answers where the bytes start, counted from 1.
-    fn put(&mut self, bytes: &[u8]) -> usize {
-        self.0.extend_from_slice(bytes);
-        self.0.len() - bytes.len() + 1
-    }
-}
-
-fn json(rows: &impl Serialize) -> String {
-    serde_json::to_string(rows).expect("numbers and strings always serialize")
 }
 
 fn state(state: i64) -> Result<usize, sqlx::Error> {
@@ -129,39 +119,9 @@ impl Store {
         Self { conn }
     }
 
-    /// Begins a transaction and answers which of these keys are on file, expired or not.
-    pub(super) async fn begin(&mut self, keys: &[Key]) -> Result<HashMap<Key, Known>, sqlx::Error> {
-        if keys.is_empty() {
-            sqlx::query("BEGIN IMMEDIATE").execute(&mut self.conn).await?;
-            return Ok(HashMap::new());
-        }
-        let mut arena = Arena::with_capacity(keys.len() * 32);
-        let rows: Vec<usize> = keys.iter().map(|key| arena.put(key)).collect();
-        let found = sqlx::query(
-            "BEGIN IMMEDIATE;
-             SELECT d.k, d.request, d.exp FROM json_each(?2) AS r CROSS JOIN dedup AS d ON d.k = substr(?1, r.value, 32)",
-        )
-        .bind(arena.0)
-        .bind(json(&rows))
-        .fetch_all(&mut self.conn)
-        .await?;
-        let mut known = HashMap::with_capacity(found.len());
-        for row in found {
-            let key = Key::try_from(row.try_get::<&[u8], _>(0)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
-            known.insert(key, Known { request: uuid(row.try_get(1)?)?, exp: row.try_get(2)? });
-        }
-        Ok(known)
-    }
-
-    /// Returns after the fsync.
-    pub(super) async fn commit(&mut self) -> Result<(), sqlx::Error> {
-        sqlx::query("COMMIT").execute(&mut self.conn).await.map(drop)
-    }
-
-    /// SQLite may have rolled back by itself, which makes this fail; a transaction that is really stuck shows at the
-    /// next `BEGIN`.
-    pub(super) async fn rollback(&mut self) {
-        let _already_over = sqlx::query("ROLLBACK").execute(&mut self.conn).await;
+    /// Runs what was collected as one transaction.
+    pub(super) async fn commit(&mut self, script: Script) -> Result<(), sqlx::Error> {
+        script.commit(&mut self.conn).await
     }
 
     /// Moves the log into the file and closes.
@@ -170,43 +130,74 @@ impl Store {
         self.conn.close().await
     }
 
-    /// Gives back the leases of earlier processes.
-    pub(super) async fn release_all(&mut self, now: UnixMillis) -> Result<(), sqlx::Error> {
-        sqlx::query(
-            "UPDATE job SET state = 0, at = ?1, ambiguous = ambiguous OR begun, begun = 0
-             WHERE state = 1",
-        )
-        .bind(now)
-        .execute(&mut self.conn)
-        .await
-        .map(drop)
-    }
-
-    /// Forgets the flows that no job has.
-    pub(super) async fn prune_flows(&mut self) -> Result<(), sqlx::Error> {
-        let unused = "DELETE FROM flow WHERE id NOT IN (SELECT flow FROM job)";
-        sqlx::query(unused).execute(&mut self.conn).await.map(drop)
+    /// Ends the leases of earlier processes, which said nothing of them: what was begun is ambiguous, with its bytes kept.
+    pub(super) async fn recover(&mut self, now: UnixMillis) -> Result<(), sqlx::Error> {
+        let broken = || sqlx::Error::Decode("a row of work".into());
+        let rows = sqlx::query("SELECT leased, begun FROM work").fetch_all(&mut self.conn).await?;
+        let (mut leased, mut begun) = (Vec::new(), Vec::new());
+        for row in rows {
+            leased.extend(pack::read_leases(row.try_get::<Vec<u8>, _>(0)?.into()).ok_or_else(broken)?);
+            begun.extend(pack::read_attempts(row.try_get::<Vec<u8>, _>(1)?.into()).ok_or_else(broken)?);
+        }
+        let mut script = Script::default();
+        let mut arena = Arena::with_capacity(begun.iter().map(|(_, bytes)| bytes.len()).sum());
+        let begun: Vec<(i64, i64, usize, usize)> =
+            begun.iter().map(|((seq, epoch), bytes)| (*seq, *epoch, arena.put(bytes), bytes.len())).collect();
+        script
+            .add(
+                "INSERT INTO rendered (job, bytes)
+                     SELECT job.seq, substr(?2, r.value ->> 2, r.value ->> 3) FROM json_each(?1) AS r
+                     JOIN job ON job.seq = r.value ->> 0 AND job.epoch = (r.value ->> 1) - 1 WHERE true
+                 ON CONFLICT (job) DO NOTHING;
+                 UPDATE job SET ambiguous = 1
+                     FROM json_each(?1) AS r WHERE job.seq = r.value ->> 0 AND job.epoch = (r.value ->> 1) - 1",
+            )
+            .bind(json(&begun))
+            .bind(arena.into_blob());
+        script
+            .add(
+                "UPDATE job SET at = ?2, epoch = epoch + 1, leases = leases + 1
+                     FROM json_each(?1) AS r WHERE job.seq = r.value ->> 0 AND job.epoch = (r.value ->> 1) - 1;
+                 DELETE FROM work",
+            )
+            .bind(json(&leased))
+            .bind(now);
+        // Forgets the flows that no job has, too.
+        script.add("DELETE FROM flow WHERE id NOT IN (SELECT flow FROM job)");
+        self.commit(script).await
     }
 
     async fn load_flows(&mut self) -> Result<Vec<Entry>, sqlx::Error> {
-        let rows = sqlx::query(
-            "SELECT id, lane, workspace, destination, owner,
-                 (SELECT count(*) FROM job WHERE flow = f.id AND state = 0 AND retry = 0),
-                 (SELECT count(*) FROM job WHERE flow = f.id AND state = 0 AND retry = 1)
-             FROM flow AS f",
-        )
-        .fetch_all(&mut self.conn)
-        .await?;
+        let rows =
+            sqlx::query("SELECT id, lane, workspace, destination, owner FROM flow").fetch_all(&mut self.conn).await?;
         let entry = |row: &SqliteRow| {
             let flow = Flow { workspace: row.try_get(2)?, destination: row.try_get(3)?, owner: row.try_get(4)? };
-            let ready = Ready { first: count(row.try_get(5)?), retries: count(row.try_get(6)?) };
-            Ok(Entry { number: row.try_get(0)?, lane: lane(row.try_get(1)?)?, flow: Arc::new(flow), ready })
+            let (number, lane) = (row.try_get(0)?, lane(row.try_get(1)?)?);
+            Ok(Entry { number, lane, flow: Arc::new(flow), ready: Ready::default() })
         };
         rows.iter().map(entry).collect()
     }
 
+    async fn load_ready(&mut self, flows: &mut [Entry]) -> Result<(), sqlx::Error> {
+        let mut by_number: HashMap<i64, &mut Entry> = flows.iter_mut().map(|entry| (entry.number, entry)).collect();
+        let mut rows =
+            sqlx::query("SELECT flow, retry, seq, at, accepted FROM job WHERE state = 0").fetch(&mut self.conn);
+        while let Some(row) = rows.try_next().await? {
+            if let Some(entry) = by_number.get_mut(&row.try_get::<i64, _>(0)?) {
+                entry.ready.of(row.try_get(1)?).push_back(ready_job(&row, 2)?);
+            }
+        }
+        for entry in by_number.into_values() {
+            for retry in [false, true] {
+                entry.ready.of(retry).make_contiguous().sort_unstable_by_key(|job| (job.at, job.seq));
+            }
+        }
+        Ok(())
+    }
+
     pub(super) async fn load(&mut self) -> Result<Loaded, sqlx::Error> {
-        let flows = self.load_flows().await?;
+        let mut flows = self.load_flows().await?;
+        self.load_ready(&mut flows).await?;
         let mut counts = [Counts::default(); 2];
         let rows =
             sqlx::query("SELECT lane, state, count(*) FROM job GROUP BY lane, state").fetch_all(&mut self.conn).await?;
@@ -218,92 +209,66 @@ impl Store {
         let row = sqlx::query(
             "SELECT coalesce((SELECT max(seq) FROM job), 0) + 1,
                     coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0),
-                    (SELECT min(seq) FROM outbox)",
+                    (SELECT last - reports FROM outbox ORDER BY last LIMIT 1)",
         )
         .fetch_one(&mut self.conn)
         .await?;
         let outbox_last = row.try_get(1)?;
-        let outbox_first: Option<i64> = row.try_get(2)?;
+        let outbox_trimmed: Option<i64> = row.try_get(2)?;
         Ok(Loaded {
             counts,
             next_due,
             flows,
             next_seq: row.try_get(0)?,
             outbox_last,
-            outbox_trimmed: outbox_first.map_or(outbox_last, |first| first - 1),
+            outbox_trimmed: outbox_trimmed.unwrap_or(outbox_last),
         })
     }
 
-    /// Writes down new flows.
-    pub(super) async fn add_flows(&mut self, flows: &[(i64, Lane, &Flow)]) -> Result<(), sqlx::Error> {
-        let rows: Vec<(i64, i64, &str, &str, &str)> = flows
-            .iter()
-            .map(|(number, lane, flow)| {
-                (*number, lane_number(*lane), flow.workspace.as_str(), flow.destination.as_str(), flow.owner.as_str())
-            })
-            .collect();
-        sqlx::query(
-            "INSERT INTO flow (id, lane, workspace, destination, owner)
-                 SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4
-                 FROM json_each(?1) AS r",
+    /// Which of these keys are on file, expired or not.
+    pub(super) async fn known(&mut self, keys: &[Key]) -> Result<HashMap<Key, Known>, sqlx::Error> {
+        let mut arena = Arena::with_capacity(keys.len() * 32);
+        let rows: Vec<usize> = keys.iter().map(|key| arena.put(key)).collect();
+        let found = sqlx::query(
+            "SELECT d.k, d.request, d.exp FROM json_each(?2) AS r CROSS JOIN dedup AS d ON d.k = substr(?1, r.value, 32)",
         )
+        .bind(arena.into_blob())
         .bind(json(&rows))
-        .execute(&mut self.conn)
-        .await
-        .map(drop)
+        .fetch_all(&mut self.conn)
+        .await?;
+        let mut known = HashMap::with_capacity(keys.len());
+        for row in found {
+            let key = Key::try_from(row.try_get::<&[u8], _>(0)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
+            known.insert(key, Known { request: uuid(row.try_get(1)?)?, exp: row.try_get(2)? });
+        }
+        Ok(known)
     }
 
-    /// Enqueues jobs as ready, each with its number and its flow's, then records keys, new or moved.
-    pub(super) async fn add(
-        &mut self,
-        jobs: &[(i64, i64, &NewJob)],
-        keys: &[(Key, Known)],
-        now: UnixMillis,
-    ) -> Result<(), sqlx::Error> {
-        let bytes: usize = jobs.iter().map(|(.., job)| job.payload.len() + 16).sum();
-        let mut arena = Arena::with_capacity(bytes + keys.len() * 48);
-        let jobs: Vec<(i64, i64, usize, usize, usize, i64)> = jobs
-            .iter()
-            .map(|(seq, flow, job)| {
-                let id = arena.put(job.id.as_bytes());
-                (*seq, lane_number(job.lane), id, arena.put(&job.payload), job.payload.len(), *flow)
-            })
-            .collect();
-        let keys: Vec<(usize, usize, UnixMillis)> =
-            keys.iter().map(|(key, known)| (arena.put(key), arena.put(known.request.as_bytes()), known.exp)).collect();
-        sqlx::query(
-            "INSERT INTO job (seq, id, lane, state, retry, at, accepted, flow)
-                 SELECT r.value ->> 0, substr(?1, r.value ->> 2, 16), r.value ->> 1, 0, 0, ?4, ?4, r.value ->> 5
-                 FROM json_each(?2) AS r;
-             INSERT INTO payload (job, bytes)
-                 SELECT r.value ->> 0, substr(?1, r.value ->> 3, r.value ->> 4) FROM json_each(?2) AS r;
-             INSERT INTO dedup (k, request, exp)
-                 SELECT substr(?1, r.value ->> 0, 32), substr(?1, r.value ->> 1, 16), r.value ->> 2
-                 FROM json_each(?3) AS r WHERE true
-             ON CONFLICT (k) DO UPDATE SET request = excluded.request, exp = excluded.exp",
-        )
-        .bind(arena.0)
-        .bind(json(&jobs))
-        .bind(json(&keys))
-        .bind(now)
-        .execute(&mut self.conn)
-        .await
-        .map(drop)
-    }
-
-    /// Makes due jobs ready, a bounded number, the longest due first; answers the flow of each, and whether it is a retry.
-    pub(super) async fn promote(&mut self, lane: Lane, now: UnixMillis) -> Result<Vec<(i64, bool)>, sqlx::Error> {
+    /// Jobs with everything that belongs to them, as their next lease.
+    pub(super) async fn jobs(&mut self, seqs: &[i64]) -> Result<Vec<Leased>, sqlx::Error> {
         let rows = sqlx::query(
-            "UPDATE job SET state = 0 WHERE seq IN (
-                 SELECT seq FROM job WHERE lane = ?1 AND state = 2 AND at <= ?2 ORDER BY at LIMIT ?3)
-             RETURNING flow, retry",
+            "SELECT j.seq, j.epoch + 1, j.id, j.lane, j.attempts, j.leases + 1, j.ambiguous, j.accepted, j.flow, j.payload,
+                 r.bytes
+             FROM json_each(?1) AS l CROSS JOIN job AS j ON j.seq = l.value LEFT JOIN rendered AS r ON r.job = j.seq",
+        )
+        .bind(json(&seqs))
+        .fetch_all(&mut self.conn)
+        .await?;
+        rows.iter().map(leased).collect()
+    }
+
+    /// Delayed jobs that are due, a bounded number, the longest due first.
+    pub(super) async fn due(&mut self, lane: Lane, now: UnixMillis) -> Result<Vec<Due>, sqlx::Error> {
+        let rows = sqlx::query(
+            "SELECT flow, retry, seq, at, accepted FROM job WHERE lane = ?1 AND state = 2 AND at <= ?2 ORDER BY at LIMIT ?3",
         )
         .bind(lane_number(lane))
         .bind(now)
         .bind(PROMOTE_LIMIT)
         .fetch_all(&mut self.conn)
         .await?;
-        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+        let due = |row: &SqliteRow| Ok(Due { flow: row.try_get(0)?, retry: row.try_get(1)?, job: ready_job(row, 2)? });
+        rows.iter().map(due).collect()
     }
 
     /// When the first delayed job is due.
@@ -314,147 +279,7 @@ impl Store {
             .await
     }
 
-    /// Makes leased jobs ready again whose worker said nothing.
-    pub(super) async fn release(&mut self, seqs: &[i64], now: UnixMillis) -> Result<(), sqlx::Error> {
-        sqlx::query(
-            "UPDATE job SET state = 0, at = ?2, ambiguous = ambiguous OR begun, begun = 0
-             WHERE seq IN (SELECT value FROM json_each(?1))",
-        )
-        .bind(json(&seqs))
-        .bind(now)
-        .execute(&mut self.conn)
-        .await
-        .map(drop)
-    }
-
-    /// Leases what is ready of these grants, the longest waiting of each.
-    pub(super) async fn take(&mut self, grants: &[Grant], now: UnixMillis) -> Result<Vec<Leased>, sqlx::Error> {
-        let kinds = |grant: &Grant| [(*grant, false, grant.first), (*grant, true, grant.retries)];
-        let takes: Vec<(Grant, bool, usize)> = grants.iter().flat_map(kinds).filter(|(.., max)| *max > 0).collect();
-        let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        let (parts, sql) = if takes.len() > TAKES_FEW { (TAKES, &TAKE) } else { (TAKES_FEW, &TAKE_FEW) };
-        let mut taken = Vec::new();
-        for takes in takes.chunks(parts) {
-            let mut query = sqlx::query(sql.as_str()).bind(now);
-            for take in (0..parts).map(|at| takes.get(at)) {
-                query = match take {
-                    Some((grant, retry, max)) => {
-                        let all = grant.accepted_until == UnixMillis::MAX;
-                        let look = if all { *max } else { HEADS };
-                        let query = query.bind(grant.flow.0).bind(*retry).bind(number(look));
-                        query.bind(grant.accepted_until).bind(number(*max))
-                    }
-                    None => query.bind(-1i64).bind(false).bind(0i64).bind(0i64).bind(0i64),
-                };
-            }
-            for row in query.fetch_all(&mut self.conn).await? {
-                taken.push(leased(&row)?);
-            }
-        }
-        Ok(taken)
-    }
-
-    /// Keeps the bytes of attempts (the first stay) and marks them begun.
-    pub(super) async fn mark_begun(&mut self, attempts: &[(i64, &Bytes)]) -> Result<(), sqlx::Error> {
-        let mut arena = Arena::with_capacity(attempts.iter().map(|(_, bytes)| bytes.len()).sum());
-        let rows: Vec<(i64, usize, usize)> =
-            attempts.iter().map(|(seq, bytes)| (*seq, arena.put(bytes), bytes.len())).collect();
-        sqlx::query(
-            "INSERT INTO rendered (job, bytes)
-                 SELECT r.value ->> 0, substr(?1, r.value ->> 1, r.value ->> 2) FROM json_each(?2) AS r WHERE true
-             ON CONFLICT (job) DO NOTHING;
-             UPDATE job SET begun = 1 WHERE seq IN (SELECT r.value ->> 0 FROM json_each(?2) AS r)",
-        )
-        .bind(arena.0)
-        .bind(json(&rows))
-        .execute(&mut self.conn)
-        .await
-        .map(drop)
-    }
-
-    /// Removes jobs with everything that belongs to them.
-    pub(super) async fn remove(&mut self, seqs: &[i64]) -> Result<(), sqlx::Error> {
-        sqlx::query(
-            "DELETE FROM job WHERE seq IN (SELECT value FROM json_each(?1));
-             DELETE FROM payload WHERE job IN (SELECT value FROM json_each(?1));
-             DELETE FROM rendered WHERE job IN (SELECT value FROM json_each(?1))",
-        )
-        .bind(json(&seqs))
-        .execute(&mut self.conn)
-        .await
-        .map(drop)
-    }
-
-    /// Ends leases with a failed attempt: ready (`due` has come) or delayed, with the bytes for the next one.
-    pub(super) async fn retry(
-        &mut self,
-        jobs: &[(i64, UnixMillis, &Bytes)],
-        now: UnixMillis,
-    ) -> Result<(), sqlx::Error> {
-        let mut arena = Arena::with_capacity(jobs.iter().map(|(.., bytes)| bytes.len()).sum());
-        let rows: Vec<(i64, UnixMillis, usize, usize)> =
-            jobs.iter().map(|(seq, due, bytes)| (*seq, *due, arena.put(bytes), bytes.len())).collect();
-        sqlx::query(
-            "UPDATE job SET state = iif(r.value ->> 1 <= ?2, 0, 2), at = max(r.value ->> 1, ?2), retry = 1,
-                 attempts = attempts + 1, leases = 0, begun = 0, ambiguous = 0
-             FROM json_each(?1) AS r WHERE job.seq = r.value ->> 0;
-             INSERT INTO rendered (job, bytes)
-                 SELECT r.value ->> 0, substr(?3, r.value ->> 2, r.value ->> 3) FROM json_each(?1) AS r WHERE true
-             ON CONFLICT (job) DO UPDATE SET bytes = excluded.bytes",
-        )
-        .bind(json(&rows))
-        .bind(now)
-        .bind(arena.0)
-        .execute(&mut self.conn)
-        .await
-        .map(drop)
-    }
-
-    /// Ends leases without an attempt: ready (`due` has come) or delayed. An orderly return is no crash: it does not
-    /// count against [`MAX_LEASES`].
-    pub(super) async fn postpone(&mut self, jobs: &[(i64, UnixMillis)], now: UnixMillis) -> Result<(), sqlx::Error> {
-        sqlx::query(
-            "UPDATE job SET state = iif(r.value ->> 1 <= ?2, 0, 2), at = max(r.value ->> 1, ?2),
-                 leases = leases - 1, begun = 0
-             FROM json_each(?1) AS r WHERE job.seq = r.value ->> 0",
-        )
-        .bind(json(&jobs))
-        .bind(now)
-        .execute(&mut self.conn)
-        .await
-        .map(drop)
-    }
-
-    /// Buries jobs, with the bytes for another attempt where there are some. An attempt that was begun is finished by this.
-    pub(super) async fn bury(
-        &mut self,
-        jobs: &[(i64, &str, Option<&Bytes>)],
-        now: UnixMillis,
-    ) -> Result<(), sqlx::Error> {
-        let mut arena = Arena::with_capacity(jobs.iter().filter_map(|job| job.2).map(Bytes::len).sum());
-        let rows: Vec<(i64, &str)> = jobs.iter().map(|(seq, reason, _)| (*seq, *reason)).collect();
-        let rendered: Vec<(i64, usize, usize)> = jobs
-            .iter()
-            .filter_map(|(seq, _, bytes)| bytes.map(|bytes| (*seq, arena.put(bytes), bytes.len())))
-            .collect();
-        sqlx::query(
-            "UPDATE job SET state = 3, at = ?2, reason = r.value ->> 1, attempts = attempts + begun,
-                 retry = (attempts + begun > 0), ambiguous = iif(begun, 0, ambiguous), begun = 0
-             FROM json_each(?1) AS r WHERE job.seq = r.value ->> 0;
-             INSERT INTO rendered (job, bytes)
-                 SELECT r.value ->> 0, substr(?4, r.value ->> 1, r.value ->> 2) FROM json_each(?3) AS r WHERE true
-             ON CONFLICT (job) DO UPDATE SET bytes = excluded.bytes",
-        )
-        .bind(json(&rows))
-        .bind(now)
-        .bind(json(&rendered))
-        .bind(arena.0)
-        .execute(&mut self.conn)
-        .await
-        .map(drop)
-    }
-
-    /// Where the job is that this fence names; `None` when something happened to it since.
+    /// Where the job is that this fence names, if nobody works on it; `None` when something happened to it since.
     pub(super) async fn kept(&mut self, id: Uuid, fence: Fence) -> Result<Option<Kept>, sqlx::Error> {
         let row = sqlx::query("SELECT lane, state, flow, retry FROM job WHERE seq = ?1 AND id = ?2 AND epoch = ?3")
             .bind(fence.row)
@@ -469,89 +294,249 @@ impl Store {
         row.map(kept).transpose()
     }
 
-    /// Makes a delayed or dead job due, with a clean record of its leases.
-    pub(super) async fn make_due(&mut self, seq: i64, now: UnixMillis) -> Result<(), sqlx::Error> {
-        sqlx::query("UPDATE job SET state = 2, at = ?2, epoch = epoch + 1, leases = 0, reason = NULL WHERE seq = ?1")
-            .bind(seq)
+    /// A bounded number of expired keys and of jobs that died before `dead_before`.
+    pub(super) async fn over(&mut self, now: UnixMillis, dead_before: UnixMillis) -> Result<Over, sqlx::Error> {
+        let keys = sqlx::query_scalar("SELECT count(*) FROM (SELECT 1 FROM dedup WHERE exp <= ?1 LIMIT ?2)")
             .bind(now)
-            .execute(&mut self.conn)
-            .await
-            .map(drop)
-    }
-
-    /// Appends reports under the numbers after `last`.
-    pub(super) async fn report(&mut self, last: i64, reports: &[&Bytes]) -> Result<(), sqlx::Error> {
-        let mut arena = Arena::with_capacity(reports.iter().map(|report| report.len()).sum());
-        let rows: Vec<(i64, usize, usize)> =
-            (last + 1..).zip(reports).map(|(seq, report)| (seq, arena.put(report), report.len())).collect();
-        sqlx::query(
-            "INSERT INTO outbox (seq, report)
-                 SELECT r.value ->> 0, substr(?1, r.value ->> 1, r.value ->> 2) FROM json_each(?2) AS r",
-        )
-        .bind(arena.0)
-        .bind(json(&rows))
-        .execute(&mut self.conn)
-        .await
-        .map(drop)
-    }
-
-    pub(super) async fn trim(&mut self, up_to: i64) -> Result<(), sqlx::Error> {
-        sqlx::query("DELETE FROM outbox WHERE seq <= ?1").bind(up_to).execute(&mut self.conn).await.map(drop)
-    }
-
-    /// Forgets a bounded number of expired keys and of jobs that died before `dead_before`.
-    pub(super) async fn sweep(&mut self, now: UnixMillis, dead_before: UnixMillis) -> Result<Swept, sqlx::Error> {
-        let keys =
-            sqlx::query("DELETE FROM dedup WHERE k IN (SELECT k FROM dedup WHERE exp <= ?1 ORDER BY exp LIMIT ?2)")
-                .bind(now)
-                .bind(SWEEP_LIMIT)
-                .execute(&mut self.conn)
-                .await?
-                .rows_affected();
+            .bind(SWEEP_LIMIT)
+            .fetch_one(&mut self.conn)
+            .await?;
         let rows = sqlx::query("SELECT seq, lane FROM job WHERE state = 3 AND at <= ?1 LIMIT ?2")
             .bind(dead_before)
             .bind(SWEEP_LIMIT)
             .fetch_all(&mut self.conn)
             .await?;
-        let (mut seqs, mut dead) = (Vec::with_capacity(rows.len()), [0, 0]);
+        let (mut jobs, mut dead) = (Vec::with_capacity(rows.len()), [0, 0]);
         for row in rows {
-            seqs.push(row.try_get::<i64, _>(0)?);
+            jobs.push(row.try_get::<i64, _>(0)?);
             dead[lane(row.try_get(1)?)?.index()] += 1;
         }
-        if !seqs.is_empty() {
-            self.remove(&seqs).await?;
-        }
-        let more = keys >= count(SWEEP_LIMIT) || dead[0] + dead[1] >= count(SWEEP_LIMIT);
+        Ok(Over { keys, jobs, dead })
+    }
+
+    /// When the first key expires, and when the first dead job died.
+    pub(super) async fn first_over(&mut self) -> Result<(Option<UnixMillis>, Option<UnixMillis>), sqlx::Error> {
         let row = sqlx::query("SELECT (SELECT min(exp) FROM dedup), (SELECT min(at) FROM job WHERE state = 3)")
             .fetch_one(&mut self.conn)
             .await?;
-        Ok(Swept { dead, more, next_key: row.try_get(0)?, next_dead: row.try_get(1)? })
+        Ok((row.try_get(0)?, row.try_get(1)?))
     }
 }
 
-/// Statements for a fixed number of parts, so that each is prepared once.
-static TAKE: LazyLock<String> = LazyLock::new(|| take_sql(TAKES));
-static TAKE_FEW: LazyLock<String> = LazyLock::new(|| take_sql(TAKES_FEW));
+/// What a transaction writes.
+impl Script {
+    /// Writes down new flows.
+    pub(super) fn add_flows(&mut self, flows: &[(i64, Lane, &Flow)]) {
+        let rows: Vec<(i64, i64, &str, &str, &str)> = flows
+            .iter()
+            .map(|(number, lane, flow)| {
+                (*number, lane_number(*lane), flow.workspace.as_str(), flow.destination.as_str(), flow.owner.as_str())
+            })
+            .collect();
+        self.add(
+            "INSERT INTO flow (id, lane, workspace, destination, owner)
+                 SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4
+                 FROM json_each(?1) AS r",
+        )
+        .bind(json(&rows));
+    }
 
-fn take_sql(number: usize) -> String {
-    let mut parts = String::new();
-    for part in 0..number {
-        let [flow, retry, look, until, max] = [2, 3, 4, 5, 6].map(|place| place + 5 * part);
-        let union = if part == 0 { "" } else { " UNION ALL " };
-        // Writing into a string cannot fail.
-        let _written = write!(
-            parts,
-            "{union}SELECT * FROM (SELECT seq FROM (
-                 SELECT seq, accepted FROM job WHERE flow = ?{flow} AND state = 0 AND retry = ?{retry}
-                 ORDER BY at, seq LIMIT ?{look}) WHERE accepted <= ?{until} LIMIT ?{max})"
+    /// Enqueues jobs as ready, each with its number and its flow's.
+    pub(super) fn add_jobs(&mut self, jobs: &[(i64, i64, &NewJob)], now: UnixMillis) {
+        let mut arena = Arena::with_capacity(jobs.iter().map(|(.., job)| job.payload.len() + 16).sum());
+        let rows: Vec<(i64, i64, i64, usize, usize)> = jobs
+            .iter()
+            .map(|(seq, flow, job)| {
+                let id = arena.put(job.id.as_bytes());
+                // The payload follows the id.
+                arena.put(&job.payload);
+                (*seq, lane_number(job.lane), *flow, id, job.payload.len())
+            })
+            .collect();
+        self.add(
+            "INSERT INTO job (seq, id, lane, flow, state, retry, at, accepted, payload)
+                 SELECT r.value ->> 0, substr(?1, r.value ->> 3, 16), r.value ->> 1, r.value ->> 2, 0, 0, ?3, ?3,
+                     substr(?1, (r.value ->> 3) + 16, r.value ->> 4)
+                 FROM json_each(?2) AS r",
+        )
+        .bind(arena.into_blob())
+        .bind(json(&rows))
+        .bind(now);
+    }
+
+    /// Records keys, new or moved.
+    pub(super) fn add_keys(&mut self, keys: &[(Key, Known)]) {
+        let mut arena = Arena::with_capacity(keys.len() * 48);
+        let rows: Vec<(usize, UnixMillis)> = keys
+            .iter()
+            .map(|(key, known)| {
+                let at = arena.put(key);
+                arena.put(known.request.as_bytes());
+                (at, known.exp)
+            })
+            .collect();
+        self.add(
+            "INSERT INTO dedup (k, request, exp)
+                 SELECT substr(?1, r.value ->> 0, 32), substr(?1, (r.value ->> 0) + 32, 16), r.value ->> 1
+                 FROM json_each(?2) AS r WHERE true
+             ON CONFLICT (k) DO UPDATE SET request = excluded.request, exp = excluded.exp",
+        )
+        .bind(arena.into_blob())
+        .bind(json(&rows));
+    }
+
+    /// Names what is worked on since this step: leases, and attempts that begin with their bytes.
+    pub(super) fn work(&mut self, step: i64, leased: &[pack::Lease], begun: &[(pack::Lease, Bytes)]) {
+        self.add("INSERT INTO work (step, leased, begun) VALUES (?1, ?2, ?3)")
+            .bind(step)
+            .bind(pack::leases(leased))
+            .bind(pack::attempts(begun));
+    }
+
+    /// Forgets steps of which nothing is worked on any more.
+    pub(super) fn forget_steps(&mut self, steps: &[i64]) {
+        self.add("DELETE FROM work WHERE step IN (SELECT value FROM json_each(?1))").bind(json(&steps));
+    }
+
+    /// Makes due jobs ready.
+    pub(super) fn promote(&mut self, seqs: &[i64]) {
+        self.add("UPDATE job SET state = 0 WHERE seq IN (SELECT value FROM json_each(?1))").bind(json(&seqs));
+    }
+
+    /// Ends leases whose worker said nothing.
+    pub(super) fn release(&mut self, leases: &[(i64, Held)], now: UnixMillis) {
+        self.keep_bytes(leases.iter().map(|(seq, held)| (*seq, held)));
+        let rows: Vec<(i64, i64, bool)> =
+            leases.iter().map(|(seq, held)| (*seq, held.epoch, held.begun.is_some())).collect();
+        self.add(
+            "UPDATE job SET at = ?2, epoch = r.value ->> 1, leases = leases + 1, ambiguous = ambiguous OR r.value ->> 2
+             FROM json_each(?1) AS r WHERE job.seq = r.value ->> 0",
+        )
+        .bind(json(&rows))
+        .bind(now);
+    }
+
+    /// Keeps the bytes of attempts that were begun beside their jobs; the first stay.
+    fn keep_bytes<'a>(&mut self, leases: impl Iterator<Item = (i64, &'a Held)>) {
+        let bytes: Vec<(i64, &Bytes)> = leases.filter_map(|(seq, held)| Some((seq, held.unwritten()?))).collect();
+        self.rendered(
+            &bytes,
+            "INSERT INTO rendered (job, bytes)
+             SELECT r.value ->> 0, substr(?1, r.value ->> 1, r.value ->> 2) FROM json_each(?2) AS r WHERE true
+             ON CONFLICT (job) DO NOTHING",
         );
     }
-    format!(
-        "UPDATE job SET state = 1, at = ?1, epoch = epoch + 1, leases = leases + 1 WHERE seq IN ({parts})
-         RETURNING seq, epoch, id, lane, attempts, leases, ambiguous, accepted, flow,
-             (SELECT p.bytes FROM payload AS p WHERE p.job = seq),
-             (SELECT r.bytes FROM rendered AS r WHERE r.job = seq)"
-    )
+
+    /// Puts these bytes in the place of others.
+    fn replace_bytes(&mut self, bytes: &[(i64, &Bytes)]) {
+        self.rendered(
+            bytes,
+            "INSERT INTO rendered (job, bytes)
+             SELECT r.value ->> 0, substr(?1, r.value ->> 1, r.value ->> 2) FROM json_each(?2) AS r WHERE true
+             ON CONFLICT (job) DO UPDATE SET bytes = excluded.bytes",
+        );
+    }
+
+    fn rendered(&mut self, bytes: &[(i64, &Bytes)], sql: &'static str) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut arena = Arena::with_capacity(bytes.iter().map(|(_, bytes)| bytes.len()).sum());
+        let rows: Vec<(i64, usize, usize)> =
+            bytes.iter().map(|(seq, bytes)| (*seq, arena.put(bytes), bytes.len())).collect();
+        self.add(sql).bind(arena.into_blob()).bind(json(&rows));
+    }
+
+    /// Removes jobs; with `rendered` those that have bytes of an attempt.
+    pub(super) fn remove(&mut self, seqs: &[i64], rendered: &[i64]) {
+        self.add("DELETE FROM job WHERE seq IN (SELECT value FROM json_each(?1))").bind(json(&seqs));
+        if !rendered.is_empty() {
+            self.add("DELETE FROM rendered WHERE job IN (SELECT value FROM json_each(?1))").bind(json(&rendered));
+        }
+    }
+
+    /// Ends leases with a failed attempt: ready (`due` has come) or delayed, with the bytes for the next one.
+    pub(super) fn retry(&mut self, jobs: &[(i64, i64, UnixMillis, &Bytes)], now: UnixMillis) {
+        let bytes: Vec<(i64, &Bytes)> = jobs.iter().map(|(seq, .., bytes)| (*seq, *bytes)).collect();
+        self.replace_bytes(&bytes);
+        let rows: Vec<(i64, i64, UnixMillis)> = jobs.iter().map(|(seq, epoch, due, _)| (*seq, *epoch, *due)).collect();
+        self.add(
+            "UPDATE job SET state = iif(r.value ->> 2 <= ?2, 0, 2), at = max(r.value ->> 2, ?2), retry = 1,
+                 attempts = attempts + 1, leases = 0, epoch = r.value ->> 1, ambiguous = 0
+             FROM json_each(?1) AS r WHERE job.seq = r.value ->> 0",
+        )
+        .bind(json(&rows))
+        .bind(now);
+    }
+
+    /// Ends leases without an attempt: ready (`due` has come) or delayed. An orderly return is no crash: it does not
+    /// count against [`MAX_LEASES`].
+    pub(super) fn postpone(&mut self, jobs: &[(i64, Held, UnixMillis)], now: UnixMillis) {
+        self.keep_bytes(jobs.iter().map(|(seq, held, _)| (*seq, held)));
+        let rows: Vec<(i64, i64, UnixMillis)> = jobs.iter().map(|(seq, held, due)| (*seq, held.epoch, *due)).collect();
+        self.add(
+            "UPDATE job SET state = iif(r.value ->> 2 <= ?2, 0, 2), at = max(r.value ->> 2, ?2), epoch = r.value ->> 1
+             FROM json_each(?1) AS r WHERE job.seq = r.value ->> 0",
+        )
+        .bind(json(&rows))
+        .bind(now);
+    }
+
+    /// Buries jobs, with the bytes for another attempt where there are some. An attempt that was begun is finished by this.
+    pub(super) fn bury(&mut self, jobs: &[(i64, Held, &str, Option<&Bytes>)], now: UnixMillis) {
+        let given: Vec<(i64, &Bytes)> = jobs.iter().filter_map(|(seq, .., bytes)| Some((*seq, (*bytes)?))).collect();
+        self.replace_bytes(&given);
+        let others = jobs.iter().filter(|(.., bytes)| bytes.is_none());
+        self.keep_bytes(others.map(|(seq, held, ..)| (*seq, held)));
+        let rows: Vec<(i64, i64, &str, i64)> = jobs
+            .iter()
+            .map(|(seq, held, reason, _)| (*seq, held.epoch, *reason, i64::from(held.begun.is_some())))
+            .collect();
+        self.add(
+            "UPDATE job SET state = 3, at = ?2, epoch = r.value ->> 1, reason = r.value ->> 2,
+                 attempts = attempts + (r.value ->> 3), retry = (attempts + (r.value ->> 3) > 0),
+                 ambiguous = iif(r.value ->> 3, 0, ambiguous)
+             FROM json_each(?1) AS r WHERE job.seq = r.value ->> 0",
+        )
+        .bind(json(&rows))
+        .bind(now);
+    }
+
+    /// Makes a delayed or dead job due, with a clean record of its leases.
+    pub(super) fn make_due(&mut self, seq: i64, now: UnixMillis) {
+        self.add("UPDATE job SET state = 2, at = ?2, epoch = epoch + 1, leases = 0, reason = NULL WHERE seq = ?1")
+            .bind(seq)
+            .bind(now);
+    }
+
+    /// Appends reports under the numbers after `last`.
+    pub(super) fn report(&mut self, last: i64, reports: &[&Bytes]) {
+        let number = i64::try_from(reports.len()).unwrap_or(i64::MAX);
+        self.add("INSERT INTO outbox (last, bytes, reports) VALUES (?1, ?2, ?3)")
+            .bind(last + number)
+            .bind(pack::reports(reports))
+            .bind(number);
+    }
+
+    /// Forgets reports; those that share a row go with its last.
+    pub(super) fn trim(&mut self, up_to: i64) {
+        self.add("DELETE FROM outbox WHERE last <= ?1").bind(up_to);
+    }
+
+    /// Forgets what is over.
+    pub(super) fn sweep(&mut self, over: &Over, now: UnixMillis) {
+        if over.is_empty() {
+            return;
+        }
+        self.add("DELETE FROM dedup WHERE k IN (SELECT k FROM dedup WHERE exp <= ?1 ORDER BY exp LIMIT ?2)")
+            .bind(now)
+            .bind(SWEEP_LIMIT);
+        self.remove(&over.jobs, &over.jobs);
+    }
+}
+
+fn ready_job(row: &SqliteRow, from: usize) -> Result<ReadyJob, sqlx::Error> {
+    Ok(ReadyJob { seq: row.try_get(from)?, at: row.try_get(from + 1)?, accepted: row.try_get(from + 2)? })
 }
 
 fn leased(row: &SqliteRow) -> Result<Leased, sqlx::Error> {
@@ -570,8 +555,19 @@ fn leased(row: &SqliteRow) -> Result<Leased, sqlx::Error> {
     })
 }
 
-impl From<&Leased> for Held {
-    fn from(job: &Leased) -> Self {
-        Self { id: job.id, lane: job.lane, epoch: job.fence.epoch, flow: job.flow.0, retry: job.attempt > 0 }
+impl Held {
+    /// The lease of a job that this step names.
+    pub(super) fn of(job: &Leased, step: i64) -> Self {
+        Self {
+            id: job.id,
+            lane: job.lane,
+            epoch: job.fence.epoch,
+            flow: job.flow.0,
+            retry: job.attempt > 0,
+            rendered: job.rendered.is_some(),
+            accepted: job.accepted_at,
+            step,
+            begun: None,
+        }
     }
 }
