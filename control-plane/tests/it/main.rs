@@ -8,6 +8,7 @@ mod any_call;
 mod api_keys;
 mod commands;
 mod connections;
+mod contract;
 mod deleted;
 mod deliveries;
 mod documents;

@@ -175,6 +175,11 @@ impl World {
         Self::start(folder, clock).await
     }
 
+    /// The administrator's way in, for calls without a generated client.
+    pub(crate) fn keyed(&self) -> Keyed {
+        InterceptedService::new(self.channel.clone(), self.admin.clone())
+    }
+
     /// Somebody with this key.
     pub(crate) fn caller(&self, key: &str) -> Caller {
         Caller { channel: self.channel.clone(), key: key_of(key) }
