@@ -22,8 +22,10 @@
 //! | [`response_event`] | what a delivery tells afterwards |
 //! | [`redact`] | what of an answer is shown |
 //! | [`seal`] | how a secret rests |
+//! | [`api_key`] | what an API key looks like |
 
 pub mod address;
+pub mod api_key;
 pub mod cause;
 pub mod credentials;
 pub mod curl;

@@ -1,6 +1,6 @@
-//! The door for triggers: accepts connections, guards them with a visible stack of limits, gives every answer a request id.
+//! The door for triggers and logins: accepts connections, guards them with a visible stack of limits, gives every answer a request id.
 //!
-//! Hides hyper. What a request means is [`crate::trigger`]'s business.
+//! Hides hyper. What a request means is [`crate::trigger`]'s and [`crate::login`]'s business.
 
 mod unread;
 
@@ -21,10 +21,11 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tower::{BoxError, Service, ServiceBuilder};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _};
 use uuid::Uuid;
 
 use self::unread::Answering;
+use crate::login::{self, Peer};
 use crate::plane::Plane;
 use crate::rejection::Rejection;
 use crate::trigger::{self, Answer};
@@ -64,8 +65,8 @@ pub async fn serve(plane: Plane, listener: TcpListener, shutdown: CancellationTo
             () = shutdown.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _peer)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, or the peer is gone already: neither ends the service.
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -75,7 +76,11 @@ pub async fn serve(plane: Plane, listener: TcpListener, shutdown: CancellationTo
         };
         // A small answer must not wait for the acknowledgement of the one before.
         stream.set_nodelay(true).unwrap_or_else(|error| tracing::debug!(%error, "no TCP_NODELAY"));
-        let service = TowerToHyperService::new(stack.clone());
+        let service = stack.clone().map_request(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer.ip()));
+            request
+        });
+        let service = TowerToHyperService::new(service);
         let connection =
             http.serve_connection(Answering::new(TokioIo::new(stream), plane.clone()), service).into_owned();
         let connection = graceful.watch(connection);
@@ -115,7 +120,12 @@ fn stack(
         .timeout(limits.body_deadline + limits.answer_deadline)
         .service_fn(move |(request, request_id): (Request<Incoming>, RequestId)| {
             let plane = inner.clone();
-            async move { Ok::<_, BoxError>(trigger::receive(&plane, request, &request_id).await) }
+            async move {
+                Ok::<_, BoxError>(match request.uri().path() {
+                    login::PATH => login::receive(&plane, request).await,
+                    _ => trigger::receive(&plane, request, &request_id).await,
+                })
+            }
         })
 }
 

@@ -20,6 +20,12 @@ pub enum SenderRejection {
     Forbidden,
     /// The Meta handshake was refused or malformed.
     Handshake(HandshakeFailure),
+    /// A login that is not `{"apiKey": "…"}`.
+    LoginUnreadable,
+    /// The API key is not known, or no longer in force. Never says which.
+    ApiKey,
+    /// The API key is good, and not for where it is used from.
+    Network,
 }
 
 /// A refused request.
@@ -122,6 +128,15 @@ impl SenderRejection {
                 "CHALLENGE_INVALID",
                 "hub.challenge must be 1 to 128 letters, digits, `_` and `-`",
             ),
+            Self::LoginUnreadable => {
+                Answer::plain(StatusCode::BAD_REQUEST, "LOGIN_INVALID", "send {\"apiKey\": \"<API key>\"}")
+            }
+            Self::ApiKey => Answer::plain(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "the API key was not accepted"),
+            Self::Network => Answer::plain(
+                StatusCode::FORBIDDEN,
+                "NETWORK_NOT_ALLOWED",
+                "the API key may not be used from this address",
+            ),
         }
     }
 
@@ -130,7 +145,8 @@ impl SenderRejection {
         match self {
             Self::Signature => Some("X-Hub-Signature-256"),
             Self::Token => Some("Bearer"),
-            Self::Forbidden | Self::Handshake(_) => None,
+            Self::ApiKey => Some("ApiKey"),
+            Self::Forbidden | Self::Handshake(_) | Self::LoginUnreadable | Self::Network => None,
         }
     }
 }

@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use governor::clock::{Clock as _, DefaultClock};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use prost::Message as _;
 use sluice_core::dedup::{self, HASH_HEADER};
 use sluice_core::envelope::{Body, Envelope, Headers};
@@ -18,6 +18,7 @@ use sluice_proto::sync::v1::{Job, Trace};
 use uuid::Uuid;
 
 use crate::inbox::{Accept, Accepted, Claim, Lane, NewJob};
+use crate::intake::{check_content_type, check_declared, check_head, read_body};
 use crate::plane::Plane;
 use crate::rejection::{Rejection, SenderRejection};
 use crate::runtime::{Endpoint, Wanting};
@@ -38,6 +39,8 @@ pub enum Received {
     Duplicate,
     /// Meta verified the endpoint.
     Handshake,
+    /// An API key got a token.
+    LoggedIn,
 }
 
 impl Received {
@@ -48,6 +51,7 @@ impl Received {
             Self::FilteredOut => "filtered_out",
             Self::Duplicate => "duplicate",
             Self::Handshake => "handshake",
+            Self::LoggedIn => "logged_in",
         }
     }
 }
@@ -66,8 +70,8 @@ where
     }
     authorize_by_token(plane, &endpoint, &head.headers)?;
     check_rate(&endpoint)?;
-    check_declared(plane, &head)?;
-    let raw = read_body(plane, &head, body).await?;
+    check_declared(&head, plane.settings.ingress.body_bytes_max)?;
+    let raw = read_body(plane, &head, body, plane.settings.ingress.body_bytes_max).await?;
     authorize(plane, authorization, &head.headers, &raw)?;
     check_content_type(&head.headers)?;
     let body = Body::read(&raw, &plane.settings.ingress.body_limits).map_err(Rejection::BodyInvalid)?;
@@ -114,29 +118,6 @@ impl Answer {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         Self { received, response }
-    }
-}
-
-/// What can be said without knowing the endpoint.
-fn check_head(plane: &Plane, head: &Parts) -> Result<(), Rejection> {
-    let limits = &plane.settings.ingress;
-    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    if target > limits.uri_bytes_max {
-        return Err(Rejection::UriTooLong { limit: limits.uri_bytes_max });
-    }
-    let bytes: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if head.headers.len() > limits.headers_max || bytes > limits.header_bytes_max {
-        return Err(Rejection::HeadersTooLarge { headers_max: limits.headers_max, bytes_max: limits.header_bytes_max });
-    }
-    let hosts = head.headers.get_all(header::HOST).iter().count();
-    if head.version < http::Version::HTTP_2 && hosts != 1 {
-        return Err(Rejection::HostInvalid);
-    }
-    let codings: Vec<&HeaderValue> = head.headers.get_all(header::TRANSFER_ENCODING).iter().collect();
-    match codings.as_slice() {
-        [] => Ok(()),
-        [one] if one.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Err(Rejection::TransferCodingUnknown),
     }
 }
 
@@ -196,42 +177,6 @@ fn check_rate(endpoint: &Endpoint) -> Result<(), Rejection> {
     })
 }
 
-/// What the head says of the body.
-fn check_declared(plane: &Plane, head: &Parts) -> Result<(), Rejection> {
-    let limit = plane.settings.ingress.body_bytes_max;
-    let declared = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|declared| declared > limit as u64) {
-        return Err(Rejection::BodyTooLarge { limit });
-    }
-    let mut encodings = head.headers.get_all(header::CONTENT_ENCODING).iter();
-    if encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return Err(Rejection::ContentEncodingUnsupported);
-    }
-    Ok(())
-}
-
-/// The whole body, under the cap and before the deadline, however it trickles in.
-async fn read_body<B>(plane: &Plane, head: &Parts, mut body: B) -> Result<Bytes, Rejection>
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-{
-    let (limit, deadline) = (plane.settings.ingress.body_bytes_max, plane.settings.ingress.body_deadline);
-    let hint = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    let read = async {
-        let mut collected = BytesMut::with_capacity(hint.unwrap_or(0).min(16 * 1024));
-        while let Some(frame) = body.frame().await {
-            // Trailers are ignored: they must not become headers a rule looks at.
-            let Ok(data) = frame.map_err(|_broken| Rejection::BodyIncomplete)?.into_data() else { continue };
-            if collected.len() + data.len() > limit {
-                return Err(Rejection::BodyTooLarge { limit });
-            }
-            collected.extend_from_slice(&data);
-        }
-        Ok(collected.freeze())
-    };
-    tokio::time::timeout(deadline, read).await.unwrap_or(Err(Rejection::BodyTimeout { limit: deadline }))
-}
-
 /// Checks the sender over the raw bytes, before anything reads them (R154).
 fn authorize(plane: &Plane, authorization: &Authorization, headers: &HeaderMap, raw: &[u8]) -> Result<(), Rejection> {
     match authorization {
@@ -250,23 +195,6 @@ fn authorize(plane: &Plane, authorization: &Authorization, headers: &HeaderMap, 
 
 fn bytes(secrets: &[SenderSecret]) -> Vec<&[u8]> {
     secrets.iter().map(|known| known.secret.expose().as_bytes()).collect()
-}
-
-/// Exactly one `Content-Type`, `application/json`, in UTF-8 if it names a charset (R145).
-fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
-    let types: Vec<&HeaderValue> = headers.get_all(header::CONTENT_TYPE).iter().collect();
-    let [one] = types.as_slice() else { return Err(Rejection::ContentTypeUnsupported) };
-    let text = one.to_str().map_err(|_| Rejection::ContentTypeUnsupported)?;
-    let mut parts = text.split(';').map(str::trim);
-    let json = parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/json"));
-    let utf8 = parts.all(|parameter| match parameter.split_once('=') {
-        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
-            let value = value.trim().trim_matches('"');
-            value.eq_ignore_ascii_case("utf-8") || value.eq_ignore_ascii_case("utf8")
-        }
-        _ => true,
-    });
-    if json && utf8 { Ok(()) } else { Err(Rejection::ContentTypeUnsupported) }
 }
 
 fn check_dedup_header(endpoint: &Endpoint, headers: &HeaderMap) -> Result<(), Rejection> {
