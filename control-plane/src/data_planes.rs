@@ -119,6 +119,13 @@ impl Registry {
         live.orders.clone().ok_or_else(|| Failure::DataPlaneTooOld(id.to_owned()))
     }
 
+    /// Every connected data plane that takes commands.
+    pub(crate) fn taking_commands(&self) -> Vec<String> {
+        let planes = self.lock();
+        let takes = |plane: &Plane| plane.session.as_ref().is_some_and(|live| live.orders.is_some());
+        planes.by_id.iter().filter(|(_, plane)| takes(plane)).map(|(id, _)| id.clone()).collect()
+    }
+
     /// A connected data plane that serves this workspace and takes commands.
     pub(crate) fn serving(&self, workspace: &str) -> Option<String> {
         let planes = self.lock();
@@ -204,6 +211,11 @@ impl Plane {
 }
 
 impl Registration {
+    /// Which data plane it is.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// A revision is served.
     pub(crate) fn served(&self, ack: &Ack) {
         let Some(serving) = &ack.serving else { return };

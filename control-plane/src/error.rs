@@ -142,6 +142,8 @@ pub(crate) enum Failure {
     DeliveryInWork(String),
     /// This delivery is no longer kept where it was.
     DeliveryNotKept(String),
+    /// This is not the last capture of the incoming integration, or no request has come.
+    NotCaptured(String),
     /// The call could not be read.
     CallInvalid { code: Code, message: String },
     /// A defect; the text is for the log.
@@ -233,6 +235,7 @@ impl Failure {
             | Self::DeliveryEnded(_)
             | Self::DeliveryInWork(_)
             | Self::DeliveryNotKept(_)
+            | Self::NotCaptured(_)
             | Self::CallInvalid { .. } => tracing::info!(reason = reason.as_str_name(), "refused"),
         }
         let mut details = ErrorDetails::new();
@@ -274,6 +277,7 @@ impl Failure {
             Self::DeliveryEnded(_) => (Code::FailedPrecondition, ErrorReason::DeliveryEnded),
             Self::DeliveryInWork(_) => (Code::FailedPrecondition, ErrorReason::DeliveryInWork),
             Self::DeliveryNotKept(_) => (Code::FailedPrecondition, ErrorReason::DeliveryNotKept),
+            Self::NotCaptured(_) => (Code::FailedPrecondition, ErrorReason::NotCaptured),
             Self::CallInvalid { code, .. } => (*code, ErrorReason::CallInvalid),
             Self::Internal(_) => (Code::Internal, ErrorReason::InternalError),
         }
@@ -323,6 +327,9 @@ impl Failure {
             Self::DeliveryInWork(name) => format!("`{name}` is being sent right now: call again when it was"),
             Self::DeliveryNotKept(name) => {
                 format!("`{name}` is no longer kept by its data plane, or has just ended: read it again")
+            }
+            Self::NotCaptured(name) => {
+                format!("`{name}` has not captured this request: start a capture, or read the last one again")
             }
             Self::CallInvalid { message, .. } => short(message),
             Self::Store(StoreError::Corrupt(_) | StoreError::Newer { .. }) | Self::Internal(_) => {
@@ -374,7 +381,8 @@ impl Failure {
             | Self::SecretUnpublished(subject)
             | Self::DeliveryEnded(subject)
             | Self::DeliveryInWork(subject)
-            | Self::DeliveryNotKept(subject) => {
+            | Self::DeliveryNotKept(subject)
+            | Self::NotCaptured(subject) => {
                 let kind = self.verdict().1.as_str_name();
                 details.set_precondition_failure(precondition(kind, subject, self.message()));
             }

@@ -16,6 +16,8 @@
 //! | `fields` | messages as trees of fields: compared, shown as JSON |
 //! | `snapshots` | where every workspace stands, for data planes |
 //! | `session` | what one data plane needs next |
+//! | `endpoint` | what changes of an endpoint without publishing |
+//! | `captures` | what a sender really sends, while an integration is built |
 //! | `commands` | what a data plane does for an operator |
 //! | `replay` | which deliveries are delivered again, and when |
 //! | `reports` | what data planes tell |
@@ -28,12 +30,14 @@
 
 mod access;
 mod call;
+mod captures;
 mod clock;
 mod commands;
 mod contract;
 mod data_planes;
 mod delivery_filter;
 mod door;
+mod endpoint;
 mod error;
 mod fields;
 mod lifecycle;
@@ -65,6 +69,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_proto::admin::v1::api_key_service_server::ApiKeyServiceServer;
+use sluice_proto::admin::v1::capture_service_server::CaptureServiceServer;
 use sluice_proto::admin::v1::configuration_service_server::ConfigurationServiceServer;
 use sluice_proto::admin::v1::connection_service_server::ConnectionServiceServer;
 use sluice_proto::admin::v1::data_plane_service_server::DataPlaneServiceServer;
@@ -195,6 +200,7 @@ impl ControlPlane {
             WorkspaceServiceServer,
             ConnectionServiceServer,
             IncomingIntegrationServiceServer,
+            CaptureServiceServer,
             OutgoingIntegrationServiceServer,
             WorkflowServiceServer,
             EventServiceServer,
@@ -241,6 +247,7 @@ async fn sweep(settings: Settings, store: Store, stop: CancellationToken) {
                 let deleted_before = now.saturating_sub(stored::KEPT_MILLIS);
                 more |= write.documents_purge(deleted_before, PURGED_AT_ONCE).await?;
                 more |= write.workspace_purge(deleted_before).await?;
+                write.captures_sweep(now.saturating_sub(captures::KEPT_MILLIS)).await?;
                 write.commit().await?;
                 if !more {
                     return Ok::<_, StoreError>(());

@@ -278,7 +278,7 @@ async fn step(shared: &Shared, mut row: OperationRow) -> Result<Stepped, Failure
                 Some(enqueued) => enqueued,
                 None => return wait(shared, row, "the data plane has no room").await,
             },
-            Ok(Outcome::Delivery(_) | Outcome::Error(_)) => {
+            Ok(Outcome::Delivery(_) | Outcome::Error(_) | Outcome::Capture(_)) => {
                 return Err(Failure::Internal("a command was answered with something else".to_owned()));
             }
             Err(failure) => {

@@ -245,9 +245,11 @@ impl Resource for IncomingIntegration {
         }
     }
 
-    /// The endpoint's id is made once and stays: senders hold the URL.
+    /// The endpoint's id is made once and stays: senders hold the URL. Only its own calls change it, pause it and set its sample.
     fn complete(&mut self, stored: Option<&Self>) {
         self.endpoint_id = stored.map_or_else(|| Uuid::new_v4().to_string(), |stored| stored.endpoint_id.clone());
+        self.paused = stored.is_some_and(|stored| stored.paused);
+        self.sample = stored.and_then(|stored| stored.sample.clone());
         self.endpoint_path = wire::endpoint_path(&self.endpoint_id);
     }
 
@@ -363,8 +365,10 @@ mod tests {
         let check = |name: &str, mutable: &[&str]| {
             let message = messages.iter().find(|message| message.name() == name).unwrap();
             let servers = ["name", "uid", "etag", "create_time", "update_time", "version", "delete_time", "purge_time"];
-            let servers =
-                [&servers[..], &["published_version", "has_unpublished_changes", "endpoint_id", "endpoint_path"]];
+            let servers = [
+                &servers[..],
+                &["published_version", "has_unpublished_changes", "endpoint_id", "endpoint_path", "paused", "sample"],
+            ];
             let servers = servers.concat();
             let fields = message.field.iter().map(|field| field.name());
             let theirs: Vec<&str> = fields.filter(|field| !servers.contains(field)).collect();

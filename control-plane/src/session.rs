@@ -12,6 +12,7 @@ use sluice_proto::sync::v1::{Command, Cursor, Delta, Hello, SnapshotChunk, SyncR
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Status, Streaming};
 
+use crate::captures;
 use crate::commands::{Order, WAITING_MAX};
 use crate::data_planes::Registration;
 use crate::error::Failure;
@@ -110,7 +111,11 @@ pub(crate) async fn run(
     let registration = shared.data_planes.register(&hello, shared.settings.clock.now())?;
     let replaced = registration.replaced.clone();
     tracing::info!(data_plane = hello.data_plane_id, build = hello.build, "a data plane is connected");
-    let session = Session::new(shared, registration, &hello);
+    let captures = captures::open(&shared).await?;
+    let mut session = Session::new(shared, registration, &hello);
+    if hello.takes_commands {
+        captures.into_iter().for_each(|kind| session.say(kind));
+    }
     tokio::select! {
         ended = session.serve(inbound, &out) => ended,
         () = stop.cancelled() => Err(Failure::Stopping.into()),
@@ -168,6 +173,10 @@ impl Session {
             let work = !self.synced || !self.parts.is_empty() || !self.pending.is_empty() || !self.commands.is_empty();
             tokio::select! {
                 said = inbound.message() => match said? {
+                    // A sample that cannot be stored ends the stream, and comes again with the next.
+                    Some(SyncRequest { kind: Some(Said::Sample(sample)) }) => {
+                        captures::take(&self.shared, self.registration.id(), sample).await?;
+                    }
                     Some(SyncRequest { kind }) => self.listen(kind)?,
                     None => return Ok(()),
                 },
@@ -186,12 +195,17 @@ impl Session {
         }
     }
 
+    /// Puts a command in line whose answer nobody waits for.
+    fn say(&mut self, kind: sync::command::Kind) {
+        self.last_command += 1;
+        self.commands.push_back(Command { id: self.last_command, kind: Some(kind) });
+    }
+
     /// Puts a command in line and forgets those nobody waits for any more.
     fn command(&mut self, order: Order) {
         self.asked.retain(|_, reply| !reply.is_closed());
-        self.last_command += 1;
+        self.say(order.kind);
         self.asked.insert(self.last_command, order.reply);
-        self.commands.push_back(Command { id: self.last_command, kind: Some(order.kind) });
     }
 
     /// Marks every workspace that differs.
@@ -287,8 +301,10 @@ impl Session {
                 Ok(())
             }
             Some(Said::Hello(_)) => Err(Failure::field("hello", "REPEATED", "is sent once")),
-            None => {
-                Err(Failure::field("kind", "REQUIRED", "one of hello, ack, nack, token_changes, result is required"))
+            // Samples are stored before anything else is listened to.
+            Some(Said::Sample(_)) | None => {
+                let message = "one of hello, ack, nack, token_changes, result, sample is required";
+                Err(Failure::field("kind", "REQUIRED", message))
             }
         }
     }

@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) outcomes: watch::Sender<()>,
     /// Moves when an operation was started, cancelled or has moved on.
     pub(crate) operations: watch::Sender<()>,
+    /// Moves when a capture was started, taken or cancelled.
+    pub(crate) captures: watch::Sender<()>,
     /// The name of this store.
     pub(crate) epoch: String,
     /// Ends every stream.
@@ -55,6 +57,7 @@ impl Shared {
             contract: Contract::new(),
             outcomes,
             operations,
+            captures: watch::Sender::new(()),
             epoch,
             _end: stop.clone().drop_guard(),
             stop,

@@ -131,10 +131,26 @@ impl<R: Resource> Stored<R> {
         let (mut document, secrets) = open::<R>(in_force)?;
         let secrets = change(&secrets);
         mark(&mut document, &secrets);
+        Ok(self.stay_in_force(version, document, secrets))
+    }
+
+    /// Changes what the server made in what is in force, under the same version, and returns it as data planes get it.
+    pub(crate) fn amend_in_force(
+        &mut self,
+        in_force: sync::Resource,
+        change: impl FnOnce(&mut R),
+    ) -> Result<sync::Resource, Failure> {
+        let version = in_force.version;
+        let (mut document, secrets) = open::<R>(in_force)?;
+        change(&mut document);
+        Ok(self.stay_in_force(version, document, secrets))
+    }
+
+    fn stay_in_force(&mut self, version: i64, document: R, secrets: Vec<SealedSecret>) -> sync::Resource {
         let mut draft = document.clone();
         draft.stamp(Stamp::default());
         self.row.published_hash = content_hash(&self.encoded(draft, 0, secrets.clone())).to_vec();
-        Ok(self.encoded(document, version, secrets))
+        self.encoded(document, version, secrets)
     }
 
     /// Takes it out of force; its version numbers go on.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use prost::Message as _;
 use sluice_core::validate::{self, InForce, Violation};
 use sluice_core::wire::References as _;
-use sluice_proto::admin::v1::{Connection, OutgoingIntegration};
+use sluice_proto::admin::v1::{Connection, IncomingIntegration, OutgoingIntegration};
 use sluice_proto::sync::v1 as sync;
 use sluice_proto::sync::v1::resource::Document;
 
@@ -20,11 +20,16 @@ use crate::stored::Stored;
 /// What a document uses.
 #[derive(Default)]
 struct Used {
+    incoming: BTreeMap<String, IncomingIntegration>,
     outgoing: BTreeMap<String, OutgoingIntegration>,
     connections: BTreeMap<String, Connection>,
 }
 
 impl InForce for Used {
+    fn incoming(&self, name: &str) -> Option<&IncomingIntegration> {
+        self.incoming.get(name)
+    }
+
     fn outgoing(&self, name: &str) -> Option<&OutgoingIntegration> {
         self.outgoing.get(name)
     }
@@ -51,13 +56,8 @@ impl Used {
             match document {
                 Some(Document::OutgoingIntegration(document)) => drop(used.outgoing.insert(target, document)),
                 Some(Document::Connection(document)) => drop(used.connections.insert(target, document)),
-                Some(
-                    Document::IncomingIntegration(_)
-                    | Document::Workflow(_)
-                    | Document::LoginKey(_)
-                    | Document::TokenKeys(_),
-                )
-                | None => {}
+                Some(Document::IncomingIntegration(document)) => drop(used.incoming.insert(target, document)),
+                Some(Document::Workflow(_) | Document::LoginKey(_) | Document::TokenKeys(_)) | None => {}
             }
         }
         Ok(used)

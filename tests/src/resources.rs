@@ -26,7 +26,7 @@ pub fn meta(app_secret: &str, verify_token: &str) -> admin::IncomingIntegration 
     admin::IncomingIntegration { display_name: "Meta".to_owned(), authorization, ..open() }
 }
 
-/// A key made of these body paths; `header:<name>` takes a header.
+/// A key made of these body paths, whether a sample has them or not; `header:<name>` takes a header.
 pub fn dedup<const N: usize>(parameters: [&str; N]) -> Option<admin::Deduplication> {
     use admin::deduplication_parameter::Source;
     let source = |parameter: &str| match parameter.strip_prefix("header:") {
@@ -34,7 +34,7 @@ pub fn dedup<const N: usize>(parameters: [&str; N]) -> Option<admin::Deduplicati
         None => Source::BodyPath(parameter.to_owned()),
     };
     let parameters = parameters.map(|one| admin::DeduplicationParameter { source: Some(source(one)) }).into();
-    Some(admin::Deduplication { parameters, ..Default::default() })
+    Some(admin::Deduplication { parameters, allow_unseen: true, ..Default::default() })
 }
 
 /// A `POST` of a JSON body, both templates.

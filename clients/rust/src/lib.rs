@@ -3,6 +3,7 @@
 use std::fmt;
 
 use sluice_proto::admin::v1::api_key_service_client::ApiKeyServiceClient;
+use sluice_proto::admin::v1::capture_service_client::CaptureServiceClient;
 use sluice_proto::admin::v1::configuration_service_client::ConfigurationServiceClient;
 use sluice_proto::admin::v1::connection_service_client::ConnectionServiceClient;
 use sluice_proto::admin::v1::data_plane_service_client::DataPlaneServiceClient;
@@ -108,6 +109,11 @@ impl Client {
     /// Incoming integrations.
     pub fn incoming_integrations(&self) -> IncomingIntegrationServiceClient<Authorized> {
         IncomingIntegrationServiceClient::new(self.authorized())
+    }
+
+    /// Captured requests.
+    pub fn captures(&self) -> CaptureServiceClient<Authorized> {
+        CaptureServiceClient::new(self.authorized())
     }
 
     /// Outgoing integrations.

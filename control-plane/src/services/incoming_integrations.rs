@@ -4,13 +4,15 @@ use sluice_proto::admin::v1::incoming_integration_service_server::IncomingIntegr
 use sluice_proto::admin::v1::{
     CreateIncomingIntegrationRequest, DeleteIncomingIntegrationRequest, DeleteIncomingIntegrationResponse,
     GetIncomingIntegrationRequest, IncomingIntegration, ListIncomingIntegrationsRequest,
-    ListIncomingIntegrationsResponse, PublishIncomingIntegrationRequest, UndeleteIncomingIntegrationRequest,
+    ListIncomingIntegrationsResponse, PauseIncomingIntegrationRequest, PublishIncomingIntegrationRequest,
+    RegenerateEndpointRequest, ResumeIncomingIntegrationRequest, UndeleteIncomingIntegrationRequest,
     UnpublishIncomingIntegrationRequest, UpdateIncomingIntegrationRequest,
 };
 use tonic::{Request, async_trait};
 
 use super::{Answer, Services, pack};
 use crate::call::Call;
+use crate::endpoint;
 use crate::lifecycle::{create, delete, get, list, undelete, update};
 use crate::listing::query;
 use crate::publish::{publish, unpublish};
@@ -82,5 +84,26 @@ impl IncomingIntegrationService for Services {
     ) -> Answer<IncomingIntegration> {
         let (call, asked) = Call::open(&self.0, request)?;
         pack(unpublish(&self.0, call, &asked.name, &asked.etag).await)
+    }
+
+    async fn regenerate_endpoint(&self, request: Request<RegenerateEndpointRequest>) -> Answer<IncomingIntegration> {
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(endpoint::change(&self.0, call, &asked.name, &asked.etag, endpoint::Change::Regenerate).await)
+    }
+
+    async fn pause_incoming_integration(
+        &self,
+        request: Request<PauseIncomingIntegrationRequest>,
+    ) -> Answer<IncomingIntegration> {
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(endpoint::change(&self.0, call, &asked.name, &asked.etag, endpoint::Change::Pause).await)
+    }
+
+    async fn resume_incoming_integration(
+        &self,
+        request: Request<ResumeIncomingIntegrationRequest>,
+    ) -> Answer<IncomingIntegration> {
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(endpoint::change(&self.0, call, &asked.name, &asked.etag, endpoint::Change::Resume).await)
     }
 }

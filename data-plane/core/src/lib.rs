@@ -12,6 +12,7 @@
 //! | [`envelope`] | what a template, a filter and a dedup rule see of a trigger |
 //! | [`path`] | how a value in a body is named, and found again |
 //! | [`flatten`] | which parameters a body has |
+//! | [`sample`] | what of a captured request can be chosen |
 //! | [`filter`] | does this workflow want this trigger |
 //! | [`dedup`] | which triggers are the same |
 //! | [`incoming_auth`] | may this sender trigger: webhooks from Meta |
@@ -41,6 +42,7 @@ pub mod path;
 pub mod redact;
 pub mod request;
 pub mod response_event;
+pub mod sample;
 pub mod seal;
 pub mod snapshot;
 pub mod template;

@@ -32,6 +32,8 @@ pub struct Incoming {
     pub dedup: dedup::Rule,
     /// How much it takes.
     pub rate_limit: RateLimit,
+    /// It takes nothing until it is resumed.
+    pub paused: bool,
 }
 
 impl Incoming {

@@ -46,6 +46,11 @@ pub fn is_secret_name(name: &str) -> bool {
     SECRET_NAMES.contains(&&*plain.to_ascii_lowercase())
 }
 
+/// Whether a header of an incoming request holds a secret or a signature of its sender: its value is masked in samples (D23).
+pub fn is_sender_secret(name: &str) -> bool {
+    is_secret_name(name) || name.to_ascii_lowercase().contains("signature")
+}
+
 /// Finds the secrets of one attempt.
 #[derive(Default)]
 pub struct Redactor {

@@ -8,8 +8,9 @@ use sluice_proto::admin::v1 as admin;
 use crate::address::UrlPolicy;
 use crate::credentials::header_names;
 use crate::lineage::{TRACE_HEADERS, is_trace_header};
-use crate::model::{Purpose, RequestTemplate, Scheme};
+use crate::model::{Purpose, RequestTemplate, Scheme, Start, Trigger};
 use crate::request::SENT_HEADERS_MAX;
+use crate::sample::Seen;
 use crate::template::{Context, OnMissing, Template, TemplateError};
 use crate::wire;
 
@@ -177,12 +178,15 @@ pub fn workflow(workflow: &admin::Workflow, urls: &UrlPolicy) -> Vec<Violation> 
 pub trait InForce {
     /// A published outgoing integration.
     fn outgoing(&self, name: &str) -> Option<&admin::OutgoingIntegration>;
+    /// A published incoming integration.
+    fn incoming(&self, name: &str) -> Option<&admin::IncomingIntegration>;
     /// A connection. Its secrets need not be there.
     fn connection(&self, name: &str) -> Option<&admin::Connection>;
 }
 
 /// The reasons of rules that a request keeps together with its connections.
 pub const CONNECTION_REASONS: [&str; 3] = [PURPOSE, HOST, HEADERS];
+const NOT_SEEN: &str = "NOT_SEEN";
 const PURPOSE: &str = "CONNECTION_PURPOSE";
 const HOST: &str = "HOST_NOT_ALLOWED";
 /// The reason of a request that would have more headers than are sent.
@@ -193,6 +197,11 @@ pub const HEADERS: &str = "HEADERS_TOO_MANY";
 pub fn workflow_publish(workflow: &admin::Workflow, urls: &UrlPolicy, in_force: &impl InForce) -> Vec<Violation> {
     let Ok(parsed) = wire::workflow(workflow, urls) else { return Vec::new() };
     let mut check = Check::default();
+    for (index, (trigger, wire)) in parsed.triggers.iter().zip(&workflow.triggers).enumerate() {
+        if !wire.allow_unseen {
+            check.within(format!("triggers[{index}]"), |check| check_seen(check, trigger, in_force));
+        }
+    }
     for (index, step) in parsed.steps.iter().enumerate() {
         check.within(format!("steps[{index}]"), |check| match &step.action {
             crate::model::Action::Custom(request) => check.within("custom_webhook", |check| {
@@ -295,6 +304,18 @@ fn check_sent_headers(check: &mut Check, template: &RequestTemplate, connections
             parts.join(", ")
         );
         check.fail("headers", HEADERS, message);
+    }
+}
+
+/// What a filter looks at is chosen from the confirmed sample of its integration, if there is one (R168).
+fn check_seen(check: &mut Check, trigger: &Trigger, in_force: &impl InForce) {
+    let (Start::Incoming(name), Some(filter)) = (&trigger.start, &trigger.filter) else { return };
+    let Some(sample) = in_force.incoming(name).and_then(|incoming| incoming.sample.as_ref()) else { return };
+    for path in Seen::of(sample).unseen(filter) {
+        let message = format!(
+            "`{path}` is not in the confirmed sample of `{name}`: capture a request that has it, or set `allow_unseen` (R168)"
+        );
+        check.fail("filter", NOT_SEEN, message);
     }
 }
 

@@ -15,10 +15,12 @@ use sluice_proto::sync::v1::command::Kind;
 use sluice_proto::sync::v1::command_error::Code;
 use sluice_proto::sync::v1::command_result::Outcome;
 use sluice_proto::sync::v1::{
-    Command, CommandError, CommandResult, Job, RenderedRequest, ReplayJob, ReplayJobs, ReplayedJobs,
+    CaptureSet, Command, CommandError, CommandResult, Job, OpenCapture, RenderedRequest, ReplayJob, ReplayJobs,
+    ReplayedJobs,
 };
 use uuid::Uuid;
 
+use crate::captures::{self, NotOpened};
 use crate::inbox::{Accept, Accepted, Claim, Flow, Found, Lane, LeaseError, NewJob, Place, Steer, Unavailable};
 use crate::outcome::{End, Of, Record, tell};
 use crate::plane::Plane;
@@ -41,6 +43,11 @@ pub async fn run(plane: &Plane, command: Command) -> CommandResult {
         Some(Kind::Retry(asked)) => steer(plane, &asked.delivery, Wish::Retry).await.map(Outcome::Delivery),
         Some(Kind::Cancel(asked)) => steer(plane, &asked.delivery, Wish::Cancel).await.map(Outcome::Delivery),
         Some(Kind::Replay(asked)) => replay(plane, asked).await.map(Outcome::Replayed),
+        Some(Kind::OpenCapture(asked)) => open_capture(plane, asked).await.map(Outcome::Capture),
+        Some(Kind::CloseCapture(asked)) => {
+            plane.captures.close(&asked.capture_id);
+            Ok(Outcome::Capture(CaptureSet {}))
+        }
         None => Err(refuse(Code::UnknownCommand, "this release does not know the command")),
     };
     CommandResult { id: command.id, outcome: Some(done.unwrap_or_else(Outcome::Error)) }
@@ -58,6 +65,21 @@ fn refuse(code: Code, message: &str) -> CommandError {
 
 fn unavailable(_: Unavailable) -> CommandError {
     refuse(Code::Unavailable, "the inbox does not answer; call again")
+}
+
+/// Waits for a request to an endpoint. Drafts are compiled off the request path.
+async fn open_capture(plane: &Plane, asked: OpenCapture) -> Result<CaptureSet, CommandError> {
+    let plane = plane.clone();
+    let opened = tokio::task::spawn_blocking(move || captures::open(&plane, &asked)).await;
+    match opened {
+        Ok(Ok(())) => Ok(CaptureSet {}),
+        Ok(Err(NotOpened::TooMany)) => Err(refuse(Code::Unavailable, "too many captures are open; try again later")),
+        Ok(Err(NotOpened::Draft(problems))) => {
+            let why = problems.first().map_or("", |problem| problem.message.as_str());
+            Err(refuse(Code::WorkspaceNotServed, why))
+        }
+        Err(_panicked) => Err(refuse(Code::Unavailable, "opening the capture failed; the log has the details")),
+    }
 }
 
 /// Finds the delivery's job and changes it, unless somebody works on it.

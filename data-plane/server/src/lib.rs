@@ -12,6 +12,7 @@
 
 pub mod admin;
 pub mod aside;
+pub mod captures;
 pub mod chain;
 pub mod clock;
 pub mod commands;
@@ -47,6 +48,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use captures::Captures;
 use credentials::Tokens;
 use dispatch::Dispatch;
 use inbox::{Embedded, Inbox, Lane};
@@ -157,6 +159,7 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
         clock,
         ring,
         served: Served::default(),
+        captures: Captures::default(),
         last_good,
         inbox,
         dispatch,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sluice_core::address::UrlPolicy;
 use sluice_egress::Egress;
 
+use crate::captures::Captures;
 use crate::clock::Clock;
 use crate::credentials::Tokens;
 use crate::dispatch::Dispatch;
@@ -32,6 +33,8 @@ pub struct Parts {
     pub urls: UrlPolicy,
     /// What is served.
     pub served: Served,
+    /// Requests that are waited for while integrations are built.
+    pub captures: Captures,
     /// The last configuration that was served, on disk.
     pub last_good: LastGoodStore,
     /// The durable heart.

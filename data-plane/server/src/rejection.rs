@@ -35,6 +35,8 @@ pub enum Rejection {
     NotReady,
     /// No published integration has this endpoint.
     EndpointUnknown,
+    /// The endpoint is paused.
+    Paused,
     /// The endpoint does not take this method.
     MethodNotAllowed {
         /// What it takes.
@@ -167,6 +169,7 @@ impl Rejection {
         match self {
             Self::NotReady => later("NOT_READY", "no configuration has been loaded yet; send it again", 1),
             Self::EndpointUnknown => plain(StatusCode::NOT_FOUND, "ENDPOINT_UNKNOWN", "no such endpoint"),
+            Self::Paused => later("ENDPOINT_PAUSED", "the endpoint is paused; send it again later", 60),
             Self::MethodNotAllowed { allow } => {
                 plain(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", &format!("send {allow}"))
             }

@@ -14,7 +14,7 @@ use sluice_core::snapshot::{self, Resources};
 use sluice_proto::admin::v1::AttemptVersions;
 use sluice_proto::sync::v1::WorkspaceBody;
 
-pub use self::compile::{DATA_KEY_UNREADABLE, PROBLEMS_MAX, Position, compile};
+pub use self::compile::{DATA_KEY_UNREADABLE, PROBLEMS_MAX, Position, compile, draft};
 use crate::credentials::Connected;
 use crate::dispatch::{Limits, destination_of};
 use crate::inbox::Flow;
@@ -124,6 +124,8 @@ pub struct Endpoint {
     pub login: Arc<Login>,
     /// Tokens of its own issuer that were verified; forgotten when the endpoint changes.
     pub remembered: Arc<Remembered>,
+    /// It is there for a capture only, and starts nothing.
+    pub is_draft: bool,
 }
 
 /// A workflow, and where its steps lead.

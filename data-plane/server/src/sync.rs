@@ -20,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use crate::captures;
 use crate::commands;
 use crate::credentials;
 use crate::link::{Backoff, Link};
@@ -88,6 +89,7 @@ async fn session(plane: &Plane, link: &Link, backoff: &mut Backoff) -> Result<()
     answers.send(hello(plane)).await.map_err(|_closed| "closed".to_owned())?;
     let mut incoming = client.sync(ReceiverStream::new(outgoing)).await.map_err(|status| said(&status))?.into_inner();
     let telling = credentials::tell(plane, answers.clone());
+    let sampling = captures::tell(plane, answers.clone());
     let listening = async {
         let mut session = Session { plane, epoch: String::new(), chunks: HashMap::new(), unreadable: HashMap::new() };
         let room = Arc::new(Semaphore::new(COMMANDS_MAX));
@@ -121,6 +123,7 @@ async fn session(plane: &Plane, link: &Link, backoff: &mut Backoff) -> Result<()
     tokio::select! {
         ended = listening => ended,
         ended = telling => ended,
+        ended = sampling => ended,
     }
 }
 

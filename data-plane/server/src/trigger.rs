@@ -41,6 +41,8 @@ pub enum Received {
     Handshake,
     /// An API key got a token.
     LoggedIn,
+    /// Taken as the sample of a draft; nothing else is done with it.
+    Captured,
 }
 
 impl Received {
@@ -52,6 +54,7 @@ impl Received {
             Self::Duplicate => "duplicate",
             Self::Handshake => "handshake",
             Self::LoggedIn => "logged_in",
+            Self::Captured => "captured",
         }
     }
 }
@@ -69,6 +72,7 @@ where
         return Ok(handshake);
     }
     authorize_by_token(plane, &endpoint, &head.headers)?;
+    check_paused(&endpoint)?;
     check_rate(&endpoint)?;
     check_declared(&head, plane.settings.ingress.body_bytes_max)?;
     let raw = read_body(plane, &head, body, plane.settings.ingress.body_bytes_max).await?;
@@ -78,6 +82,11 @@ where
     check_dedup_header(&endpoint, &head.headers)?;
     let trigger_id = Uuid::now_v7();
     let envelope = envelope(plane, &endpoint, &head, body, trigger_id, request_id);
+    let captured = plane.captures.offer(&envelope, envelope.time);
+    if endpoint.is_draft {
+        // Another request was first: the draft is as closed as any other.
+        return if captured { Ok(Answer::ok(Received::Captured)) } else { Err(Rejection::EndpointUnknown) };
+    }
     let claim = claim(plane, &endpoint, &envelope);
     let jobs = jobs(&endpoint, &envelope);
     let wanted = !jobs.is_empty();
@@ -121,15 +130,14 @@ impl Answer {
     }
 }
 
-/// The published endpoint at exactly this path, if it takes this method.
+/// The endpoint at exactly this path, published or a draft that is captured, if it takes this method.
 fn route(plane: &Plane, head: &Parts) -> Result<Arc<Endpoint>, Rejection> {
     let runtime = plane.served.load();
     let id = head.uri.path().strip_prefix(PATH_BEFORE).and_then(|rest| rest.strip_suffix(PATH_AFTER));
-    let endpoint = match id.and_then(|id| runtime.endpoint(id)) {
-        Some(endpoint) => endpoint.clone(),
-        None if runtime.is_complete() => return Err(Rejection::EndpointUnknown),
-        None => return Err(Rejection::NotReady),
-    };
+    let published = id.and_then(|id| runtime.endpoint(id)).cloned();
+    let endpoint = published.or_else(|| plane.captures.draft(id?, &runtime, plane.clock.now()));
+    let unknown = if runtime.is_complete() { Rejection::EndpointUnknown } else { Rejection::NotReady };
+    let endpoint = endpoint.ok_or(unknown)?;
     match (&head.method, &endpoint.incoming.authorization) {
         (&Method::POST, _) | (&Method::GET, Authorization::Meta { .. }) => Ok(endpoint),
         (_, Authorization::Meta { .. }) => Err(Rejection::MethodNotAllowed { allow: "GET, POST" }),
@@ -168,6 +176,10 @@ fn authorize_by_token(plane: &Plane, endpoint: &Endpoint, headers: &HeaderMap) -
             NotAdmitted::OtherKey | NotAdmitted::NotPermitted => SenderRejection::Forbidden,
         })
     })
+}
+
+fn check_paused(endpoint: &Endpoint) -> Result<(), Rejection> {
+    if endpoint.incoming.paused && !endpoint.is_draft { Err(Rejection::Paused) } else { Ok(()) }
 }
 
 fn check_rate(endpoint: &Endpoint) -> Result<(), Rejection> {

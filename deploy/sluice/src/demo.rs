@@ -235,6 +235,8 @@ async fn create_incoming(stage: &Stage, parent: &str) -> Step<admin::IncomingInt
         authorization: Some(admin::incoming_integration::Authorization::None(admin::NoAuthorization {})),
         deduplication: Some(admin::Deduplication {
             parameters: vec![admin::DeduplicationParameter { source: Some(path) }],
+            // Nobody captures a sample here first.
+            allow_unseen: true,
             ..Default::default()
         }),
         ..Default::default()

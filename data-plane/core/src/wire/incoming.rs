@@ -8,6 +8,7 @@ use crate::dedup;
 use crate::model::{Incoming, RateLimit};
 use crate::path::{Path, Root};
 use crate::request::is_token;
+use crate::sample::Seen;
 use crate::validate::{Check, NAME_CHARS_MAX};
 
 /// Requests per second when the integration says nothing (F01).
@@ -27,7 +28,8 @@ pub fn incoming(proto: &admin::IncomingIntegration) -> Parsed<Incoming> {
     let mut check = Check::default();
     check.name("display_name", &proto.display_name, NAME_CHARS_MAX);
     let authorization = authorization(&mut check, proto.authorization.as_ref());
-    let dedup = check.within("deduplication", |check| rule(check, proto.deduplication.as_ref()));
+    let sample = proto.sample.as_ref().map(Seen::of);
+    let dedup = check.within("deduplication", |check| rule(check, proto.deduplication.as_ref(), sample.as_ref()));
     let rate_limit = check.within("rate_limit", |check| rate_limit(check, proto.rate_limit.as_ref()));
     let parsed = authorization.zip(dedup).map(|(authorization, dedup)| Incoming {
         name: proto.name.clone(),
@@ -36,16 +38,23 @@ pub fn incoming(proto: &admin::IncomingIntegration) -> Parsed<Incoming> {
         authorization,
         dedup,
         rate_limit,
+        paused: proto.paused,
     });
     check.finish(parsed)
 }
 
-fn rule(check: &mut Check, wire: Option<&admin::Deduplication>) -> Option<dedup::Rule> {
+fn rule(check: &mut Check, wire: Option<&admin::Deduplication>, sample: Option<&Seen>) -> Option<dedup::Rule> {
     let none = admin::Deduplication::default();
     let wire = wire.unwrap_or(&none);
     let mut parameters = Vec::new();
     for (index, parameter) in wire.parameters.iter().enumerate() {
-        parameters.extend(check.within(format!("parameters[{index}]"), |check| dedup_parameter(check, parameter)));
+        parameters.extend(check.within(format!("parameters[{index}]"), |check| {
+            let parsed = dedup_parameter(check, parameter)?;
+            if !wire.allow_unseen {
+                check_seen(check, &parsed, sample);
+            }
+            Some(parsed)
+        }));
     }
     let limits = (dedup::MIN_WINDOW, dedup::MAX_WINDOW);
     let window = duration(check, "window", wire.window.as_ref(), dedup::DEFAULT_WINDOW, limits);
@@ -57,6 +66,26 @@ fn rule(check: &mut Check, wire: Option<&admin::Deduplication>) -> Option<dedup:
         Err(error) => {
             check.fail("parameters", "DEDUPLICATION_INVALID", error.to_string());
             None
+        }
+    }
+}
+
+/// Parameters are chosen from what was seen (R159).
+fn check_seen(check: &mut Check, parameter: &dedup::Parameter, sample: Option<&Seen>) {
+    let (field, seen) = match parameter {
+        dedup::Parameter::Body(path) => ("body_path", sample.map(|sample| sample.has(path))),
+        dedup::Parameter::Header(name) if name.eq_ignore_ascii_case(dedup::HASH_HEADER) => return,
+        dedup::Parameter::Header(name) => ("header", sample.map(|sample| sample.has_header(name))),
+    };
+    match seen {
+        Some(true) => {}
+        Some(false) => {
+            let message = "is not in the confirmed sample: capture a request that has it, or set `allow_unseen` (R159)";
+            check.fail(field, "NOT_SEEN", message);
+        }
+        None => {
+            let message = "parameters are chosen from a sample: capture a request first, or set `allow_unseen` (R159)";
+            check.fail(field, "NOT_SEEN", message);
         }
     }
 }

@@ -7,15 +7,16 @@ use std::sync::Arc;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use sluice_core::address::UrlPolicy;
-use sluice_core::model::{Action, Purpose, RateLimit, SenderSecret, Start, Trigger, Workflow};
+use sluice_core::model::{Action, Incoming, Purpose, RateLimit, SenderSecret, Start, Trigger, Workflow};
 use sluice_core::seal::{self, Aad, DataKey, MasterKeys, Sealed, Secret, Slot, WrappedKey};
 use sluice_core::snapshot;
 use sluice_core::validate::Violation;
 use sluice_core::wire::{self, SecretFields};
-use sluice_proto::admin::v1::Problem;
+use sluice_proto::admin::v1::{IncomingIntegration, Problem};
 use sluice_proto::sync::v1::{self as proto, Resource, resource::Document};
 
 use super::{Compiled, Endpoint, Parsed, Source, Wanting, Workspace};
+use crate::captures::Draft;
 use crate::credentials::Tokens;
 use crate::senders::{Login, TokenIssuer};
 
@@ -53,7 +54,7 @@ pub fn compile(
         let message = "the content does not have the digest that was announced";
         return Err(vec![problem(&at.workspace, "", "DIGEST_MISMATCH", message)]);
     }
-    let data_key = open_data_key(&at.workspace, &source, keys)?;
+    let data_key = open_data_key(&at.workspace, &source.data_key, keys)?;
     let mut compiled = HashMap::with_capacity(source.resources.len());
     let mut problems = Vec::new();
     for (name, resource) in &source.resources {
@@ -102,13 +103,65 @@ fn problem(resource: &str, field: &str, reason: &str, message: &str) -> Problem 
     }
 }
 
-fn open_data_key(workspace: &str, source: &Source, keys: &MasterKeys) -> Result<DataKey, Vec<Problem>> {
-    let wrapped = WrappedKey { key_id: source.data_key.key_id.clone(), bytes: source.data_key.ciphertext.to_vec() };
+fn open_data_key(workspace: &str, key: &proto::WrappedKey, keys: &MasterKeys) -> Result<DataKey, Vec<Problem>> {
+    let wrapped = WrappedKey { key_id: key.key_id.clone(), bytes: key.ciphertext.to_vec() };
     keys.unwrap(&wrapped, workspace).map_err(|error| {
         let message =
             format!("the workspace's data key cannot be opened: {error}; this data plane looks for the key by itself");
         vec![problem(workspace, "", DATA_KEY_UNREADABLE, &message)]
     })
+}
+
+/// Compiles the draft of an incoming integration, for a capture.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn draft(asked: &proto::OpenCapture, keys: &MasterKeys) -> Result<Draft, Vec<Problem>> {
+    let workspace = asked.workspace.as_str();
+    let key = open_data_key(workspace, &asked.data_key.clone().unwrap_or_default(), keys)?;
+    let resource = asked.draft.clone().unwrap_or_default();
+    let Some(Document::IncomingIntegration(document)) = resource.document.clone() else {
+        return Err(vec![problem(
+            &resource.name,
+            "",
+            "KIND_UNKNOWN",
+            "it is not the draft of an incoming integration",
+        )]);
+    };
+    let incoming = incoming(workspace, &resource, document, &key)?;
+    Ok(Draft {
+        limiter: Arc::new(limiter(incoming.rate_limit)),
+        incoming: Arc::new(incoming),
+        workspace: workspace.to_owned(),
+        business_profile_id: u64::try_from(asked.business_profile_id).unwrap_or_default(),
+    })
+}
+
+fn incoming(
+    workspace: &str,
+    resource: &Resource,
+    mut document: IncomingIntegration,
+    key: &DataKey,
+) -> Result<Incoming, Vec<Problem>> {
+    let beside = open_secrets(workspace, resource, &mut document, key)?;
+    let mut parsed = wire::incoming(&document).map_err(|found| problems(resource, found))?;
+    for (path, accepted) in beside {
+        parsed.accept_also(&path, accepted);
+    }
+    Ok(parsed)
+}
+
+/// Broken rules as refusals name them.
+fn problems(resource: &Resource, found: Vec<Violation>) -> Vec<Problem> {
+    let of = |violation: Violation| Problem {
+        resource: resource.name.clone(),
+        field: violation.field,
+        line: violation.line.cast_signed(),
+        column: violation.column.cast_signed(),
+        reason: violation.reason.to_owned(),
+        message: violation.message,
+    };
+    found.into_iter().map(of).collect()
 }
 
 /// Opens the secrets of one resource and parses it.
@@ -119,30 +172,15 @@ fn parse(
     urls: &UrlPolicy,
     tokens: &Tokens,
 ) -> Result<Parsed, Vec<Problem>> {
-    let problems = |found: Vec<Violation>| -> Vec<Problem> {
-        let of = |violation: Violation| Problem {
-            resource: resource.name.clone(),
-            field: violation.field,
-            line: violation.line.cast_signed(),
-            column: violation.column.cast_signed(),
-            reason: violation.reason.to_owned(),
-            message: violation.message,
-        };
-        found.into_iter().map(of).collect()
-    };
+    let problems = |found| problems(resource, found);
     match resource.document.clone() {
         Some(Document::Connection(mut document)) => {
             open_secrets(workspace, resource, &mut document, key)?;
             let parsed = wire::connection(&document, urls).map_err(problems)?;
             Ok(Parsed::Connection(Arc::new(tokens.connect(parsed))))
         }
-        Some(Document::IncomingIntegration(mut document)) => {
-            let beside = open_secrets(workspace, resource, &mut document, key)?;
-            let mut parsed = wire::incoming(&document).map_err(problems)?;
-            for (path, accepted) in beside {
-                parsed.accept_also(&path, accepted);
-            }
-            Ok(Parsed::Incoming(Arc::new(parsed)))
+        Some(Document::IncomingIntegration(document)) => {
+            Ok(Parsed::Incoming(Arc::new(incoming(workspace, resource, document, key)?)))
         }
         Some(Document::OutgoingIntegration(document)) => {
             wire::outgoing(&document, urls).map(|parsed| Parsed::Outgoing(Arc::new(parsed))).map_err(problems)
@@ -299,6 +337,7 @@ fn endpoints(workspace: &Workspace, previous: Option<&Workspace>) -> HashMap<Str
             limiter,
             login: workspace.login.clone(),
             remembered,
+            is_draft: false,
         };
         endpoints.insert(incoming.endpoint_id.clone(), Arc::new(endpoint));
     }
