@@ -4,12 +4,10 @@
 //! |---|---|
 //! | `key` | what an API key looks like |
 //! | `roles` | which permissions there are, and which of them a key's roles give |
-//! | `failed` | how many wrong keys are too many |
 //! | `files` | the two keys that are kept in files |
 //! | `principal` | what keys, roles and service accounts are |
 //! | `principals` | how keys, roles and service accounts are made, changed and deleted |
 
-mod failed;
 mod files;
 mod key;
 mod principal;
@@ -27,11 +25,10 @@ use crate::error::{Failure, KeyProblem};
 use crate::names::workspace_name;
 use crate::store::{ApiKeyRow, Store, StoreError, Transaction};
 
-pub(crate) use failed::FailedKeys;
 pub(crate) use files::reconcile_keys;
 pub(crate) use principals::{create, create_key, delete, get, get_role, list, list_keys, list_roles, update};
 
-use key::{Key, NoKey, same};
+use key::{Key, NoKey};
 
 /// Longest header that is looked at, in bytes: a key and `Bearer `.
 const HEADER_BYTES_MAX: usize = key::KEY_BYTES + 16;
@@ -74,7 +71,7 @@ pub(crate) async fn authenticate(
 ) -> Result<Access, Failure> {
     let key = presented(headers).map_err(Failure::KeyInvalid)?;
     let row = store.read().await?.api_key(&key.id).await?;
-    let row = row.filter(|row| same(&row.hash, &key.hash())).ok_or(Failure::KeyInvalid(KeyProblem::Unknown))?;
+    let row = row.filter(|row| key.is(&row.hash)).ok_or(Failure::KeyInvalid(KeyProblem::Unknown))?;
     match refused(&row, source, now) {
         Some(problem) => Err(Failure::KeyInvalid(problem)),
         None => Ok(Access {
@@ -126,7 +123,7 @@ pub(crate) async fn senders(tx: &mut Transaction, workspace: &str) -> Result<Vec
 }
 
 /// The name of a key.
-fn key_name(workspace: &str, id: &str) -> String {
+pub(crate) fn key_name(workspace: &str, id: &str) -> String {
     match workspace {
         "" => format!("apiKeys/{id}"),
         workspace => format!("{}/apiKeys/{id}", workspace_name(workspace)),

@@ -60,6 +60,7 @@ changing!(
     StartCaptureRequest,
     CancelCaptureRequest,
     ConfirmCaptureRequest,
+    RotateTokenKeyRequest,
     CreateOutgoingIntegrationRequest,
     UpdateOutgoingIntegrationRequest,
     DeleteOutgoingIntegrationRequest,

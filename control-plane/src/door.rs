@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use sluice_core::failed_keys::FailedKeys;
 use tokio::sync::Semaphore;
 use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
@@ -22,7 +23,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::MESSAGE_BYTES_MAX;
-use crate::access::{Access, FailedKeys, authenticate};
+use crate::access::{Access, authenticate};
 use crate::clock::UnixMillis;
 use crate::contract::Method;
 use crate::error::{Failure, chain};

@@ -17,6 +17,7 @@
 //! | `snapshots` | where every workspace stands, for data planes |
 //! | `session` | what one data plane needs next |
 //! | `endpoint` | what changes of an endpoint without publishing |
+//! | `login_keys` | which API keys may log in at data planes, and what signs their tokens |
 //! | `captures` | what a sender really sends, while an integration is built |
 //! | `commands` | what a data plane does for an operator |
 //! | `replay` | which deliveries are delivered again, and when |
@@ -43,6 +44,7 @@ mod fields;
 mod lifecycle;
 mod list_filter;
 mod listing;
+mod login_keys;
 mod master_keys;
 mod names;
 mod paging;
@@ -83,6 +85,7 @@ use sluice_proto::admin::v1::outgoing_integration_service_server::OutgoingIntegr
 use sluice_proto::admin::v1::role_service_server::RoleServiceServer;
 use sluice_proto::admin::v1::secret_service_server::SecretServiceServer;
 use sluice_proto::admin::v1::service_account_service_server::ServiceAccountServiceServer;
+use sluice_proto::admin::v1::token_key_service_server::TokenKeyServiceServer;
 use sluice_proto::admin::v1::version_service_server::VersionServiceServer;
 use sluice_proto::admin::v1::workflow_service_server::WorkflowServiceServer;
 use sluice_proto::admin::v1::workspace_service_server::WorkspaceServiceServer;
@@ -201,6 +204,7 @@ impl ControlPlane {
             ConnectionServiceServer,
             IncomingIntegrationServiceServer,
             CaptureServiceServer,
+            TokenKeyServiceServer,
             OutgoingIntegrationServiceServer,
             WorkflowServiceServer,
             EventServiceServer,

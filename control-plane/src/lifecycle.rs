@@ -10,6 +10,7 @@ use crate::call::{Begun, Call, Change};
 use crate::error::{Failure, violation};
 use crate::fields::tree;
 use crate::listing::{Listing, Query};
+use crate::login_keys;
 use crate::names::{self, Name};
 use crate::publish::commit_revision;
 use crate::resource::{Resource, Stamp};
@@ -245,10 +246,12 @@ pub(crate) async fn settle<R: Resource>(
                 change.found.push(violation(&field, "RESOURCE_DELETED", format!("`{target}` is deleted")));
             }
             Some(row) => change.found.extend(together::misnamed(shared, &field, row)?),
-            None => {
+            // API keys are no documents; those that may log in are in force.
+            None if change.tx.head(&name.workspace, &target).await?.is_some() => {}
+            None => change.found.push(login_keys::unusable(&field, &target).unwrap_or_else(|| {
                 let message = format!("`{target}` does not exist in this workspace");
-                change.found.push(violation(&field, "RESOURCE_NOT_FOUND", message));
-            }
+                violation(&field, "RESOURCE_NOT_FOUND", message)
+            })),
         }
     }
     if R::IMMEDIATE && before.is_some() {

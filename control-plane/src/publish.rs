@@ -16,6 +16,7 @@ use crate::call::{Begun, Call, Change};
 use crate::clock::UnixMillis;
 use crate::error::{Failure, violation};
 use crate::lifecycle::{answer, lock, refuse_used};
+use crate::login_keys;
 use crate::names;
 use crate::resource::{Resource, Versioned, of_published_kind};
 use crate::shared::Shared;
@@ -254,7 +255,10 @@ async fn check(
     let mut found = staged.broken;
     for (field, target) in &staged.references {
         if tx.head(workspace, target).await?.is_none() {
-            found.push(violation(field, "NOT_PUBLISHED", format!("`{target}` is not published")));
+            found.push(
+                login_keys::unusable(field, target)
+                    .unwrap_or_else(|| violation(field, "NOT_PUBLISHED", format!("`{target}` is not published"))),
+            );
         }
     }
     found.extend(together::broken(shared, tx, workspace, &staged.document, None).await?);

@@ -161,3 +161,238 @@ async fn a_choice_that_cannot_work_is_refused_when_it_is_saved_j07_to_j10() {
     let no_source = admin::IncomingIntegration { authorization: Some(Authorization::Jwt(no_source)), ..open() };
     assert_eq!(refused(no_source).await, "jwt.source: one of api_key, issuer is required");
 }
+
+const LOGIN: &str = "/uauth/v2/auth/login/profile";
+
+/// A key of the workspace that may trigger, as its whole text and as it is stored.
+async fn api_key(world: &World, change: impl FnOnce(&mut admin::AccessKey)) -> admin::AccessKey {
+    let mut key = admin::AccessKey {
+        display_name: "Shop".to_owned(),
+        roles: vec![format!("{}/roles/webhook-sender", world.acme.name)],
+        ..Default::default()
+    };
+    change(&mut key);
+    let request =
+        admin::CreateApiKeyRequest { parent: world.acme.name.clone(), api_key: Some(key), ..Default::default() };
+    world.client.api_keys().create_api_key(request).await.unwrap().into_inner()
+}
+
+async fn login(world: &World, key: &str) -> sluice_tests::Answer {
+    world.send(&Request::post(LOGIN, json!({ "apiKey": key }).to_string())).await
+}
+
+async fn bearer(world: &World, key: &str) -> String {
+    let answer = login(world, key).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    format!("Bearer {}", answer.json()["token"].as_str().unwrap())
+}
+
+async fn status(world: &World, path: &str, bearer: &str) -> u16 {
+    world.send(&Request::post(path, "{}").header("Authorization", bearer)).await.status
+}
+
+#[tokio::test]
+async fn an_api_key_gets_a_token_that_opens_the_endpoint_that_names_it_r150_to_r153() {
+    let (world, clock) = still().await;
+    let key = api_key(&world, |_| {}).await;
+    let other = api_key(&world, |_| {}).await;
+    let path = world.acme.incoming("shop", jwt(Source::ApiKey(key.name.clone()))).await.endpoint_path;
+    world.served().await;
+    let token = bearer(&world, &key.key).await;
+    let claims: Value = {
+        let part = token.split('.').nth(1).unwrap();
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+    };
+    assert_eq!((claims["iss"].as_str(), claims["aud"].as_str()), (Some("sluice"), Some("workspaces/acme")));
+    assert_eq!(key.name, format!("workspaces/acme/apiKeys/{}", claims["sub"].as_str().unwrap()));
+    assert_eq!(claims["permissions"], json!(["INCOMING_WEBHOOK_EXECUTE"]));
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 3600);
+    assert_eq!(status(&world, &path, &token).await, 200);
+
+    // J37: a good token of another key.
+    let refused =
+        world.send(&Request::post(&path, "{}").header("Authorization", bearer(&world, &other.key).await)).await;
+    assert_eq!((refused.status, refused.code().as_str()), (403, "FORBIDDEN"));
+    // An hour and the leeway.
+    clock.advance(3_629_999 - START % 1000);
+    assert_eq!(status(&world, &path, &token).await, 200);
+    clock.advance(1_001);
+    assert_eq!(status(&world, &path, &token).await, 401);
+    assert_eq!(status(&world, &path, &bearer(&world, &key.key).await).await, 200);
+
+    // Revoked: refused with the next revision, whatever is remembered.
+    let token = bearer(&world, &key.key).await;
+    assert_eq!(status(&world, &path, &token).await, 200);
+    let request = admin::DeleteApiKeyRequest { name: key.name.clone(), ..Default::default() };
+    world.client.api_keys().delete_api_key(request).await.unwrap();
+    world.served().await;
+    assert_eq!(status(&world, &path, &token).await, 401);
+    assert_eq!(login(&world, &key.key).await.status, 401);
+}
+
+#[tokio::test]
+async fn an_endpoint_names_a_key_of_its_workspace_that_may_trigger_r152_r153_j32() {
+    let world = World::start().await;
+    let weak = api_key(&world, |key| key.roles = vec![format!("{}/roles/viewer", world.acme.name)]).await;
+    let there = world.workspace("there").await;
+    let good = api_key(&world, |_| {}).await;
+    let create = async |parent: &str, key: &str| {
+        let request = admin::CreateIncomingIntegrationRequest {
+            parent: parent.to_owned(),
+            incoming_integration_id: "shop".to_owned(),
+            incoming_integration: Some(jwt(Source::ApiKey(key.to_owned()))),
+            ..Default::default()
+        };
+        world.client.incoming_integrations().create_incoming_integration(request).await
+    };
+    for (parent, key) in [
+        (&world.acme.name, weak.name.as_str()),
+        (&world.acme.name, "workspaces/acme/apiKeys/00000000"),
+        (&there.name, good.name.as_str()),
+    ] {
+        let refused = create(parent, key).await.unwrap_err();
+        assert!(refused.message().contains("with the permission `INCOMING_WEBHOOK_EXECUTE`"), "{}", refused.message());
+    }
+    let draft = create(&world.acme.name, &good.name).await.unwrap().into_inner();
+    // Without the permission it may not log in; the endpoint cannot be published by its name.
+    let demoted = admin::AccessKey {
+        name: good.name.clone(),
+        display_name: "Shop".to_owned(),
+        roles: vec![format!("{}/roles/viewer", world.acme.name)],
+        ..Default::default()
+    };
+    let request = admin::UpdateApiKeyRequest { api_key: Some(demoted), ..Default::default() };
+    world.client.api_keys().update_api_key(request).await.unwrap();
+    world.served().await;
+    assert_eq!(login(&world, &good.key).await.status, 401);
+    let refused = world.acme.publish_incoming(&draft.name).await.unwrap_err();
+    assert!(refused.message().contains("with the permission"), "{}", refused.message());
+}
+
+#[tokio::test]
+async fn a_login_answers_by_the_table_d12_d14() {
+    let (world, clock) = still().await;
+    let key = api_key(&world, |_| {}).await;
+    let away = api_key(&world, |key| key.allowed_networks = vec!["203.0.113.0/24".to_owned()]).await;
+    let near = api_key(&world, |key| key.allowed_networks = vec!["127.0.0.0/8".to_owned()]).await;
+    world.served().await;
+    let of = async |request: Request| {
+        let answer = world.send(&request).await;
+        (answer.status, answer.code())
+    };
+    let post = |body: &str| Request::post(LOGIN, body);
+    assert_eq!(of(Request::new("GET", LOGIN)).await, (405, "METHOD_NOT_ALLOWED".to_owned()));
+    assert_eq!(of(post("{}").with("Content-Type", "text/plain")).await.0, 415);
+    for unreadable in ["", "not json", "[]", "{}", r#"{"apiKey":1}"#, r#"{"apiKey":"a","apiKey":"b"}"#] {
+        assert_eq!(of(post(unreadable)).await, (400, "LOGIN_INVALID".to_owned()), "{unreadable}");
+    }
+    let padded = |length: usize| {
+        let body = json!({ "apiKey": key.key, "": "" }).to_string();
+        body.replace(r#""":"""#, &format!(r#""":"{}""#, "x".repeat(length - body.len())))
+    };
+    assert_eq!(of(post(&padded(4096))).await.0, 200);
+    assert_eq!(of(post(&padded(4097))).await, (413, "BODY_TOO_LARGE".to_owned()));
+    assert_eq!(login(&world, &near.key).await.status, 200);
+    let refused = login(&world, &away.key).await;
+    assert_eq!((refused.status, refused.code().as_str()), (403, "NETWORK_NOT_ALLOWED"));
+    let mut forged = key.key.replace(&key.name[key.name.len() - 8..], "00000000");
+    let said = "the API key was not accepted";
+    for wrong in ["", "x", &key.key[..30], &forged.clone(), &key.key[..56].replace("slc_", "slc_00")] {
+        let answer = login(&world, wrong).await;
+        assert_eq!((answer.status, answer.code().as_str()), (401, "UNAUTHORIZED"), "{wrong}");
+        assert_eq!(answer.json()["error"]["message"], said);
+    }
+    // The right id with another secret: the checksum may be left out.
+    forged = format!("{}{}", &key.key[..13], &near.key[13..56]);
+    assert_eq!(login(&world, &forged).await.json()["error"]["message"], said);
+    // 20 in a minute, of which 7 are used up; then nobody is told why, and a good key still works.
+    for _ in 7..20 {
+        assert_eq!(login(&world, "x").await.status, 401);
+    }
+    let many = login(&world, "x").await;
+    assert_eq!((many.status, many.code().as_str()), (429, "TOO_MANY_FAILURES"));
+    assert_eq!(many.header("retry-after"), Some("60"));
+    assert_eq!(login(&world, &key.key).await.status, 200);
+    clock.advance(60_000);
+    assert_eq!(login(&world, "x").await.status, 401);
+}
+
+#[tokio::test]
+async fn a_key_that_ends_takes_its_tokens_along() {
+    let (world, clock) = still().await;
+    // The control plane's clock is the real one; what the data plane has is compared with its own.
+    let expires = 4_102_444_800;
+    let at = prost_types::Timestamp { seconds: expires, nanos: 0 };
+    let key = api_key(&world, |key| key.expire_time = Some(at)).await;
+    let path = world.acme.incoming("shop", jwt(Source::ApiKey(key.name.clone()))).await.endpoint_path;
+    world.served().await;
+    clock.advance((expires - 10) * 1000 - START);
+    let token = bearer(&world, &key.key).await;
+    assert_eq!(status(&world, &path, &token).await, 200);
+    clock.advance(10_000);
+    assert_eq!(status(&world, &path, &token).await, 401);
+    assert_eq!(login(&world, &key.key).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_pair_that_was_replaced_verifies_until_its_tokens_have_ended_j34() {
+    let control = sluice_control_plane::Clock::manual(START);
+    let clock = Clock::manual(START);
+    let world = World::with(|options| {
+        options.control_plane.clock = control.clone();
+        options.data_plane.clock = clock.clone();
+    })
+    .await;
+    let key = api_key(&world, |_| {}).await;
+    let path = world.acme.incoming("shop", jwt(Source::ApiKey(key.name.clone()))).await.endpoint_path;
+    world.served().await;
+    let name = "workspaces/acme/tokenKeys".to_owned();
+    let keys = async || {
+        let request = admin::GetTokenKeysRequest { name: name.clone() };
+        world.client.token_keys().get_token_keys(request).await.unwrap().into_inner().keys
+    };
+    let before = keys().await;
+    assert_eq!(before.len(), 1);
+    let old = bearer(&world, &key.key).await;
+    let request = admin::RotateTokenKeyRequest { name: name.clone(), ..Default::default() };
+    let rotated = world.client.token_keys().rotate_token_key(request).await.unwrap().into_inner().keys;
+    assert_eq!((rotated.len(), &rotated[1].id), (2, &before[0].id));
+    assert!(rotated[0].retire_time.is_none() && rotated[1].retire_time.is_some());
+    world.served().await;
+    let new = bearer(&world, &key.key).await;
+    assert_eq!((status(&world, &path, &old).await, status(&world, &path, &new).await), (200, 200));
+    clock.advance(3_600_000);
+    control.advance(3_600_000);
+    assert_eq!(status(&world, &path, &old).await, 200);
+    let newer = bearer(&world, &key.key).await;
+    clock.advance(60_000);
+    control.advance(60_000);
+    assert_eq!((status(&world, &path, &old).await, status(&world, &path, &newer).await), (401, 200));
+    assert_eq!(keys().await.len(), 1, "what is over is not shown");
+}
+
+#[tokio::test]
+async fn tokens_are_made_without_the_control_plane_i5() {
+    let mut world = World::start().await;
+    let key = api_key(&world, |_| {}).await;
+    let path = world.acme.incoming("shop", jwt(Source::ApiKey(key.name.clone()))).await.endpoint_path;
+    world.served().await;
+    let token = bearer(&world, &key.key).await;
+    world.stop_control_plane().await;
+    world.restart_data_plane().await;
+    assert_eq!(status(&world, &path, &token).await, 200);
+    assert_eq!(status(&world, &path, &bearer(&world, &key.key).await).await, 200);
+}
+
+#[tokio::test]
+async fn a_workspace_without_documents_but_with_keys_can_be_deleted() {
+    let world = World::start().await;
+    let key = api_key(&world, |_| {}).await;
+    world.served().await;
+    assert_eq!(login(&world, &key.key).await.status, 200);
+    let request = admin::DeleteWorkspaceRequest { name: world.acme.name.clone(), ..Default::default() };
+    world.client.workspaces().delete_workspace(request).await.unwrap();
+    let gone = async || (login(&world, &key.key).await.status == 401).then_some(());
+    sluice_tests::patience::eventually("the key to be refused", gone).await;
+}

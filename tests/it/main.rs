@@ -1,12 +1,14 @@
 //! One binary, one file per behaviour.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod capture;
 mod chain;
 mod connections;
 mod crash;
 mod dedup;
 mod deliveries;
 mod dispatch;
+mod endpoint;
 mod flows;
 mod jwt;
 mod lineage;

@@ -17,6 +17,7 @@ use sluice_proto::admin::v1::outgoing_integration_service_client::OutgoingIntegr
 use sluice_proto::admin::v1::role_service_client::RoleServiceClient;
 use sluice_proto::admin::v1::secret_service_client::SecretServiceClient;
 use sluice_proto::admin::v1::service_account_service_client::ServiceAccountServiceClient;
+use sluice_proto::admin::v1::token_key_service_client::TokenKeyServiceClient;
 use sluice_proto::admin::v1::version_service_client::VersionServiceClient;
 use sluice_proto::admin::v1::workflow_service_client::WorkflowServiceClient;
 use sluice_proto::admin::v1::workspace_service_client::WorkspaceServiceClient;
@@ -109,6 +110,11 @@ impl Client {
     /// Incoming integrations.
     pub fn incoming_integrations(&self) -> IncomingIntegrationServiceClient<Authorized> {
         IncomingIntegrationServiceClient::new(self.authorized())
+    }
+
+    /// The keys of workspaces' tokens.
+    pub fn token_keys(&self) -> TokenKeyServiceClient<Authorized> {
+        TokenKeyServiceClient::new(self.authorized())
     }
 
     /// Captured requests.

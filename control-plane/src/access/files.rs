@@ -7,7 +7,7 @@ use prost::Message as _;
 use sluice_proto::admin::v1::AccessKey;
 use uuid::Uuid;
 
-use super::key::Key;
+use super::key::{self, Key};
 use super::principal::Principal as _;
 use crate::error::Error;
 use crate::settings::Settings;
@@ -85,7 +85,7 @@ fn read(path: &Path) -> Result<Option<Key>, Error> {
 /// Writes a new key beside `path` and links it there when it is whole: a crash leaves no half of a key, and a file that
 /// somebody else made in between is not overwritten.
 fn make(path: &Path) -> Result<Key, Error> {
-    let key = Key::generate().map_err(Error::Randomness)?;
+    let key = key::generate().map_err(Error::Randomness)?;
     let beside = path.with_extension(format!("{}.new", key.id));
     let written = write_new(&beside, &format!("{}\n", *key.text()))
         .and_then(|()| std::fs::hard_link(&beside, path))

@@ -9,15 +9,15 @@ use sluice_core::validate::resource_id;
 use sluice_proto::admin::v1::{AccessKey, AccessKeyFilter, Role, ServiceAccount};
 use uuid::Uuid;
 
-use super::key::Key;
+use super::key;
 use super::principal::{Place, Principal, ROLES_MAX, network};
-use super::{roles, senders};
+use super::roles;
 use crate::call::{Begun, Call, Change};
 use crate::clock::{millis, timestamp};
 use crate::error::{Failure, violation};
 use crate::lifecycle::{USERS_NAMED, lock};
+use crate::login_keys;
 use crate::paging::List;
-use crate::publish::commit_revision;
 use crate::resource::Stamp;
 use crate::shared::Shared;
 use crate::store::{ApiKeyRow, PrincipalRow, Transaction, WorkspaceRow};
@@ -28,8 +28,6 @@ struct Opened {
     change: Change,
     place: Place,
     workspace: Option<WorkspaceRow>,
-    /// What data planes know of keys.
-    senders: Vec<ApiKeyRow>,
 }
 
 /// Begins a change in a place; a workspace's row is taken. `asked` is what is not there when the workspace is not.
@@ -44,13 +42,12 @@ async fn open<A: Message + Default>(
         Begun::Known(answer) => return Ok(Err(answer)),
     };
     let workspace = if place.is_server() { None } else { Some(lock(&mut change, &place.0, asked).await?) };
-    let senders = senders(&mut change.tx, &place.0).await?;
-    Ok(Ok(Opened { change, place, workspace, senders }))
+    Ok(Ok(Opened { change, place, workspace }))
 }
 
 impl Opened {
     /// Gives every key what its roles allow now, and tells data planes when the keys that senders log in with are others.
-    async fn settle(&mut self) -> Result<(), Failure> {
+    async fn settle(&mut self, shared: &Shared) -> Result<(), Failure> {
         for row in self.change.tx.principals(&self.place.0, AccessKey::COLLECTION).await? {
             let key = decode::<AccessKey>(&row)?;
             let (_, id) = Place::split::<AccessKey>(&row.name, "name")?;
@@ -74,12 +71,7 @@ impl Opened {
             }
         }
         if let Some(workspace) = &mut self.workspace {
-            let told =
-                |key: &ApiKeyRow| (key.id.clone(), key.permissions.clone(), key.networks.clone(), key.expire_time);
-            let senders = senders(&mut self.change.tx, &self.place.0).await?;
-            if !senders.iter().map(told).eq(self.senders.iter().map(told)) {
-                commit_revision(&mut self.change.tx, workspace, Vec::new(), Vec::new(), self.change.now).await?;
-            }
+            login_keys::reconcile(&shared.secrets, &mut self.change.tx, workspace, self.change.now).await?;
         }
         Ok(())
     }
@@ -233,7 +225,7 @@ pub(crate) async fn create<P: Principal>(
         return Err(Failure::Exists(name));
     }
     let row = add(&mut opened, name, wanted, "").await?;
-    opened.settle().await?;
+    opened.settle(shared).await?;
     let mut answer: P = present(&mut opened.change.tx, &row).await?;
     if opened.change.validate_only() {
         answer.stamp(Stamp { name: row.name, ..Stamp::default() });
@@ -282,9 +274,9 @@ pub(crate) async fn create_key(
         Err(answer) => return Ok(answer),
     };
     let randomness = |error| Failure::Internal(format!("the system gives no random numbers: {error}"));
-    let mut key = Key::generate().map_err(randomness)?;
+    let mut key = key::generate().map_err(randomness)?;
     while opened.change.tx.api_key(&key.id).await?.is_some() {
-        key = Key::generate().map_err(randomness)?;
+        key = key::generate().map_err(randomness)?;
     }
     let account = wanted.as_ref().map(|wanted| wanted.service_account.clone()).unwrap_or_default();
     let name = opened.place.name::<AccessKey>(&key.id);
@@ -303,7 +295,7 @@ pub(crate) async fn create_key(
         revoke_time: 0,
     };
     opened.change.tx.api_key_put(&row).await?;
-    opened.settle().await?;
+    opened.settle(shared).await?;
     let mut answer: AccessKey = present(&mut opened.change.tx, &principal).await?;
     if opened.change.validate_only() {
         let permissions = std::mem::take(&mut answer.permissions);
@@ -490,7 +482,7 @@ pub(crate) async fn update<P: Principal>(
         row.saves += 1;
         row.update_time = opened.change.now;
         opened.change.tx.principal_put(&row).await?;
-        opened.settle().await?;
+        opened.settle(shared).await?;
     }
     let mut answer: P = present(&mut opened.change.tx, &row).await?;
     if opened.change.validate_only() {
@@ -528,6 +520,6 @@ pub(crate) async fn delete<P: Principal, A: Message + Default>(
     if P::COLLECTION == AccessKey::COLLECTION {
         opened.change.tx.api_key_revoke(id, opened.change.now).await?;
     }
-    opened.settle().await?;
+    opened.settle(shared).await?;
     opened.change.finish(shared, A::default()).await
 }

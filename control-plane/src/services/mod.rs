@@ -16,6 +16,7 @@ mod roles;
 mod secrets;
 mod service_accounts;
 mod sync;
+mod token_keys;
 mod versions;
 mod workflows;
 mod workspaces;

@@ -165,6 +165,8 @@ impl Transaction {
              (SELECT 1 FROM document WHERE document.workspace = workspace.id) LIMIT 1"
         );
         let Some(row) = self.row(sql, &[before.into()]).await?.map(workspace).transpose()? else { return Ok(false) };
+        // Without documents nothing is in force but keys that may log in, and those of their tokens.
+        self.run("DELETE FROM head WHERE workspace = $1", &[(&row.id).into()]).await?;
         self.run("DELETE FROM workspace WHERE id = $1", &[(&row.id).into()]).await?;
         let sql = "INSERT INTO tombstone (workspace, revision, delete_time) VALUES ($1, $2, $3)";
         let values = [(&row.id).into(), (row.revision + 1).into(), row.delete_time.into()];

@@ -22,7 +22,8 @@ pub const KEY_BYTES: usize = MARK.len() + ID + 1 + SECRET + 1 + CHECKSUM;
 
 /// An API key in memory.
 pub struct ApiKey {
-    id: String,
+    /// Its public part.
+    pub id: String,
     secret: Zeroizing<String>,
 }
 
@@ -60,11 +61,6 @@ impl ApiKey {
             return Err(NoKey::Malformed);
         }
         Ok(Self { id: id.to_owned(), secret: Zeroizing::new(secret.to_owned()) })
-    }
-
-    /// Its public part.
-    pub fn id(&self) -> &str {
-        &self.id
     }
 
     /// The whole key.
@@ -106,14 +102,25 @@ mod tests {
         let text = key.text();
         assert_eq!(text.len(), KEY_BYTES);
         let read = ApiKey::parse(&text).unwrap();
-        assert_eq!((read.id(), read.hash()), (key.id(), key.hash()));
-        assert!(text.starts_with(&prefix(key.id())));
+        assert_eq!((&read.id, read.hash()), (&key.id, key.hash()));
+        assert!(text.starts_with(&prefix(&key.id)));
         let without = &text[..text.len() - CHECKSUM - 1];
         assert_eq!(ApiKey::parse(without).unwrap().hash(), key.hash());
         let mistyped = text.replacen("01020304", "01020305", 1);
         assert_eq!(ApiKey::parse(&mistyped).err(), Some(NoKey::Mistyped));
         for bad in ["", "slc_", "slc_abcdefgh", &text[..text.len() - 1], &format!("{}A", *text), &text[1..], "slc_ä"] {
             assert_eq!(ApiKey::parse(bad).err(), Some(NoKey::Malformed), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_mistyped_key_is_told_apart() {
+        let text = ApiKey::new([1, 2, 3, 4], &[7; 32]).text();
+        for at in (4..12).chain(13..56).chain(57..65) {
+            let mut typed = text.as_bytes().to_vec();
+            typed[at] = if typed[at] == b'7' { b'8' } else { b'7' };
+            let typed = String::from_utf8(typed).unwrap();
+            assert_eq!(ApiKey::parse(&typed).err(), Some(NoKey::Mistyped), "position {at}");
         }
     }
 

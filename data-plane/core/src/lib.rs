@@ -24,6 +24,7 @@
 //! | [`redact`] | what of an answer is shown |
 //! | [`seal`] | how a secret rests |
 //! | [`api_key`] | what an API key looks like |
+//! | [`failed_keys`] | how many wrong ones are too many |
 
 pub mod address;
 pub mod api_key;
@@ -32,6 +33,7 @@ pub mod credentials;
 pub mod curl;
 pub mod dedup;
 pub mod envelope;
+pub mod failed_keys;
 pub mod filter;
 pub mod flatten;
 pub mod incoming_auth;

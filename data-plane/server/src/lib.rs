@@ -42,6 +42,7 @@ pub mod worker;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sluice_core::failed_keys::FailedKeys;
 use sluice_core::seal::{KeyRingError, Secret};
 use sluice_egress::Egress;
 use tokio::net::TcpListener;
@@ -159,6 +160,7 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
         clock,
         ring,
         served: Served::default(),
+        failed_logins: FailedKeys::default(),
         captures: Captures::default(),
         last_good,
         inbox,

@@ -22,6 +22,9 @@ pub const PATH: &str = "/uauth/v2/auth/login/profile";
 /// Largest body, in bytes: many times what a key needs.
 pub const BODY_BYTES_MAX: usize = 4 * 1024;
 
+/// Keys that are not accepted, from one address in a minute: beyond them 429. A good key is never refused for them.
+pub const FAILURES_PER_MINUTE: u32 = 20;
+
 /// Where the connection of a request comes from.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub IpAddr);
@@ -48,7 +51,7 @@ where
     check_content_type(&head.headers)?;
     let asked: Asked = serde_json::from_slice(&raw).map_err(|_| Rejection::Sender(SenderRejection::LoginUnreadable))?;
     let peer = head.extensions.get::<Peer>().map(|peer| peer.0);
-    let token = token(plane, &asked.api_key, peer)?;
+    let token = token(plane, &asked.api_key, peer).map_err(|refused| counted(plane, refused, peer))?;
     let mut response = Response::new(Full::new(Bytes::from(serde_json::json!({ "token": token }).to_string())));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -56,12 +59,21 @@ where
     Ok(Answer { received: Received::LoggedIn, response })
 }
 
+/// Counts a key that was not accepted. Beyond the limit its source is no longer told why.
+fn counted(plane: &Plane, refused: Rejection, peer: Option<IpAddr>) -> Rejection {
+    if !matches!(refused, Rejection::Sender(SenderRejection::ApiKey | SenderRejection::Network)) {
+        return refused;
+    }
+    let within = plane.failed_logins.count(peer, FAILURES_PER_MINUTE, plane.clock.now());
+    if within { refused } else { Rejection::Sender(SenderRejection::TooManyFailures) }
+}
+
 /// A token for this key, if it is known, in force and used from where it may be.
 fn token(plane: &Plane, text: &str, peer: Option<IpAddr>) -> Result<String, Rejection> {
     let unknown = || Rejection::Sender(SenderRejection::ApiKey);
     let shown = ApiKey::parse(text).map_err(|_no_key| unknown())?;
     let (runtime, now) = (plane.served.load(), plane.clock.now());
-    let found = runtime.workspaces().find_map(|workspace| Some((workspace, workspace.login.key(shown.id())?)));
+    let found = runtime.workspaces().find_map(|workspace| Some((workspace, workspace.login.key(&shown.id)?)));
     let Some((workspace, key)) = found else {
         return Err(if runtime.is_complete() { unknown() } else { Rejection::NotReady });
     };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sluice_core::address::UrlPolicy;
+use sluice_core::failed_keys::FailedKeys;
 use sluice_egress::Egress;
 
 use crate::captures::Captures;
@@ -33,6 +34,8 @@ pub struct Parts {
     pub urls: UrlPolicy,
     /// What is served.
     pub served: Served,
+    /// Logins with keys that were not accepted.
+    pub failed_logins: FailedKeys,
     /// Requests that are waited for while integrations are built.
     pub captures: Captures,
     /// The last configuration that was served, on disk.

@@ -26,6 +26,8 @@ pub enum SenderRejection {
     ApiKey,
     /// The API key is good, and not for where it is used from.
     Network,
+    /// Too many keys that were not accepted came from this address.
+    TooManyFailures,
 }
 
 /// A refused request.
@@ -139,6 +141,14 @@ impl SenderRejection {
                 "NETWORK_NOT_ALLOWED",
                 "the API key may not be used from this address",
             ),
+            Self::TooManyFailures => Answer {
+                retry_after: Some(Duration::from_secs(60)),
+                ..Answer::plain(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "TOO_MANY_FAILURES",
+                    "too many logins from this address were refused; try again in a minute",
+                )
+            },
         }
     }
 
@@ -148,7 +158,9 @@ impl SenderRejection {
             Self::Signature => Some("X-Hub-Signature-256"),
             Self::Token => Some("Bearer"),
             Self::ApiKey => Some("ApiKey"),
-            Self::Forbidden | Self::Handshake(_) | Self::LoginUnreadable | Self::Network => None,
+            Self::Forbidden | Self::Handshake(_) | Self::LoginUnreadable | Self::Network | Self::TooManyFailures => {
+                None
+            }
         }
     }
 }

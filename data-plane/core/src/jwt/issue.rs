@@ -11,7 +11,7 @@ use super::{Verifier, VerifyingKey};
 /// `iss` of every token of a workspace; `aud` names the workspace.
 pub const ISSUER: &str = "sluice";
 /// How long a token lives (S10).
-const LIFETIME: Duration = Duration::from_secs(3600);
+pub const LIFETIME: Duration = Duration::from_secs(3600);
 
 /// The key pair by which a workspace signs: Ed25519, which needs no randomness to sign.
 #[derive(Debug)]

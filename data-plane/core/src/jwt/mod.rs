@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-pub use issue::{Grant, ISSUER, TokenKey, TokenKeyInvalid};
+pub use issue::{Grant, ISSUER, LIFETIME, TokenKey, TokenKeyInvalid};
 pub use keys::{Algorithm, KEYS_BYTES_MAX, KEYS_MAX, KeyError, PEM_KEYS_MAX, VerifyingKey};
 use members::Members;
 

@@ -1,11 +1,9 @@
 //! How many calls with a wrong key one source may make. Hides the buckets and that they are bounded. A good key is never refused for
-//! what others at the same address do: only answers to wrong ones change.
+//! what others at the same address do: only answers to wrong ones change. Time, in milliseconds since 1970, comes in.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
-
-use crate::clock::UnixMillis;
 
 /// Sources that are counted by themselves; what comes beyond shares one count.
 const SOURCES_MAX: usize = 10_000;
@@ -13,7 +11,7 @@ const MINUTE: i64 = 60_000;
 
 /// Wrong keys by source: an address, or the first 64 bits of one of version 6.
 #[derive(Debug, Default)]
-pub(crate) struct FailedKeys {
+pub struct FailedKeys {
     buckets: Mutex<HashMap<Option<IpAddr>, Bucket>>,
 }
 
@@ -21,11 +19,11 @@ pub(crate) struct FailedKeys {
 #[derive(Debug)]
 struct Bucket {
     left: i64,
-    since: UnixMillis,
+    since: i64,
 }
 
 impl Bucket {
-    fn refill(&mut self, per_minute: i64, now: UnixMillis) {
+    fn refill(&mut self, per_minute: i64, now: i64) {
         let gained = (now - self.since).clamp(0, MINUTE) * per_minute;
         self.left = (self.left + gained).min(per_minute * MINUTE);
         self.since = now;
@@ -34,7 +32,7 @@ impl Bucket {
 
 impl FailedKeys {
     /// Counts a wrong key. Whether its source is still within the limit.
-    pub(crate) fn count(&self, source: Option<IpAddr>, per_minute: u32, now: UnixMillis) -> bool {
+    pub fn count(&self, source: Option<IpAddr>, per_minute: u32, now: i64) -> bool {
         let per_minute = i64::from(per_minute);
         let full = per_minute * MINUTE;
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
