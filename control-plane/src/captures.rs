@@ -65,7 +65,7 @@ const COLLECTION: &str = IncomingIntegration::COLLECTION;
 
 /// Begins a capture and returns when every connected data plane waits for the request.
 pub(crate) async fn start(shared: &Arc<Shared>, call: Call, asked: StartCaptureRequest) -> Result<Capture, Failure> {
-    let name = names::parse(&asked.incoming_integration, COLLECTION, "incoming_integration")?;
+    let name = names::parse(&asked.parent, COLLECTION, "parent")?;
     let mut change = match call.begin(shared).await? {
         Begun::New(change) => change,
         Begun::Known(answer) => return Ok(answer),

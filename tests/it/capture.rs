@@ -16,7 +16,7 @@ const START: i64 = 1_718_010_930_000;
 /// Begins to wait for a request to this integration.
 async fn start(world: &World, incoming: &admin::IncomingIntegration) -> admin::Capture {
     connected(world, 1).await;
-    let request = admin::StartCaptureRequest { incoming_integration: incoming.name.clone(), ..Default::default() };
+    let request = admin::StartCaptureRequest { parent: incoming.name.clone(), ..Default::default() };
     world.client.captures().start_capture(request).await.unwrap().into_inner()
 }
 
@@ -241,7 +241,7 @@ async fn a_data_plane_that_comes_later_is_told_of_what_is_waited_for() {
     eventually("the capture to be open again", taken).await;
     assert_eq!(ended(&world, &capture).await.state(), admin::CaptureState::Taken);
     world.stop_data_plane().await;
-    let request = admin::StartCaptureRequest { incoming_integration: draft.name.clone(), ..Default::default() };
+    let request = admin::StartCaptureRequest { parent: draft.name.clone(), ..Default::default() };
     let nobody = eventually("the data plane to be gone", || async {
         world.client.captures().start_capture(request.clone()).await.err()
     })

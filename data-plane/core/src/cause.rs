@@ -187,6 +187,7 @@ mod tests {
             incoming_integration: incoming.to_owned(),
             filter: Some(admin::Filter { kind: Some(admin::filter::Kind::Condition(condition)) }),
             response_event: action.map(|action| admin::ResponseEventTrigger { action: action.to_owned() }),
+            allow_unseen: false,
         }
     }
 
