@@ -1,6 +1,7 @@
 //! One binary, one file per behaviour.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod articles;
 mod capture;
 mod chain;
 mod connections;

@@ -1,10 +1,13 @@
 //! Webhooks from Meta: the signature over the raw bytes (R154), and the GET handshake (S08). The rows are in `golden/meta`.
 
+use std::time::Duration;
+
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::Sha256;
-use sluice_tests::resources::{custom_webhook, meta, post, workflow};
-use sluice_tests::{Request, World};
+use sluice_client::admin;
+use sluice_tests::resources::{custom_webhook, dedup, meta, open, post, workflow};
+use sluice_tests::{Request, World, within};
 
 pub(crate) const SIGNATURE: &str = "X-Hub-Signature-256";
 const SECRET: &str = "sluice-test-app-secret";
@@ -103,6 +106,70 @@ async fn however_the_bytes_are_carried_they_are_the_same_m09() {
         connection.send(&[byte]).await;
     }
     assert_eq!(connection.answer().await.status, 200);
+}
+
+#[tokio::test]
+#[allow(clippy::disallowed_methods, reason = "the sender is outside of the building: it is the test that calls in")]
+async fn http_2_carries_the_same_bytes_m09() {
+    let world = World::start().await;
+    let path = world.acme.incoming("meta", meta(SECRET, "tok-1")).await.endpoint_path;
+    world.served().await;
+    let body = br#"{"object":"page","entry":[{"id":"42"}]}"#;
+    let stream = tokio::net::TcpStream::connect(world.ingress()).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    for (secret, status) in [(SECRET, 200), ("another", 401)] {
+        let request = http::Request::post(format!("http://localhost{path}"))
+            .header("content-type", "application/json")
+            .header(SIGNATURE, sign(secret, body));
+        let (answer, mut sending) = client.send_request(request.body(()).unwrap(), false).unwrap();
+        // One byte a frame.
+        for byte in body {
+            sending.send_data(vec![*byte].into(), false).unwrap();
+        }
+        sending.send_data(Vec::new().into(), true).unwrap();
+        assert_eq!(within("an answer", answer).await.unwrap().status(), status);
+        client = client.ready().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_in_is_cut_before_its_signature_is_looked_at_m12() {
+    let deadline = Duration::from_millis(300);
+    let world = World::with(|options| options.data_plane.ingress.body_deadline = deadline).await;
+    let path = world.acme.incoming("meta", meta(SECRET, "tok-1")).await.endpoint_path;
+    world.served().await;
+    let unsigned = Request::post(&path, "").without("Content-Length").header("Content-Length", "1000");
+    let mut connection = world.connect().await;
+    connection.send(&unsigned.header(SIGNATURE, sign("another", b"")).head()).await;
+    let answer = connection.answer_while_sending(b" ", Duration::from_millis(20)).await;
+    assert_eq!((answer.status, answer.code().as_str()), (408, "BODY_TIMEOUT"));
+}
+
+#[tokio::test]
+async fn only_endpoints_for_meta_have_a_handshake_m16() {
+    let world = World::start().await;
+    let path = world.acme.incoming("open", open()).await.endpoint_path;
+    world.served().await;
+    let query = "hub.mode=subscribe&hub.challenge=1&hub.verify_token=tok-1";
+    let answer = world.send(&Request::new("GET", &format!("{path}?{query}"))).await;
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
+}
+
+#[tokio::test]
+async fn a_valid_request_that_is_sent_again_is_a_duplicate_if_duplicates_are_recognised_m18() {
+    let world = World::start().await;
+    let plain = world.acme.incoming("plain", meta(SECRET, "tok-1")).await.endpoint_path;
+    let rule = admin::IncomingIntegration { deduplication: dedup(["body.entry[0].id"]), ..meta(SECRET, "tok-1") };
+    let once = world.acme.incoming("once", rule).await.endpoint_path;
+    world.served().await;
+    let body = r#"{"object":"page","entry":[{"id":"42"}]}"#;
+    let send = async |path: &str| {
+        world.send(&Request::post(path, body).header(SIGNATURE, sign(SECRET, body.as_bytes()))).await.status
+    };
+    // Meta sends no time: without deduplication nothing tells the two apart.
+    assert_eq!([send(&plain).await, send(&plain).await], [200, 200]);
+    assert_eq!([send(&once).await, send(&once).await], [200, 204]);
 }
 
 #[tokio::test]
