@@ -18,6 +18,7 @@ mod nack;
 mod offline;
 mod operator;
 mod publish;
+mod publish_crash;
 mod reflection;
 mod replay;
 mod rotation;

@@ -6,6 +6,7 @@
 mod access;
 mod any_call;
 mod api_keys;
+mod authors;
 mod commands;
 mod connections;
 mod contract;

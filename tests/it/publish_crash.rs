@@ -1,0 +1,105 @@
+//! `kill -9` inside a publish of several drafts: all of them are in force afterwards, or none, and what was answered stays.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use sluice_client::{Client, admin};
+use sluice_tests::subject::{Setup, Subject};
+use sluice_tests::{Workspace, resources};
+
+/// The binary that is killed.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_subject");
+/// How often it is killed.
+const KILLS: u32 = 12;
+/// Drafts in one publish.
+const DRAFTS: usize = 3;
+
+async fn live(setup: &Setup) -> (Subject, Client) {
+    let subject = Subject::start(PROGRAM, setup, Stdio::inherit()).await.unwrap();
+    let key = std::fs::read_to_string(setup.folder.join("admin.key")).unwrap();
+    (subject, Client::connect(&format!("http://{}", setup.grpc), &key).await.unwrap())
+}
+
+/// Saves another draft of each.
+async fn save(client: &Client, names: &[String], number: u32) {
+    for name in names {
+        let request = resources::post(&format!("https://api.example.com/{number}"), "{}");
+        let document = admin::OutgoingIntegration {
+            name: name.clone(),
+            display_name: "Send".to_owned(),
+            request: Some(request),
+            ..Default::default()
+        };
+        let request =
+            admin::UpdateOutgoingIntegrationRequest { outgoing_integration: Some(document), ..Default::default() };
+        client.outgoing_integrations().update_outgoing_integration(request).await.unwrap();
+    }
+}
+
+fn publishing(names: &[String]) -> admin::PublishDraftsRequest {
+    let draft = |name: &String| admin::DraftToPublish { name: name.clone(), etag: String::new() };
+    admin::PublishDraftsRequest {
+        parent: "workspaces/acme".to_owned(),
+        drafts: names.iter().map(draft).collect(),
+        ..Default::default()
+    }
+}
+
+/// The version of each that is in force, and the workspace's revision.
+async fn standing(client: &Client, names: &[String]) -> (Vec<i64>, i64) {
+    let mut versions = Vec::new();
+    for name in names {
+        let request = admin::GetOutgoingIntegrationRequest { name: name.clone() };
+        let document = client.outgoing_integrations().get_outgoing_integration(request).await.unwrap().into_inner();
+        versions.push(document.published_version);
+    }
+    let request = admin::GetWorkspaceRequest { name: "workspaces/acme".to_owned() };
+    (versions, client.workspaces().get_workspace(request).await.unwrap().into_inner().revision)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_inside_a_publish_leaves_all_or_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let setup = Setup::on(&folder.path().join("data"));
+    let (mut subject, mut client) = live(&setup).await;
+    let workspace = Workspace::create(&client, "acme").await;
+    let mut names = Vec::new();
+    for index in 0..DRAFTS {
+        let request = resources::post("https://api.example.com/0", "{}");
+        names.push(workspace.outgoing(&format!("send-{index}"), request).await.name);
+    }
+    let (mut before, _) = standing(&client, &names).await;
+    let (mut whole, mut nothing, mut micros) = (0, 0, 3000);
+    for kill in 1..=KILLS {
+        save(&client, &names, kill).await;
+        let (request, mut publisher) = (publishing(&names), client.configuration());
+        let publish =
+            tokio::spawn(async move { publisher.publish_drafts(request).await.map(tonic::Response::into_inner) });
+        // Nothing is waited for here: this is the moment. It moves to and fro around the one that decides.
+        tokio::time::sleep(Duration::from_micros(micros)).await;
+        subject.kill().await.unwrap();
+        let answered = publish.await.unwrap();
+        (subject, client) = live(&setup).await;
+        let (after, revision) = standing(&client, &names).await;
+        let next: Vec<i64> = before.iter().map(|version| version + 1).collect();
+        assert!(after == before || after == next, "half a publish: {before:?} became {after:?}");
+        assert!(answered.is_err() || after == next, "an answered publish was lost");
+        if let Ok(answered) = answered {
+            assert_eq!(answered.revision, revision);
+        }
+        if after == next {
+            (whole, micros) = (whole + 1, micros * 3 / 4);
+        } else {
+            (nothing, micros) = (nothing + 1, micros * 5 / 4 + 100);
+        }
+        // What is left of it can be published as if nothing had been.
+        client.configuration().publish_drafts(publishing(&names)).await.unwrap();
+        (before, _) = standing(&client, &names).await;
+        assert_eq!(before, next);
+    }
+    assert!(
+        whole > 0 && nothing > 0,
+        "{whole} publishes were whole, {nothing} left nothing: the moments are not spread"
+    );
+    subject.stop().await.unwrap();
+}
