@@ -53,6 +53,11 @@ impl Access {
         roles::allows(&self.grants, permission)
     }
 
+    /// The name of its key.
+    pub(crate) fn key_name(&self) -> String {
+        key_name(self.workspace.as_deref().unwrap_or_default(), &self.key_id)
+    }
+
     /// Whether the caller may give the permission to others.
     fn may_give(&self, permission: &str) -> bool {
         self.may(permission) || (permission == roles::WEBHOOK && self.may("apiKeys.create"))

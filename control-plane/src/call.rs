@@ -3,13 +3,15 @@
 
 use prost::Message;
 use sluice_core::validate::Violation;
-use sluice_proto::admin::v1 as admin;
+use sluice_proto::admin::v1::{self as admin, AuditOutcome};
 use tonic::Request;
 
 use crate::access::Access;
+use crate::audit::{self, FIELDS_MAX};
 use crate::clock::UnixMillis;
 use crate::door::Caller;
 use crate::error::{Failure, violation};
+use crate::fields::{differences, tree};
 use crate::resource::is_uuid;
 use crate::shared::Shared;
 use crate::store::{Remembered, Transaction};
@@ -98,7 +100,7 @@ changing!(
 pub(crate) struct Call {
     /// Check everything and change nothing.
     pub(crate) validate_only: bool,
-    caller: Access,
+    caller: Caller,
     /// Who calls and the caller's id of the request, when it has one.
     request: Option<(String, String)>,
     /// A keyed hash of method and request: requests may hold secrets.
@@ -119,6 +121,8 @@ pub(crate) struct Change {
     pub(crate) now: UnixMillis,
     /// Every broken rule so far. They are told together, and no change that has one is finished.
     pub(crate) found: Vec<Violation>,
+    /// The fields that are changed, when there was something before.
+    changed: Option<Vec<String>>,
     call: Call,
 }
 
@@ -136,8 +140,8 @@ impl Call {
         let validate_only = message.validate_only();
         let request = (!id.is_empty() && found.is_empty() && !validate_only)
             .then(|| (caller.access.key_id.clone(), id.to_owned()));
-        let fingerprint = shared.secrets.mac(&[b"request", caller.method.as_bytes(), &message.encode_to_vec()]);
-        Ok((Self { validate_only, caller: caller.access, request, fingerprint, found }, message))
+        let fingerprint = shared.secrets.mac(&[b"request", caller.attempt.method.as_bytes(), &message.encode_to_vec()]);
+        Ok((Self { validate_only, caller, request, fingerprint, found }, message))
     }
 
     /// The answer to the same request, if it was answered before; for calls that hold no transaction while they work.
@@ -161,6 +165,7 @@ impl Call {
         if before.hash != self.fingerprint {
             return Err(Failure::RequestIdReused);
         }
+        self.caller.settled.settle();
         let answer = R::decode(before.answer.as_slice());
         answer.map(Some).map_err(|error| Failure::Internal(format!("a stored answer: {error}")))
     }
@@ -175,7 +180,7 @@ impl Call {
             return Ok(Begun::Known(answer));
         }
         let found = std::mem::take(&mut self.found);
-        Ok(Begun::New(Change { tx, now, found, call: self }))
+        Ok(Begun::New(Change { tx, now, found, changed: None, call: self }))
     }
 }
 
@@ -187,7 +192,7 @@ impl Change {
 
     /// Who makes it.
     pub(crate) fn caller(&self) -> &Access {
-        &self.call.caller
+        &self.call.caller.access
     }
 
     /// Refuses the change if any rule is broken.
@@ -201,12 +206,42 @@ impl Change {
         if self.call.validate_only {
             return Ok(answer);
         }
+        let encoded = answer.encode_to_vec();
+        self.write_down(shared, &encoded).await?;
         if let Some((caller, id)) = &self.call.request {
-            let request = Remembered { hash: self.call.fingerprint.to_vec(), answer: answer.encode_to_vec() };
+            let request = Remembered { hash: self.call.fingerprint.to_vec(), answer: encoded };
             self.tx.request_put(caller, id, &request, self.now).await?;
         }
         self.tx.commit().await?;
+        self.call.caller.settled.settle();
         shared.snapshots.wake();
         Ok(answer)
+    }
+
+    /// Says which fields the change makes others, of a message of this name.
+    pub(crate) fn changes<M: Message>(&mut self, kind: &str, before: &M, after: &M) -> Result<(), Failure> {
+        let changed = differences(&tree(kind, before)?, &tree(kind, after)?);
+        self.changed.get_or_insert_default().extend(changed.into_iter().map(|change| change.path));
+        Ok(())
+    }
+
+    /// Says for which fields the change brings new secrets.
+    pub(crate) fn changes_secrets<'a>(&mut self, fields: impl Iterator<Item = &'a str>) {
+        self.changed.get_or_insert_default().extend(fields.map(str::to_owned));
+    }
+
+    /// Adds the change to the audit log, as a part of it (A09, A10).
+    async fn write_down(&mut self, shared: &Shared, answer: &[u8]) -> Result<(), Failure> {
+        let Caller { access, attempt, .. } = &self.call.caller;
+        let mut entry = attempt.entry(Some(access), AuditOutcome::Done);
+        let made = shared.contract.method(&attempt.method).map(|method| method.answered(answer)).unwrap_or_default();
+        if made.starts_with(&entry.resource) {
+            entry.resource = made;
+        }
+        if let Some(changed) = self.changed.take() {
+            entry.fields = changed.into_iter().take(FIELDS_MAX).collect();
+        }
+        let log = attempt.log(&mut self.tx, Some(access)).await?;
+        Ok(audit::append(&mut self.tx, &shared.secrets, &log, entry, self.now).await?)
     }
 }

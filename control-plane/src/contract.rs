@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, ReflectMessage as _,
+};
 
 /// Every method of the contract by its gRPC path.
 #[derive(Debug)]
@@ -19,7 +21,10 @@ pub(crate) struct Method {
     pub(crate) permission: &'static str,
     /// Many messages come from the caller, for as long as it likes.
     pub(crate) takes_stream: bool,
+    /// It is there to change something.
+    pub(crate) changes: bool,
     input: MessageDescriptor,
+    output: MessageDescriptor,
     /// Where a request names the resource it is about: field by field from the outside. Empty when it is about the whole server.
     resource: Vec<FieldDescriptor>,
 }
@@ -29,7 +34,16 @@ pub(crate) struct Method {
 pub(crate) struct Asked {
     /// The resource it is about, or the one it is to be made in; `None` when the method is about the whole server.
     pub(crate) resource: Option<String>,
+    /// It asks to check everything and to change nothing.
+    pub(crate) validate_only: bool,
+    /// The caller's id of it; empty when there is none.
+    pub(crate) request_id: String,
+    /// The fields that it sets, as paths; what is repeated counts as one.
+    pub(crate) fields: Vec<String>,
 }
+
+/// What methods that only read end with, as their permissions name it; every other method counts as one that changes something.
+const READING: [&str; 6] = ["get", "list", "watch", "findUsages", "waitServed", "verify"];
 
 impl Contract {
     pub(crate) fn new() -> Self {
@@ -39,7 +53,11 @@ impl Contract {
             let permission = sluice_proto::permission(&path)?;
             let resource = resource(&method);
             let takes_stream = method.is_client_streaming();
-            Some((path, Method { permission, takes_stream, input: method.input(), resource }))
+            let verb = permission.rsplit('.').next().unwrap_or_default();
+            // What data planes report is no change that anybody asks for.
+            let changes = !READING.contains(&verb) && !permission.starts_with("sync.");
+            let (input, output) = (method.input(), method.output());
+            Some((path, Method { permission, takes_stream, changes, input, output, resource }))
         });
         Self { methods: methods.collect() }
     }
@@ -53,23 +71,61 @@ impl Contract {
 impl Method {
     /// Reads a request; `None` when it is not the message of the method.
     pub(crate) fn read(&self, message: Bytes) -> Option<Asked> {
-        let mut message = DynamicMessage::decode(self.input.clone(), message).ok()?;
+        let message = DynamicMessage::decode(self.input.clone(), message).ok()?;
         let resource = match self.resource.as_slice() {
             [] => None,
             [path @ .., last] => {
-                for field in path {
-                    message = message.get_field(field).as_message()?.clone();
-                }
-                Some(message.get_field(last).as_str()?.to_owned())
+                let inner = path
+                    .iter()
+                    .try_fold(message.clone(), |message, field| message.get_field(field).as_message().cloned());
+                Some(text(&inner?, last.name()))
             }
         };
-        Some(Asked { resource })
+        let validate_only = message.get_field_by_name("validate_only").and_then(|value| value.as_bool());
+        let mut fields = Vec::new();
+        set_fields("", &message, &mut fields);
+        let named = self.resource.iter().map(FieldDescriptor::name).collect::<Vec<_>>().join(".");
+        fields.retain(|field| *field != named && !OF_THE_CALL.contains(&field.as_str()));
+        Some(Asked {
+            resource,
+            validate_only: validate_only.unwrap_or_default(),
+            request_id: text(&message, "request_id"),
+            fields,
+        })
+    }
+
+    /// The name of what an answer shows; empty when it shows nothing that has one.
+    pub(crate) fn answered(&self, answer: &[u8]) -> String {
+        DynamicMessage::decode(self.output.clone(), answer)
+            .map_or_else(|_| String::new(), |answer| text(&answer, "name"))
     }
 
     /// Where a request names its resource, as a path; empty for the whole server.
     #[cfg(test)]
     fn resource_path(&self) -> String {
         self.resource.iter().map(FieldDescriptor::name).collect::<Vec<_>>().join(".")
+    }
+}
+
+/// Fields of requests that say how they are meant, and are no content.
+const OF_THE_CALL: [&str; 4] = ["etag", "validate_only", "request_id", "update_mask"];
+
+fn text(message: &DynamicMessage, field: &str) -> String {
+    message.get_field_by_name(field).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// The paths of all fields that are set, but for those within what is repeated.
+fn set_fields(path: &str, message: &DynamicMessage, found: &mut Vec<String>) {
+    for (field, value) in message.fields() {
+        let path = if path.is_empty() { field.name().to_owned() } else { format!("{path}.{}", field.name()) };
+        match value.as_message() {
+            Some(inner)
+                if inner.fields().next().is_some() && inner.descriptor().package_name() != "google.protobuf" =>
+            {
+                set_fields(&path, inner, found);
+            }
+            _ => found.push(path),
+        }
     }
 }
 
@@ -118,6 +174,37 @@ mod tests {
         assert_eq!(read("WorkspaceService/ListWorkspaces", Vec::new()), Some(None));
         assert!(read("ConnectionService/GetConnection", vec![0xff]).is_none());
         assert!(contract.method("/sluice.admin.v1.ConnectionService/DropEverything").is_none());
+    }
+
+    #[test]
+    fn a_request_says_what_it_sets_and_never_to_what() {
+        let contract = Contract::new();
+        let scheme = admin::connection::Scheme::ApiKey(admin::ApiKey {
+            secret: "CANARY".to_owned(),
+            headers: vec![admin::CredentialPlacement { name: "CANARY".to_owned(), value: String::new() }],
+            ..Default::default()
+        });
+        let connection = admin::Connection {
+            name: "workspaces/a/connections/b".to_owned(),
+            scheme: Some(scheme),
+            ..Default::default()
+        };
+        let request_id = "67e55044-10b1-426f-9247-bb680e5fe0c8".to_owned();
+        let update = admin::UpdateConnectionRequest { connection: Some(connection), request_id, ..Default::default() };
+        let method = contract.method(&format!("{SERVICE}.ConnectionService/UpdateConnection")).unwrap();
+        let asked = method.read(update.encode_to_vec().into()).unwrap();
+        assert_eq!(asked.fields, ["connection.api_key.secret", "connection.api_key.headers"]);
+        assert_eq!((asked.request_id.as_str(), asked.validate_only), (update.request_id.as_str(), false));
+    }
+
+    #[test]
+    fn methods_that_change_something() {
+        let contract = Contract::new();
+        for (path, method) in &contract.methods {
+            let name = path.rsplit('/').next().unwrap();
+            let reads = ["Get", "List", "Watch", "Diff", "Find", "Wait", "Verify", "Sync", "Report"];
+            assert_eq!(method.changes, !reads.iter().any(|verb| name.starts_with(verb)), "{path}");
+        }
     }
 
     /// Which methods are about the whole server: a key of a workspace can call none of them.

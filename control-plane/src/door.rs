@@ -1,12 +1,13 @@
 //! Where every call comes in: an id for its log lines and its answer, the caller's key, the permission the method names in
-//! the contract, the workspace the key is for, a place among the calls that are answered at once, and a deadline. What is behind it
-//! can rely on all of it.
+//! the contract, the workspace the key is for, a place among the calls that are answered at once, a deadline, and an entry in the audit
+//! log for who is turned away. What is behind it can rely on all of it.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -14,16 +15,19 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use sluice_core::failed_keys::FailedKeys;
+use sluice_proto::admin::v1::{AuditOutcome, ErrorReason};
 use tokio::sync::Semaphore;
 use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::MESSAGE_BYTES_MAX;
 use crate::access::{Access, authenticate};
+use crate::audit::{self, Attempt};
 use crate::clock::UnixMillis;
 use crate::contract::Method;
 use crate::error::{Failure, chain};
@@ -63,27 +67,29 @@ impl Door {
     }
 
     /// Lets a call in or refuses it. The caller becomes an extension of the request.
-    async fn admit(&self, request: &mut Request<Body>) -> Result<(), Failure> {
-        let path = request.uri().path().to_owned();
+    async fn admit(&self, request: &mut Request<Body>, visit: &mut Visit) -> Result<(), Failure> {
+        let path = visit.attempt.method.clone();
         // Load balancers ask for health without a key; it tells nothing but whether the server runs.
         if path.starts_with("/grpc.health.v1.Health/") {
             return Ok(());
         }
-        let source = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-        let access = self.recognise(request.headers(), source.map(|address| address.ip())).await?;
+        let access = self.recognise(request.headers(), visit.attempt.source).await?;
         tracing::Span::current().record("key", &access.key_id).record("principal", &access.principal);
+        visit.access = Some(access.clone());
         // Reflection shows the contract, which is public; any key will do.
         if !path.starts_with("/grpc.reflection.v1.ServerReflection/")
             && !path.starts_with("/grpc.reflection.v1alpha.ServerReflection/")
         {
             let method = self.shared.contract.method(&path);
             let method = method.ok_or_else(|| Failure::PermissionMissing(String::new()))?;
+            visit.changes = method.changes;
             if !access.may(method.permission) {
                 return Err(Failure::PermissionMissing(method.permission.to_owned()));
             }
-            self.confine(&access, method, request).await?;
+            self.confine(&access, method, request, visit).await?;
         }
-        request.extensions_mut().insert(Caller { access, method: path });
+        let (attempt, settled) = (visit.attempt.clone(), visit.settled.clone());
+        request.extensions_mut().insert(Caller { access, attempt, settled });
         Ok(())
     }
 
@@ -133,7 +139,13 @@ impl Door {
     }
 
     /// Keeps the key of a workspace within it (I10): what is elsewhere is not there for it (A02).
-    async fn confine(&self, access: &Access, method: &Method, request: &mut Request<Body>) -> Result<(), Failure> {
+    async fn confine(
+        &self,
+        access: &Access,
+        method: &Method,
+        request: &mut Request<Body>,
+        visit: &mut Visit,
+    ) -> Result<(), Failure> {
         let missing = || Failure::PermissionMissing(method.permission.to_owned());
         if method.takes_stream {
             return if access.workspace.is_none() { Ok(()) } else { Err(missing()) };
@@ -143,6 +155,11 @@ impl Door {
         let asked =
             method.read(message).ok_or_else(|| unreadable(Code::InvalidArgument, "the message cannot be read"))?;
         *request.body_mut() = Body::new(Full::new(bytes));
+        // Who only tries changes nothing.
+        visit.changes &= !asked.validate_only;
+        visit.attempt.resource.clone_from(&asked.resource);
+        visit.attempt.fields = asked.fields;
+        visit.attempt.request_id = asked.request_id;
         let Some(workspace) = &access.workspace else { return Ok(()) };
         // What is about the whole server is for keys of the server.
         let resource = asked.resource.ok_or_else(missing)?;
@@ -151,20 +168,85 @@ impl Door {
         if within { Ok(()) } else { Err(Failure::NotFound(resource)) }
     }
 
-    async fn answer<S>(&self, mut inner: S, mut request: Request<Body>) -> Response<Body>
+    async fn answer<S>(&self, mut inner: S, mut request: Request<Body>, id: &str) -> Response<Body>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
         let Ok(_place) = self.places.try_acquire() else { return refuse(Failure::Overloaded("calls")) };
         let limit = self.shared.settings.limits.call_time;
+        let mut visit = Visit::new(&request, id);
         let answered = tokio::time::timeout(limit, async {
-            match self.admit(&mut request).await {
+            match self.admit(&mut request, &mut visit).await {
                 Ok(()) => inner.call(request).await.unwrap_or_else(|never| match never {}),
-                Err(failure) => refuse(failure),
+                Err(failure) => {
+                    visit.turned_away = failure.is_about_access();
+                    refuse(failure)
+                }
             }
         });
         // A call that is given up is dropped, and its transaction with it.
-        explain(answered.await.unwrap_or_else(|_| refuse(Failure::TookTooLong(limit))))
+        let response = explain(answered.await.unwrap_or_else(|_| refuse(Failure::TookTooLong(limit))));
+        let refused = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok);
+        match self.write_down(&visit, refused).await {
+            Ok(()) => response,
+            Err(failure) => refuse(failure),
+        }
+    }
+
+    /// Writes into the audit log who was turned away, which change was refused, and a change that did not write itself down (A09).
+    async fn write_down(&self, visit: &Visit, status: Option<Status>) -> Result<(), Failure> {
+        let outcome = match status {
+            Some(_) if visit.turned_away || visit.changes => AuditOutcome::Refused,
+            None if visit.changes && !visit.settled.is_settled() => AuditOutcome::Done,
+            Some(_) | None => return Ok(()),
+        };
+        let reason =
+            status.and_then(|status| ErrorReason::from_str_name(&status.get_error_details().error_info()?.reason));
+        let mut entry = visit.attempt.entry(visit.access.as_ref(), outcome);
+        entry.reason = reason.unwrap_or_default().into();
+        let mut tx = self.shared.store.write().await?;
+        let log = visit.attempt.log(&mut tx, visit.access.as_ref()).await?;
+        audit::append(&mut tx, &self.shared.secrets, &log, entry, self.shared.settings.clock.now()).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+/// What the door knows of a call.
+struct Visit {
+    attempt: Attempt,
+    /// The caller, once it is known.
+    access: Option<Access>,
+    /// The call is to change something.
+    changes: bool,
+    /// It was refused for who calls.
+    turned_away: bool,
+    settled: Settled,
+}
+
+impl Visit {
+    fn new(request: &Request<Body>, id: &str) -> Self {
+        let source = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+        let attempt = Attempt {
+            call_id: id.to_owned(),
+            method: request.uri().path().to_owned(),
+            source: source.map(|address| address.ip()),
+            ..Attempt::default()
+        };
+        Self { attempt, access: None, changes: false, turned_away: false, settled: Settled::default() }
+    }
+}
+
+/// Whether the audit log has, or needs, no further entry for a call: its change has written one, or it changed nothing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settled(Arc<AtomicBool>);
+
+impl Settled {
+    pub(crate) fn settle(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_settled(&self) -> bool {
+        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -202,8 +284,9 @@ fn unreadable(code: Code, message: &str) -> Failure {
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) access: Access,
-    /// The gRPC path.
-    pub(crate) method: String,
+    /// What is called, and about what.
+    pub(crate) attempt: Attempt,
+    pub(crate) settled: Settled,
 }
 
 fn refuse(failure: Failure) -> Response<Body> {
@@ -261,7 +344,7 @@ where
         let (key, principal) = (tracing::field::Empty, tracing::field::Empty);
         let span = tracing::info_span!("call", id, method = request.uri().path(), key, principal);
         Box::pin(async move {
-            let mut response = door.answer(inner, request).instrument(span).await;
+            let mut response = door.answer(inner, request, &id).instrument(span).await;
             if let Ok(id) = HeaderValue::from_str(&id) {
                 response.headers_mut().insert(REQUEST_ID, id);
             }

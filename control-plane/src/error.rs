@@ -201,6 +201,11 @@ impl Failure {
         Self::Fields(vec![violation(field, reason, message)])
     }
 
+    /// The call was refused for who calls.
+    pub(crate) fn is_about_access(&self) -> bool {
+        matches!(self, Self::KeyInvalid(_) | Self::PermissionMissing(_) | Self::NotFound(_))
+    }
+
     /// The status for the caller. Logs the failure, once, in the span of the call.
     pub(crate) fn into_status(self) -> Status {
         let (code, reason) = self.verdict();

@@ -5,6 +5,7 @@
 //! | [`Settings`] | what the caller decides |
 //! | `door` | may this call come in: key, permission, workspace, limits |
 //! | `access` | who calls, and who gives whom which permissions |
+//! | `audit` | who changed what, and who was refused |
 //! | `contract` | what a request is about, whichever method it calls |
 //! | `services` | what each method does, unpacked |
 //! | `lifecycle` | how a document is created, changed and deleted, the same for all kinds |
@@ -30,6 +31,7 @@
 //! | `error` | what can go wrong and how callers hear of it |
 
 mod access;
+mod audit;
 mod call;
 mod captures;
 mod clock;
@@ -71,6 +73,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_proto::admin::v1::api_key_service_server::ApiKeyServiceServer;
+use sluice_proto::admin::v1::audit_service_server::AuditServiceServer;
 use sluice_proto::admin::v1::capture_service_server::CaptureServiceServer;
 use sluice_proto::admin::v1::configuration_service_server::ConfigurationServiceServer;
 use sluice_proto::admin::v1::connection_service_server::ConnectionServiceServer;
@@ -216,6 +219,7 @@ impl ControlPlane {
             ApiKeyServiceServer,
             RoleServiceServer,
             ServiceAccountServiceServer,
+            AuditServiceServer,
             IncomingRequestServiceServer,
             OperationServiceServer,
             DataPlaneServiceServer,

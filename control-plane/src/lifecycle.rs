@@ -119,6 +119,8 @@ pub(crate) async fn update<R: Resource>(
     change.found.extend(found);
     let before = Some((&stored.draft, stored.secrets.as_slice()));
     let (draft, taken) = settle(shared, &mut change, &name, wanted, before).await?;
+    change.changes(R::MESSAGE, &stored.draft, &draft)?;
+    change.changes_secrets(taken.fresh_fields());
     if taken.has_fresh() || draft != stored.draft {
         save(shared, &mut change, &mut workspace, &mut stored, draft, taken).await?;
     }

@@ -61,6 +61,11 @@ pub(crate) struct Taken {
 }
 
 impl Taken {
+    /// The fields of new secrets.
+    pub(crate) fn fresh_fields(&self) -> impl Iterator<Item = &str> {
+        self.fresh.iter().map(|(field, _)| field.as_ref())
+    }
+
     /// Whether a caller sent a new secret.
     pub(crate) fn has_fresh(&self) -> bool {
         !self.fresh.is_empty()

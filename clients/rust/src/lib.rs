@@ -3,6 +3,7 @@
 use std::fmt;
 
 use sluice_proto::admin::v1::api_key_service_client::ApiKeyServiceClient;
+use sluice_proto::admin::v1::audit_service_client::AuditServiceClient;
 use sluice_proto::admin::v1::capture_service_client::CaptureServiceClient;
 use sluice_proto::admin::v1::configuration_service_client::ConfigurationServiceClient;
 use sluice_proto::admin::v1::connection_service_client::ConnectionServiceClient;
@@ -140,6 +141,11 @@ impl Client {
     /// What concerns several resources of a workspace together.
     pub fn configuration(&self) -> ConfigurationServiceClient<Authorized> {
         ConfigurationServiceClient::new(self.authorized())
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> AuditServiceClient<Authorized> {
+        AuditServiceClient::new(self.authorized())
     }
 
     /// API keys.

@@ -22,6 +22,8 @@ const NETWORKS_MAX: usize = 50;
 
 /// An API key, a role or a service account.
 pub(crate) trait Principal: Message + Default + Clone + PartialEq + Send + Sync + 'static {
+    /// The full name of the message.
+    const MESSAGE: &'static str;
     /// The part of its name before the id.
     const COLLECTION: &'static str;
     /// The field of requests that holds one.
@@ -73,6 +75,7 @@ macro_rules! stamp_common {
 }
 
 impl Principal for AccessKey {
+    const MESSAGE: &'static str = "sluice.admin.v1.AccessKey";
     const COLLECTION: &'static str = "apiKeys";
     const FIELD: &'static str = "api_key";
     const ID_FIELD: &'static str = "";
@@ -139,6 +142,7 @@ impl Principal for AccessKey {
 }
 
 impl Principal for Role {
+    const MESSAGE: &'static str = "sluice.admin.v1.Role";
     const COLLECTION: &'static str = "roles";
     const FIELD: &'static str = "role";
     const ID_FIELD: &'static str = "role_id";
@@ -181,6 +185,7 @@ impl Principal for Role {
 }
 
 impl Principal for ServiceAccount {
+    const MESSAGE: &'static str = "sluice.admin.v1.ServiceAccount";
     const COLLECTION: &'static str = "serviceAccounts";
     const FIELD: &'static str = "service_account";
     const ID_FIELD: &'static str = "service_account_id";

@@ -477,6 +477,7 @@ pub(crate) async fn update<P: Principal>(
     let account = opened.change.tx.api_key(id).await?.map(|row| row.account).unwrap_or_default();
     opened.change.refuse_escalation(before.permissions().iter().map(String::as_str))?;
     opened.check(&wanted, Some(&before), if P::COLLECTION == AccessKey::COLLECTION { &account } else { "" }).await?;
+    opened.change.changes(P::MESSAGE, &before, &wanted)?;
     if wanted != before {
         row.body = wanted.encode_to_vec();
         row.saves += 1;

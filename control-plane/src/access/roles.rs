@@ -72,17 +72,7 @@ pub(crate) const BUILT_IN: &[BuiltIn] = &[
     role!(
         "editor",
         "Editor",
-        [
-            "*.get",
-            "*.list",
-            "*.watch",
-            "*.findUsages",
-            "*.waitServed",
-            "*.create",
-            "*.update",
-            "*.delete",
-            "*.undelete"
-        ],
+        ["*.get", "*.list", "*.watch", "*.findUsages", "*.waitServed", "*.create", "*.update", "*.delete"],
         RESERVED
     ),
     role!(

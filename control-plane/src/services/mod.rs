@@ -1,6 +1,7 @@
 //! One service each: unpack the request, call what does the work, pack the answer.
 
 mod api_keys;
+mod audit;
 mod captures;
 mod configuration;
 mod connections;

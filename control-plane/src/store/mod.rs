@@ -5,6 +5,7 @@
 //! are bound and never become part of it (A21).
 
 mod api_keys;
+mod audit;
 mod captures;
 mod deliveries;
 mod documents;
@@ -19,6 +20,7 @@ mod workspaces;
 use std::path::Path;
 
 pub(crate) use api_keys::ApiKeyRow;
+pub(crate) use audit::{AuditRow, AuditSelection};
 pub(crate) use captures::CaptureRow;
 pub(crate) use deliveries::{DeliveryRow, Place, Placed, Selected, Selection, Tally};
 pub(crate) use documents::{DocumentRow, HeadRow, UsageRow, VersionRow};
@@ -30,13 +32,14 @@ pub(crate) use requests::Remembered;
 pub(crate) use workspaces::{ServerKeyRow, WorkspaceRow};
 
 /// One script per schema version, the first for version 1.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_deliveries.sql"),
     include_str!("migrations/0003_operations.sql"),
     include_str!("migrations/0004_access.sql"),
     include_str!("migrations/0005_deleted.sql"),
     include_str!("migrations/0006_captures.sql"),
+    include_str!("migrations/0007_audit.sql"),
 ];
 
 /// Why the store failed.
@@ -252,11 +255,11 @@ mod tests {
         let path = folder.path().join("store.db");
         let store = Store::open(&path).await.unwrap();
         let mut write = store.write().await.unwrap();
-        write.run("INSERT INTO schema_version (version) VALUES ($1)", &[7.into()]).await.unwrap();
+        write.run("INSERT INTO schema_version (version) VALUES ($1)", &[9.into()]).await.unwrap();
         write.commit().await.unwrap();
         store.close().await;
         let error = Store::open(&path).await.unwrap_err();
-        assert!(matches!(error, StoreError::Newer { found: 7, known: 6 }), "{error}");
+        assert!(matches!(error, StoreError::Newer { found: 9, known: 7 }), "{error}");
     }
 
     #[tokio::test]
@@ -266,7 +269,7 @@ mod tests {
         let mut write = store.write().await.unwrap();
         write.run("INSERT INTO schema_version (version) VALUES ($1)", &[9.into()]).await.unwrap();
         drop(write);
-        assert_eq!(store.write().await.unwrap().schema_version().await.unwrap(), 6);
+        assert_eq!(store.write().await.unwrap().schema_version().await.unwrap(), 7);
     }
 
     #[cfg(unix)]

@@ -1,0 +1,229 @@
+//! The audit log: what an entry holds, how entries are chained, and how a log is read and checked.
+//!
+//! An entry of a change is written by [`crate::call::Change::finish`], in the transaction of the change; an entry of a refusal by the
+//! [`crate::door`], in one of its own. Each entry's hash is keyed and covers the log, the number, the hash before and the entry, so
+//! that whoever can write into the database but cannot open the server's key can neither change, move nor take away an entry unseen;
+//! but for the newest ones, which whoever knows a later number and hash misses.
+
+use std::net::IpAddr;
+
+use prost::Message as _;
+use prost_types::Timestamp;
+use sluice_proto::admin::v1::{
+    AuditEntry, AuditFilter, AuditOutcome, ListAuditEntriesRequest, ListAuditEntriesResponse,
+    VerifyAuditEntriesRequest, VerifyAuditEntriesResponse,
+};
+
+use crate::access::Access;
+use crate::clock::{UnixMillis, millis, timestamp};
+use crate::error::Failure;
+use crate::names::{workspace_id, workspace_name};
+use crate::paging::List;
+use crate::secrets::Secrets;
+use crate::shared::Shared;
+use crate::store::{AuditRow, AuditSelection, StoreError, Transaction, WorkspaceRow};
+
+/// Most fields an entry names.
+pub(crate) const FIELDS_MAX: usize = 100;
+/// Longest name an entry holds, in bytes.
+const TEXT_BYTES_MAX: usize = 256;
+/// Entries that are checked at once.
+const CHECKED_AT_ONCE: i64 = 1000;
+
+/// Who calls what: what the door knows of a call before it is done.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Attempt {
+    /// The id of the call.
+    pub(crate) call_id: String,
+    /// The gRPC path.
+    pub(crate) method: String,
+    pub(crate) source: Option<IpAddr>,
+    /// What the request is about; `None` for the whole server, or when that is not known.
+    pub(crate) resource: Option<String>,
+    /// The fields that the request sets.
+    pub(crate) fields: Vec<String>,
+    pub(crate) request_id: String,
+}
+
+impl Attempt {
+    /// The entry of what became of it.
+    pub(crate) fn entry(&self, caller: Option<&Access>, outcome: AuditOutcome) -> AuditEntry {
+        let method = self.method.strip_prefix('/').unwrap_or(&self.method);
+        AuditEntry {
+            principal: caller.map(|caller| caller.principal.clone()).unwrap_or_default(),
+            api_key: caller.map(Access::key_name).unwrap_or_default(),
+            source_address: self.source.map(|source| source.to_canonical().to_string()).unwrap_or_default(),
+            method: cut(method),
+            resource: self.resource.as_deref().map(cut).unwrap_or_default(),
+            outcome: outcome.into(),
+            fields: self.fields.iter().take(FIELDS_MAX).map(|field| cut(field)).collect(),
+            call_id: self.call_id.clone(),
+            request_id: cut(&self.request_id),
+            ..AuditEntry::default()
+        }
+    }
+
+    /// The log that it belongs to: of the caller's workspace or, for a caller of the server, of the one that it asks for.
+    pub(crate) async fn log(&self, tx: &mut Transaction, caller: Option<&Access>) -> Result<Log, StoreError> {
+        let Some(caller) = caller else { return Ok(Log::default()) };
+        let asked = self.resource.as_deref().unwrap_or_default().strip_prefix("workspaces/").unwrap_or_default();
+        let asked = asked.split('/').next().unwrap_or_default();
+        let id = caller.workspace.as_deref().unwrap_or(asked);
+        Ok(tx.workspace_or_deleted(id).await?.map(Log::of).unwrap_or_default())
+    }
+}
+
+/// The log of a workspace, or of the server. A workspace that is made under the id of one that was purged has a log of its own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log {
+    /// The `uid` of the workspace; empty for the server.
+    place: String,
+    /// What the names of its entries begin with.
+    prefix: String,
+}
+
+impl Log {
+    fn of(workspace: WorkspaceRow) -> Self {
+        Self { prefix: format!("{}/", workspace_name(&workspace.id)), place: workspace.uid }
+    }
+
+    /// The log that is asked for; that of a deleted workspace can be read until it is purged.
+    async fn find(tx: &mut Transaction, parent: &str) -> Result<Self, Failure> {
+        if parent.is_empty() {
+            return Ok(Self::default());
+        }
+        let row = tx.workspace_or_deleted(&workspace_id(parent, "parent")?).await?;
+        row.map(Self::of).ok_or_else(|| Failure::NotFound(parent.to_owned()))
+    }
+
+    fn name(&self, number: i64) -> String {
+        format!("{}auditEntries/{number}", self.prefix)
+    }
+}
+
+fn cut(text: &str) -> String {
+    let end = (0..=TEXT_BYTES_MAX.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text[..end].to_owned()
+}
+
+/// Adds an entry to a log.
+pub(crate) async fn append(
+    tx: &mut Transaction,
+    secrets: &Secrets,
+    log: &Log,
+    entry: AuditEntry,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    let (last, before) = tx.audit_last(&log.place).await?;
+    let number = last + 1;
+    let entry = AuditEntry { name: log.name(number), number, time: Some(timestamp(now)), ..entry };
+    let body = entry.encode_to_vec();
+    let row = AuditRow {
+        place: log.place.clone(),
+        number,
+        time: now,
+        hash: chained(secrets, &log.place, number, &before, &body),
+        principal: entry.principal,
+        method: entry.method,
+        resource: entry.resource,
+        outcome: i64::from(entry.outcome),
+        body,
+    };
+    tx.audit_insert(&row).await
+}
+
+fn chained(secrets: &Secrets, place: &str, number: i64, before: &[u8], body: &[u8]) -> Vec<u8> {
+    secrets.mac(&[b"audit", place.as_bytes(), &number.to_be_bytes(), before, body]).to_vec()
+}
+
+/// Lists entries, newest first.
+pub(crate) async fn list(shared: &Shared, asked: ListAuditEntriesRequest) -> Result<ListAuditEntriesResponse, Failure> {
+    let mut tx = shared.store.read().await?;
+    let log = Log::find(&mut tx, &asked.parent).await?;
+    let filter = asked.filter.unwrap_or_default();
+    let selection = selection(&filter)?;
+    let scope = hex::encode(filter.encode_to_vec());
+    let list = List::new(&shared.secrets, &["auditEntries", &log.place, &scope]);
+    let page = list.page(asked.page_size, &asked.page_token)?;
+    let before = page.after.as_deref().map_or(Ok(i64::MAX), str::parse).map_err(|_| Failure::PageToken)?;
+    let mut rows = tx.audit_before(&log.place, &selection, before, page.limit()).await?;
+    let next_page_token = list.cut(&page, &mut rows, |row| row.body.len(), |row| row.number.to_string());
+    let audit_entries = rows.into_iter().map(present).collect::<Result<_, _>>()?;
+    Ok(ListAuditEntriesResponse { audit_entries, next_page_token })
+}
+
+fn present(row: AuditRow) -> Result<AuditEntry, Failure> {
+    let entry = AuditEntry::decode(row.body.as_slice());
+    let entry = entry.map_err(|_| Failure::Internal(format!("audit entry {} cannot be read", row.number)))?;
+    Ok(AuditEntry { hash: row.hash.into(), ..entry })
+}
+
+fn selection(filter: &AuditFilter) -> Result<AuditSelection, Failure> {
+    if AuditOutcome::try_from(filter.outcome).is_err() {
+        return Err(Failure::field("filter.outcome", "UNKNOWN", "is not one of the contract's"));
+    }
+    let at = |time: &Option<Timestamp>, none: UnixMillis| time.as_ref().map_or(none, millis);
+    Ok(AuditSelection {
+        principal: filter.principal.clone(),
+        method: filter.method.clone(),
+        resource: filter.resource.clone(),
+        outcome: i64::from(filter.outcome),
+        from: at(&filter.from, i64::MIN),
+        before: at(&filter.before, i64::MAX),
+    })
+}
+
+/// Recomputes a log from its first entry to its last or to the first that is not as it was written.
+pub(crate) async fn verify(
+    shared: &Shared,
+    asked: VerifyAuditEntriesRequest,
+) -> Result<VerifyAuditEntriesResponse, Failure> {
+    if asked.known_number < 0 {
+        return Err(Failure::field("known_number", "OUT_OF_RANGE", "must not be negative"));
+    }
+    let mut tx = shared.store.read().await?;
+    let log = Log::find(&mut tx, &asked.parent).await?;
+    let (mut last, mut hash) = (0, Vec::new());
+    let broken = 'checked: loop {
+        let rows = tx.audit_after(&log.place, last, CHECKED_AT_ONCE).await?;
+        if rows.is_empty() {
+            break (last < asked.known_number).then_some("is missing");
+        }
+        for row in rows {
+            let problem = problem(&shared.secrets, &row, last + 1, &hash).or_else(|| {
+                (row.number == asked.known_number && row.hash != asked.known_hash)
+                    .then_some("has another hash than known")
+            });
+            if problem.is_some() {
+                break 'checked problem;
+            }
+            (last, hash) = (row.number, row.hash);
+        }
+    };
+    Ok(VerifyAuditEntriesResponse {
+        last_number: last,
+        last_hash: hash.into(),
+        broken: broken.map(|_| log.name(last + 1)).unwrap_or_default(),
+        problem: broken.unwrap_or_default().to_owned(),
+    })
+}
+
+/// What is wrong with the entry that should have this number and follow this hash.
+fn problem(secrets: &Secrets, row: &AuditRow, number: i64, before: &[u8]) -> Option<&'static str> {
+    if row.number != number {
+        return Some("is missing");
+    }
+    if row.hash != chained(secrets, &row.place, number, before, &row.body) {
+        return Some("was changed");
+    }
+    // What is searched by stands beside the entry.
+    let entry = AuditEntry::decode(row.body.as_slice()).ok();
+    let same = entry.is_some_and(|entry| {
+        entry.time == Some(timestamp(row.time))
+            && entry.principal == row.principal
+            && entry.method == row.method
+            && entry.resource == row.resource
+            && i64::from(entry.outcome) == row.outcome
+    });
+    (!same).then_some("was changed")
+}

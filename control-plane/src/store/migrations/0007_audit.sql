@@ -1,0 +1,24 @@
+-- The audit log. `place` is the uid of a workspace, or empty for the server's own log; logs outlive their workspace. `body` is an
+-- encoded sluice.admin.v1.AuditEntry; `hash` chains it to the entry before.
+CREATE TABLE audit_entry (
+    place               TEXT   NOT NULL,
+    number              BIGINT NOT NULL,
+    time                BIGINT NOT NULL,
+    principal           TEXT   NOT NULL,
+    method              TEXT   NOT NULL,
+    resource            TEXT   NOT NULL,
+    outcome             BIGINT NOT NULL,
+    body                BLOB   NOT NULL,
+    hash                BLOB   NOT NULL,
+    PRIMARY KEY (place, number)
+);
+
+CREATE TRIGGER audit_entry_is_not_changed BEFORE UPDATE ON audit_entry
+BEGIN
+    SELECT RAISE(ABORT, 'audit entries are never changed');
+END;
+
+CREATE TRIGGER audit_entry_is_not_deleted BEFORE DELETE ON audit_entry
+BEGIN
+    SELECT RAISE(ABORT, 'audit entries are never deleted');
+END;
