@@ -83,6 +83,7 @@ changing!(
     RetryDeliveryRequest,
     CancelDeliveryRequest,
     CancelOperationRequest,
+    RotateDataKeyRequest,
     RollbackVersionRequest,
     PublishDraftsRequest,
     CreateApiKeyRequest,

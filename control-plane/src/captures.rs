@@ -50,7 +50,7 @@ const SAMPLE_BYTES_MAX: usize = 256 * 1024;
 /// How often a watcher looks when nothing wakes it.
 const EVERY: Duration = Duration::from_secs(1);
 /// Under which a sample is sealed.
-const FIELD: &str = "sample";
+pub(crate) const SAMPLE: &str = "sample";
 
 /// Reads `{incoming integration}/capture`.
 fn parse(name: &str) -> Result<Name, Failure> {
@@ -154,7 +154,7 @@ pub(crate) async fn take(shared: &Arc<Shared>, data_plane: &str, sample: Capture
         && let Some(workspace) = tx.workspace(&row.workspace).await?
     {
         row.data_plane = format!("dataPlanes/{data_plane}");
-        row.sample = shared.secrets.vault(&workspace)?.seal(&row.uid, FIELD, 1, &sample.envelope)?;
+        row.sample = shared.secrets.vault(&workspace)?.seal(&row.uid, SAMPLE, 1, &sample.envelope)?;
         tx.capture_put(&row).await?;
         tx.commit().await?;
         shared.captures.send_replace(());
@@ -199,7 +199,7 @@ fn unsealed(shared: &Shared, workspace: &WorkspaceRow, row: &CaptureRow) -> Resu
     if row.sample.is_empty() {
         return Ok(None);
     }
-    let opened = shared.secrets.vault(workspace)?.open(&row.uid, FIELD, 1, row.sample.clone())?;
+    let opened = shared.secrets.vault(workspace)?.open(&row.uid, SAMPLE, 1, row.sample.clone())?;
     let envelope = Envelope::from_json(&opened);
     envelope.map(Some).map_err(|error| Failure::Internal(format!("a stored sample: {error}")))
 }

@@ -37,6 +37,7 @@ mod captures;
 mod clock;
 mod commands;
 mod contract;
+mod data_keys;
 mod data_planes;
 mod delivery_filter;
 mod door;
@@ -49,6 +50,7 @@ mod listing;
 mod login_keys;
 mod master_keys;
 mod names;
+mod operations;
 mod paging;
 mod publish;
 mod replay;
@@ -162,7 +164,7 @@ impl ControlPlane {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_service_status("", ServingStatus::Serving).await;
         let routes = self.routes().add_service(health_service);
-        tokio::spawn(replay::run(shared.clone()));
+        tokio::spawn(operations::run(shared.clone()));
         let draining = stop.clone();
         let server = Server::builder()
             .layer(Door::new(shared.clone()))

@@ -14,7 +14,7 @@ use crate::names::workspace_name;
 use crate::publish::commit_revision;
 use crate::secrets::{SERVER, Secrets, unwrap};
 use crate::settings::Settings;
-use crate::store::Store;
+use crate::store::{DataKeyRow, Store, WorkspaceRow};
 
 /// Refuses a ring that does not open every data key of the store.
 ///
@@ -27,10 +27,12 @@ pub(crate) async fn check(ring: &MasterKeys, store: &Store) -> Result<(), Error>
         let opened = match tx.workspace_wrapped_by(&key_id).await? {
             Some(row) => {
                 let name = workspace_name(&row.id);
-                unwrap(ring, &key_id, &row.wrapped_key, &name).map_err(|_| name)
+                let keys = [Some(&row.data_key), row.old_data_key.as_ref()];
+                let mut keys = keys.into_iter().flatten().filter(|key| key.key_id == key_id);
+                keys.try_for_each(|key| unwrap(ring, key, &name).map(drop)).map_err(|_| name)
             }
             None => match tx.server_key().await? {
-                Some(row) => unwrap(ring, &key_id, &row.wrapped, SERVER).map_err(|_| SERVER.to_owned()),
+                Some(row) => unwrap(ring, &row.key, SERVER).map(drop).map_err(|_| SERVER.to_owned()),
                 None => continue,
             },
         };
@@ -78,11 +80,13 @@ async fn wrap_anew(
         let Some(next) = store.read().await?.workspace_not_wrapped_by(ring.primary()).await? else { break };
         let mut write = store.write().await?;
         // It may have gone, or been wrapped, before the row was ours.
-        let Some(mut row) = write.workspace_locked(&next.id).await?.filter(|row| row.key_id != ring.primary()) else {
-            continue;
-        };
-        let wrapped = secrets.rewrapped(&ring, &row)?;
-        (row.key_id, row.wrapped_key) = (wrapped.key_id, wrapped.ciphertext.into());
+        let outdated = |key: &DataKeyRow| key.key_id != ring.primary();
+        let outdated = |row: &WorkspaceRow| outdated(&row.data_key) || row.old_data_key.as_ref().is_some_and(outdated);
+        let Some(mut row) = write.workspace_locked(&next.id).await?.filter(outdated) else { continue };
+        row.data_key = secrets.rewrapped(&ring, &row.id, &row.data_key)?;
+        if let Some(old) = &row.old_data_key {
+            write.old_data_key_set(&row.id, Some(&secrets.rewrapped(&ring, &row.id, old)?)).await?;
+        }
         commit_revision(&mut write, &mut row, Vec::new(), Vec::new(), settings.clock.now()).await?;
         write.commit().await?;
         count += 1;

@@ -236,8 +236,8 @@ pub(crate) fn frame(workspace: &WorkspaceRow) -> WorkspaceBody {
     WorkspaceBody {
         business_profile_id: workspace.business_profile_id,
         data_key: Some(sync::WrappedKey {
-            key_id: workspace.key_id.clone(),
-            ciphertext: workspace.wrapped_key.clone().into(),
+            key_id: workspace.data_key.key_id.clone(),
+            ciphertext: workspace.data_key.wrapped.clone().into(),
         }),
         ..WorkspaceBody::default()
     }

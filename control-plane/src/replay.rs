@@ -1,20 +1,19 @@
-//! Replays: deliveries that are delivered once more. [`start`] plans one and writes it down; [`run`] carries out what is written
-//! down, a step at a time.
+//! Replays: deliveries that are delivered once more. [`start`] plans one and writes it down; [`step`] is what an operation
+//! ([`crate::operations`]) does at a time.
 //!
 //! A step is a few deliveries, sent as one command to one data plane. Its place is written down before (who may have it) and after
 //! (that it is done), so that whatever is cut off is repeated, by the same data plane, which enqueues each delivery of an
 //! operation once. A step whose data plane is away waits for it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
-use sluice_proto::admin::v1::operation::{State, Work};
+use sluice_proto::admin::v1::operation::State;
 use sluice_proto::admin::v1::refused_replays::Reason;
 use sluice_proto::admin::v1::{
-    DeliveryFilter, DeliveryState, IncomingRequest, Operation, RefusedReplays, Replay, ReplayDeliveriesRequest,
-    ReplayDeliveriesResponse, ReplayPlan,
+    DeliveryFilter, DeliveryState, IncomingRequest, RefusedReplays, ReplayDeliveriesRequest, ReplayDeliveriesResponse,
+    ReplayPlan,
 };
 use sluice_proto::sync::v1::command::Kind;
 use sluice_proto::sync::v1::command_error::Code;
@@ -28,42 +27,15 @@ use crate::commands::ask;
 use crate::delivery_filter::selection;
 use crate::error::Failure;
 use crate::names::{workspace_id, workspace_name};
+use crate::operations::{RUNNING_MAX, Stepped, end, moved, wait};
 use crate::reports::ENVELOPE;
 use crate::shared::Shared;
-use crate::store::{OperationRow, Place, Selected, Tally, Transaction};
+use crate::store::{OperationKind, OperationRow, Place, Selected, Tally, Transaction};
 
 /// Deliveries of one step.
 const STEP_MAX: i64 = 50;
 /// Bytes of envelopes of one step; one delivery may exceed it alone.
 const STEP_BYTES: usize = 2 << 20;
-/// Operations of one workspace that run at once.
-const RUNNING_MAX: i64 = 20;
-/// Operations that take turns.
-const TURNS_MAX: i64 = 1000;
-/// How soon an operation that waits for a data plane is looked at again.
-const AGAIN: Duration = Duration::from_secs(1);
-/// How often is looked when nothing wakes.
-const EVERY: Duration = Duration::from_secs(30);
-
-/// An operation as it is shown.
-pub(crate) fn present(row: &OperationRow) -> Result<Operation, Failure> {
-    let broken = |error: prost::DecodeError| Failure::Internal(format!("stored operation {}: {error}", row.name));
-    let replay = Replay {
-        filter: Some(DeliveryFilter::decode(row.filter.as_slice()).map_err(broken)?),
-        plan: Some(ReplayPlan::decode(row.plan.as_slice()).map_err(broken)?),
-        done: row.done,
-        failed: row.failed,
-    };
-    Ok(Operation {
-        name: row.name.clone(),
-        state: i32::try_from(row.state).unwrap_or_default(),
-        create_time: Some(timestamp(row.create_time)),
-        update_time: Some(timestamp(row.update_time)),
-        end_time: (row.end_time > 0).then(|| timestamp(row.end_time)),
-        message: row.message.clone(),
-        work: Some(Work::Replay(replay)),
-    })
-}
 
 /// Plans a replay and, unless the call only validates, writes it down.
 pub(crate) async fn start(
@@ -99,12 +71,14 @@ pub(crate) async fn start(
         sequence,
         workspace,
         name: name.clone(),
+        kind: OperationKind::Replay,
         state: State::Running as i64,
         message: String::new(),
         filter: filter.encode_to_vec(),
         plan: plan.encode_to_vec(),
         done: 0,
         failed: 0,
+        phase: 0,
         position: Place { accept_time: i64::MIN, sequence: 0 },
         until,
         data_plane: String::new(),
@@ -190,69 +164,8 @@ async fn refusal(
     })
 }
 
-/// Carries out all operations, turn by turn, until the server stops.
-pub(crate) async fn run(shared: Arc<Shared>) {
-    let mut wake = shared.operations.subscribe();
-    loop {
-        // Before looking, so that nothing that is written down meanwhile is missed.
-        drop(wake.borrow_and_update());
-        let wait = match turn(&shared).await {
-            Ok(wait) => wait,
-            Err(failure) => {
-                // Logs it; what is written down is tried again.
-                let _told = failure.into_status();
-                Some(AGAIN)
-            }
-        };
-        tokio::select! {
-            () = shared.stop.cancelled() => return,
-            () = tokio::time::sleep(wait.unwrap_or(EVERY)) => {}
-            _ = wake.changed(), if wait.is_none() => {}
-        }
-    }
-}
-
-/// One step of every operation; how long to wait after it.
-async fn turn(shared: &Shared) -> Result<Option<Duration>, Failure> {
-    let states = [State::Running as i64, State::Cancelling as i64];
-    let rows = shared.store.read().await?.operations_in(states, TURNS_MAX).await?;
-    let (mut enqueued, mut waits) = (0, false);
-    let any = !rows.is_empty();
-    for row in rows {
-        if shared.stop.is_cancelled() {
-            break;
-        }
-        match step(shared, row).await {
-            Ok(Stepped::Enqueued(count)) => enqueued += count,
-            Ok(Stepped::Waits) => waits = true,
-            Ok(Stepped::Ended) => {}
-            Err(failure) => {
-                // Logs it. The others do not wait for this one.
-                let _told = failure.into_status();
-                waits = true;
-            }
-        }
-    }
-    let pace = Duration::from_secs(1) * enqueued / shared.settings.limits.replays_per_second.max(1);
-    Ok(match (any, enqueued > 0, waits) {
-        (false, ..) => None,
-        (true, true, _) => Some(pace),
-        (true, false, true) => Some(AGAIN),
-        (true, false, false) => Some(Duration::ZERO),
-    })
-}
-
-/// What became of a step.
-enum Stepped {
-    /// So many were enqueued or refused.
-    Enqueued(u32),
-    /// Nothing can be done now.
-    Waits,
-    Ended,
-}
-
 /// One step of one operation.
-async fn step(shared: &Shared, mut row: OperationRow) -> Result<Stepped, Failure> {
+pub(crate) async fn step(shared: &Shared, mut row: OperationRow) -> Result<Stepped, Failure> {
     if row.state == State::Cancelling as i64 {
         return end(shared, &row, State::Cancelled).await;
     }
@@ -293,7 +206,8 @@ async fn step(shared: &Shared, mut row: OperationRow) -> Result<Stepped, Failure
     (row.position, row.message) = (after, String::new());
     row.data_plane.clear();
     moved(shared, &mut row).await?;
-    Ok(Stepped::Enqueued(u32::try_from(total).unwrap_or(u32::MAX)))
+    let repeated = u32::try_from(total).unwrap_or(u32::MAX);
+    Ok(Stepped::Moved(Duration::from_secs(1) * repeated / shared.settings.limits.replays_per_second.max(1)))
 }
 
 /// How many were enqueued; `None` when some have to be tried again.
@@ -338,34 +252,4 @@ async fn gather(shared: &Shared, row: &OperationRow) -> Result<(Vec<Selected>, V
         });
     }
     Ok((batch, jobs))
-}
-
-/// Writes down how far an operation came, and tells who watches.
-async fn moved(shared: &Shared, row: &mut OperationRow) -> Result<(), Failure> {
-    row.update_time = shared.settings.clock.now();
-    let mut tx = shared.store.write().await?;
-    tx.operation_moved(row).await?;
-    tx.commit().await?;
-    shared.operations.send_replace(());
-    Ok(())
-}
-
-/// Says what an operation waits for, once.
-async fn wait(shared: &Shared, mut row: OperationRow, why: &str) -> Result<Stepped, Failure> {
-    let message = format!("waits: {why}");
-    if row.message != message {
-        row.message = message;
-        moved(shared, &mut row).await?;
-    }
-    Ok(Stepped::Waits)
-}
-
-async fn end(shared: &Shared, row: &OperationRow, state: State) -> Result<Stepped, Failure> {
-    let now = shared.settings.clock.now();
-    let mut tx = shared.store.write().await?;
-    tx.operation_state(&row.name, (row.state, state as i64), now, now).await?;
-    tx.commit().await?;
-    tracing::info!(operation = row.name, done = row.done, failed = row.failed, ?state, "an operation has ended");
-    shared.operations.send_replace(());
-    Ok(Stepped::Ended)
 }

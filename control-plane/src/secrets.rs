@@ -10,17 +10,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
-use sluice_core::seal::{self, Aad, DataKey, MasterKeys, Sealed, Secret, Slot};
+use sluice_core::seal::{self, Aad, DataKey, MasterKeys, SealError, Sealed, Secret, Slot};
 use sluice_core::wire::{SecretFields, slot_of};
 use sluice_proto::admin::v1::SecretSlot;
-use sluice_proto::sync::v1::{SealedSecret, WrappedKey};
+use sluice_proto::sync::v1::SealedSecret;
 use zeroize::Zeroizing;
 
 use crate::clock::{UnixMillis, timestamp};
 use crate::error::{Error, Failure};
 use crate::master_keys;
 use crate::names::workspace_name;
-use crate::store::{ServerKeyRow, Store, WorkspaceRow};
+use crate::store::{DataKeyRow, ServerKeyRow, Store, WorkspaceRow};
 
 /// The object of the server's own key.
 pub(crate) const SERVER: &str = "server";
@@ -72,10 +72,12 @@ impl Taken {
     }
 }
 
-/// The data key of one workspace: seals and opens what is kept of its traffic.
+/// The data key of one workspace: seals and opens its secrets and what is kept of its traffic. While the key is rotated, what the
+/// one before has sealed opens too.
 pub(crate) struct Vault {
     workspace: String,
     key: DataKey,
+    old: Option<DataKey>,
 }
 
 impl Vault {
@@ -95,8 +97,28 @@ impl Vault {
         sealed: Vec<u8>,
     ) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let aad = Aad { workspace: &self.workspace, object, field, version: version.unsigned_abs() };
-        seal::open(&self.key, aad, &Sealed::from_bytes(sealed))
-            .map_err(|error| Failure::Internal(format!("{field} of {object} cannot be opened: {}", error.code())))
+        let sealed = Sealed::from_bytes(sealed);
+        let opened = match (seal::open(&self.key, aad, &sealed), &self.old) {
+            (Err(SealError::Mismatch), Some(old)) => seal::open(old, aad, &sealed),
+            (opened, _) => opened,
+        };
+        opened.map_err(|error| Failure::Internal(format!("{field} of {object} cannot be opened: {}", error.code())))
+    }
+
+    /// Seals with the key of now what the one before has sealed; `None` when there is nothing to do.
+    pub(crate) fn reseal(
+        &self,
+        object: &str,
+        field: &str,
+        version: i64,
+        sealed: &[u8],
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let aad = Aad { workspace: &self.workspace, object, field, version: version.unsigned_abs() };
+        if seal::open(&self.key, aad, &Sealed::from_bytes(sealed.to_vec())).is_ok() {
+            return Ok(None);
+        }
+        let opened = self.open(object, field, version, sealed.to_vec())?;
+        self.seal(object, field, version, &opened).map(Some)
     }
 }
 
@@ -167,30 +189,29 @@ impl Secrets {
         Ok(Some(keys))
     }
 
-    /// A data key for a new workspace, wrapped: the master key's id and the ciphertext.
-    pub(crate) fn data_key_new(&self, workspace: &str) -> Result<WrappedKey, Failure> {
+    /// A new data key for a workspace, wrapped.
+    pub(crate) fn data_key_new(&self, workspace: &str) -> Result<DataKeyRow, Failure> {
         let key = DataKey::new(random().map_err(no_randomness)?);
         wrap(&self.ring(), &key, workspace).map_err(no_randomness)
     }
 
-    /// The workspace's data key wrapped by the primary key of `ring`.
-    pub(crate) fn rewrapped(&self, ring: &MasterKeys, row: &WorkspaceRow) -> Result<WrappedKey, Error> {
-        let name = workspace_name(&row.id);
-        let key = unwrap(ring, &row.key_id, &row.wrapped_key, &name)?;
+    /// A data key of the workspace wrapped by the primary key of `ring`.
+    pub(crate) fn rewrapped(&self, ring: &MasterKeys, workspace: &str, key: &DataKeyRow) -> Result<DataKeyRow, Error> {
+        let name = workspace_name(workspace);
+        let key = unwrap(ring, key, &name)?;
         wrap(ring, &key, &name).map_err(Error::Randomness)
     }
 
     /// Wraps the server's own key by the primary key of `ring`; `false` when it is already.
     pub(crate) async fn wrap_server_key(&self, ring: &MasterKeys, store: &Store) -> Result<bool, Error> {
-        let outdated = |row: &ServerKeyRow| row.key_id != ring.primary();
+        let outdated = |row: &ServerKeyRow| row.key.key_id != ring.primary();
         if store.read().await?.server_key().await?.filter(outdated).is_none() {
             return Ok(false);
         }
         let mut write = store.write().await?;
         let Some(mut row) = write.server_key().await?.filter(outdated) else { return Ok(false) };
-        let key = unwrap(ring, &row.key_id, &row.wrapped, SERVER)?;
-        let wrapped = wrap(ring, &key, SERVER).map_err(Error::Randomness)?;
-        (row.key_id, row.wrapped) = (wrapped.key_id, wrapped.ciphertext.into());
+        let key = unwrap(ring, &row.key, SERVER)?;
+        row.key = wrap(ring, &key, SERVER).map_err(Error::Randomness)?;
         write.server_key_set(&row).await?;
         write.commit().await?;
         Ok(true)
@@ -223,26 +244,23 @@ impl Secrets {
         secret: &Secret,
         now: UnixMillis,
     ) -> Result<SealedSecret, Failure> {
-        let name = workspace_name(&workspace.id);
-        let key = unwrap(&self.ring(), &workspace.key_id, &workspace.wrapped_key, &name)
-            .map_err(|error| Failure::Internal(error.to_string()))?;
-        let aad = Aad { workspace: &name, object, field, version: version.unsigned_abs() };
-        let nonce = random().map_err(no_randomness)?;
-        let ciphertext = seal::seal(&key, aad, secret.expose().as_bytes(), &nonce);
+        let ciphertext = self.vault(workspace)?.seal(object, field, version, secret.expose().as_bytes())?;
         Ok(SealedSecret {
             field: field.to_owned(),
             version,
-            ciphertext: ciphertext.as_bytes().to_vec().into(),
+            ciphertext: ciphertext.into(),
             slot: SecretSlot::Active.into(),
             since_time: Some(timestamp(now)),
         })
     }
 
-    /// The data key of a workspace.
+    /// The data keys of a workspace.
     pub(crate) fn vault(&self, row: &WorkspaceRow) -> Result<Vault, Failure> {
-        let workspace = workspace_name(&row.id);
-        let key = unwrap(&self.ring(), &row.key_id, &row.wrapped_key, &workspace);
-        Ok(Vault { workspace, key: key.map_err(|error| Failure::Internal(error.to_string()))? })
+        let (workspace, ring) = (workspace_name(&row.id), self.ring());
+        let open =
+            |key: &DataKeyRow| unwrap(&ring, key, &workspace).map_err(|error| Failure::Internal(error.to_string()));
+        let (key, old) = (open(&row.data_key)?, row.old_data_key.as_ref().map(open).transpose()?);
+        Ok(Vault { workspace, key, old })
     }
 
     /// A keyed hash over `parts`: nobody without the store's key can make one, or try what was hashed.
@@ -256,15 +274,15 @@ impl Secrets {
     }
 }
 
-fn wrap(master: &MasterKeys, key: &DataKey, object: &str) -> Result<WrappedKey, getrandom::Error> {
+fn wrap(master: &MasterKeys, key: &DataKey, object: &str) -> Result<DataKeyRow, getrandom::Error> {
     let wrapped = master.wrap(key, object, &random()?);
-    Ok(WrappedKey { key_id: wrapped.key_id, ciphertext: wrapped.bytes.into() })
+    Ok(DataKeyRow { key_id: wrapped.key_id, wrapped: wrapped.bytes })
 }
 
 /// Opens a data key.
-pub(crate) fn unwrap(master: &MasterKeys, key_id: &str, wrapped: &[u8], object: &str) -> Result<DataKey, Error> {
-    let wrapped = seal::WrappedKey { key_id: key_id.to_owned(), bytes: wrapped.to_vec() };
-    let wrong = |_| Error::MasterKeyWrong { object: object.to_owned(), key_id: key_id.to_owned(), data_keys: 1 };
+pub(crate) fn unwrap(master: &MasterKeys, key: &DataKeyRow, object: &str) -> Result<DataKey, Error> {
+    let wrapped = seal::WrappedKey { key_id: key.key_id.clone(), bytes: key.wrapped.clone() };
+    let wrong = |_| Error::MasterKeyWrong { object: object.to_owned(), key_id: key.key_id.clone(), data_keys: 1 };
     master.unwrap(&wrapped, object).map_err(wrong)
 }
 
@@ -276,16 +294,15 @@ async fn hash_key(master: &MasterKeys, store: &Store) -> Result<Zeroizing<Vec<u8
         let key = DataKey::new(random().map_err(Error::Randomness)?);
         let fresh = Zeroizing::new(random::<32>().map_err(Error::Randomness)?.to_vec());
         let sealed = seal::seal(&key, aad, &fresh, &random().map_err(Error::Randomness)?);
-        let wrapped = wrap(master, &key, SERVER).map_err(Error::Randomness)?;
-        let hash_key = sealed.as_bytes().to_vec();
-        let row = ServerKeyRow { key_id: wrapped.key_id, wrapped: wrapped.ciphertext.into(), hash_key };
+        let key = wrap(master, &key, SERVER).map_err(Error::Randomness)?;
+        let row = ServerKeyRow { key, hash_key: sealed.as_bytes().to_vec() };
         write.server_key_set(&row).await?;
         write.commit().await?;
         return Ok(fresh);
     };
-    let key = unwrap(master, &row.key_id, &row.wrapped, SERVER)?;
+    let key = unwrap(master, &row.key, SERVER)?;
     let opened = seal::open(&key, aad, &Sealed::from_bytes(row.hash_key));
-    opened.map_err(|_| Error::MasterKeyWrong { object: SERVER.to_owned(), key_id: row.key_id, data_keys: 1 })
+    opened.map_err(|_| Error::MasterKeyWrong { object: SERVER.to_owned(), key_id: row.key.key_id, data_keys: 1 })
 }
 
 #[cfg(test)]
@@ -323,8 +340,7 @@ mod tests {
         std::fs::write(&ring, "first:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=").unwrap();
         let store = Store::open(&folder.path().join("store.db")).await.unwrap();
         let secrets = Secrets::open(&ring, &store).await.unwrap();
-        let key = secrets.data_key_new("workspaces/acme").unwrap();
-        let workspace = WorkspaceRow { key_id: key.key_id, wrapped_key: key.ciphertext.into(), ..row("acme") };
+        let workspace = WorkspaceRow { data_key: secrets.data_key_new("workspaces/acme").unwrap(), ..row("acme") };
         let seal = || {
             let secret = Secret::new("hunter2");
             secrets.seal_one(&workspace, "workspaces/acme/connections/crm", "api_key.secret", 1, &secret, 0).unwrap()
@@ -336,6 +352,24 @@ mod tests {
         assert_eq!(nonces.len(), 1000);
     }
 
+    #[test]
+    fn what_the_key_before_sealed_opens_and_is_sealed_anew_once() {
+        let vault = |key: u8, old: Option<u8>| Vault {
+            workspace: "workspaces/acme".to_owned(),
+            key: DataKey::new([key; 32]),
+            old: old.map(|old| DataKey::new([old; 32])),
+        };
+        let sealed = vault(1, None).seal("object", "field", 7, b"data").unwrap();
+        assert!(vault(2, None).open("object", "field", 7, sealed.clone()).is_err());
+        let both = vault(2, Some(1));
+        assert_eq!(&**both.open("object", "field", 7, sealed.clone()).unwrap(), b"data");
+        assert!(both.open("object", "field", 8, sealed.clone()).is_err(), "of another version (K02)");
+        let anew = both.reseal("object", "field", 7, &sealed).unwrap().unwrap();
+        assert_eq!(&**vault(2, None).open("object", "field", 7, anew.clone()).unwrap(), b"data");
+        assert!(both.reseal("object", "field", 7, &anew).unwrap().is_none());
+        assert!(vault(3, Some(4)).reseal("object", "field", 7, &sealed).is_err());
+    }
+
     fn row(id: &str) -> WorkspaceRow {
         WorkspaceRow {
             id: id.to_owned(),
@@ -344,8 +378,8 @@ mod tests {
             business_profile_id: 1,
             revision: 0,
             digest: Vec::new(),
-            key_id: String::new(),
-            wrapped_key: Vec::new(),
+            data_key: DataKeyRow { key_id: String::new(), wrapped: Vec::new() },
+            old_data_key: None,
             saves: 1,
             create_time: 0,
             update_time: 0,

@@ -93,11 +93,17 @@ impl<R: Resource> Stored<R> {
 
     /// Takes a draft over. Its secrets were sealed for the save after the last one.
     pub(crate) fn save(&mut self, draft: R, secrets: Vec<SealedSecret>, now: UnixMillis) {
-        (self.draft, self.secrets) = (draft, secrets);
+        self.draft = draft;
+        self.reseal(secrets);
+        self.touch(now);
+    }
+
+    /// Takes other sealed secrets over. The same ones sealed anew are no change.
+    pub(crate) fn reseal(&mut self, secrets: Vec<SealedSecret>) {
+        self.secrets = secrets;
         let resource = self.encoded(self.draft.clone(), 0, self.secrets.clone());
         self.row.draft_hash = content_hash(&resource).to_vec();
         self.row.draft = resource.encode_to_vec();
-        self.touch(now);
     }
 
     /// Counts a change.

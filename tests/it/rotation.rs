@@ -1,8 +1,12 @@
 //! Secrets and master keys are changed while requests flow (S16, M17, K05).
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::json;
+use sluice_client::admin::operation::{State, Work};
 use sluice_client::{Client, admin};
 use sluice_tests::resources::{api_key_header, meta, oauth2, post};
 use sluice_tests::subject::{Setup, Subject};
@@ -197,11 +201,21 @@ impl Stage {
         .await;
     }
 
-    /// Sends one after the other until `done`; how many were kept.
+    /// Where the rotation of a data key stands, and how much is done.
+    async fn rotation(&self, name: &str) -> (State, i64) {
+        let request = admin::GetOperationRequest { name: name.to_owned() };
+        let operation = self.client.operations().get_operation(request).await.unwrap().into_inner();
+        let Some(Work::DataKeyRotation(rotation)) = &operation.work else { panic!("no rotation: {operation:?}") };
+        (operation.state(), rotation.done)
+    }
+
+    /// Sends 100 in a second, one after the other, until `done`; how many were kept.
     async fn flow(&self, path: &str, done: impl AsyncFn() -> bool) -> usize {
         let mut connection = RawHttp::connect(self.setup.ingress).await;
         let mut kept = 0;
+        let mut pace = tokio::time::interval(Duration::from_millis(10));
         while !done().await {
+            pace.tick().await;
             let answer = connection.exchange(&Request::post(path, "{}")).await;
             assert_eq!(answer.status, 200);
             kept += 1;
@@ -212,22 +226,43 @@ impl Stage {
 
 const WORKSPACES: i64 = 80;
 
+/// A process with both planes, to be started, killed and started again; what it logs, and where it sends.
+struct House {
+    setup: Setup,
+    log: PathBuf,
+    destination: Destination,
+    _folder: tempfile::TempDir,
+}
+
+impl House {
+    async fn new() -> Self {
+        let parent = tempfile::tempdir().unwrap();
+        let destination = Destination::start(destination::Options::named(["api.example.com"])).await.unwrap();
+        let mut setup = Setup::on(&parent.path().join("data"));
+        setup.ca_pem = destination.ca_pem();
+        setup.static_addresses = destination.static_addresses();
+        setup.log = "sluice=info,sluice_data_plane=info,sluice_control_plane=info".to_owned();
+        Self { setup, log: parent.path().join("log"), destination, _folder: parent }
+    }
+
+    async fn start(&self) -> (Subject, Stage) {
+        let log = std::fs::File::options().create(true).append(true).open(&self.log).unwrap();
+        let subject = Subject::start(env!("CARGO_BIN_EXE_subject"), &self.setup, Stdio::from(log)).await.unwrap();
+        let key = std::fs::read_to_string(self.setup.folder.join("admin.key")).unwrap().trim().to_owned();
+        let client = Client::connect(&format!("http://{}", self.setup.grpc), &key).await.unwrap();
+        (subject, Stage { setup: self.setup.clone(), client })
+    }
+
+    fn logged(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_master_key_is_changed_under_load_and_through_a_kill_k05() {
-    let parent = tempfile::tempdir().unwrap();
-    let log = parent.path().join("log");
-    let destination = Destination::start(destination::Options::named(["api.example.com"])).await.unwrap();
-    let mut setup = Setup::on(&parent.path().join("data"));
-    setup.ca_pem = destination.ca_pem();
-    setup.static_addresses = destination.static_addresses();
-    setup.log = "sluice=info,sluice_data_plane=info,sluice_control_plane=info".to_owned();
-    let start = async || {
-        let log = std::fs::File::options().create(true).append(true).open(&log).unwrap();
-        let subject = Subject::start(env!("CARGO_BIN_EXE_subject"), &setup, Stdio::from(log)).await.unwrap();
-        let key = std::fs::read_to_string(setup.folder.join("admin.key")).unwrap().trim().to_owned();
-        let client = Client::connect(&format!("http://{}", setup.grpc), &key).await.unwrap();
-        (subject, Stage { setup: setup.clone(), client })
-    };
+    let house = House::new().await;
+    let (setup, destination) = (&house.setup, &house.destination);
+    let start = || house.start();
     let (subject, stage) = start().await;
     let paths = stage.tenants().await;
     let ring = setup.folder.join("master.key");
@@ -270,6 +305,59 @@ async fn a_master_key_is_changed_under_load_and_through_a_kill_k05() {
     let planes = planes.unwrap().into_inner().data_planes;
     assert!(planes.iter().flat_map(|plane| &plane.workspaces).all(|served| served.refusal.is_none()), "{planes:?}");
     assert!(subject.stop().await.unwrap().success());
-    let log = std::fs::read_to_string(&log).unwrap();
+    let log = house.logged();
     assert!(!log.contains("cannot be opened") && log.contains("wrap nothing any more"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_key_is_changed_under_load_and_through_a_kill_k05() {
+    const BEFORE: usize = 500;
+    const DEAD: usize = 20;
+    let house = House::new().await;
+    let destination = &house.destination;
+    let (subject, stage) = house.start().await;
+    let acme = Workspace::create(&stage.client, "acme").await;
+    let connection = acme.connection("crm", api_key_header("secret-one", "x-key", "{{secret}}")).await;
+    let request = admin::OutgoingRequest {
+        connection: connection.name,
+        ..post("https://api.example.com/orders", r#"{"id": 1}"#)
+    };
+    let path = acme.flow("orders", request).await.endpoint_path;
+    stage.served().await;
+    destination.script(vec![Answer::status(400); DEAD]);
+    let left = std::cell::Cell::new(BEFORE);
+    let mut kept = stage.flow(&path, async || left.replace(left.get().saturating_sub(1)) == 0).await;
+    let old = acme.deliveries(BEFORE).await;
+
+    let request = admin::RotateDataKeyRequest { name: acme.name.clone(), ..Default::default() };
+    let name = stage.client.workspaces().rotate_data_key(request).await.unwrap().into_inner().operation;
+    let half = async || stage.rotation(&name).await.1 > 50;
+    kept += stage.flow(&path, half).await;
+    subject.kill().await.unwrap();
+    let (subject, stage) = house.start().await;
+    let (state, ..) = stage.rotation(&name).await;
+    assert_eq!(state, State::Running, "it was killed before the end");
+    kept += stage.flow(&path, async || stage.rotation(&name).await.0 == State::Succeeded).await;
+    assert!(kept > BEFORE, "{kept}");
+
+    // What was sent before and after the change can be read, and what was given up is delivered again.
+    let acme = Workspace { client: stage.client.clone(), ..acme };
+    let all = acme.deliveries(kept).await;
+    for delivery in [&old[0], &old[BEFORE - 1], &all[kept - 1]] {
+        let request = admin::GetDeliveryRequest { name: delivery.name.clone() };
+        let delivery = stage.client.deliveries().get_delivery(request).await.unwrap().into_inner();
+        assert_eq!(delivery.request.unwrap().body, r#"{"id": 1}"#);
+    }
+    let filter = admin::DeliveryFilter { states: vec![admin::DeliveryState::Dead.into()], ..Default::default() };
+    let request =
+        admin::ReplayDeliveriesRequest { parent: acme.name.clone(), filter: Some(filter), ..Default::default() };
+    let plan = stage.client.deliveries().replay_deliveries(request).await.unwrap().into_inner().plan.unwrap();
+    assert_eq!(plan.count, i64::try_from(DEAD).unwrap());
+    acme.deliveries(kept + DEAD).await;
+    let seen = destination.requests();
+    assert!(seen.iter().all(|seen| seen.header("x-key") == Some("secret-one")));
+    let sent: BTreeSet<_> = seen.iter().map(|seen| seen.header("idempotency-key")).collect();
+    assert_eq!(sent.len(), kept + DEAD, "each of them arrived");
+    assert!(subject.stop().await.unwrap().success());
+    assert!(!house.logged().contains("cannot be opened"), "{}", house.logged());
 }

@@ -17,9 +17,10 @@ use super::{Answer, Services, pack};
 use crate::call::{Begun, Call};
 use crate::error::Failure;
 use crate::names;
+use crate::operations::present;
 use crate::paging::List;
-use crate::replay::present;
 use crate::shared::Shared;
+use crate::store::OperationKind;
 use crate::watching::Watched;
 
 #[async_trait]
@@ -69,9 +70,17 @@ async fn cancel(shared: &Shared, call: Call, name: &str) -> Result<Operation, Fa
         Begun::New(change) => change,
         Begun::Known(answer) => return Ok(answer),
     };
-    let states = (State::Running as i64, State::Cancelling as i64);
-    change.tx.operation_state(&parsed.full, states, change.now, 0).await?;
-    let row = change.tx.operation(&parsed.workspace, &parsed.full).await?.ok_or(Failure::NotFound(parsed.full))?;
+    let gone = || Failure::NotFound(parsed.full.clone());
+    let row = change.tx.operation(&parsed.workspace, &parsed.full).await?.ok_or_else(gone)?;
+    match row.kind {
+        OperationKind::Replay => {
+            let states = (State::Running as i64, State::Cancelling as i64);
+            change.tx.operation_state(&parsed.full, states, change.now, 0).await?;
+        }
+        // Half of it would keep the old key for ever.
+        OperationKind::DataKeyRotation => {}
+    }
+    let row = change.tx.operation(&parsed.workspace, &parsed.full).await?.ok_or_else(gone)?;
     let answer = change.finish(shared, present(&row)?).await?;
     shared.operations.send_replace(());
     Ok(answer)

@@ -7,7 +7,8 @@ use sluice_core::validate::resource_id;
 use sluice_proto::admin::v1::workspace_service_server::WorkspaceService;
 use sluice_proto::admin::v1::{
     CreateWorkspaceRequest, DeleteWorkspaceRequest, DeleteWorkspaceResponse, GetWorkspaceRequest,
-    ListWorkspacesRequest, ListWorkspacesResponse, UndeleteWorkspaceRequest, UpdateWorkspaceRequest, Workspace,
+    ListWorkspacesRequest, ListWorkspacesResponse, RotateDataKeyRequest, RotateDataKeyResponse,
+    UndeleteWorkspaceRequest, UpdateWorkspaceRequest, Workspace,
 };
 use tonic::{Request, async_trait};
 use uuid::Uuid;
@@ -15,6 +16,7 @@ use uuid::Uuid;
 use super::{Answer, Services, pack};
 use crate::call::{Begun, Call, Change};
 use crate::clock::timestamp;
+use crate::data_keys;
 use crate::error::{Failure, violation};
 use crate::fields::tree;
 use crate::lifecycle::{READ_AT_ONCE, USERS_NAMED, lock};
@@ -54,6 +56,11 @@ impl WorkspaceService for Services {
         let (call, asked) = Call::open(&self.0, request)?;
         pack(undelete(&self.0, call, &asked).await)
     }
+
+    async fn rotate_data_key(&self, request: Request<RotateDataKeyRequest>) -> Answer<RotateDataKeyResponse> {
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(data_keys::rotate(&self.0, call, &asked).await)
+    }
 }
 
 /// The full name of the message.
@@ -91,7 +98,6 @@ async fn create(shared: &Shared, call: Call, asked: CreateWorkspaceRequest) -> R
         None => change.found.push(violation("workspace", "REQUIRED", "is required")),
     }
     change.refuse_broken()?;
-    let key = shared.secrets.data_key_new(&workspace_name(&id))?;
     let row = WorkspaceRow {
         uid: Uuid::new_v4().to_string(),
         display_name: asked.workspace.unwrap_or_default().display_name,
@@ -99,8 +105,8 @@ async fn create(shared: &Shared, call: Call, asked: CreateWorkspaceRequest) -> R
         // A data plane may still hold the workspace that had this id before, and goes forward only.
         revision: change.tx.tombstone_take(&id).await?,
         digest: digest([].into_iter()).to_vec(),
-        key_id: key.key_id,
-        wrapped_key: key.ciphertext.into(),
+        data_key: shared.secrets.data_key_new(&workspace_name(&id))?,
+        old_data_key: None,
         saves: 1,
         create_time: change.now,
         update_time: change.now,

@@ -54,6 +54,12 @@ impl Transaction {
         self.row(select_capture!("WHERE uid = $1"), &[uid.into()]).await?.map(capture).transpose()
     }
 
+    /// The ids of a workspace's captures.
+    pub(crate) async fn captures_of(&mut self, workspace: &str) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT uid FROM capture WHERE workspace = $1 ORDER BY uid";
+        self.rows(sql, &[workspace.into()]).await?.iter_mut().map(|row| row.text(0)).collect()
+    }
+
     /// Captures that began after `since` and still wait at `now`.
     pub(crate) async fn captures_open(
         &mut self,

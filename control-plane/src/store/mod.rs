@@ -7,6 +7,7 @@
 mod api_keys;
 mod audit;
 mod captures;
+mod data_keys;
 mod deliveries;
 mod documents;
 mod incoming_requests;
@@ -22,17 +23,18 @@ use std::path::Path;
 pub(crate) use api_keys::ApiKeyRow;
 pub(crate) use audit::{AuditRow, AuditSelection};
 pub(crate) use captures::CaptureRow;
+pub(crate) use data_keys::SealedRow;
 pub(crate) use deliveries::{DeliveryRow, Place, Placed, Selected, Selection, Tally};
 pub(crate) use documents::{DocumentRow, HeadRow, UsageRow, VersionRow};
 pub(crate) use incoming_requests::{IncomingRequestRow, IncomingSelection};
-pub(crate) use operations::OperationRow;
+pub(crate) use operations::{OperationKind, OperationRow};
 pub(crate) use outcomes::OutcomeRow;
 pub(crate) use principals::PrincipalRow;
 pub(crate) use requests::Remembered;
-pub(crate) use workspaces::{ServerKeyRow, WorkspaceRow};
+pub(crate) use workspaces::{DataKeyRow, ServerKeyRow, WorkspaceRow};
 
 /// One script per schema version, the first for version 1.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_deliveries.sql"),
     include_str!("migrations/0003_operations.sql"),
@@ -40,6 +42,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("migrations/0005_deleted.sql"),
     include_str!("migrations/0006_captures.sql"),
     include_str!("migrations/0007_audit.sql"),
+    include_str!("migrations/0008_data_keys.sql"),
 ];
 
 /// Why the store failed.
@@ -255,11 +258,15 @@ mod tests {
         let path = folder.path().join("store.db");
         let store = Store::open(&path).await.unwrap();
         let mut write = store.write().await.unwrap();
-        write.run("INSERT INTO schema_version (version) VALUES ($1)", &[9.into()]).await.unwrap();
+        let known = i64::try_from(MIGRATIONS.len()).unwrap();
+        write.run("INSERT INTO schema_version (version) VALUES ($1)", &[(known + 1).into()]).await.unwrap();
         write.commit().await.unwrap();
         store.close().await;
         let error = Store::open(&path).await.unwrap_err();
-        assert!(matches!(error, StoreError::Newer { found: 9, known: 7 }), "{error}");
+        assert!(
+            matches!(error, StoreError::Newer { found, known: ours } if found == known + 1 && ours == known),
+            "{error}"
+        );
     }
 
     #[tokio::test]
@@ -269,7 +276,10 @@ mod tests {
         let mut write = store.write().await.unwrap();
         write.run("INSERT INTO schema_version (version) VALUES ($1)", &[9.into()]).await.unwrap();
         drop(write);
-        assert_eq!(store.write().await.unwrap().schema_version().await.unwrap(), 7);
+        assert_eq!(
+            store.write().await.unwrap().schema_version().await.unwrap(),
+            i64::try_from(MIGRATIONS.len()).unwrap()
+        );
     }
 
     #[cfg(unix)]

@@ -3,6 +3,32 @@
 use super::{Place, Row, StoreError, Transaction};
 use crate::clock::UnixMillis;
 
+/// What an operation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OperationKind {
+    /// Delivers again.
+    Replay,
+    /// Seals with another data key what is kept of traffic.
+    DataKeyRotation,
+}
+
+impl OperationKind {
+    fn number(self) -> i64 {
+        match self {
+            Self::Replay => 0,
+            Self::DataKeyRotation => 1,
+        }
+    }
+
+    fn of(number: i64) -> Result<Self, StoreError> {
+        match number {
+            0 => Ok(Self::Replay),
+            1 => Ok(Self::DataKeyRotation),
+            other => Err(StoreError::Corrupt(format!("an operation of kind {other}"))),
+        }
+    }
+}
+
 /// An operation as stored.
 #[derive(Clone, Debug)]
 pub(crate) struct OperationRow {
@@ -10,6 +36,7 @@ pub(crate) struct OperationRow {
     /// The id of the workspace.
     pub(crate) workspace: String,
     pub(crate) name: String,
+    pub(crate) kind: OperationKind,
     pub(crate) state: i64,
     pub(crate) message: String,
     /// An encoded filter.
@@ -18,6 +45,8 @@ pub(crate) struct OperationRow {
     pub(crate) plan: Vec<u8>,
     pub(crate) done: i64,
     pub(crate) failed: i64,
+    /// Which list the position is in, for a kind with several.
+    pub(crate) phase: i64,
     /// What comes after it is still to be done.
     pub(crate) position: Place,
     /// Deliveries that were recorded later are not its business.
@@ -34,7 +63,7 @@ macro_rules! select_operation {
     ($tail:literal) => {
         concat!(
             "SELECT sequence, workspace, name, state, message, filter, plan, done, failed, position_time, ",
-            "position_sequence, until_sequence, data_plane, create_time, update_time, end_time FROM operation ",
+            "position_sequence, until_sequence, data_plane, create_time, update_time, end_time, kind, phase FROM operation ",
             $tail
         )
     };
@@ -45,12 +74,14 @@ fn operation(mut row: Row) -> Result<OperationRow, StoreError> {
         sequence: row.integer(0)?,
         workspace: row.text(1)?,
         name: row.text(2)?,
+        kind: OperationKind::of(row.integer(16)?)?,
         state: row.integer(3)?,
         message: row.text(4)?,
         filter: row.blob(5)?,
         plan: row.blob(6)?,
         done: row.integer(7)?,
         failed: row.integer(8)?,
+        phase: row.integer(17)?,
         position: Place { accept_time: row.integer(9)?, sequence: row.integer(10)? },
         until: row.integer(11)?,
         data_plane: row.text(12)?,
@@ -64,8 +95,9 @@ impl Transaction {
     /// Adds an operation.
     pub(crate) async fn operation_insert(&mut self, row: &OperationRow) -> Result<(), StoreError> {
         let sql = "INSERT INTO operation (sequence, workspace, name, state, message, filter, plan, done, failed, \
-                   position_time, position_sequence, until_sequence, data_plane, create_time, update_time, end_time) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+                   position_time, position_sequence, until_sequence, data_plane, create_time, update_time, end_time, \
+                   kind, phase) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
         let values = [
             row.sequence.into(),
             (&row.workspace).into(),
@@ -83,6 +115,8 @@ impl Transaction {
             row.create_time.into(),
             row.update_time.into(),
             row.end_time.into(),
+            row.kind.number().into(),
+            row.phase.into(),
         ];
         self.run(sql, &values).await.map(drop)
     }
@@ -90,7 +124,7 @@ impl Transaction {
     /// Writes back how far it came and what it waits for; its state is [`Transaction::operation_state`]'s.
     pub(crate) async fn operation_moved(&mut self, row: &OperationRow) -> Result<(), StoreError> {
         let sql = "UPDATE operation SET message = $1, done = $2, failed = $3, position_time = $4, position_sequence = $5, \
-                   data_plane = $6, update_time = $7 WHERE name = $8";
+                   data_plane = $6, update_time = $7, phase = $8 WHERE name = $9";
         let values = [
             (&row.message).into(),
             row.done.into(),
@@ -99,6 +133,7 @@ impl Transaction {
             row.position.sequence.into(),
             (&row.data_plane).into(),
             row.update_time.into(),
+            row.phase.into(),
             (&row.name).into(),
         ];
         self.run(sql, &values).await.map(drop)
@@ -133,6 +168,13 @@ impl Transaction {
     ) -> Result<Vec<OperationRow>, StoreError> {
         let sql = select_operation!("WHERE workspace = $1 AND sequence < $2 ORDER BY sequence DESC LIMIT $3");
         self.rows(sql, &[workspace.into(), before.into(), limit.into()]).await?.into_iter().map(operation).collect()
+    }
+
+    /// The rotation of the workspace's data key that has not ended.
+    pub(crate) async fn data_key_rotation(&mut self, workspace: &str) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT name FROM operation WHERE workspace = $1 AND kind = $2 AND end_time = 0";
+        let values = [workspace.into(), OperationKind::DataKeyRotation.number().into()];
+        self.row(sql, &values).await?.map(|mut row| row.text(0)).transpose()
     }
 
     /// How many operations of the workspace have not ended.

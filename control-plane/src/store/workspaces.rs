@@ -6,6 +6,14 @@ use crate::clock::UnixMillis;
 /// How many revisions of a workspace are kept for deltas; who is further behind gets a snapshot.
 const REVISIONS_KEPT: i64 = 256;
 
+/// A data key, wrapped by a master key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DataKeyRow {
+    /// The master key.
+    pub(crate) key_id: String,
+    pub(crate) wrapped: Vec<u8>,
+}
+
 /// A workspace as stored.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkspaceRow {
@@ -15,8 +23,9 @@ pub(crate) struct WorkspaceRow {
     pub(crate) business_profile_id: i64,
     pub(crate) revision: i64,
     pub(crate) digest: Vec<u8>,
-    pub(crate) key_id: String,
-    pub(crate) wrapped_key: Vec<u8>,
+    pub(crate) data_key: DataKeyRow,
+    /// The one before, while something is sealed with it.
+    pub(crate) old_data_key: Option<DataKeyRow>,
     pub(crate) saves: i64,
     pub(crate) create_time: UnixMillis,
     pub(crate) update_time: UnixMillis,
@@ -34,8 +43,7 @@ pub(crate) struct Change {
 /// The server's own key, wrapped, and what it seals.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerKeyRow {
-    pub(crate) key_id: String,
-    pub(crate) wrapped: Vec<u8>,
+    pub(crate) key: DataKeyRow,
     pub(crate) hash_key: Vec<u8>,
 }
 
@@ -43,13 +51,16 @@ macro_rules! select_workspace {
     ($tail:literal) => {
         concat!(
             "SELECT id, uid, display_name, business_profile_id, revision, digest, key_id, wrapped_key, saves, ",
-            "create_time, update_time, delete_time FROM workspace ",
+            "create_time, update_time, delete_time, old_key_id, old_wrapped_key FROM workspace ",
             $tail
         )
     };
 }
 
 fn workspace(mut row: Row) -> Result<WorkspaceRow, StoreError> {
+    let has_old = !row.is_null(12);
+    let old = has_old.then(|| Ok::<_, StoreError>(DataKeyRow { key_id: row.text(12)?, wrapped: row.blob(13)? }));
+    let old_data_key = old.transpose()?;
     Ok(WorkspaceRow {
         id: row.text(0)?,
         uid: row.text(1)?,
@@ -57,8 +68,8 @@ fn workspace(mut row: Row) -> Result<WorkspaceRow, StoreError> {
         business_profile_id: row.integer(3)?,
         revision: row.integer(4)?,
         digest: row.blob(5)?,
-        key_id: row.text(6)?,
-        wrapped_key: row.blob(7)?,
+        data_key: DataKeyRow { key_id: row.text(6)?, wrapped: row.blob(7)? },
+        old_data_key,
         saves: row.integer(8)?,
         create_time: row.integer(9)?,
         update_time: row.integer(10)?,
@@ -101,20 +112,21 @@ impl Transaction {
     /// How many data keys each master key wraps, the server's own included; by the master key's id.
     pub(crate) async fn key_references(&mut self) -> Result<Vec<(String, i64)>, StoreError> {
         let sql = "SELECT key_id, COUNT(*) FROM (SELECT key_id FROM workspace UNION ALL \
+                   SELECT old_key_id FROM workspace WHERE old_key_id IS NOT NULL UNION ALL \
                    SELECT server_key_id FROM store_meta WHERE server_key_id IS NOT NULL) AS wrapped \
                    GROUP BY key_id ORDER BY key_id";
         self.rows(sql, &[]).await?.into_iter().map(|mut row| Ok((row.text(0)?, row.integer(1)?))).collect()
     }
 
-    /// A workspace whose data key this master key wraps.
+    /// A workspace with a data key that this master key wraps.
     pub(crate) async fn workspace_wrapped_by(&mut self, key_id: &str) -> Result<Option<WorkspaceRow>, StoreError> {
-        let sql = select_workspace!("WHERE key_id = $1 LIMIT 1");
+        let sql = select_workspace!("WHERE key_id = $1 OR old_key_id = $1 LIMIT 1");
         self.row(sql, &[key_id.into()]).await?.map(workspace).transpose()
     }
 
-    /// A workspace whose data key another master key wraps.
+    /// A workspace with a data key that another master key wraps.
     pub(crate) async fn workspace_not_wrapped_by(&mut self, key_id: &str) -> Result<Option<WorkspaceRow>, StoreError> {
-        let sql = select_workspace!("WHERE key_id <> $1 LIMIT 1");
+        let sql = select_workspace!("WHERE key_id <> $1 OR old_key_id <> $1 LIMIT 1");
         self.row(sql, &[key_id.into()]).await?.map(workspace).transpose()
     }
 
@@ -130,8 +142,8 @@ impl Transaction {
             row.business_profile_id.into(),
             row.revision.into(),
             (&row.digest).into(),
-            (&row.key_id).into(),
-            (&row.wrapped_key).into(),
+            (&row.data_key.key_id).into(),
+            (&row.data_key.wrapped).into(),
             row.saves.into(),
             row.create_time.into(),
             row.update_time.into(),
@@ -139,7 +151,7 @@ impl Transaction {
         self.run(sql, &values).await.map(drop)
     }
 
-    /// Writes back what can change: name, revision, digest, key, saves, update and delete time.
+    /// Writes back what can change: name, revision, digest, data key, saves, update and delete time.
     pub(crate) async fn workspace_update(&mut self, row: &WorkspaceRow) -> Result<(), StoreError> {
         let sql = "UPDATE workspace SET display_name = $1, revision = $2, digest = $3, key_id = $4, wrapped_key = $5, \
                    saves = $6, update_time = $7, delete_time = $8 WHERE id = $9";
@@ -147,14 +159,30 @@ impl Transaction {
             (&row.display_name).into(),
             row.revision.into(),
             (&row.digest).into(),
-            (&row.key_id).into(),
-            (&row.wrapped_key).into(),
+            (&row.data_key.key_id).into(),
+            (&row.data_key.wrapped).into(),
             row.saves.into(),
             row.update_time.into(),
             row.delete_time.into(),
             (&row.id).into(),
         ];
         self.run(sql, &values).await.map(drop)
+    }
+
+    /// Sets the data key that the workspace had before, or deletes it.
+    pub(crate) async fn old_data_key_set(&mut self, id: &str, old: Option<&DataKeyRow>) -> Result<(), StoreError> {
+        let Some(old) = old else {
+            let sql = "UPDATE workspace SET old_key_id = NULL, old_wrapped_key = NULL WHERE id = $1";
+            return self.run(sql, &[id.into()]).await.map(drop);
+        };
+        let sql = "UPDATE workspace SET old_key_id = $1, old_wrapped_key = $2 WHERE id = $3";
+        self.run(sql, &[(&old.key_id).into(), (&old.wrapped).into(), id.into()]).await.map(drop)
+    }
+
+    /// Forgets the changes before the revision that `row` stands at: who is behind gets a snapshot.
+    pub(crate) async fn revisions_forget(&mut self, row: &WorkspaceRow) -> Result<(), StoreError> {
+        let sql = "DELETE FROM revision WHERE workspace = $1 AND revision < $2";
+        self.run(sql, &[(&row.id).into(), row.revision.into()]).await.map(drop)
     }
 
     /// Takes away a workspace that was deleted before `before` and holds no documents any more, with its revisions and outcomes, and
@@ -241,12 +269,13 @@ impl Transaction {
         if row.is_null(0) {
             return Ok(None);
         }
-        Ok(Some(ServerKeyRow { key_id: row.text(0)?, wrapped: row.blob(1)?, hash_key: row.blob(2)? }))
+        let key = DataKeyRow { key_id: row.text(0)?, wrapped: row.blob(1)? };
+        Ok(Some(ServerKeyRow { key, hash_key: row.blob(2)? }))
     }
 
     /// Sets the server's own key.
-    pub(crate) async fn server_key_set(&mut self, key: &ServerKeyRow) -> Result<(), StoreError> {
+    pub(crate) async fn server_key_set(&mut self, row: &ServerKeyRow) -> Result<(), StoreError> {
         let sql = "UPDATE store_meta SET server_key_id = $1, server_key = $2, hash_key = $3 WHERE id = 1";
-        self.run(sql, &[(&key.key_id).into(), (&key.wrapped).into(), (&key.hash_key).into()]).await.map(drop)
+        self.run(sql, &[(&row.key.key_id).into(), (&row.key.wrapped).into(), (&row.hash_key).into()]).await.map(drop)
     }
 }

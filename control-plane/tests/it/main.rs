@@ -11,6 +11,7 @@ mod authors;
 mod commands;
 mod connections;
 mod contract;
+mod data_keys;
 mod deleted;
 mod deliveries;
 mod documents;

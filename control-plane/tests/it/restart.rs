@@ -7,7 +7,7 @@ use sluice_proto::admin::v1 as admin;
 use crate::sync::DataPlane;
 use crate::world::{ACME, World, settings};
 
-const SECOND: &str = "second:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=\n";
+pub(crate) const SECOND: &str = "second:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=\n";
 
 #[tokio::test]
 async fn a_restart_keeps_everything() {
