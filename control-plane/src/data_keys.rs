@@ -173,7 +173,8 @@ pub(crate) async fn step(shared: &Shared, mut row: OperationRow) -> Result<Stepp
     let vault = shared.secrets.vault(&workspace)?;
     let rows = match row.phase {
         EXCHANGES => tx.deliveries_sealed(&row.workspace, row.position, (row.until, DELIVERIES_STEP)).await?,
-        _ => tx.envelopes_sealed(&row.workspace, row.position, (row.until, REQUESTS_STEP)).await?,
+        ENVELOPES => tx.envelopes_sealed(&row.workspace, row.position, (row.until, REQUESTS_STEP)).await?,
+        other => return Err(Failure::Internal(format!("{} is in phase {other}", row.name))),
     };
     for one in &rows {
         row.failed += match row.phase {

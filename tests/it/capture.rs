@@ -107,6 +107,15 @@ async fn a_draft_takes_the_one_request_that_is_waited_for_d23_r165_r166_r167() {
     }
     assert!(!format!("{taken:?}").contains("abc"));
     assert_eq!(get(&world, &draft).await.unwrap(), taken);
+    // It can be read when the workspace has another data key.
+    let request = admin::RotateDataKeyRequest { name: world.acme.name.clone(), ..Default::default() };
+    let rotation = world.client.workspaces().rotate_data_key(request).await.unwrap().into_inner().operation;
+    eventually("the old key to be gone", || async {
+        let request = admin::GetOperationRequest { name: rotation.clone() };
+        world.client.operations().get_operation(request).await.unwrap().into_inner().end_time
+    })
+    .await;
+    assert_eq!(get(&world, &draft).await.unwrap(), taken);
     // Nothing was kept of it, and nothing started.
     let request = admin::ListIncomingRequestsRequest { parent: world.acme.name.clone(), ..Default::default() };
     let listed = world.client.incoming_requests().list_incoming_requests(request).await.unwrap().into_inner();
