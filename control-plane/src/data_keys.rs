@@ -20,6 +20,7 @@ use crate::call::{Begun, Call};
 use crate::captures::SAMPLE;
 use crate::error::Failure;
 use crate::lifecycle::lock;
+use crate::login_keys;
 use crate::names::workspace_id;
 use crate::operations::{RUNNING_MAX, Stepped};
 use crate::publish::commit_revision;
@@ -71,6 +72,7 @@ pub(crate) async fn rotate(
     let mut anew = Anew { vault, secrets: 0, in_force: Vec::new() };
     anew.documents::<Connection>(&mut change.tx, &id).await?;
     anew.documents::<IncomingIntegration>(&mut change.tx, &id).await?;
+    anew.token_keys(&mut change.tx, &id).await?;
     let Anew { secrets, in_force, .. } = anew;
     commit_revision(&mut change.tx, &mut workspace, in_force, Vec::new(), change.now).await?;
     // The changes before hold secrets as they were sealed then.
@@ -135,6 +137,14 @@ impl Anew {
                 tx.document_put(&stored.row).await?;
             }
         }
+    }
+
+    /// Seals what signs the workspace's tokens anew.
+    async fn token_keys(&mut self, tx: &mut Transaction, workspace: &str) -> Result<(), Failure> {
+        let Some(mut keys) = login_keys::in_force(tx, workspace).await? else { return Ok(()) };
+        keys.secrets = self.sealed(&keys.name, &keys.secrets, &mut HashMap::new())?;
+        self.in_force.push(keys);
+        Ok(())
     }
 
     /// The same secrets, sealed with the new key. `known` tells what became of those that were seen before.

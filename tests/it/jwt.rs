@@ -373,6 +373,22 @@ async fn a_pair_that_was_replaced_verifies_until_its_tokens_have_ended_j34() {
 }
 
 #[tokio::test]
+async fn another_data_key_seals_what_signs_tokens() {
+    let mut world = World::start().await;
+    let key = api_key(&world, |_| {}).await;
+    let path = world.acme.incoming("shop", jwt(Source::ApiKey(key.name.clone()))).await.endpoint_path;
+    world.served().await;
+    let before = bearer(&world, &key.key).await;
+    let request = admin::RotateDataKeyRequest { name: world.acme.name.clone(), ..Default::default() };
+    world.client.workspaces().rotate_data_key(request).await.unwrap();
+    world.served().await;
+    assert_eq!(status(&world, &path, &before).await, 200);
+    world.restart_data_plane().await;
+    assert_eq!(status(&world, &path, &bearer(&world, &key.key).await).await, 200);
+    assert_eq!(status(&world, &path, &before).await, 200);
+}
+
+#[tokio::test]
 async fn at_most_eight_pairs_are_accepted_at_once() {
     let control = sluice_control_plane::Clock::manual(START);
     let world = World::with(|options| options.control_plane.clock = control.clone()).await;
