@@ -11,6 +11,7 @@
 //! | rows one by one | the same by one caller: a commit and an fsync each |
 //! | triggers | the same rows by HTTP, 64 kept connections, 1 KB of JSON; workers off, so that only taking in is measured |
 //! | triggers, delivering | the same with workers that deliver at the same time to a local HTTPS destination |
+//! | triggers with a token | as `triggers`, to endpoints that take the JSON Web Tokens of an API key |
 
 #![allow(clippy::print_stdout, reason = "its result is what it prints")]
 
@@ -51,6 +52,8 @@ const PUBLISHES: usize = 250;
 /// What must hold: taking in over HTTP against the rows alone, and against a commit per request.
 const OF_GROUPS_MIN: f64 = 0.5;
 const OF_SINGLES_MIN: f64 = 4.0;
+/// A token that was verified before costs a hash and a look-up.
+const OF_OPEN_MIN: f64 = 0.9;
 
 fn main() {
     // `cargo test --all-targets` builds and starts this too.
@@ -67,13 +70,15 @@ async fn run() -> bool {
     let body = body();
     println!("{} bytes of JSON, {CONNECTIONS} connections, {ROUNDS} rounds of {} ms", body.len(), ROUND.as_millis());
     let rows = Rows::open(&body).await;
-    let quiet = Door::open(WorkerSettings { realtime: 0, bulk: 0 }).await;
-    let busy = Door::open(WorkerSettings::default()).await;
+    let quiet = Door::open(WorkerSettings { realtime: 0, bulk: 0 }, false).await;
+    let guarded = Door::open(WorkerSettings { realtime: 0, bulk: 0 }, true).await;
+    let busy = Door::open(WorkerSettings::default(), false).await;
     let (mut groups, mut singles) = (Measured::default(), Measured::default());
     let (mut taken, mut taken_busy) = (Measured::default(), Measured::default());
-    let mut delivered = Measured::default();
+    let (mut delivered, mut taken_guarded) = (Measured::default(), Measured::default());
     for round in 0..=ROUNDS {
         let measured = [rows.round(CONNECTIONS).await, rows.round(1).await, quiet.round(&body).await];
+        let guarded_round = guarded.round(&body).await;
         let begun = Instant::now();
         let busy_round = busy.round(&body).await;
         busy.drained().await;
@@ -84,6 +89,7 @@ async fn run() -> bool {
             groups.add(grouped);
             singles.add(single);
             taken.add(accepted);
+            taken_guarded.add(guarded_round);
             taken_busy.add(busy_round);
             delivered.rates.push(whole_way);
         }
@@ -95,14 +101,16 @@ async fn run() -> bool {
     groups.print("rows in groups");
     singles.print("rows one by one");
     taken.print("triggers");
+    taken_guarded.print("triggers with a token");
     taken_busy.print("triggers, delivering");
     delivered.print("delivered and recorded");
     println!();
     let of_groups = at_least("triggers / rows in groups", taken.against(&groups), OF_GROUPS_MIN);
     let of_singles = at_least("triggers / rows one by one", taken.against(&singles), OF_SINGLES_MIN);
+    let of_open = at_least("triggers with a token / triggers", taken_guarded.against(&taken), OF_OPEN_MIN);
     publishes(&quiet.world).await;
     idle().await;
-    of_groups && of_singles
+    of_groups && of_singles && of_open
 }
 
 /// 1 KB as a shop sends it.
@@ -276,19 +284,26 @@ impl Rows {
 struct Door {
     world: World,
     paths: Vec<String>,
+    /// What senders show.
+    token: Option<String>,
 }
 
 impl Door {
-    async fn open(workers: WorkerSettings) -> Self {
+    async fn open(workers: WorkerSettings, with_token: bool) -> Self {
         let world = World::with(|options| {
             options.data_plane.workers = workers;
             options.destination.remembered = 1;
         })
         .await;
+        let key = if with_token { Some(api_key(&world).await) } else { None };
         let mut paths = Vec::new();
         for endpoint in 0..ENDPOINTS {
-            let rate_limit = Some(admin::RateLimit { requests_per_second: 10_000, burst: 20_000 });
-            let incoming = admin::IncomingIntegration { rate_limit, ..resources::open() };
+            let mut incoming = resources::open();
+            if let Some(key) = &key {
+                let source = Some(admin::jwt_authorization::Source::ApiKey(key.name.clone()));
+                let jwt = admin::JwtAuthorization { source };
+                incoming.authorization = Some(admin::incoming_integration::Authorization::Jwt(jwt));
+            }
             let incoming = world.acme.incoming(&format!("load-{endpoint}"), incoming).await;
             let request = resources::post("https://api.example.com/in", r#"{"order": "{{ request.body.orderId }}"}"#);
             let workflow = resources::workflow(&incoming, [resources::custom_webhook("Send", request)]);
@@ -296,15 +311,20 @@ impl Door {
             paths.push(incoming.endpoint_path);
         }
         world.served().await;
-        Self { world, paths }
+        let token = match key {
+            Some(key) => Some(login(&world, &key).await),
+            None => None,
+        };
+        Self { world, paths, token }
     }
 
     /// The load comes from a thread of its own, so that it does not stand in the planes' queue of tasks.
     async fn round(&self, body: &str) -> Round {
         let (address, body, paths) = (self.world.ingress(), body.to_owned(), self.paths.clone());
+        let token = self.token.clone();
         let generate = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(load(address, &paths, &body))
+            runtime.block_on(load(address, &paths, &body, token.as_deref()))
         };
         tokio::task::spawn_blocking(generate).await.expect("the load")
     }
@@ -316,10 +336,31 @@ impl Door {
     }
 }
 
-async fn load(address: SocketAddr, paths: &[String], body: &str) -> Round {
+/// A key whose tokens the endpoints take.
+async fn api_key(world: &World) -> admin::AccessKey {
+    let api_key = admin::AccessKey {
+        display_name: "load".to_owned(),
+        roles: vec!["workspaces/acme/roles/webhook-sender".to_owned()],
+        ..Default::default()
+    };
+    let parent = "workspaces/acme".to_owned();
+    let request = admin::CreateApiKeyRequest { parent, api_key: Some(api_key), ..Default::default() };
+    world.client.api_keys().create_api_key(request).await.expect("a key").into_inner()
+}
+
+/// A token of this key.
+async fn login(world: &World, key: &admin::AccessKey) -> String {
+    let body = serde_json::json!({ "apiKey": key.key }).to_string();
+    let answer = world.send(&Request::post("/uauth/v2/auth/login/profile", body)).await;
+    answer.json()["token"].as_str().expect("a token").to_owned()
+}
+
+async fn load(address: SocketAddr, paths: &[String], body: &str, token: Option<&str>) -> Round {
     let mut senders = Vec::new();
     for connection in 0..CONNECTIONS {
-        let request = Request::post(&paths[connection % paths.len()], body).bytes();
+        let request = Request::post(&paths[connection % paths.len()], body);
+        let shown = token.map(|token| format!("Bearer {token}"));
+        let request = shown.into_iter().fold(request, |request, shown| request.header("Authorization", shown)).bytes();
         senders.push((Sender::open(address).await.expect("a connection"), request));
     }
     let begun = Begun::now();
