@@ -16,7 +16,7 @@ use sluice_core::validate::Violation;
 use sluice_core::wire::token_seed_field;
 use sluice_proto::admin::v1::{RotateTokenKeyRequest, TokenKeySet, TokenKeyState};
 use sluice_proto::sync::v1::resource::Document;
-use sluice_proto::sync::v1::{self as sync, LoginKey, TokenKeys};
+use sluice_proto::sync::v1::{self as sync, KeyUses, LoginKey, TokenKeys};
 use zeroize::Zeroizing;
 
 use crate::access::{key_name, senders};
@@ -32,6 +32,9 @@ use crate::store::{ApiKeyRow, Transaction, WorkspaceRow};
 
 /// Most pairs of a workspace at once: the active one and those whose tokens may still live.
 const KEYS_MAX: usize = 8;
+
+/// Most keys of one message that are noted.
+const USED_MAX: usize = 10_000;
 
 /// The name under which the keys of a workspace's tokens are in force.
 fn keys_name(workspace: &str) -> String {
@@ -62,6 +65,16 @@ pub(crate) async fn reconcile(
         changed.push(made(secrets, workspace, Vec::new(), now)?);
     }
     Ok(commit_revision(tx, workspace, changed, gone, now).await?)
+}
+
+/// Notes that these keys have logged in at a data plane.
+pub(crate) async fn used(shared: &Shared, used: KeyUses) -> Result<(), Failure> {
+    let now = shared.settings.clock.now();
+    let mut tx = shared.store.write().await?;
+    for id in used.ids.iter().take(USED_MAX) {
+        tx.api_key_used(id, now).await?;
+    }
+    Ok(tx.commit().await?)
 }
 
 /// What is wrong with naming this in `field` when it is not in force, if it is an API key.

@@ -16,6 +16,7 @@ use crate::captures;
 use crate::commands::{Order, WAITING_MAX};
 use crate::data_planes::Registration;
 use crate::error::Failure;
+use crate::login_keys;
 use crate::shared::Shared;
 use crate::snapshots::{Body, Head, Heads};
 
@@ -177,6 +178,9 @@ impl Session {
                     Some(SyncRequest { kind: Some(Said::Sample(sample)) }) => {
                         captures::take(&self.shared, self.registration.id(), sample).await?;
                     }
+                    Some(SyncRequest { kind: Some(Said::KeyUses(used)) }) => {
+                        login_keys::used(&self.shared, used).await?;
+                    }
                     Some(SyncRequest { kind }) => self.listen(kind)?,
                     None => return Ok(()),
                 },
@@ -301,9 +305,9 @@ impl Session {
                 Ok(())
             }
             Some(Said::Hello(_)) => Err(Failure::field("hello", "REPEATED", "is sent once")),
-            // Samples are stored before anything else is listened to.
-            Some(Said::Sample(_)) | None => {
-                let message = "one of hello, ack, nack, token_changes, result, sample is required";
+            // Samples and uses of keys are stored before anything else is listened to.
+            Some(Said::Sample(_) | Said::KeyUses(_)) | None => {
+                let message = "one of hello, ack, nack, token_changes, result, sample, key_uses is required";
                 Err(Failure::field("kind", "REQUIRED", message))
             }
         }

@@ -319,6 +319,20 @@ async fn a_login_answers_by_the_table_d12_d14() {
 }
 
 #[tokio::test]
+async fn a_login_is_a_use_of_the_key() {
+    let world = World::start().await;
+    let key = api_key(&world, |_| {}).await;
+    world.served().await;
+    let last_use = async || {
+        let request = admin::GetApiKeyRequest { name: key.name.clone() };
+        world.client.api_keys().get_api_key(request).await.unwrap().into_inner().last_use_time
+    };
+    assert!(last_use().await.is_none());
+    assert_eq!(login(&world, &key.key).await.status, 200);
+    sluice_tests::patience::eventually("the use to be known", last_use).await;
+}
+
+#[tokio::test]
 async fn a_key_that_ends_takes_its_tokens_along() {
     let (world, clock) = still().await;
     // The control plane's clock is the real one; what the data plane has is compared with its own.

@@ -22,6 +22,7 @@ pub mod dispatch;
 pub mod inbox;
 pub mod ingress;
 pub mod intake;
+pub mod key_uses;
 pub mod last_good;
 pub mod link;
 pub mod login;
@@ -53,6 +54,7 @@ use captures::Captures;
 use credentials::Tokens;
 use dispatch::Dispatch;
 use inbox::{Embedded, Inbox, Lane};
+use key_uses::KeyUses;
 use last_good::LastGoodStore;
 use link::{Link, LinkError};
 use metrics::Metrics;
@@ -161,6 +163,7 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
         ring,
         served: Served::default(),
         failed_logins: FailedKeys::default(),
+        key_uses: KeyUses::default(),
         captures: Captures::default(),
         last_good,
         inbox,

@@ -85,5 +85,7 @@ fn token(plane: &Plane, text: &str, peer: Option<IpAddr>) -> Result<String, Reje
     }
     let token = workspace.login.token(&workspace.name, key, now, &Uuid::new_v4().to_string());
     // A key comes into a revision together with what signs its tokens.
-    token.ok_or(Rejection::NotReady)
+    let token = token.ok_or(Rejection::NotReady)?;
+    plane.key_uses.note(&key.id, now);
+    Ok(token)
 }

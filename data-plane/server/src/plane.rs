@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::credentials::Tokens;
 use crate::dispatch::Dispatch;
 use crate::inbox::Inbox;
+use crate::key_uses::KeyUses;
 use crate::last_good::LastGoodStore;
 use crate::metrics::Metrics;
 use crate::ring::Ring;
@@ -36,6 +37,8 @@ pub struct Parts {
     pub served: Served,
     /// Logins with keys that were not accepted.
     pub failed_logins: FailedKeys,
+    /// Logins with keys that were.
+    pub key_uses: KeyUses,
     /// Requests that are waited for while integrations are built.
     pub captures: Captures,
     /// The last configuration that was served, on disk.

@@ -23,6 +23,7 @@ use tonic::Status;
 use crate::captures;
 use crate::commands;
 use crate::credentials;
+use crate::key_uses;
 use crate::link::{Backoff, Link};
 use crate::plane::Plane;
 use crate::runtime::{self, DATA_KEY_UNREADABLE, Position, Source, Workspace};
@@ -90,6 +91,7 @@ async fn session(plane: &Plane, link: &Link, backoff: &mut Backoff) -> Result<()
     let mut incoming = client.sync(ReceiverStream::new(outgoing)).await.map_err(|status| said(&status))?.into_inner();
     let telling = credentials::tell(plane, answers.clone());
     let sampling = captures::tell(plane, answers.clone());
+    let using = key_uses::tell(plane, answers.clone());
     let listening = async {
         let mut session = Session { plane, epoch: String::new(), chunks: HashMap::new(), unreadable: HashMap::new() };
         let room = Arc::new(Semaphore::new(COMMANDS_MAX));
@@ -124,6 +126,7 @@ async fn session(plane: &Plane, link: &Link, backoff: &mut Backoff) -> Result<()
         ended = listening => ended,
         ended = telling => ended,
         ended = sampling => ended,
+        ended = using => ended,
     }
 }
 
