@@ -5,7 +5,7 @@
 //! Until the operation ends, what the key before has sealed opens too ([`Vault`]); then that key is deleted. Whatever is recorded
 //! meanwhile is sealed with the new key. A step is one transaction: one that is cut off has not happened, and is done again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -20,7 +20,6 @@ use crate::call::{Begun, Call};
 use crate::captures::SAMPLE;
 use crate::error::Failure;
 use crate::lifecycle::lock;
-use crate::login_keys;
 use crate::names::workspace_id;
 use crate::operations::{RUNNING_MAX, Stepped};
 use crate::publish::commit_revision;
@@ -72,7 +71,7 @@ pub(crate) async fn rotate(
     let mut anew = Anew { vault, secrets: 0, in_force: Vec::new() };
     anew.documents::<Connection>(&mut change.tx, &id).await?;
     anew.documents::<IncomingIntegration>(&mut change.tx, &id).await?;
-    anew.token_keys(&mut change.tx, &id).await?;
+    anew.others(&mut change.tx, &id).await?;
     let Anew { secrets, in_force, .. } = anew;
     commit_revision(&mut change.tx, &mut workspace, in_force, Vec::new(), change.now).await?;
     // The changes before hold secrets as they were sealed then.
@@ -139,11 +138,17 @@ impl Anew {
         }
     }
 
-    /// Seals what signs the workspace's tokens anew.
-    async fn token_keys(&mut self, tx: &mut Transaction, workspace: &str) -> Result<(), Failure> {
-        let Some(mut keys) = login_keys::in_force(tx, workspace).await? else { return Ok(()) };
-        keys.secrets = self.sealed(&keys.name, &keys.secrets, &mut HashMap::new())?;
-        self.in_force.push(keys);
+    /// Seals the secrets anew of what is in force and is no document, such as the pair that signs tokens.
+    async fn others(&mut self, tx: &mut Transaction, workspace: &str) -> Result<(), Failure> {
+        let documents: BTreeSet<String> = self.in_force.iter().map(|resource| resource.name.clone()).collect();
+        for head in tx.heads(workspace).await? {
+            let head = sync::Resource::decode(head.as_slice());
+            let mut head = head.map_err(|_| Failure::Internal("what is in force cannot be read".to_owned()))?;
+            if !head.secrets.is_empty() && !documents.contains(&head.name) {
+                head.secrets = self.sealed(&head.name, &head.secrets, &mut HashMap::new())?;
+                self.in_force.push(head);
+            }
+        }
         Ok(())
     }
 

@@ -161,6 +161,14 @@ async fn all_that_a_data_key_sealed_is_sealed_with_another_and_the_key_is_gone()
     let mut behind = DataPlane::connect(&world, "dp-2", "", &[]).await;
     behind.sync().await;
     let (connection, incoming) = with_secrets(&world).await;
+    // Whoever may log in at data planes brings the pair that signs tokens.
+    let key = admin::AccessKey {
+        display_name: "shop".to_owned(),
+        roles: vec![format!("{ACME}/roles/webhook-sender")],
+        ..Default::default()
+    };
+    let request = admin::CreateApiKeyRequest { parent: ACME.to_owned(), api_key: Some(key), ..Default::default() };
+    world.api_keys().create_api_key(request).await.unwrap();
     let gone = world.connection("gone", "secret-gone").await.name;
     let request = admin::DeleteConnectionRequest { name: gone.clone(), ..Default::default() };
     world.connections().delete_connection(request).await.unwrap();
@@ -169,7 +177,7 @@ async fn all_that_a_data_key_sealed_is_sealed_with_another_and_the_key_is_gone()
     plane.sync().await;
     let (held, old_key, told) =
         (opened(&plane, RING), plane.data_key(ACME), shown(&world, &connection, &incoming).await);
-    assert!(told.1 && held.len() == 5, "a draft with another secret, and five secrets in force: {held:?}");
+    assert!(told.1 && held.len() == 6, "a draft with another secret, and six secrets in force: {held:?}");
     let old_secrets: Vec<_> = plane.held[ACME].resources.values().flat_map(|one| one.secrets.clone()).collect();
     let (epoch, cursors) = (behind.epoch.clone(), behind.cursors());
     drop(behind);
@@ -192,7 +200,7 @@ async fn all_that_a_data_key_sealed_is_sealed_with_another_and_the_key_is_gone()
     let mut behind = DataPlane::connect(&world, "dp-2", &epoch, &cursors).await;
     let heard = behind.sync().await;
     assert!(matches!(heard.as_slice(), [Hear::Snapshot(_)]), "{heard:?}");
-    assert_eq!(opened(&behind, RING).len(), 7);
+    assert_eq!(opened(&behind, RING).len(), 8);
 
     // It goes on after a restart, and no other begins before its end.
     until(&world, &name, |_, rotation| rotation.done > 0).await;
@@ -217,8 +225,8 @@ async fn all_that_a_data_key_sealed_is_sealed_with_another_and_the_key_is_gone()
     until(&world, &name, |state, _| state == State::Succeeded).await;
     let (_, rotation) = self::operation(&world, &name).await;
     let all = i64::try_from(2 * DELIVERIES).unwrap();
-    // The first connection's and the deleted one's; active and staged; two in force and two in the draft, where they differ.
-    assert_eq!(rotation, admin::DataKeyRotation { secrets: 8, total: all, done: all, unreadable: 0 });
+    // The pair's, the first connection's and the deleted one's; active and staged; two in force and two in the draft, where they differ.
+    assert_eq!(rotation, admin::DataKeyRotation { secrets: 9, total: all, done: all, unreadable: 0 });
     assert_eq!(world.master_keys_listed().await, ["masterKeys/first removable 0", "masterKeys/second primary 2"]);
     all_is_readable(&world).await;
     let (folder, _) = world.end().await;
