@@ -263,6 +263,7 @@ async fn check(
     }
     found.extend(together::broken(shared, tx, workspace, &staged.document, None).await?);
     let name = &staged.resource.name;
+    found.extend(together::started_beyond(tx, workspace, name, &staged.document).await?);
     for broken in together::broken_users(shared, tx, workspace, name, &staged.document, together).await? {
         found.push(Violation { field: "request".to_owned(), ..broken });
     }

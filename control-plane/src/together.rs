@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use prost::Message as _;
 use sluice_core::validate::{self, InForce, Violation};
 use sluice_core::wire::References as _;
-use sluice_proto::admin::v1::{Connection, IncomingIntegration, OutgoingIntegration};
+use sluice_proto::admin::v1::{Connection, IncomingIntegration, OutgoingIntegration, Trigger, Workflow};
 use sluice_proto::sync::v1 as sync;
 use sluice_proto::sync::v1::resource::Document;
 
-use crate::error::Failure;
+use crate::error::{Failure, violation};
 use crate::lifecycle::USERS_NAMED;
 use crate::resource::Resource;
 use crate::shared::Shared;
@@ -135,6 +135,76 @@ pub(crate) async fn broken_by_connection(
         [purpose, host, headers].contains(&broken.reason).then(|| Violation { field: field.to_owned(), ..broken })
     });
     Ok(of_connection.take(USERS_NAMED as usize).collect())
+}
+
+/// What one request or event may start with all that is in force, the workflow `name` among it, is bounded (I8).
+pub(crate) async fn started_beyond(
+    tx: &mut Transaction,
+    workspace: &str,
+    name: &str,
+    document: &Document,
+) -> Result<Vec<Violation>, Failure> {
+    let Document::Workflow(workflow) = document else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for (index, trigger) in workflow.triggers.iter().enumerate() {
+        if workflow.triggers.iter().take(index).any(|other| is_same_source(other, trigger)) {
+            continue;
+        }
+        let (mut others, mut users) = (0, Vec::new());
+        for (user, other) in workflows_in_force(tx, workspace, trigger).await? {
+            if user != name && other.triggers.iter().any(|other| is_same_source(other, trigger)) {
+                others += other.steps.len();
+                users.push(format!("`{user}`"));
+            }
+        }
+        let all = others + workflow.steps.len();
+        if all > validate::STARTED_MAX {
+            users.truncate(USERS_NAMED as usize);
+            let message = format!(
+                "each request or event from here would start {all} deliveries: {} of this workflow and {others} of {}; the \
+                 limit is {}: remove steps or unpublish a workflow",
+                workflow.steps.len(),
+                users.join(", "),
+                validate::STARTED_MAX,
+            );
+            found.push(violation(&format!("triggers[{index}]"), "STARTS_TOO_MANY", message));
+        }
+    }
+    Ok(found)
+}
+
+fn is_same_source(one: &Trigger, other: &Trigger) -> bool {
+    match (&one.response_event, &other.response_event) {
+        (Some(one), Some(other)) => one.action == other.action,
+        (None, None) => one.incoming_integration == other.incoming_integration,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+/// The workflows in force that may have the source of a trigger. Nobody is on record as user of an event: all are looked at.
+async fn workflows_in_force(
+    tx: &mut Transaction,
+    workspace: &str,
+    trigger: &Trigger,
+) -> Result<Vec<(String, Workflow)>, Failure> {
+    let heads = if trigger.response_event.is_some() {
+        tx.heads(workspace).await?
+    } else {
+        let mut heads = Vec::new();
+        for user in tx.users(&trigger.incoming_integration, true, i64::MAX).await? {
+            heads.extend(tx.head(workspace, &user).await?);
+        }
+        heads
+    };
+    let mut found = Vec::new();
+    for head in heads {
+        let resource = sync::Resource::decode(head.as_slice())
+            .map_err(|_| Failure::Internal("a resource in force cannot be read".to_owned()))?;
+        if let Some(Document::Workflow(workflow)) = resource.document {
+            found.push((resource.name, workflow));
+        }
+    }
+    Ok(found)
 }
 
 /// What no later change of anything else can make right in a draft: more headers than are sent (O08). Everything that adds to them

@@ -320,3 +320,58 @@ async fn a_publish_under_load_is_all_or_nothing() {
     assert_eq!(marks.len(), VERSIONS as usize, "every version has been delivered, each whole: {marks:?}");
     assert_eq!(next_mark(&world, &incoming).await, VERSIONS.to_string());
 }
+
+/// I8: what one request may start is known when a workflow is published, and never cut afterwards.
+#[tokio::test]
+async fn one_request_starts_no_more_than_a_hundred_deliveries() {
+    use sluice_tests::resources::{custom_webhook, post, workflow};
+    let world = World::start().await;
+    let incoming = world.acme.incoming("orders", sluice_tests::resources::open()).await;
+    let url = "https://api.example.com/orders";
+    let steps =
+        |count: usize| (0..count).map(|n| custom_webhook(&format!("Step {n}"), post(url, "{}"))).collect::<Vec<_>>();
+    for number in 0..5 {
+        world.acme.workflow(&format!("full-{number}"), workflow(&incoming, steps(20))).await;
+    }
+    world.served().await;
+    let answer = world.trigger(&incoming, &serde_json::json!({})).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(world.acme.deliveries(100).await.len(), 100);
+
+    let twice = admin::Workflow {
+        triggers: vec![workflow(&incoming, []).triggers.remove(0); 2],
+        ..workflow(&incoming, steps(1))
+    };
+    let draft = world.acme.draft_workflow("one-more", twice).await;
+    let broken = sluice_tests::violations(&world.acme.publish_workflow(&draft.name).await.unwrap_err());
+    let [(field, reason, description)] = broken.as_slice() else { panic!("{broken:?}") };
+    assert_eq!((field.as_str(), reason.as_str()), ("triggers[0]", "STARTS_TOO_MANY"));
+    for part in ["101 deliveries", "1 of this workflow", "100 of", "full-4", "limit is 100"] {
+        assert!(description.contains(part), "{part}: {description}");
+    }
+    // One that is published already is not counted twice, and room is made by taking one away.
+    let mut last = world
+        .acme
+        .workflow(
+            "full-4-again",
+            workflow(&world.acme.incoming("other", sluice_tests::resources::open()).await, steps(20)),
+        )
+        .await;
+    last.display_name = "Once more".to_owned();
+    world.acme.publish_workflow(&world.acme.update_workflow(last).await.name).await.unwrap();
+    world.acme.unpublish_workflow(&format!("{}/workflows/full-4", world.acme.name)).await.unwrap();
+    world.acme.publish_workflow(&draft.name).await.unwrap();
+
+    // The same for response events.
+    let listening = |count: usize| {
+        let response_event = Some(admin::ResponseEventTrigger { action: "told".to_owned() });
+        let triggers = vec![admin::Trigger { response_event, ..Default::default() }];
+        admin::Workflow { triggers, ..workflow(&incoming, steps(count)) }
+    };
+    for number in 0..5 {
+        world.acme.workflow(&format!("told-{number}"), listening(20)).await;
+    }
+    let draft = world.acme.draft_workflow("told-too", listening(1)).await;
+    let broken = sluice_tests::violations(&world.acme.publish_workflow(&draft.name).await.unwrap_err());
+    assert_eq!((broken.len(), broken[0].1.as_str()), (1, "STARTS_TOO_MANY"));
+}

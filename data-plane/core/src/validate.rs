@@ -20,6 +20,8 @@ pub const NAME_CHARS_MAX: usize = 128;
 pub const TRIGGERS_MAX: usize = 10;
 /// Most steps of a workflow (D01).
 pub const STEPS_MAX: usize = 20;
+/// Most deliveries that one request or one response event may start (I8): the steps of all published workflows that it may start.
+pub const STARTED_MAX: usize = 100;
 /// Most headers an author may set on a request.
 pub const HEADERS_MAX: usize = 50;
 /// Longest template of a header's name or value, an event parameter or a credential placement, in bytes.

@@ -10,7 +10,7 @@ use sluice_core::address::UrlPolicy;
 use sluice_core::model::{Action, Incoming, Purpose, RateLimit, SenderSecret, Start, Trigger, Workflow};
 use sluice_core::seal::{self, Aad, DataKey, MasterKeys, Sealed, Secret, Slot, WrappedKey};
 use sluice_core::snapshot;
-use sluice_core::validate::Violation;
+use sluice_core::validate::{STARTED_MAX, Violation};
 use sluice_core::wire::{self, SecretFields};
 use sluice_proto::admin::v1::{IncomingIntegration, Problem};
 use sluice_proto::sync::v1::{self as proto, Resource, resource::Document};
@@ -87,6 +87,10 @@ pub fn compile(
         listening: HashMap::new(),
     };
     workspace.login = Arc::new(login(&workspace));
+    let many = starting_too_many(&workspace.compiled);
+    if !many.is_empty() {
+        return Err(many);
+    }
     workspace.endpoints = endpoints(&workspace, previous);
     workspace.listening = listening(&workspace);
     Ok(workspace)
@@ -305,6 +309,30 @@ fn dangling(compiled: &HashMap<String, Compiled>) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// Sources of which one request or event would start more deliveries than it may (I8). Nothing is ever cut.
+fn starting_too_many(compiled: &HashMap<String, Compiled>) -> Vec<Problem> {
+    let mut started: BTreeMap<(bool, &str), usize> = BTreeMap::new();
+    for entry in compiled.values() {
+        let Parsed::Workflow(workflow) = &entry.document else { continue };
+        let sources = workflow.triggers.iter().map(|trigger| match &trigger.start {
+            Start::Incoming(name) => (false, name.as_str()),
+            Start::ResponseEvents(action) => (true, action.as_str()),
+        });
+        let sources: BTreeSet<(bool, &str)> = sources.collect();
+        for source in sources {
+            *started.entry(source).or_default() += workflow.steps.len();
+        }
+    }
+    let beyond = started.into_iter().filter(|(_, count)| *count > STARTED_MAX);
+    beyond
+        .take(PROBLEMS_MAX)
+        .map(|((_, source), count)| {
+            let message = format!("one request or event would start {count} deliveries; the limit is {STARTED_MAX}");
+            problem(source, "", "STARTS_TOO_MANY", &message)
+        })
+        .collect()
 }
 
 fn endpoints(workspace: &Workspace, previous: Option<&Workspace>) -> HashMap<String, Arc<Endpoint>> {
