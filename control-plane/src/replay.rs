@@ -9,11 +9,14 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use prost::Message as _;
+use sluice_core::cause::EventEnvelope;
+use sluice_core::envelope::Envelope;
+use sluice_core::lineage;
 use sluice_proto::admin::v1::operation::State;
 use sluice_proto::admin::v1::refused_replays::Reason;
 use sluice_proto::admin::v1::{
-    DeliveryFilter, DeliveryState, IncomingRequest, RefusedReplays, ReplayDeliveriesRequest, ReplayDeliveriesResponse,
-    ReplayPlan,
+    Delivery, DeliveryFilter, DeliveryState, Event, IncomingRequest, RefusedReplays, ReplayDeliveriesRequest,
+    ReplayDeliveriesResponse, ReplayPlan,
 };
 use sluice_proto::sync::v1::command::Kind;
 use sluice_proto::sync::v1::command_error::Code;
@@ -29,6 +32,7 @@ use crate::error::Failure;
 use crate::names::{workspace_id, workspace_name};
 use crate::operations::{RUNNING_MAX, Stepped, end, moved, wait};
 use crate::reports::ENVELOPE;
+use crate::secrets::Vault;
 use crate::shared::Shared;
 use crate::store::{OperationKind, OperationRow, Place, Selected, Tally, Transaction};
 
@@ -219,6 +223,55 @@ fn enqueued(codes: &[i32]) -> Option<u32> {
     u32::try_from(codes().filter(|code| *code == Code::Unspecified).count()).ok()
 }
 
+/// What led to a delivery, as far as it is kept: a request or a response event. The rest of the job is left empty.
+async fn cause(
+    tx: &mut Transaction,
+    vault: &Vault,
+    workspace: &str,
+    trigger_id: &str,
+) -> Result<Option<ReplayJob>, Failure> {
+    let name = format!("{}/incomingRequests/{trigger_id}", workspace_name(workspace));
+    if let Some((shown, sealed)) = tx.incoming_request_whole(workspace, &name).await? {
+        let shown = IncomingRequest::decode(shown.as_slice()).unwrap_or_default();
+        let envelope = vault.open(&name, ENVELOPE, 1, sealed)?.to_vec().into();
+        return Ok(Some(ReplayJob { body_bytes: shown.body_bytes, envelope, ..ReplayJob::default() }));
+    }
+    let Some(event) = event(tx, workspace, trigger_id).await? else { return Ok(None) };
+    let envelope = EventEnvelope::shown(trigger_id, &event.action, &event.params)
+        .map_err(|error| Failure::Internal(format!("stored event {}: {error}", event.name)))?;
+    let hops = hops(tx, vault, workspace, event).await?;
+    Ok(Some(ReplayJob { event: envelope.to_json().into(), hops, ..ReplayJob::default() }))
+}
+
+async fn event(tx: &mut Transaction, workspace: &str, id: &str) -> Result<Option<Event>, Failure> {
+    let name = format!("{}/events/{id}", workspace_name(workspace));
+    let body = tx.event(workspace, &name).await?;
+    let event = body.map(|body| Event::decode(body.as_slice())).transpose();
+    event.map_err(|error| Failure::Internal(format!("stored event {name}: {error}")))
+}
+
+/// How many calls came before what this event starts (D01): it is followed back, as far as it is kept, to the request at its
+/// beginning.
+async fn hops(tx: &mut Transaction, vault: &Vault, workspace: &str, mut told: Event) -> Result<u32, Failure> {
+    for count in 1..lineage::HOPS_MAX {
+        let Some(row) = tx.delivery(workspace, &told.delivery).await? else { return Ok(count) };
+        let before = Delivery::decode(row.body.as_slice());
+        let before =
+            before.map_err(|error| Failure::Internal(format!("stored delivery {}: {error}", told.delivery)))?;
+        let name = format!("{}/incomingRequests/{}", workspace_name(workspace), before.trigger_id);
+        if let Some((_, sealed)) = tx.incoming_request_whole(workspace, &name).await? {
+            let envelope = vault.open(&name, ENVELOPE, 1, sealed)?;
+            let first = Envelope::from_json(&envelope).map_or(0, |envelope| lineage::hops(&envelope.headers));
+            return Ok(first.saturating_add(count));
+        }
+        match event(tx, workspace, &before.trigger_id).await? {
+            Some(earlier) => told = earlier,
+            None => return Ok(count),
+        }
+    }
+    Ok(lineage::HOPS_MAX)
+}
+
 /// The deliveries of the next step, and those of them that can be repeated.
 async fn gather(shared: &Shared, row: &OperationRow) -> Result<(Vec<Selected>, Vec<ReplayJob>), Failure> {
     let filter = DeliveryFilter::decode(row.filter.as_slice());
@@ -230,25 +283,22 @@ async fn gather(shared: &Shared, row: &OperationRow) -> Result<(Vec<Selected>, V
     let mut batch = tx.deliveries_to_repeat(&row.workspace, &selection, row.position, (row.until, STEP_MAX)).await?;
     let (mut jobs, mut bytes, mut published) = (Vec::new(), 0, Published::of(&row.workspace));
     for (index, one) in batch.iter().enumerate() {
-        let request = format!("{}/incomingRequests/{}", workspace_name(&row.workspace), one.trigger_id);
-        let kept = tx.incoming_request_whole(&row.workspace, &request).await?;
-        let known = (one.state, kept.is_some());
+        let cause = cause(&mut tx, &vault, &row.workspace, &one.trigger_id).await?;
+        let known = (one.state, cause.is_some());
         let refusal = refusal(&mut tx, &mut published, &one.workflow, &one.step, known).await?;
-        let (None, Some((shown, sealed))) = (refusal, kept) else { continue };
-        bytes += sealed.len();
+        let (None, Some(cause)) = (refusal, cause) else { continue };
+        bytes += cause.envelope.len() + cause.event.len();
         if bytes > STEP_BYTES && !jobs.is_empty() {
             batch.truncate(index);
             break;
         }
-        let shown = IncomingRequest::decode(shown.as_slice()).unwrap_or_default();
         jobs.push(ReplayJob {
             delivery: one.name.clone(),
             workflow: one.workflow.clone(),
             step_id: one.step.clone(),
             trigger_id: one.trigger_id.clone(),
             incoming_integration: one.incoming.clone(),
-            body_bytes: shown.body_bytes,
-            envelope: vault.open(&request, ENVELOPE, 1, sealed)?.to_vec().into(),
+            ..cause
         });
     }
     Ok((batch, jobs))

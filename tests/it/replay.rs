@@ -202,6 +202,42 @@ async fn a_replay_says_what_it_leaves_out_and_what_it_waits_for() {
     world.stop().await;
 }
 
+/// A chain (D01): what a response event started is started by it again, with as many calls before it.
+#[tokio::test]
+async fn a_delivery_that_an_event_started_is_delivered_again() {
+    let world = World::start().await;
+    let told = |action: &str, request| OutgoingRequest { event_name: action.to_owned(), ..request };
+    let incoming = world.acme.flow("orders", told("order.sent", post(URL, "{}"))).await;
+    let follow_up =
+        once(r#"{"of": {{ event.eventUUID }}, "status": {{ event.status }}, "at": {{ event.createDate }}}"#);
+    let follow_up = OutgoingRequest { url: "https://api.example.com/follow-up".to_owned(), ..follow_up };
+    let response_event = Some(admin::ResponseEventTrigger { action: "order.sent".to_owned() });
+    let workflow = admin::Workflow {
+        display_name: "Follow-up".to_owned(),
+        triggers: vec![admin::Trigger { response_event, ..Default::default() }],
+        steps: vec![custom_webhook("Follow up", told("followed.up", follow_up))],
+        ..Default::default()
+    };
+    world.acme.workflow("follow-up", workflow).await;
+    world.served().await;
+    world.destination.script_for("/follow-up", [Answer::status(400)]);
+    let trigger = sluice_tests::Request::post(&incoming.endpoint_path, "{}").header("Sluice-Hops", "3");
+    assert_eq!(world.send(&trigger).await.status, 200);
+    let dead = world.acme.deliveries_in(1, &[Dead]).await.remove(0);
+    let planned = replay(&world, of_state(Dead), true).await.plan.unwrap();
+    assert_eq!((planned.count, planned.refused.len()), (1, 0));
+    let name = replay(&world, of_state(Dead), false).await.operation;
+    assert_eq!(counts(&ended(&world, &name).await), (1, 0));
+    let again = made(&world, &name, 1).await.remove(0);
+    assert_eq!((&again.replay_of, &again.trigger_id), (&dead.name, &dead.trigger_id));
+    let seen = world.destination.requests();
+    let sent: Vec<_> = seen.iter().filter(|seen| seen.target == "/follow-up").collect();
+    assert_eq!((sent.len(), &sent[0].body), (2, &sent[1].body));
+    assert_eq!((sent[0].header("sluice-hops"), sent[1].header("sluice-hops")), (Some("5"), Some("5")));
+    assert_ne!(sent[0].header("idempotency-key"), sent[1].header("idempotency-key"));
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn the_same_request_starts_one_replay() {
     let world = World::start().await;

@@ -97,7 +97,7 @@ pub(crate) struct Tally {
     pub(crate) workflow: String,
     pub(crate) step: String,
     pub(crate) state: i64,
-    /// The incoming request is kept.
+    /// The incoming request, or the event, is kept.
     pub(crate) kept: bool,
     pub(crate) count: i64,
     pub(crate) oldest: UnixMillis,
@@ -220,7 +220,8 @@ fn tallied(driver: Driver) -> &'static str {
     driven!(
         driver,
         "SELECT workflow, step, state, CASE WHEN EXISTS (SELECT 1 FROM incoming_request AS r \
-         WHERE r.name = 'workspaces/' || $1 || '/incomingRequests/' || delivery.trigger_id) THEN 1 ELSE 0 END AS kept, \
+         WHERE r.name = 'workspaces/' || $1 || '/incomingRequests/' || delivery.trigger_id) OR EXISTS (SELECT 1 FROM event AS e \
+         WHERE e.name = 'workspaces/' || $1 || '/events/' || delivery.trigger_id) THEN 1 ELSE 0 END AS kept, \
          COUNT(*), MIN(accept_time), MAX(accept_time) FROM delivery WHERE ",
         "AND sequence <= $15 GROUP BY workflow, step, state, kept"
     )

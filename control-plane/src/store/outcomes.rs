@@ -82,6 +82,12 @@ impl Transaction {
         self.rows(sql, &values).await?.into_iter().map(outcome).collect()
     }
 
+    /// An event of the workspace, encoded.
+    pub(crate) async fn event(&mut self, workspace: &str, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let sql = "SELECT body FROM event WHERE name = $1 AND workspace = $2";
+        self.row(sql, &[name.into(), workspace.into()]).await?.map(|mut row| row.blob(0)).transpose()
+    }
+
     /// The sequence of an event of the workspace.
     pub(crate) async fn event_sequence(&mut self, workspace: &str, name: &str) -> Result<Option<i64>, StoreError> {
         let sql = "SELECT sequence FROM event WHERE name = $1 AND workspace = $2";

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::envelope::{Body, Envelope};
-use crate::flatten::{BodyError, Limits};
+use crate::flatten::{BodyError, Limits, parse_body};
 use crate::response_event::ResponseEvent;
 
 /// What a filter and the templates of a delivery look at.
@@ -50,6 +50,16 @@ impl EventEnvelope {
             "time": param("time"),
         });
         Self { time: time_of(&document), document: document.into() }
+    }
+
+    /// The event as it is shown to operators: its id, its action, and its parameters as JSON.
+    ///
+    /// # Errors
+    /// The parameters are no JSON object.
+    pub fn shown(id: &str, action: &str, params: &str) -> Result<Self, BodyError> {
+        let params = parse_body(params.as_bytes(), &Limits::STORED)?;
+        let params = params.as_object().cloned().unwrap_or_default();
+        Ok(Self::of(&ResponseEvent { id: id.to_owned(), action: action.to_owned(), params }))
     }
 
     /// As JSON: what a job keeps. [`EventEnvelope::from_json`] gives back the same.
@@ -138,6 +148,9 @@ mod tests {
     fn it_survives_being_kept() {
         assert_eq!(EventEnvelope::from_json(&event().to_json()).unwrap(), event());
         assert_eq!(event().time(), 1_718_010_930_123);
+        let params = event().document().value()["params"].to_string();
+        let shown = EventEnvelope::shown("0190a6c1-7e2b-7000-8000-000000000001", "ticket.created", &params).unwrap();
+        assert_eq!(shown.to_json(), event().to_json(), "to the byte");
         assert!(EventEnvelope::from_json(b"{").is_err());
     }
 

@@ -205,14 +205,14 @@ fn repeated(asked: &ReplayJobs, job: ReplayJob, revision: i64, flow: Flow) -> Ac
         step_id: job.step_id,
         trigger_id: job.trigger_id,
         revision,
-        hops: hops(&job.envelope),
+        hops: if job.event.is_empty() { hops(&job.envelope) } else { job.hops },
         envelope: job.envelope,
         trace: None,
         incoming_integration: job.incoming_integration,
         body_bytes: job.body_bytes,
         replay_of: job.delivery,
         operation: asked.operation.clone(),
-        event: bytes::Bytes::new(),
+        event: job.event,
     };
     let job = NewJob { id, lane: Lane::Bulk, flow: Arc::new(flow), payload: job.encode_to_vec().into() };
     Accept { request: id, claim: Some(Claim { key, window: REPLAY_WINDOW }), jobs: vec![job] }
