@@ -118,24 +118,22 @@ fn made(
     Ok(sync::Resource { name, version: 1, document, secrets: vec![sealed] })
 }
 
-/// What signs the tokens of the workspace with this id, as it is in force.
-pub(crate) async fn in_force(tx: &mut Transaction, workspace: &str) -> Result<Option<sync::Resource>, Failure> {
-    let head = tx.head(workspace, &keys_name(&workspace_name(workspace))).await?;
-    let resource = head.map(|head| sync::Resource::decode(head.as_slice())).transpose();
-    resource.map_err(|_| Failure::Internal("the keys of tokens cannot be read".to_owned()))
-}
-
-async fn pairs(tx: &mut Transaction, workspace: &str) -> Result<Vec<sync::TokenKey>, Failure> {
-    let document = in_force(tx, workspace).await?.and_then(|resource| resource.document);
-    Ok(if let Some(Document::TokenKeys(keys)) = document { keys.keys } else { Vec::new() })
+async fn in_force(tx: &mut Transaction, workspace: &WorkspaceRow) -> Result<Vec<sync::TokenKey>, Failure> {
+    let name = keys_name(&workspace_name(&workspace.id));
+    let Some(head) = tx.head(&workspace.id, &name).await? else { return Ok(Vec::new()) };
+    let resource = sync::Resource::decode(head.as_slice());
+    match resource.ok().and_then(|resource| resource.document) {
+        Some(Document::TokenKeys(keys)) => Ok(keys.keys),
+        _ => Err(Failure::Internal("the keys of tokens cannot be read".to_owned())),
+    }
 }
 
 /// The public keys of a workspace's tokens.
 pub(crate) async fn get(shared: &Shared, name: &str) -> Result<TokenKeySet, Failure> {
     let (parent, id) = parse(name)?;
     let mut tx = shared.store.read().await?;
-    tx.workspace(&id).await?.ok_or_else(|| Failure::NotFound(parent.clone()))?;
-    let keys = pairs(&mut tx, &id).await?;
+    let workspace = tx.workspace(&id).await?.ok_or_else(|| Failure::NotFound(parent.clone()))?;
+    let keys = in_force(&mut tx, &workspace).await?;
     Ok(present(&parent, &keys, shared.settings.clock.now()))
 }
 
@@ -159,7 +157,7 @@ pub(crate) async fn rotate(shared: &Shared, call: Call, asked: RotateTokenKeyReq
     let now = change.now;
     // The end of a token made this moment by a data plane that has not heard of it yet.
     let retire = now.saturating_add_unsigned((LIFETIME + 2 * LEEWAY).as_millis().try_into().unwrap_or(u64::MAX));
-    let mut before = pairs(&mut change.tx, &id).await?;
+    let mut before = in_force(&mut change.tx, &workspace).await?;
     before.retain(|key| key.retire_time.as_ref().is_none_or(|time| millis(time) > now));
     for key in before.iter_mut().filter(|key| key.retire_time.is_none()) {
         key.retire_time = Some(timestamp(retire));

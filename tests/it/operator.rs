@@ -1,11 +1,14 @@
 //! What an operator does about deliveries: tried now, tried once more, ended.
 
+use std::time::Duration;
+
 use serde_json::json;
 use sluice::destination::{Answer, Gate};
 use sluice_client::admin::DeliveryState::{Cancelled, Dead, Delivered, Waiting};
 use sluice_client::admin::failure::Reason;
 use sluice_client::admin::{self, OutgoingRequest, RetryPolicy};
-use sluice_tests::resources::post;
+use sluice_data_plane::settings::WorkerSettings;
+use sluice_tests::resources::{oauth2, post};
 use sluice_tests::{World, eventually, reason};
 use tonic::{Code, Status};
 
@@ -116,6 +119,58 @@ async fn a_waiting_delivery_is_cancelled_with_one_event_and_nothing_more_is_sent
     assert_eq!(world.destination.requests().len(), 1);
     let stats = world.plane().inbox.stats().await.unwrap();
     assert_eq!((stats.realtime.ready, stats.realtime.delayed, stats.realtime.dead), (0, 0, 0));
+    world.stop().await;
+}
+
+/// Without anybody to send it.
+#[tokio::test]
+async fn a_delivery_that_waits_for_its_turn_is_listed_and_can_be_ended() {
+    const COUNT: usize = 250;
+    let mut world = World::with(|options| {
+        options.data_plane.workers = WorkerSettings { realtime: 0, bulk: 0 };
+        options.data_plane.waiting_told_after = Duration::from_millis(100);
+    })
+    .await;
+    let incoming = world.acme.flow("orders", post("https://api.example.com/orders", "{}")).await;
+    world.served().await;
+    for _ in 0..COUNT {
+        assert_eq!(world.trigger(&incoming, &json!({})).await.status, 200);
+    }
+    let waiting = world.acme.deliveries_in(COUNT, &[Waiting]).await;
+    assert_eq!(waiting.len(), COUNT);
+    for delivery in &waiting {
+        assert!(delivery.attempts.is_empty() && delivery.next_attempt_time.is_none(), "{delivery:?}");
+        assert_eq!((delivery.data_plane.as_str(), delivery.incoming_integration == incoming.name), ("test", true));
+    }
+    let ended = cancel(&world, &waiting[7]).await.unwrap();
+    assert_eq!((ended.state(), ended.reason()), (Cancelled, Reason::Cancelled));
+    when(&world, &waiting[7], Cancelled, 0).await;
+    assert_eq!(world.acme.events(1).await[0].params["statusDescription"], json!("CANCELLED"));
+
+    // The others go out when somebody sends them, and what is told of them first changes nothing.
+    world.settings.data_plane.workers = WorkerSettings::default();
+    world.restart_data_plane().await;
+    let delivered = world.acme.deliveries_in(COUNT - 1, &[Delivered]).await;
+    assert_eq!((delivered.len(), world.destination.requests().len()), (COUNT - 1, COUNT - 1));
+    when(&world, &waiting[7], Cancelled, 0).await;
+    assert!(world.acme.deliveries_in(0, &[Waiting]).await.is_empty());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_delivery_that_waits_for_a_token_is_listed_and_can_be_ended() {
+    let world = World::with(|options| options.data_plane.waiting_told_after = Duration::from_millis(100)).await;
+    let connection = world.acme.connection("crm", oauth2("https://api.example.com/token", "s3cr3t")).await;
+    let request = OutgoingRequest { connection: connection.name, ..post("https://api.example.com/orders", "{}") };
+    let incoming = world.acme.flow("orders", request).await;
+    world.served().await;
+    world.destination.script_for("/token", vec![Answer::status(503); 100]);
+    assert_eq!(world.trigger(&incoming, &json!({})).await.status, 200);
+    let waiting = world.acme.deliveries_in(1, &[Waiting]).await.remove(0);
+    assert!(waiting.attempts.is_empty(), "{waiting:?}");
+    eventually("a moment in which nobody works on it", || async { cancel(&world, &waiting).await.ok() }).await;
+    when(&world, &waiting, Cancelled, 0).await;
+    assert!(world.destination.requests().iter().all(|seen| seen.target == "/token"));
     world.stop().await;
 }
 

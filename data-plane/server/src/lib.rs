@@ -1,13 +1,13 @@
 //! Where traffic runs: triggers in, deliveries out. Stateless but for its inbox and the last good configuration.
 //!
-//! The caller brings the sockets and the stop signal; [`start`] builds the parts in reading order and starts six loops:
+//! The caller brings the sockets and the stop signal; [`start`] builds the parts in reading order and starts seven loops:
 //!
 //! | Loop | Module |
 //! |---|---|
 //! | take requests, keep them, answer 200 or 204 | [`ingress`] → [`trigger`] (spine 1) → [`inbox`] |
 //! | decide what is next, lease it, send it, record what came of it; one for each lane | [`worker`] → [`dispatch`] → [`delivery`] (spine 2) |
 //! | follow the control plane's configuration, do its commands | [`sync`] → [`runtime`], [`commands`] |
-//! | report outcomes | [`report`] |
+//! | report outcomes, and what waits long | [`report`], [`waiting`] |
 //! | health and numbers | [`admin`] |
 
 pub mod admin;
@@ -38,6 +38,7 @@ pub mod senders;
 pub mod settings;
 pub mod sync;
 pub mod trigger;
+pub mod waiting;
 pub mod worker;
 
 use std::path::PathBuf;
@@ -186,6 +187,7 @@ async fn run(plane: Plane, link: Link, listeners: Listeners, shutdown: Cancellat
     let lane = |lane| tokio::spawn(worker::run(plane.clone(), lane, shutdown.clone(), drain));
     let (realtime, bulk) = (lane(Lane::Realtime), lane(Lane::Bulk));
     let sync = tokio::spawn(sync::follow(plane.clone(), link.clone(), shutdown.clone()));
+    let waiting = tokio::spawn(waiting::run(plane.clone(), link.clone(), shutdown.clone()));
     let report = tokio::spawn(report::run(plane.clone(), link, late.clone()));
     let admin = tokio::spawn(admin::serve(plane.clone(), listeners.admin, shutdown.clone(), late.clone()));
     let failed = tokio::select! {
@@ -198,7 +200,7 @@ async fn run(plane: Plane, link: Link, listeners: Listeners, shutdown: Cancellat
         late.cancel();
         return Err(Error::InboxFailed(reason));
     }
-    for part in [ingress, realtime, bulk, sync] {
+    for part in [ingress, realtime, bulk, sync, waiting] {
         part.await.unwrap_or_else(|error| tracing::error!(%error, "a part of the data plane ended badly"));
     }
     late.cancel();

@@ -34,6 +34,8 @@ pub struct Settings {
     pub egress: sluice_egress::Settings,
     /// The inbox.
     pub inbox: EmbeddedSettings,
+    /// After which time a delivery without an attempt is told of.
+    pub waiting_told_after: Duration,
     /// How long a stop waits for what is running: requests at most 10 s of it.
     pub drain: Duration,
     /// The time of day.

@@ -15,6 +15,8 @@ use sluice_data_plane::settings::{IngressSettings, WorkerSettings};
 
 /// How often a data plane looks for a master key that it lacks.
 const KEYS_READ_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
+/// After which time a delivery without an attempt is told of.
+const WAITING_TOLD_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
 /// How long a stop waits for what is running.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -118,6 +120,7 @@ impl Folder {
             dispatch: DispatchSettings::default(),
             egress,
             inbox: EmbeddedSettings::new(self.0.join("inbox.db")),
+            waiting_told_after: WAITING_TOLD_AFTER,
             drain: DRAIN,
             clock: sluice_data_plane::clock::Clock::system(),
         }

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::{
     Accept, Accepted, Fence, Finish, Found, Grant, Lane, LeaseError, Leased, News, Place, Stats, Steer, Unavailable,
+    Waited,
 };
 use crate::clock::{Clock, UnixMillis};
 
@@ -255,6 +256,18 @@ impl Embedded {
             Some(epoch) => Found { place: Place::Leased, fence: Fence { row, epoch }, ..found },
             None => found,
         }))
+    }
+
+    pub(super) async fn waited(
+        &self,
+        after: i64,
+        accepted_before: UnixMillis,
+        max_rows: u32,
+        max_bytes: usize,
+    ) -> Result<Vec<Waited>, Unavailable> {
+        let mut reader = self.0.reader.lock().await;
+        let conn = reader.as_mut().ok_or(Unavailable)?;
+        find::waited(conn, after, accepted_before, max_rows, max_bytes).await.map_err(unreadable)
     }
 
     pub(super) async fn steer(&self, id: Uuid, fence: Fence, steer: Steer) -> Result<(), LeaseError> {

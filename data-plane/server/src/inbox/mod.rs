@@ -225,6 +225,23 @@ pub struct Found {
     pub accepted_at: UnixMillis,
 }
 
+/// A job that has had no attempt since it was accepted. Somebody may work on it by now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waited {
+    /// Grows in the order of acceptance.
+    pub number: i64,
+    /// Its id.
+    pub id: Uuid,
+    /// As accepted.
+    pub payload: Bytes,
+    /// Until when it waits; `None`: it may be leased.
+    pub due: Option<UnixMillis>,
+    /// A report with this order is older than any of its attempts.
+    pub order: i64,
+    /// When it was accepted.
+    pub accepted_at: UnixMillis,
+}
+
 /// What an operator wants of a job that nobody works on. Its report tells of it, in the same transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Steer {
@@ -362,6 +379,23 @@ impl Inbox {
     pub async fn find(&self, id: Uuid) -> Result<Option<Found>, Unavailable> {
         match self {
             Self::Embedded(inbox) => inbox.find(id).await,
+        }
+    }
+
+    /// Jobs that were accepted before `accepted_before` and have had no attempt, those after the number `after`, in its order: at most
+    /// `max_rows`, and no more than fit in `max_bytes`, but at least one if there is one.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn waited(
+        &self,
+        after: i64,
+        accepted_before: UnixMillis,
+        max_rows: u32,
+        max_bytes: usize,
+    ) -> Result<Vec<Waited>, Unavailable> {
+        match self {
+            Self::Embedded(inbox) => inbox.waited(after, accepted_before, max_rows, max_bytes).await,
         }
     }
 
