@@ -72,7 +72,8 @@ async fn a_draft_takes_the_one_request_that_is_waited_for_d23_r165_r166_r167() {
     world.acme.incoming("other", open()).await;
     world.served().await;
     let body = r#"{"order": {"id": 7, "lines": [{"sku": "a"}, {"sku": "b"}]}, "note": "a.b", "none": null}"#;
-    let sent = Request::post(&draft.endpoint_path, body).header("Authorization", "Bearer opq-xyz").header("X-Shop", "7");
+    let sent =
+        Request::post(&draft.endpoint_path, body).header("Authorization", "Bearer opq-xyz").header("X-Shop", "7");
     unknown(&world.send(&sent).await);
 
     let capture = start(&world, &draft).await;
