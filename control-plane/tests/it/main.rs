@@ -6,6 +6,7 @@
 mod access;
 mod any_call;
 mod api_keys;
+mod attacks;
 mod audit;
 mod authors;
 mod commands;

@@ -14,7 +14,7 @@ use crate::world::{ACME, RING, START, World, incoming, outgoing, settings, workf
 /// What a key of each role may call. A method without a line here fails, and so does a line that is not true.
 const GOLDEN: &str = "../tests/golden/access/matrix.jsonl";
 /// Requests that are valid in `workspaces/acme`, for methods whose request says more than which resource it is about.
-const REQUESTS: &str = "../tests/golden/access/requests.jsonl";
+pub(crate) const REQUESTS: &str = "../tests/golden/access/requests.jsonl";
 
 const SERVER: &str = "";
 const RIVAL: &str = "workspaces/rival";
@@ -24,7 +24,7 @@ const NOWHERE: &str = "absent9";
 /// What everything in the other workspace is called.
 const CANARY: &str = "CANARY-DISPLAY";
 
-fn lines(path: &str) -> Vec<Value> {
+pub(crate) fn lines(path: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
     text.lines().filter(|line| !line.is_empty()).map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -134,7 +134,7 @@ async fn a01_no_method_lets_in_a_key_that_is_not_in_force() {
 }
 
 /// The same things in both workspaces: one that is called, one that must not be seen.
-async fn furnish(world: &World, parent: &str, id: &str, display_name: &str) {
+pub(crate) async fn furnish(world: &World, parent: &str, id: &str, display_name: &str) {
     let display_name = display_name.to_owned();
     let named = |collection: &str| format!("{parent}/{collection}/{id}");
     let connection = crate::world::api_key("s3cret");
