@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use prost::Message as _;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, ReflectMessage as _,
 };
@@ -17,10 +18,14 @@ pub(crate) struct Contract {
 /// A method of the contract.
 #[derive(Debug)]
 pub(crate) struct Method {
+    /// The gRPC path.
+    pub(crate) path: String,
     /// What a caller must hold.
     pub(crate) permission: &'static str,
     /// Many messages come from the caller, for as long as it likes.
     pub(crate) takes_stream: bool,
+    /// It answers with many messages.
+    pub(crate) answers_stream: bool,
     /// It is there to change something.
     pub(crate) changes: bool,
     input: MessageDescriptor,
@@ -56,8 +61,19 @@ impl Contract {
             let verb = permission.rsplit('.').next().unwrap_or_default();
             // What data planes report is no change that anybody asks for.
             let changes = !READING.contains(&verb) && !permission.starts_with("sync.");
+            let answers_stream = method.is_server_streaming();
             let (input, output) = (method.input(), method.output());
-            Some((path, Method { permission, takes_stream, changes, input, output, resource }))
+            let method = Method {
+                path: path.clone(),
+                permission,
+                takes_stream,
+                answers_stream,
+                changes,
+                input,
+                output,
+                resource,
+            };
+            Some((path, method))
         });
         Self { methods: methods.collect() }
     }
@@ -98,6 +114,28 @@ impl Method {
     pub(crate) fn answered(&self, answer: &[u8]) -> String {
         DynamicMessage::decode(self.output.clone(), answer)
             .map_or_else(|_| String::new(), |answer| text(&answer, "name"))
+    }
+
+    /// A request in the canonical JSON form, encoded.
+    ///
+    /// # Errors
+    /// It is not one; the text says where, and nothing of what was sent.
+    pub(crate) fn read_json(&self, text: &[u8]) -> Result<Bytes, String> {
+        let text: &[u8] = if text.trim_ascii().is_empty() { b"{}" } else { text };
+        let mut reader = serde_json::Deserializer::from_slice(text);
+        let read = DynamicMessage::deserialize(self.input.clone(), &mut reader).and_then(|message| {
+            reader.end()?;
+            Ok(message)
+        });
+        read.map(|message| message.encode_to_vec().into()).map_err(|error| {
+            let (line, column, name) = (error.line(), error.column(), self.input.full_name());
+            format!("the body is not the JSON form of a {name}: line {line}, column {column}")
+        })
+    }
+
+    /// An encoded answer in the canonical JSON form.
+    pub(crate) fn show_json(&self, message: &[u8]) -> Option<String> {
+        serde_json::to_string(&DynamicMessage::decode(self.output.clone(), message).ok()?).ok()
     }
 
     /// Where a request names its resource, as a path; empty for the whole server.
@@ -148,7 +186,6 @@ fn resource(method: &MethodDescriptor) -> Vec<FieldDescriptor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use prost::Message as _;
     use sluice_proto::admin::v1 as admin;
 
     const SERVICE: &str = "/sluice.admin.v1";

@@ -35,10 +35,10 @@ use crate::names::workspace_name;
 use crate::shared::Shared;
 
 /// The header and metadata entry that carries the id of a call.
-const REQUEST_ID: &str = "x-request-id";
+pub(crate) const REQUEST_ID: &str = "x-request-id";
 const DETAILS: &str = "grpc-status-details-bin";
 /// What comes before a message: whether it is compressed, and its length.
-const FRAME_BYTES: usize = 5;
+pub(crate) const FRAME_BYTES: usize = 5;
 /// How often is written down that a key is used, in milliseconds.
 const USE_NOTED_EVERY: i64 = 60_000;
 /// Keys whose last use is remembered.
@@ -150,6 +150,9 @@ impl Door {
         if method.takes_stream {
             return if access.workspace.is_none() { Ok(()) } else { Err(missing()) };
         }
+        if let Some(Unreadable(why)) = request.extensions().get() {
+            return Err(unreadable(Code::InvalidArgument, why));
+        }
         let body = std::mem::take(request.body_mut());
         let (bytes, message) = read(body).await?;
         let asked =
@@ -210,6 +213,10 @@ impl Door {
         Ok(tx.commit().await?)
     }
 }
+
+/// Why a request could not be translated into a call; an extension of the call without a message that stands for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Unreadable(pub(crate) String);
 
 /// What the door knows of a call.
 struct Visit {

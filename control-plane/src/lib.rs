@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`Settings`] | what the caller decides |
 //! | `door` | may this call come in: key, permission, workspace, limits |
+//! | `json_door` | the same methods as JSON over HTTP |
 //! | `access` | who calls, and who gives whom which permissions |
 //! | `audit` | who changed what, and who was refused |
 //! | `contract` | what a request is about, whichever method it calls |
@@ -44,6 +45,7 @@ mod door;
 mod endpoint;
 mod error;
 mod fields;
+mod json_door;
 mod lifecycle;
 mod list_filter;
 mod listing;
@@ -101,6 +103,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
+use tonic_web::GrpcWebLayer;
 use uuid::Uuid;
 
 pub use clock::{Clock, UnixMillis};
@@ -110,6 +113,7 @@ pub use store::StoreError;
 
 use door::Door;
 use error::chain;
+use json_door::JsonDoor;
 use secrets::Secrets;
 use services::Services;
 use shared::Shared;
@@ -167,6 +171,9 @@ impl ControlPlane {
         tokio::spawn(operations::run(shared.clone()));
         let draining = stop.clone();
         let server = Server::builder()
+            .accept_http1(true)
+            .layer(JsonDoor(shared.clone()))
+            .layer(GrpcWebLayer::new())
             .layer(Door::new(shared.clone()))
             .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
             .http2_max_header_list_size(HEADER_BYTES_MAX)

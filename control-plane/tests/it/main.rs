@@ -16,6 +16,7 @@ mod data_keys;
 mod deleted;
 mod deliveries;
 mod documents;
+mod json;
 mod lists;
 mod matrix;
 mod outcomes;

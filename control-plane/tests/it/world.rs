@@ -62,6 +62,7 @@ pub(crate) type Keyed = InterceptedService<Channel, Key>;
 pub(crate) struct World {
     pub(crate) folder: TempDir,
     pub(crate) clock: Clock,
+    pub(crate) address: std::net::SocketAddr,
     stop: CancellationToken,
     running: JoinHandle<Result<(), Error>>,
     pub(crate) admin: Key,
@@ -159,7 +160,7 @@ impl World {
         let running = tokio::spawn(ready.serve(listener, stop.clone()));
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         let (admin, plane) = (key_in(&admin_file), key_in(&plane_file));
-        Self { folder, clock, stop, running, admin, plane, channel }
+        Self { folder, clock, address, stop, running, admin, plane, channel }
     }
 
     /// Ends the server and returns its folder.
