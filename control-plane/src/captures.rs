@@ -33,7 +33,7 @@ use crate::error::Failure;
 use crate::lifecycle::{answer, lock};
 use crate::names::{self, Name, workspace_name};
 use crate::publish::frame;
-use crate::resource::Resource as _;
+use crate::resource::{Resource as _, Rules};
 use crate::shared::Shared;
 use crate::store::{CaptureRow, Transaction, WorkspaceRow};
 use crate::stored::Stored;
@@ -337,7 +337,7 @@ pub(crate) async fn confirm(
     let mut draft = stored.draft.clone();
     if draft.sample.as_ref() != Some(&sample) {
         draft.sample = Some(sample);
-        change.found.extend(draft.violations(&shared.settings.urls));
+        change.found.extend(draft.violations(&Rules::without_snippets(&shared.settings.urls)));
         change.refuse_broken()?;
         let secrets = stored.secrets.clone();
         stored.save(draft, secrets, change.now);

@@ -28,6 +28,7 @@
 //! | `secrets` | how secrets rest |
 //! | `master_keys` | how the key of all keys is changed |
 //! | `rotation` | how a secret is changed without a gap |
+//! | `snippets` | which texts templates insert |
 //! | `store` | where all of it is kept |
 //! | `error` | what can go wrong and how callers hear of it |
 
@@ -66,6 +67,7 @@ mod session;
 mod settings;
 mod shared;
 mod snapshots;
+mod snippets;
 mod store;
 mod stored;
 mod together;
@@ -83,6 +85,7 @@ use sluice_proto::admin::v1::configuration_service_server::ConfigurationServiceS
 use sluice_proto::admin::v1::connection_service_server::ConnectionServiceServer;
 use sluice_proto::admin::v1::data_plane_service_server::DataPlaneServiceServer;
 use sluice_proto::admin::v1::delivery_service_server::DeliveryServiceServer;
+use sluice_proto::admin::v1::event_definition_service_server::EventDefinitionServiceServer;
 use sluice_proto::admin::v1::event_service_server::EventServiceServer;
 use sluice_proto::admin::v1::incoming_integration_service_server::IncomingIntegrationServiceServer;
 use sluice_proto::admin::v1::incoming_request_service_server::IncomingRequestServiceServer;
@@ -92,6 +95,8 @@ use sluice_proto::admin::v1::outgoing_integration_service_server::OutgoingIntegr
 use sluice_proto::admin::v1::role_service_server::RoleServiceServer;
 use sluice_proto::admin::v1::secret_service_server::SecretServiceServer;
 use sluice_proto::admin::v1::service_account_service_server::ServiceAccountServiceServer;
+use sluice_proto::admin::v1::snippet_service_server::SnippetServiceServer;
+use sluice_proto::admin::v1::test_profile_service_server::TestProfileServiceServer;
 use sluice_proto::admin::v1::token_key_service_server::TokenKeyServiceServer;
 use sluice_proto::admin::v1::version_service_server::VersionServiceServer;
 use sluice_proto::admin::v1::workflow_service_server::WorkflowServiceServer;
@@ -222,6 +227,9 @@ impl ControlPlane {
             EventServiceServer,
             DeliveryServiceServer,
             SecretServiceServer,
+            SnippetServiceServer,
+            EventDefinitionServiceServer,
+            TestProfileServiceServer,
             VersionServiceServer,
             ConfigurationServiceServer,
             MasterKeyServiceServer,

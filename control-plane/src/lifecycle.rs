@@ -13,9 +13,10 @@ use crate::listing::{Listing, Query};
 use crate::login_keys;
 use crate::names::{self, Name};
 use crate::publish::commit_revision;
-use crate::resource::{Resource, Stamp};
+use crate::resource::{Resource, Rules, Stamp};
 use crate::secrets::{Taken, mark, take};
 use crate::shared::Shared;
+use crate::snippets::{self, Reading};
 use crate::store::{Transaction, WorkspaceRow};
 use crate::stored::Stored;
 use crate::together;
@@ -237,7 +238,8 @@ pub(crate) async fn settle<R: Resource>(
     wanted.stamp(Stamp::default());
     wanted.complete(before.map(|(document, _)| document));
     mark(&mut wanted, secrets);
-    change.found.extend(wanted.violations(&shared.settings.urls));
+    let snippets = snippets::load(&mut change.tx, &name.workspace, wanted.snippets(), Reading::Draft).await?;
+    change.found.extend(wanted.violations(&Rules { urls: &shared.settings.urls, snippets }));
     for (field, target) in wanted.references() {
         // A name that is none is a broken rule of the document already.
         if names::split(&target).is_none() {

@@ -7,7 +7,7 @@ use sluice_core::snapshot::{content_hash, digest};
 use sluice_core::validate::Violation;
 use sluice_proto::admin::v1::{
     DraftToPublish, IncomingIntegration, OutgoingIntegration, PublishDraftsRequest, PublishDraftsResponse,
-    PublishedDraft, Workflow,
+    PublishedDraft, Snippet, Workflow,
 };
 use sluice_proto::sync::v1::resource::Document;
 use sluice_proto::sync::v1::{self as sync, WorkspaceBody};
@@ -61,7 +61,7 @@ pub(crate) async fn publish_together(
         let field = format!("drafts[{index}].name");
         let parts = names::split(&draft.name).filter(|(of, _, _)| *of == workspace.id);
         let collection = parts.map(|(_, collection, _)| collection);
-        let (answer, draft) = of_published_kind!(collection, stage_named(shared, &mut change, draft), field)?;
+        let (answer, draft) = of_published_kind!(collection, stage_named(&mut change, draft), field)?;
         published.push(answer);
         staged.extend(draft.map(|draft| (index, draft)));
     }
@@ -94,31 +94,25 @@ fn refuse_list(drafts: &[DraftToPublish]) -> Result<(), Failure> {
 struct Staged {
     /// As data planes get it.
     resource: sync::Resource,
-    /// The draft, with its own broken rules and what it refers to.
+    /// The draft, and what it refers to.
     document: Document,
-    broken: Vec<Violation>,
     references: Vec<(String, String)>,
 }
 
 /// Stages the draft with this name.
 async fn stage_named<R: Versioned>(
-    shared: &Shared,
     change: &mut Change,
     draft: &DraftToPublish,
 ) -> Result<(PublishedDraft, Option<Staged>), Failure> {
     let name = names::parse(&draft.name, R::COLLECTION, "name")?;
     let mut stored = Stored::<R>::load(&mut change.tx, &name, &draft.etag).await?;
-    let staged = stage(shared, change, &mut stored).await?;
+    let staged = stage(change, &mut stored).await?;
     let etag = if change.validate_only() { String::new() } else { stored.etag() };
     Ok((PublishedDraft { name: name.full, version: stored.row.published_version, etag }, staged))
 }
 
 /// Makes the draft a version, unless it is in force already.
-async fn stage<R: Versioned>(
-    shared: &Shared,
-    change: &mut Change,
-    stored: &mut Stored<R>,
-) -> Result<Option<Staged>, Failure> {
+async fn stage<R: Versioned>(change: &mut Change, stored: &mut Stored<R>) -> Result<Option<Staged>, Failure> {
     if stored.is_in_force() {
         return Ok(None);
     }
@@ -130,12 +124,7 @@ async fn stage<R: Versioned>(
     let version = sync::Resource { secrets: Vec::new(), ..resource.clone() };
     tx.version_insert(&stored.row.name, resource.version, &version.encode_to_vec(), now).await?;
     tx.references_set(&stored.row.name, true, &stored.targets()).await?;
-    Ok(Some(Staged {
-        resource,
-        broken: stored.draft.violations(&shared.settings.urls),
-        references: stored.draft.references(),
-        document: stored.draft.clone().into_document(),
-    }))
+    Ok(Some(Staged { resource, references: stored.draft.references(), document: stored.draft.clone().into_document() }))
 }
 
 /// Puts one draft in force, or refuses it by name.
@@ -145,7 +134,7 @@ pub(crate) async fn put_in_force<R: Versioned>(
     workspace: &mut WorkspaceRow,
     stored: &mut Stored<R>,
 ) -> Result<(), Failure> {
-    let staged = stage(shared, change, stored).await?;
+    let staged = stage(change, stored).await?;
     let broken = enforce(shared, change, workspace, staged.into_iter().collect()).await?;
     if broken.is_empty() {
         return Ok(());
@@ -252,7 +241,8 @@ async fn check(
     staged: Staged,
     together: &BTreeSet<String>,
 ) -> Result<Vec<Violation>, Failure> {
-    let mut found = staged.broken;
+    let name = &staged.resource.name;
+    let mut found = together::broken_alone(shared, tx, workspace, name, &staged.document).await?;
     for (field, target) in &staged.references {
         if tx.head(workspace, target).await?.is_none() {
             found.push(
@@ -262,10 +252,10 @@ async fn check(
         }
     }
     found.extend(together::broken(shared, tx, workspace, &staged.document, None).await?);
-    let name = &staged.resource.name;
     found.extend(together::started_beyond(tx, workspace, name, &staged.document).await?);
+    let field = if matches!(staged.document, Document::Snippet(_)) { "text" } else { "request" };
     for broken in together::broken_users(shared, tx, workspace, name, &staged.document, together).await? {
-        found.push(Violation { field: "request".to_owned(), ..broken });
+        found.push(Violation { field: field.to_owned(), ..broken });
     }
     Ok(found)
 }

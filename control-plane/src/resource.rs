@@ -1,12 +1,18 @@
 //! What the four kinds of documents have in common, so that one lifecycle serves all: where their shared fields are, which
 //! fields a caller may change, what the server adds, and what makes them valid.
 
+use std::sync::Arc;
+
 use prost::Message;
 use prost_types::Timestamp;
 use sluice_core::address::UrlPolicy;
+use sluice_core::template::Snippets;
 use sluice_core::validate::{self, Violation};
 use sluice_core::wire::{self, References, SecretFields};
-use sluice_proto::admin::v1::{Connection, IncomingIntegration, OutgoingIntegration, VersionedDocument, Workflow};
+use sluice_proto::admin::v1::{
+    Connection, EventDefinition, IncomingIntegration, OutgoingIntegration, Snippet, TestProfile, VersionedDocument,
+    Workflow,
+};
 use sluice_proto::admin::v1::{connection::Scheme, incoming_integration::Authorization, versioned_document};
 use sluice_proto::sync::v1::resource::Document;
 use uuid::Uuid;
@@ -26,6 +32,20 @@ pub(crate) struct Stamp {
     pub(crate) has_unpublished_changes: bool,
     pub(crate) delete_time: Option<Timestamp>,
     pub(crate) purge_time: Option<Timestamp>,
+}
+
+/// What a document is checked against besides itself.
+pub(crate) struct Rules<'a> {
+    pub(crate) urls: &'a UrlPolicy,
+    /// What its templates may insert.
+    pub(crate) snippets: Arc<Snippets>,
+}
+
+impl<'a> Rules<'a> {
+    /// For documents that insert nothing.
+    pub(crate) fn without_snippets(urls: &'a UrlPolicy) -> Self {
+        Self { urls, snippets: Arc::default() }
+    }
 }
 
 /// A kind of document.
@@ -58,7 +78,7 @@ pub(crate) trait Resource:
     /// Empties what [`Resource::complete`] made and was not stored.
     fn forget_made(&mut self) {}
     /// Every broken rule of the document by itself.
-    fn violations(&self, urls: &UrlPolicy) -> Vec<Violation>;
+    fn violations(&self, rules: &Rules<'_>) -> Vec<Violation>;
     /// As data planes get it.
     fn into_document(self) -> Document;
     /// From what data planes get; `None` when it is of another kind.
@@ -78,6 +98,7 @@ macro_rules! of_published_kind {
             Some(IncomingIntegration::COLLECTION) => $function::<IncomingIntegration>($($argument),*).await,
             Some(OutgoingIntegration::COLLECTION) => $function::<OutgoingIntegration>($($argument),*).await,
             Some(Workflow::COLLECTION) => $function::<Workflow>($($argument),*).await,
+            Some(Snippet::COLLECTION) => $function::<Snippet>($($argument),*).await,
             _ => Err($crate::resource::not_published_kind(&$field)),
         }
     };
@@ -87,7 +108,7 @@ pub(crate) use of_published_kind;
 /// The name is of nothing that is published.
 pub(crate) fn not_published_kind(field: &str) -> Failure {
     let message = "must be `workspaces/{workspace}/{collection}/{id}` with a collection that is published: \
-                   incomingIntegrations, outgoingIntegrations or workflows";
+                   incomingIntegrations, outgoingIntegrations, snippets or workflows";
     Failure::field(field, "NAME_INVALID", message)
 }
 
@@ -102,7 +123,7 @@ macro_rules! versioned {
     };
 }
 
-versioned!(IncomingIntegration, OutgoingIntegration, Workflow);
+versioned!(IncomingIntegration, OutgoingIntegration, Snippet, Workflow);
 
 /// The fields all kinds but connections share.
 macro_rules! stamp_published {
@@ -115,6 +136,29 @@ macro_rules! stamp_published {
             self.update_time = stamp.update_time;
             self.published_version = stamp.version;
             self.has_unpublished_changes = stamp.has_unpublished_changes;
+            self.delete_time = stamp.delete_time;
+            self.purge_time = stamp.purge_time;
+        }
+
+        fn clear_etag(&mut self) {
+            self.etag.clear();
+        }
+
+        fn sent(&self) -> (&str, &str) {
+            (&self.name, &self.etag)
+        }
+    };
+}
+
+/// The fields of kinds that are neither published nor for data planes.
+macro_rules! stamp_plain {
+    () => {
+        fn stamp(&mut self, stamp: Stamp) {
+            self.name = stamp.name;
+            self.uid = stamp.uid;
+            self.etag = stamp.etag;
+            self.create_time = stamp.create_time;
+            self.update_time = stamp.update_time;
             self.delete_time = stamp.delete_time;
             self.purge_time = stamp.purge_time;
         }
@@ -216,8 +260,8 @@ impl Resource for Connection {
         wire::normalise(self);
     }
 
-    fn violations(&self, urls: &UrlPolicy) -> Vec<Violation> {
-        validate::connection(self, urls)
+    fn violations(&self, rules: &Rules<'_>) -> Vec<Violation> {
+        validate::connection(self, rules.urls)
     }
 
     travels_as!(Connection);
@@ -258,7 +302,7 @@ impl Resource for IncomingIntegration {
         self.endpoint_path.clear();
     }
 
-    fn violations(&self, _: &UrlPolicy) -> Vec<Violation> {
+    fn violations(&self, _: &Rules<'_>) -> Vec<Violation> {
         validate::incoming_integration(self)
     }
 
@@ -285,11 +329,95 @@ impl Resource for OutgoingIntegration {
 
     fn complete(&mut self, _: Option<&Self>) {}
 
-    fn violations(&self, urls: &UrlPolicy) -> Vec<Violation> {
-        validate::outgoing_integration(self, urls)
+    fn violations(&self, rules: &Rules<'_>) -> Vec<Violation> {
+        validate::outgoing_integration(self, rules.urls, &rules.snippets)
     }
 
     travels_as!(OutgoingIntegration);
+}
+
+impl Resource for Snippet {
+    const COLLECTION: &'static str = "snippets";
+    const MESSAGE: &'static str = "sluice.admin.v1.Snippet";
+    const FIELD: &'static str = "snippet";
+    const ID_FIELD: &'static str = "snippet_id";
+    const IMMEDIATE: bool = false;
+    const MUTABLE: &'static [&'static str] = &["display_name", "text"];
+
+    stamp_published!();
+
+    fn copy(&mut self, field: &str, other: &Self) {
+        match field {
+            "display_name" => self.display_name.clone_from(&other.display_name),
+            "text" => self.text.clone_from(&other.text),
+            _ => {}
+        }
+    }
+
+    fn complete(&mut self, _: Option<&Self>) {}
+
+    /// That it does not use itself is checked when it is published: here it has no name.
+    fn violations(&self, rules: &Rules<'_>) -> Vec<Violation> {
+        validate::snippet(self, "", &rules.snippets)
+    }
+
+    travels_as!(Snippet);
+}
+
+impl Resource for EventDefinition {
+    const COLLECTION: &'static str = "eventDefinitions";
+    const MESSAGE: &'static str = "sluice.admin.v1.EventDefinition";
+    const FIELD: &'static str = "event_definition";
+    const ID_FIELD: &'static str = "event_definition_id";
+    const IMMEDIATE: bool = false;
+    const MUTABLE: &'static [&'static str] = &["display_name", "action", "parameters"];
+
+    stamp_plain!();
+
+    fn copy(&mut self, field: &str, other: &Self) {
+        match field {
+            "display_name" => self.display_name.clone_from(&other.display_name),
+            "action" => self.action.clone_from(&other.action),
+            "parameters" => self.parameters.clone_from(&other.parameters),
+            _ => {}
+        }
+    }
+
+    fn complete(&mut self, _: Option<&Self>) {}
+
+    fn violations(&self, _: &Rules<'_>) -> Vec<Violation> {
+        validate::event_definition(self)
+    }
+
+    travels_as!(EventDefinition);
+}
+
+impl Resource for TestProfile {
+    const COLLECTION: &'static str = "testProfiles";
+    const MESSAGE: &'static str = "sluice.admin.v1.TestProfile";
+    const FIELD: &'static str = "test_profile";
+    const ID_FIELD: &'static str = "test_profile_id";
+    const IMMEDIATE: bool = false;
+    const MUTABLE: &'static [&'static str] = &["display_name", "attributes", "events"];
+
+    stamp_plain!();
+
+    fn copy(&mut self, field: &str, other: &Self) {
+        match field {
+            "display_name" => self.display_name.clone_from(&other.display_name),
+            "attributes" => self.attributes.clone_from(&other.attributes),
+            "events" => self.events.clone_from(&other.events),
+            _ => {}
+        }
+    }
+
+    fn complete(&mut self, _: Option<&Self>) {}
+
+    fn violations(&self, _: &Rules<'_>) -> Vec<Violation> {
+        validate::test_profile(self)
+    }
+
+    travels_as!(TestProfile);
 }
 
 impl Resource for Workflow {
@@ -317,8 +445,8 @@ impl Resource for Workflow {
         }
     }
 
-    fn violations(&self, urls: &UrlPolicy) -> Vec<Violation> {
-        let mut found = validate::workflow(self, urls);
+    fn violations(&self, rules: &Rules<'_>) -> Vec<Violation> {
+        let mut found = validate::workflow(self, rules.urls, &rules.snippets);
         for (index, step) in self.steps.iter().enumerate() {
             if !is_uuid(&step.step_id) {
                 let message = "must be a UUID in lower case, or empty: then the server makes one";
@@ -378,6 +506,9 @@ mod tests {
         check("IncomingIntegration", IncomingIntegration::MUTABLE);
         check("OutgoingIntegration", OutgoingIntegration::MUTABLE);
         check("Workflow", Workflow::MUTABLE);
+        check("Snippet", Snippet::MUTABLE);
+        check("EventDefinition", EventDefinition::MUTABLE);
+        check("TestProfile", TestProfile::MUTABLE);
     }
 
     fn sorted(mut fields: Vec<&str>) -> Vec<&str> {

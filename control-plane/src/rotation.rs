@@ -14,7 +14,7 @@ use crate::error::Failure;
 use crate::lifecycle::lock;
 use crate::names;
 use crate::publish::commit_revision;
-use crate::resource::Resource;
+use crate::resource::{Resource, Rules};
 use crate::secrets::mark;
 use crate::shared::Shared;
 use crate::store::WorkspaceRow;
@@ -77,7 +77,7 @@ pub(crate) async fn rotate<R: Resource>(shared: &Shared, call: Call, rotation: &
     mark(&mut draft, &secrets);
     if matches!(rotation.step, Step::Retire(Slot::Active)) {
         // Only a field that may be empty can lose its active secret.
-        change.found.extend(draft.violations(&shared.settings.urls));
+        change.found.extend(draft.violations(&Rules::without_snippets(&shared.settings.urls)));
         change.refuse_broken()?;
     }
     stored.save(draft, secrets, change.now);
@@ -127,7 +127,7 @@ fn check_field<R: Resource>(
         for field in wanted.secret_fields().iter_mut().filter(|field| field.path == rotation.field) {
             secret.expose().clone_into(field.value);
         }
-        let broken = wanted.violations(&shared.settings.urls).into_iter();
+        let broken = wanted.violations(&Rules::without_snippets(&shared.settings.urls)).into_iter();
         let broken = broken.filter(|violation| violation.field == rotation.field);
         change.found.extend(broken.map(|violation| Violation { field: "value".to_owned(), ..violation }));
         change.refuse_broken()?;

@@ -12,6 +12,7 @@ use crate::error::Failure;
 use crate::names::Name;
 use crate::resource::{Resource, Stamp};
 use crate::secrets::mark;
+use crate::snippets;
 use crate::store::{DocumentRow, Transaction};
 
 /// A stored document of kind `R`.
@@ -187,7 +188,8 @@ impl<R: Resource> Stored<R> {
 
     /// What this draft uses, by name.
     pub(crate) fn targets(&self) -> Vec<String> {
-        self.draft.references().into_iter().map(|(_, target)| target).collect()
+        let snippets = self.draft.snippets().into_iter().map(|id| snippets::name(&self.row.workspace, &id));
+        self.draft.references().into_iter().map(|(_, target)| target).chain(snippets).collect()
     }
 
     /// As callers see it.

@@ -2,10 +2,12 @@
 //! up for them. The rules themselves are [`validate`]'s.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use prost::Message as _;
+use sluice_core::template::Snippets;
 use sluice_core::validate::{self, InForce, Violation};
-use sluice_core::wire::References as _;
+use sluice_core::wire::References;
 use sluice_proto::admin::v1::{Connection, IncomingIntegration, OutgoingIntegration, Trigger, Workflow};
 use sluice_proto::sync::v1 as sync;
 use sluice_proto::sync::v1::resource::Document;
@@ -14,6 +16,7 @@ use crate::error::{Failure, violation};
 use crate::lifecycle::USERS_NAMED;
 use crate::resource::Resource;
 use crate::shared::Shared;
+use crate::snippets::{self, Reading};
 use crate::store::{DocumentRow, Transaction};
 use crate::stored::Stored;
 
@@ -23,6 +26,7 @@ struct Used {
     incoming: BTreeMap<String, IncomingIntegration>,
     outgoing: BTreeMap<String, OutgoingIntegration>,
     connections: BTreeMap<String, Connection>,
+    snippets: Arc<Snippets>,
 }
 
 impl InForce for Used {
@@ -37,6 +41,10 @@ impl InForce for Used {
     fn connection(&self, name: &str) -> Option<&Connection> {
         self.connections.get(name)
     }
+
+    fn snippets(&self) -> &Arc<Snippets> {
+        &self.snippets
+    }
 }
 
 impl Used {
@@ -44,27 +52,40 @@ impl Used {
     async fn load(
         tx: &mut Transaction,
         workspace: &str,
-        targets: Vec<(String, String)>,
+        user: &impl References,
         candidate: Option<(&str, &Document)>,
     ) -> Result<Self, Failure> {
         let mut used = Self::default();
-        for (_, target) in targets {
+        let mut ids = user.snippets();
+        for (_, target) in user.references() {
             let document = match candidate {
                 Some((name, document)) if name == target => Some(document.clone()),
                 _ => in_force(tx, workspace, &target).await?,
             };
             match document {
-                Some(Document::OutgoingIntegration(document)) => drop(used.outgoing.insert(target, document)),
+                Some(Document::OutgoingIntegration(document)) => {
+                    ids.extend(document.snippets());
+                    used.outgoing.insert(target, document);
+                }
                 Some(Document::Connection(document)) => drop(used.connections.insert(target, document)),
                 Some(Document::IncomingIntegration(document)) => drop(used.incoming.insert(target, document)),
-                Some(Document::Workflow(_) | Document::LoginKey(_) | Document::TokenKeys(_)) | None => {}
+                Some(
+                    Document::Workflow(_)
+                    | Document::Snippet(_)
+                    | Document::EventDefinition(_)
+                    | Document::TestProfile(_)
+                    | Document::LoginKey(_)
+                    | Document::TokenKeys(_),
+                )
+                | None => {}
             }
         }
+        used.snippets = snippets::load(tx, workspace, ids, Reading::InForce).await?;
         Ok(used)
     }
 }
 
-async fn in_force(tx: &mut Transaction, workspace: &str, name: &str) -> Result<Option<Document>, Failure> {
+pub(crate) async fn in_force(tx: &mut Transaction, workspace: &str, name: &str) -> Result<Option<Document>, Failure> {
     let Some(head) = tx.head(workspace, name).await? else { return Ok(None) };
     let resource = sync::Resource::decode(head.as_slice())
         .map_err(|_| Failure::Internal("a resource in force cannot be read".to_owned()))?;
@@ -83,17 +104,93 @@ pub(crate) async fn broken(
     let urls = &shared.settings.urls;
     Ok(match document {
         Document::Workflow(workflow) => {
-            let used = Used::load(tx, workspace, workflow.references(), candidate).await?;
+            let used = Used::load(tx, workspace, workflow, candidate).await?;
             validate::workflow_publish(workflow, urls, &used)
         }
         Document::OutgoingIntegration(outgoing) => {
-            let used = Used::load(tx, workspace, outgoing.references(), candidate).await?;
+            let used = Used::load(tx, workspace, outgoing, candidate).await?;
             validate::outgoing_publish(outgoing, urls, &used)
         }
-        Document::Connection(_) | Document::IncomingIntegration(_) | Document::LoginKey(_) | Document::TokenKeys(_) => {
+        Document::Connection(_)
+        | Document::IncomingIntegration(_)
+        | Document::Snippet(_)
+        | Document::EventDefinition(_)
+        | Document::TestProfile(_)
+        | Document::LoginKey(_)
+        | Document::TokenKeys(_) => Vec::new(),
+    })
+}
+
+/// The rules that a document, called `name`, breaks by itself with the snippets that are in force.
+pub(crate) async fn broken_alone(
+    shared: &Shared,
+    tx: &mut Transaction,
+    workspace: &str,
+    name: &str,
+    document: &Document,
+) -> Result<Vec<Violation>, Failure> {
+    let urls = &shared.settings.urls;
+    let ids = match document {
+        Document::Workflow(workflow) => workflow.snippets(),
+        Document::OutgoingIntegration(outgoing) => outgoing.snippets(),
+        Document::Snippet(snippet) => snippet.snippets(),
+        Document::Connection(_)
+        | Document::IncomingIntegration(_)
+        | Document::EventDefinition(_)
+        | Document::TestProfile(_)
+        | Document::LoginKey(_)
+        | Document::TokenKeys(_) => Vec::new(),
+    };
+    let snippets = snippets::load(tx, workspace, ids, Reading::InForce).await?;
+    Ok(match document {
+        Document::Workflow(workflow) => validate::workflow(workflow, urls, &snippets),
+        Document::OutgoingIntegration(outgoing) => validate::outgoing_integration(outgoing, urls, &snippets),
+        Document::IncomingIntegration(incoming) => validate::incoming_integration(incoming),
+        Document::Connection(connection) => validate::connection(connection, urls),
+        Document::Snippet(snippet) => {
+            validate::snippet(snippet, name.rsplit('/').next().unwrap_or_default(), &snippets)
+        }
+        Document::EventDefinition(_) | Document::TestProfile(_) | Document::LoginKey(_) | Document::TokenKeys(_) => {
             Vec::new()
         }
     })
+}
+
+/// The rules that documents in force, but those of `but`, would break because the snippet `name` is in force as it is now: those
+/// that name it, and those that use what does.
+async fn broken_by_snippet(
+    shared: &Shared,
+    tx: &mut Transaction,
+    workspace: &str,
+    name: &str,
+    but: &BTreeSet<String>,
+) -> Result<Vec<Violation>, Failure> {
+    let mut found = Vec::new();
+    let mut seen = BTreeSet::from([name.to_owned()]);
+    let mut named = vec![name.to_owned()];
+    while let Some(name) = named.pop() {
+        for user in tx.users(&name, true, i64::MAX).await? {
+            if !seen.insert(user.clone()) {
+                continue;
+            }
+            let Some(document) = in_force(tx, workspace, &user).await? else { continue };
+            if matches!(document, Document::Snippet(_) | Document::OutgoingIntegration(_)) {
+                named.push(user.clone());
+            }
+            if but.contains(&user) {
+                continue;
+            }
+            let mut broken_rules = broken_alone(shared, tx, workspace, &user, &document).await?;
+            broken_rules.extend(broken(shared, tx, workspace, &document, None).await?);
+            found.extend(broken_rules.into_iter().map(|broken| would_break(&user, broken)));
+        }
+    }
+    Ok(found)
+}
+
+fn would_break(user: &str, broken: Violation) -> Violation {
+    let message = format!("`{user}`, which is published and uses it, would break: {}", broken.message);
+    Violation { message, ..broken }
 }
 
 /// The rules that published users of `name`, but those of `but`, would break if `candidate` came into force under it; the messages
@@ -106,6 +203,9 @@ pub(crate) async fn broken_users(
     candidate: &Document,
     but: &BTreeSet<String>,
 ) -> Result<Vec<Violation>, Failure> {
+    if matches!(candidate, Document::Snippet(_)) {
+        return broken_by_snippet(shared, tx, workspace, name, but).await;
+    }
     let mut found = Vec::new();
     for user in tx.users(name, true, i64::MAX).await? {
         if but.contains(&user) {
@@ -113,8 +213,7 @@ pub(crate) async fn broken_users(
         }
         let Some(document) = in_force(tx, workspace, &user).await? else { continue };
         for broken in broken(shared, tx, workspace, &document, Some((name, candidate))).await? {
-            let message = format!("`{user}`, which is published and uses it, would break: {}", broken.message);
-            found.push(Violation { message, ..broken });
+            found.push(would_break(&user, broken));
         }
     }
     Ok(found)

@@ -23,6 +23,7 @@ mod reflection;
 mod replay;
 mod rotation;
 mod secrets;
+mod snippets;
 mod tidy;
 mod tokens;
 mod trigger;

@@ -9,6 +9,7 @@ use sluice_proto::admin::v1::configuration_service_client::ConfigurationServiceC
 use sluice_proto::admin::v1::connection_service_client::ConnectionServiceClient;
 use sluice_proto::admin::v1::data_plane_service_client::DataPlaneServiceClient;
 use sluice_proto::admin::v1::delivery_service_client::DeliveryServiceClient;
+use sluice_proto::admin::v1::event_definition_service_client::EventDefinitionServiceClient;
 use sluice_proto::admin::v1::event_service_client::EventServiceClient;
 use sluice_proto::admin::v1::incoming_integration_service_client::IncomingIntegrationServiceClient;
 use sluice_proto::admin::v1::incoming_request_service_client::IncomingRequestServiceClient;
@@ -18,6 +19,8 @@ use sluice_proto::admin::v1::outgoing_integration_service_client::OutgoingIntegr
 use sluice_proto::admin::v1::role_service_client::RoleServiceClient;
 use sluice_proto::admin::v1::secret_service_client::SecretServiceClient;
 use sluice_proto::admin::v1::service_account_service_client::ServiceAccountServiceClient;
+use sluice_proto::admin::v1::snippet_service_client::SnippetServiceClient;
+use sluice_proto::admin::v1::test_profile_service_client::TestProfileServiceClient;
 use sluice_proto::admin::v1::token_key_service_client::TokenKeyServiceClient;
 use sluice_proto::admin::v1::version_service_client::VersionServiceClient;
 use sluice_proto::admin::v1::workflow_service_client::WorkflowServiceClient;
@@ -131,6 +134,21 @@ impl Client {
     /// Workflows.
     pub fn workflows(&self) -> WorkflowServiceClient<Authorized> {
         WorkflowServiceClient::new(self.authorized())
+    }
+
+    /// Snippets.
+    pub fn snippets(&self) -> SnippetServiceClient<Authorized> {
+        SnippetServiceClient::new(self.authorized())
+    }
+
+    /// Event definitions.
+    pub fn event_definitions(&self) -> EventDefinitionServiceClient<Authorized> {
+        EventDefinitionServiceClient::new(self.authorized())
+    }
+
+    /// Test profiles.
+    pub fn test_profiles(&self) -> TestProfileServiceClient<Authorized> {
+        TestProfileServiceClient::new(self.authorized())
     }
 
     /// Published versions.

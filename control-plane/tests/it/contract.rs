@@ -200,7 +200,7 @@ fn other(field: &FieldDescriptor, value: &Value, wanted: Option<&serde_json::Val
             let named = wanted_text.map(|name| kind.get_value_by_name(name).unwrap().number());
             Value::EnumNumber(named.unwrap_or_else(|| *numbers.iter().find(|other| *other != number).unwrap()))
         }
-        (Value::Message(message), _) if message.descriptor().full_name() == "google.protobuf.Duration" => {
+        (Value::Message(message), _) if message.descriptor().get_field_by_name("seconds").is_some() => {
             let mut message = message.clone();
             let seconds = message.get_field_by_name("seconds").unwrap().as_i64().unwrap();
             message.set_field_by_name("seconds", Value::I64(seconds + 1));

@@ -25,6 +25,7 @@ mod replay;
 mod restart;
 mod rotation;
 mod secrets;
+mod snippets;
 mod sync;
 mod versions;
 mod world;

@@ -171,6 +171,7 @@ pub(crate) async fn furnish(world: &World, parent: &str, id: &str, display_name:
     world.publish_incoming(&named("incomingIntegrations")).await.unwrap();
     world.publish_outgoing(&named("outgoingIntegrations")).await.unwrap();
     world.publish_workflow(&named("workflows")).await.unwrap();
+    furnish_desk(world, parent, id, &display_name).await;
     let role = admin::Role { display_name: display_name.clone(), ..Default::default() };
     let request = admin::CreateRoleRequest {
         parent: parent.to_owned(),
@@ -187,6 +188,40 @@ pub(crate) async fn furnish(world: &World, parent: &str, id: &str, display_name:
         ..Default::default()
     };
     world.service_accounts().create_service_account(request).await.unwrap();
+}
+
+/// What only authors see of a workspace.
+async fn furnish_desk(world: &World, parent: &str, id: &str, display_name: &str) {
+    let (parent, display_name) = (parent.to_owned(), display_name.to_owned());
+    let snippet =
+        admin::Snippet { display_name: display_name.clone(), text: display_name.clone(), ..Default::default() };
+    let request = admin::CreateSnippetRequest {
+        parent: parent.clone(),
+        snippet_id: id.to_owned(),
+        snippet: Some(snippet),
+        ..Default::default()
+    };
+    world.snippets().create_snippet(request).await.unwrap();
+    let definition = admin::EventDefinition {
+        display_name: display_name.clone(),
+        action: display_name.clone(),
+        ..Default::default()
+    };
+    let request = admin::CreateEventDefinitionRequest {
+        parent: parent.clone(),
+        event_definition_id: id.to_owned(),
+        event_definition: Some(definition),
+        ..Default::default()
+    };
+    world.event_definitions().create_event_definition(request).await.unwrap();
+    let profile = admin::TestProfile { display_name, ..Default::default() };
+    let request = admin::CreateTestProfileRequest {
+        parent,
+        test_profile_id: id.to_owned(),
+        test_profile: Some(profile),
+        ..Default::default()
+    };
+    world.test_profiles().create_test_profile(request).await.unwrap();
 }
 
 /// Everything of a workspace, as an administrator sees it.
@@ -234,8 +269,15 @@ async fn a02_another_workspace_is_not_there_for_any_method_wherever_it_is_named(
         .iter()
         .map(|row| serde_json::from_str(&row.to_string().replace("{key}", &ours.name)).unwrap())
         .collect();
-    let collections =
-        ["connections", "incomingIntegrations", "outgoingIntegrations", "workflows", "roles", "serviceAccounts"];
+    let collections = [
+        "connections",
+        "incomingIntegrations",
+        "outgoingIntegrations",
+        "workflows",
+        "snippets",
+        "roles",
+        "serviceAccounts",
+    ];
     let mut names: Vec<(String, String, String)> = collections
         .iter()
         .map(|collection| {

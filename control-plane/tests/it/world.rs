@@ -13,6 +13,7 @@ use sluice_proto::admin::v1::connection::Scheme;
 use sluice_proto::admin::v1::connection_service_client::ConnectionServiceClient;
 use sluice_proto::admin::v1::data_plane_service_client::DataPlaneServiceClient;
 use sluice_proto::admin::v1::delivery_service_client::DeliveryServiceClient;
+use sluice_proto::admin::v1::event_definition_service_client::EventDefinitionServiceClient;
 use sluice_proto::admin::v1::event_service_client::EventServiceClient;
 use sluice_proto::admin::v1::incoming_integration::Authorization;
 use sluice_proto::admin::v1::incoming_integration_service_client::IncomingIntegrationServiceClient;
@@ -23,7 +24,9 @@ use sluice_proto::admin::v1::outgoing_integration_service_client::OutgoingIntegr
 use sluice_proto::admin::v1::role_service_client::RoleServiceClient;
 use sluice_proto::admin::v1::secret_service_client::SecretServiceClient;
 use sluice_proto::admin::v1::service_account_service_client::ServiceAccountServiceClient;
+use sluice_proto::admin::v1::snippet_service_client::SnippetServiceClient;
 use sluice_proto::admin::v1::step::Action;
+use sluice_proto::admin::v1::test_profile_service_client::TestProfileServiceClient;
 use sluice_proto::admin::v1::version_service_client::VersionServiceClient;
 use sluice_proto::admin::v1::workflow_service_client::WorkflowServiceClient;
 use sluice_proto::admin::v1::workspace_service_client::WorkspaceServiceClient;
@@ -128,6 +131,9 @@ clients!(
     operations: OperationServiceClient,
     secrets: SecretServiceClient,
     versions: VersionServiceClient,
+    snippets: SnippetServiceClient,
+    event_definitions: EventDefinitionServiceClient,
+    test_profiles: TestProfileServiceClient,
     configuration: ConfigurationServiceClient,
     master_keys: MasterKeyServiceClient,
     api_keys: ApiKeyServiceClient,

@@ -2,6 +2,7 @@
 //! rule looks like, how they are collected, and the limits that have no better home.
 
 use std::fmt;
+use std::sync::Arc;
 
 use sluice_proto::admin::v1 as admin;
 
@@ -11,7 +12,7 @@ use crate::lineage::{TRACE_HEADERS, is_trace_header};
 use crate::model::{Purpose, RequestTemplate, Scheme, Start, Trigger};
 use crate::request::SENT_HEADERS_MAX;
 use crate::sample::Seen;
-use crate::template::{Context, OnMissing, Template, TemplateError};
+use crate::template::{Context, OnMissing, Snippets, Template, TemplateError};
 use crate::wire;
 
 /// Longest display name, step name and webhook name, in characters.
@@ -57,9 +58,21 @@ impl fmt::Display for Violation {
 pub struct Check {
     path: Vec<String>,
     found: Vec<Violation>,
+    /// What templates may insert.
+    snippets: Arc<Snippets>,
 }
 
 impl Check {
+    /// A check of a document whose templates may insert these.
+    pub fn with_snippets(snippets: &Arc<Snippets>) -> Self {
+        Self { snippets: snippets.clone(), ..Self::default() }
+    }
+
+    /// What templates may insert.
+    pub fn snippets(&self) -> &Snippets {
+        &self.snippets
+    }
+
     /// Runs `body` with `field` appended to the path.
     pub fn within<T>(&mut self, field: impl Into<String>, body: impl FnOnce(&mut Self) -> T) -> T {
         self.path.push(field.into());
@@ -167,13 +180,32 @@ pub fn incoming_integration(incoming: &admin::IncomingIntegration) -> Vec<Violat
 }
 
 /// Broken rules of an outgoing integration.
-pub fn outgoing_integration(outgoing: &admin::OutgoingIntegration, urls: &UrlPolicy) -> Vec<Violation> {
-    wire::outgoing(outgoing, urls).err().unwrap_or_default()
+pub fn outgoing_integration(
+    outgoing: &admin::OutgoingIntegration,
+    urls: &UrlPolicy,
+    snippets: &Arc<Snippets>,
+) -> Vec<Violation> {
+    wire::outgoing_with(outgoing, urls, snippets).err().unwrap_or_default()
 }
 
 /// Broken rules of a workflow by itself; what it refers to is checked by who can look it up.
-pub fn workflow(workflow: &admin::Workflow, urls: &UrlPolicy) -> Vec<Violation> {
-    wire::workflow(workflow, urls).err().unwrap_or_default()
+pub fn workflow(workflow: &admin::Workflow, urls: &UrlPolicy, snippets: &Arc<Snippets>) -> Vec<Violation> {
+    wire::workflow_with(workflow, urls, snippets).err().unwrap_or_default()
+}
+
+/// Broken rules of a snippet, whose own id this is, with those it names.
+pub fn snippet(snippet: &admin::Snippet, id: &str, snippets: &Arc<Snippets>) -> Vec<Violation> {
+    wire::snippet(snippet, id, snippets).err().unwrap_or_default()
+}
+
+/// Broken rules of an event definition.
+pub fn event_definition(definition: &admin::EventDefinition) -> Vec<Violation> {
+    wire::event_definition(definition).err().unwrap_or_default()
+}
+
+/// Broken rules of a test profile.
+pub fn test_profile(profile: &admin::TestProfile) -> Vec<Violation> {
+    wire::test_profile(profile).err().unwrap_or_default()
 }
 
 /// What a document uses, by name, as it is in force.
@@ -184,6 +216,8 @@ pub trait InForce {
     fn incoming(&self, name: &str) -> Option<&admin::IncomingIntegration>;
     /// A connection. Its secrets need not be there.
     fn connection(&self, name: &str) -> Option<&admin::Connection>;
+    /// The snippets that templates among them name, however far around.
+    fn snippets(&self) -> &Arc<Snippets>;
 }
 
 /// The reasons of rules that a request keeps together with its connections.
@@ -197,7 +231,7 @@ pub const HEADERS: &str = "HEADERS_TOO_MANY";
 /// Rules a workflow must keep together with what it uses: one that is started by requests has no customer, so none of its
 /// templates may use `customer` (R080); and its own requests fit their connections. What it breaks by itself is not repeated.
 pub fn workflow_publish(workflow: &admin::Workflow, urls: &UrlPolicy, in_force: &impl InForce) -> Vec<Violation> {
-    let Ok(parsed) = wire::workflow(workflow, urls) else { return Vec::new() };
+    let Ok(parsed) = wire::workflow_with(workflow, urls, in_force.snippets()) else { return Vec::new() };
     let mut check = Check::default();
     for (index, (trigger, wire)) in parsed.triggers.iter().zip(&workflow.triggers).enumerate() {
         if !wire.allow_unseen {
@@ -211,7 +245,9 @@ pub fn workflow_publish(workflow: &admin::Workflow, urls: &UrlPolicy, in_force: 
                 check_connections(check, request, urls, in_force);
             }),
             crate::model::Action::Outgoing(name) => {
-                let found = in_force.outgoing(name).and_then(|proto| wire::outgoing(proto, urls).ok());
+                let found = in_force
+                    .outgoing(name)
+                    .and_then(|proto| wire::outgoing_with(proto, urls, in_force.snippets()).ok());
                 if let Some(found) = found {
                     check.within("outgoing_integration", |check| refuse_customer(check, &found.request, name));
                 }
@@ -227,7 +263,7 @@ pub fn outgoing_publish(
     urls: &UrlPolicy,
     in_force: &impl InForce,
 ) -> Vec<Violation> {
-    let Ok(parsed) = wire::outgoing(outgoing, urls) else { return Vec::new() };
+    let Ok(parsed) = wire::outgoing_with(outgoing, urls, in_force.snippets()) else { return Vec::new() };
     let mut check = Check::default();
     check.within("request", |check| check_connections(check, &parsed.request, urls, in_force));
     check.found

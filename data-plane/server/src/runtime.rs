@@ -103,6 +103,18 @@ enum Parsed {
     Workflow(Arc<Workflow>),
     LoginKey(Arc<LoginKey>),
     TokenKeys(Arc<TokenIssuer>),
+    /// Part of the templates that name it.
+    Snippet,
+}
+
+impl Parsed {
+    /// Snippets are compiled into it.
+    fn has_templates(&self) -> bool {
+        match self {
+            Self::Outgoing(_) | Self::Workflow(_) | Self::Snippet => true,
+            Self::Connection(_) | Self::Incoming(_) | Self::LoginKey(_) | Self::TokenKeys(_) => false,
+        }
+    }
 }
 
 /// One published endpoint.
@@ -231,7 +243,11 @@ impl Workspace {
                     Action::Outgoing(_) => None,
                 }
             }
-            Parsed::Connection(_) | Parsed::Incoming(_) | Parsed::LoginKey(_) | Parsed::TokenKeys(_) => None,
+            Parsed::Connection(_)
+            | Parsed::Incoming(_)
+            | Parsed::LoginKey(_)
+            | Parsed::TokenKeys(_)
+            | Parsed::Snippet => None,
         }
     }
 

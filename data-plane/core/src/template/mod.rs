@@ -58,7 +58,7 @@ use std::sync::Arc;
 
 pub use error::{ErrorCode, RenderError, RenderErrorKind, Skip, TemplateError, Unrendered};
 pub use minijinja::Value;
-pub use source::Snippets;
+pub use source::{Snippets, snippets_named};
 pub use values::{headers_value, map_value, value_from_json, value_from_json_text};
 
 use ast::{Ast, BlockId, Node};

@@ -26,6 +26,25 @@ impl Snippets {
     pub fn set(&mut self, id: &str, text: &str) {
         self.texts.insert(id.into(), text.into());
     }
+
+    /// Whether the snippet `id` has a text.
+    pub fn has(&self, id: &str) -> bool {
+        self.texts.contains_key(id)
+    }
+}
+
+/// The ids of the snippets that a text names itself, in order and each once.
+pub fn snippets_named(text: &str) -> Vec<String> {
+    // The mode does not change which tags there are, and what is wrong with the text is told when it is compiled.
+    let pieces = scanner::scan(text, 0, Mode::Text, &mut Problems::default());
+    let mut found: Vec<String> = Vec::new();
+    for piece in pieces {
+        let Piece::Tag { inner, .. } = piece else { continue };
+        if let Some((id, _)) = named(text, inner).filter(|(id, _)| !found.iter().any(|known| known == id)) {
+            found.push(id.to_owned());
+        }
+    }
+    found
 }
 
 /// One text in the whole: the template's own, or one use of a snippet.

@@ -2,6 +2,7 @@
 //!
 //! Parsing is checking: each function returns the parsed document or **every** broken rule with its field's path.
 
+mod authoring;
 mod connection;
 mod curl;
 mod failure;
@@ -18,12 +19,13 @@ use std::time::Duration;
 use crate::template::{Mode, Template};
 use crate::validate::{Check, Violation};
 
+pub use authoring::{event_definition, snippet, test_profile};
 pub use connection::{connection, normalise};
 pub use incoming::{endpoint_path, incoming};
-pub use outgoing::outgoing;
+pub use outgoing::{outgoing, outgoing_with};
 pub use secrets::{References, SecretField, SecretFields, slot_of};
 pub use sender::{login_key, token_keys, token_seed_field};
-pub use workflow::workflow;
+pub use workflow::{workflow, workflow_with};
 
 /// What parsing gives: the document, or all its broken rules.
 pub type Parsed<T> = Result<T, Vec<Violation>>;
@@ -34,7 +36,7 @@ fn template(check: &mut Check, field: &str, source: &str, mode: Mode, bytes_max:
         check.fail(field, "TOO_LONG", format!("has {} bytes; the limit is {bytes_max}", source.len()));
         return None;
     }
-    match Template::compile(source, mode) {
+    match Template::compile_with(source, mode, check.snippets()) {
         Ok(template) => Some(template),
         Err(errors) => {
             check.fail_template(field, &errors);

@@ -1,5 +1,6 @@
 //! Outgoing integrations and the requests they share with custom webhooks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_proto::admin::v1 as admin;
@@ -12,7 +13,7 @@ use crate::model::{
 use crate::request::{BodyType, body_type, check_header_name};
 use crate::response_event::{DEFAULT_ACTION, MAX_PARAMETERS, check_parameter_name, check_static_value};
 use crate::template::limits::SOURCE_BYTES;
-use crate::template::{Context, Mode, OnMissing, Template, Unrendered};
+use crate::template::{Context, Mode, OnMissing, Snippets, Template, Unrendered};
 use crate::validate::{Check, HEADERS_MAX, NAME_CHARS_MAX, SHORT_TEMPLATE_BYTES_MAX};
 
 /// Whole exchange (D11).
@@ -34,9 +35,18 @@ const CONCURRENCY_MAX: i64 = 1_000;
 /// How each wait grows from the one before, when the first is set.
 const WAIT_GROWTH: u32 = 6;
 
-/// Parses an outgoing integration.
+/// Parses an outgoing integration that uses no snippets.
 pub fn outgoing(proto: &admin::OutgoingIntegration, urls: &UrlPolicy) -> Parsed<Outgoing> {
-    let mut check = Check::default();
+    outgoing_with(proto, urls, &Arc::default())
+}
+
+/// Parses an outgoing integration.
+pub fn outgoing_with(
+    proto: &admin::OutgoingIntegration,
+    urls: &UrlPolicy,
+    snippets: &Arc<Snippets>,
+) -> Parsed<Outgoing> {
+    let mut check = Check::with_snippets(snippets);
     check.name("display_name", &proto.display_name, NAME_CHARS_MAX);
     let request = match &proto.request {
         Some(wire) => check.within("request", |check| request(check, wire, urls)),

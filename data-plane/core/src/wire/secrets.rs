@@ -7,6 +7,7 @@ use sluice_proto::admin::v1 as admin;
 use sluice_proto::sync::v1::SealedSecret;
 
 use crate::seal::Slot;
+use crate::template::snippets_named;
 
 /// One secret field of a document.
 #[derive(Debug)]
@@ -123,10 +124,49 @@ impl SecretFields for admin::Workflow {
     }
 }
 
+macro_rules! no_secrets {
+    ($($kind:ident),*) => {
+        $(impl SecretFields for admin::$kind {
+            fn secret_fields(&mut self) -> Vec<SecretField<'_>> {
+                Vec::new()
+            }
+        })*
+    };
+}
+
+no_secrets!(Snippet, EventDefinition, TestProfile);
+
 /// Documents that may refer to others.
 pub trait References {
     /// The field and the name of each document it refers to.
     fn references(&self) -> Vec<(String, String)>;
+
+    /// The ids of the snippets that its templates name themselves.
+    fn snippets(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+macro_rules! no_references {
+    ($($kind:ident),*) => {
+        $(impl References for admin::$kind {
+            fn references(&self) -> Vec<(String, String)> {
+                Vec::new()
+            }
+        })*
+    };
+}
+
+no_references!(EventDefinition, TestProfile);
+
+impl References for admin::Snippet {
+    fn references(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    fn snippets(&self) -> Vec<String> {
+        snippets_named(&self.text)
+    }
 }
 
 impl References for admin::Connection {
@@ -152,6 +192,10 @@ impl References for admin::OutgoingIntegration {
     fn references(&self) -> Vec<(String, String)> {
         self.request.iter().flat_map(|request| connections_of(request, "request")).collect()
     }
+
+    fn snippets(&self) -> Vec<String> {
+        self.request.iter().flat_map(snippets_of).collect()
+    }
 }
 
 impl References for admin::Workflow {
@@ -170,6 +214,22 @@ impl References for admin::Workflow {
         });
         triggers.chain(steps).collect()
     }
+
+    fn snippets(&self) -> Vec<String> {
+        let requests = self.steps.iter().filter_map(|step| match &step.action {
+            Some(admin::step::Action::CustomWebhook(request)) => Some(request),
+            Some(admin::step::Action::OutgoingIntegration(_)) | None => None,
+        });
+        requests.flat_map(snippets_of).collect()
+    }
+}
+
+/// What the templates of a request name.
+fn snippets_of(request: &admin::OutgoingRequest) -> Vec<String> {
+    let headers = request.headers.iter().flat_map(|header| [&header.name, &header.value]);
+    let parameters = request.event_parameters.iter().map(|parameter| &parameter.value);
+    let texts = [&request.url].into_iter().chain(headers).chain(&request.body).chain(parameters);
+    texts.flat_map(|text| snippets_named(text)).collect()
 }
 
 fn connections_of(request: &admin::OutgoingRequest, within: &str) -> Vec<(String, String)> {

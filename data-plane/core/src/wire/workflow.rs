@@ -1,5 +1,7 @@
 //! Workflows.
 
+use std::sync::Arc;
+
 use sluice_proto::admin::v1 as admin;
 
 use super::filter::Of;
@@ -7,11 +9,17 @@ use super::outgoing::request;
 use super::{Parsed, filter, reference};
 use crate::address::UrlPolicy;
 use crate::model::{Action, Start, Step, Trigger, Workflow};
+use crate::template::Snippets;
 use crate::validate::{Check, NAME_CHARS_MAX, STEPS_MAX, TRIGGERS_MAX};
 
-/// Parses a workflow.
+/// Parses a workflow that uses no snippets.
 pub fn workflow(proto: &admin::Workflow, urls: &UrlPolicy) -> Parsed<Workflow> {
-    let mut check = Check::default();
+    workflow_with(proto, urls, &Arc::default())
+}
+
+/// Parses a workflow.
+pub fn workflow_with(proto: &admin::Workflow, urls: &UrlPolicy, snippets: &Arc<Snippets>) -> Parsed<Workflow> {
+    let mut check = Check::with_snippets(snippets);
     check.name("display_name", &proto.display_name, NAME_CHARS_MAX);
     if proto.triggers.is_empty() {
         check.fail("triggers", "REQUIRED", "at least one is required");

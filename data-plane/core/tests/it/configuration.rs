@@ -44,8 +44,10 @@ fn violations(kind: &str, json: &Value) -> Vec<Violation> {
             validate::connection(&connection, &urls)
         }
         "IncomingIntegration" => validate::incoming_integration(&message.transcode_to().unwrap()),
-        "OutgoingIntegration" => validate::outgoing_integration(&message.transcode_to().unwrap(), &urls),
-        "Workflow" => validate::workflow(&message.transcode_to().unwrap(), &urls),
+        "OutgoingIntegration" => {
+            validate::outgoing_integration(&message.transcode_to().unwrap(), &urls, &Default::default())
+        }
+        "Workflow" => validate::workflow(&message.transcode_to().unwrap(), &urls, &Default::default()),
         other => panic!("no kind {other}"),
     }
 }

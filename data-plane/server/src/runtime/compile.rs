@@ -10,6 +10,7 @@ use sluice_core::address::UrlPolicy;
 use sluice_core::model::{Action, Incoming, Purpose, RateLimit, SenderSecret, Start, Trigger, Workflow};
 use sluice_core::seal::{self, Aad, DataKey, MasterKeys, Sealed, Secret, Slot, WrappedKey};
 use sluice_core::snapshot;
+use sluice_core::template::Snippets;
 use sluice_core::validate::{STARTED_MAX, Violation};
 use sluice_core::wire::{self, SecretFields};
 use sluice_proto::admin::v1::{IncomingIntegration, Problem};
@@ -57,12 +58,14 @@ pub fn compile(
     let data_key = open_data_key(&at.workspace, &source.data_key, keys)?;
     let mut compiled = HashMap::with_capacity(source.resources.len());
     let mut problems = Vec::new();
+    let snippets = Arc::new(snippets(&source));
+    let same_snippets = previous.is_some_and(|previous| same_snippets(previous, &source, &contents));
     for (name, resource) in &source.resources {
         let content = contents[name.as_str()];
         let kept = previous.and_then(|previous| previous.compiled.get(name)).filter(|kept| kept.content == content);
         let document = match kept {
-            Some(kept) => Ok(kept.document.clone()),
-            None => parse(&at.workspace, resource, &data_key, urls, tokens),
+            Some(kept) if same_snippets || !kept.document.has_templates() => Ok(kept.document.clone()),
+            Some(_) | None => parse(&at.workspace, resource, &data_key, urls, tokens, &snippets),
         };
         match document {
             Ok(document) => drop(compiled.insert(name.clone(), Compiled { content, document })),
@@ -94,6 +97,34 @@ pub fn compile(
     workspace.endpoints = endpoints(&workspace, previous);
     workspace.listening = listening(&workspace);
     Ok(workspace)
+}
+
+/// The texts that templates of the workspace may insert (D26).
+fn snippets(source: &Source) -> Snippets {
+    let mut snippets = Snippets::new();
+    for (name, resource) in &source.resources {
+        if let Some(Document::Snippet(snippet)) = &resource.document {
+            snippets.set(snippet_id(name), &snippet.text);
+        }
+    }
+    snippets
+}
+
+fn snippet_id(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or_default()
+}
+
+/// Whether the revision before had the same snippets, so that what was compiled with them can stay.
+fn same_snippets(previous: &Workspace, source: &Source, contents: &BTreeMap<&str, [u8; 32]>) -> bool {
+    let is_snippet = |compiled: &&Compiled| matches!(compiled.document, Parsed::Snippet);
+    let before = previous.compiled.values().filter(is_snippet).count();
+    let now = source.resources.iter().filter(|(_, one)| matches!(one.document, Some(Document::Snippet(_))));
+    let mut count = 0;
+    let same = now.inspect(|_| count += 1).all(|(name, _)| {
+        let kept = previous.compiled.get(name);
+        kept.is_some_and(|kept| Some(&kept.content) == contents.get(name.as_str()))
+    });
+    same && before == count
 }
 
 fn problem(resource: &str, field: &str, reason: &str, message: &str) -> Problem {
@@ -175,6 +206,7 @@ fn parse(
     key: &DataKey,
     urls: &UrlPolicy,
     tokens: &Tokens,
+    snippets: &Arc<Snippets>,
 ) -> Result<Parsed, Vec<Problem>> {
     let problems = |found| problems(resource, found);
     match resource.document.clone() {
@@ -186,11 +218,18 @@ fn parse(
         Some(Document::IncomingIntegration(document)) => {
             Ok(Parsed::Incoming(Arc::new(incoming(workspace, resource, document, key)?)))
         }
-        Some(Document::OutgoingIntegration(document)) => {
-            wire::outgoing(&document, urls).map(|parsed| Parsed::Outgoing(Arc::new(parsed))).map_err(problems)
+        Some(Document::OutgoingIntegration(document)) => wire::outgoing_with(&document, urls, snippets)
+            .map(|parsed| Parsed::Outgoing(Arc::new(parsed)))
+            .map_err(problems),
+        Some(Document::Workflow(document)) => wire::workflow_with(&document, urls, snippets)
+            .map(|parsed| Parsed::Workflow(Arc::new(parsed)))
+            .map_err(problems),
+        Some(Document::Snippet(document)) => {
+            let id = snippet_id(&resource.name);
+            wire::snippet(&document, id, snippets).map(|()| Parsed::Snippet).map_err(problems)
         }
-        Some(Document::Workflow(document)) => {
-            wire::workflow(&document, urls).map(|parsed| Parsed::Workflow(Arc::new(parsed))).map_err(problems)
+        Some(Document::EventDefinition(_) | Document::TestProfile(_)) => {
+            Err(vec![problem(&resource.name, "", "KIND_UNKNOWN", "this kind of resource is not for data planes")])
         }
         Some(Document::LoginKey(document)) => wire::login_key(&resource.name, &document)
             .map(|parsed| Parsed::LoginKey(Arc::new(parsed)))
@@ -280,7 +319,11 @@ fn dangling(compiled: &HashMap<String, Compiled>) -> Vec<Problem> {
     for (name, entry) in compiled {
         match &entry.document {
             // An API key that is gone is not missed: its tokens are refused, which is what whoever revoked it wanted.
-            Parsed::Connection(_) | Parsed::Incoming(_) | Parsed::LoginKey(_) | Parsed::TokenKeys(_) => {}
+            Parsed::Connection(_)
+            | Parsed::Incoming(_)
+            | Parsed::LoginKey(_)
+            | Parsed::TokenKeys(_)
+            | Parsed::Snippet => {}
             Parsed::Outgoing(outgoing) => {
                 for (field, connection, purpose) in outgoing.request.connections() {
                     require(name, format!("request.{field}"), connection, Some(purpose));
@@ -347,7 +390,8 @@ fn endpoints(workspace: &Workspace, previous: Option<&Workspace>) -> HashMap<Str
             | Parsed::Incoming(_)
             | Parsed::Outgoing(_)
             | Parsed::LoginKey(_)
-            | Parsed::TokenKeys(_) => None,
+            | Parsed::TokenKeys(_)
+            | Parsed::Snippet => None,
         });
         // A publish must not refill the bucket of an endpoint whose limit did not change.
         let before = previous.and_then(|previous| previous.endpoints.get(&incoming.endpoint_id));
@@ -378,7 +422,11 @@ fn login(workspace: &Workspace) -> Login {
         match &entry.document {
             Parsed::LoginKey(key) => login.add(key.clone()),
             Parsed::TokenKeys(issuer) => login.issue_by(issuer.clone()),
-            Parsed::Connection(_) | Parsed::Incoming(_) | Parsed::Outgoing(_) | Parsed::Workflow(_) => {}
+            Parsed::Connection(_)
+            | Parsed::Incoming(_)
+            | Parsed::Outgoing(_)
+            | Parsed::Workflow(_)
+            | Parsed::Snippet => {}
         }
     }
     login
