@@ -238,6 +238,17 @@ async fn everything(world: &World, parent: &str) -> Vec<String> {
     seen
 }
 
+/// Of which a workspace has one of each.
+const COLLECTIONS: [&str; 7] = [
+    "connections",
+    "incomingIntegrations",
+    "outgoingIntegrations",
+    "workflows",
+    "snippets",
+    "roles",
+    "serviceAccounts",
+];
+
 /// What can be told of an answer, without the id that was asked for.
 fn told(answer: Result<bytes::Bytes, Status>, id: &str) -> (Code, String) {
     match answer {
@@ -269,16 +280,7 @@ async fn a02_another_workspace_is_not_there_for_any_method_wherever_it_is_named(
         .iter()
         .map(|row| serde_json::from_str(&row.to_string().replace("{key}", &ours.name)).unwrap())
         .collect();
-    let collections = [
-        "connections",
-        "incomingIntegrations",
-        "outgoingIntegrations",
-        "workflows",
-        "snippets",
-        "roles",
-        "serviceAccounts",
-    ];
-    let mut names: Vec<(String, String, String)> = collections
+    let mut names: Vec<(String, String, String)> = COLLECTIONS
         .iter()
         .map(|collection| {
             let name = |id: &str| format!("{RIVAL}/{collection}/{id}");
