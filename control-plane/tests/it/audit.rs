@@ -315,4 +315,14 @@ async fn what_is_done_to_a_log_is_found() {
         sqlx::raw_sql(restore).execute(&database).await.unwrap();
         assert_eq!(world.verify(ACME).await, whole);
     }
+    // Two true histories do not make a third: one goes back to an older state, lives on, and gets an entry of before.
+    sqlx::raw_sql("DELETE FROM audit_entry WHERE place <> '' AND number > 2").execute(&database).await.unwrap();
+    for id in ["five", "six"] {
+        world.role_named(id).await;
+    }
+    assert_eq!(world.verify(ACME).await.broken, "");
+    let spliced = "DELETE FROM audit_entry WHERE place <> '' AND number = 3; \
+                   INSERT INTO audit_entry SELECT * FROM kept WHERE place <> '' AND number = 3";
+    sqlx::raw_sql(spliced).execute(&database).await.unwrap();
+    assert_eq!(world.verify(ACME).await.broken, "workspaces/acme/auditEntries/4");
 }
