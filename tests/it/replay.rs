@@ -9,8 +9,10 @@ use sluice_client::admin::operation::{State, Work};
 use sluice_client::admin::refused_replays::Reason;
 use sluice_client::admin::step::Action;
 use sluice_client::admin::{self, DeliveryFilter, OutgoingRequest, RetryPolicy};
-use sluice_tests::resources::{custom_webhook, dedup, open, post, workflow};
-use sluice_tests::{World, eventually, violations, within};
+use sluice_tests::resources::{custom_webhook, dedup, oauth2, open, post, workflow};
+use sluice_tests::{Workspace, World, eventually, violations, within};
+
+use crate::rotation::House;
 
 const URL: &str = "https://api.example.com/orders";
 
@@ -236,6 +238,57 @@ async fn a_delivery_that_an_event_started_is_delivered_again() {
     assert_eq!((sent[0].header("sluice-hops"), sent[1].header("sluice-hops")), (Some("5"), Some("5")));
     assert_ne!(sent[0].header("idempotency-key"), sent[1].header("idempotency-key"));
     world.stop().await;
+}
+
+/// Killed between two steps: each delivery is delivered again once, with a token that was fetched anew (D21).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_goes_on_after_a_kill_and_so_do_tokens() {
+    const DEAD: usize = 120;
+    let house = House::new().await;
+    let destination = &house.destination;
+    let (subject, stage) = house.start().await;
+    let acme = Workspace::create(&stage.client, "acme").await;
+    let connection = acme.connection("crm", oauth2("https://api.example.com/token", "s3cr3t")).await;
+    let incoming = acme.flow("orders", OutgoingRequest { connection: connection.name, ..once("{}") }).await;
+    stage.served().await;
+    let grants = |token: &str| Answer::json(200, json!({"access_token": token, "expires_in": 3600}).to_string());
+    destination.script_for("/token", [grants("t1"), grants("t2")]);
+    destination.script_for("/orders", vec![Answer::status(400); DEAD]);
+    let left = std::cell::Cell::new(DEAD);
+    stage.flow(&incoming.endpoint_path, async || left.replace(left.get().saturating_sub(1)) == 0).await;
+    let old = acme.deliveries(DEAD).await;
+
+    let request = admin::ReplayDeliveriesRequest {
+        parent: acme.name.clone(),
+        filter: Some(of_state(Dead)),
+        ..Default::default()
+    };
+    let name = stage.client.deliveries().replay_deliveries(request).await.unwrap().into_inner().operation;
+    let state = async |client: &sluice_client::Client| {
+        let request = admin::GetOperationRequest { name: name.clone() };
+        client.operations().get_operation(request).await.unwrap().into_inner()
+    };
+    eventually("the first step", || async { (counts(&state(&stage.client).await).0 > 0).then_some(()) }).await;
+    subject.kill().await.unwrap();
+    let (subject, stage) = house.start().await;
+    assert_eq!(state(&stage.client).await.state(), State::Running, "it was killed before the end");
+    let end = eventually("the replay to end", || async {
+        let now = state(&stage.client).await;
+        now.end_time.is_some().then_some(now)
+    })
+    .await;
+    assert_eq!((end.state(), counts(&end)), (State::Succeeded, (DEAD as i64, 0)));
+    let acme = Workspace { client: stage.client.clone(), ..acme };
+    let all = acme.deliveries_in(DEAD, &[Delivered]).await;
+    let repeated: BTreeSet<_> = all.iter().map(|delivery| delivery.replay_of.as_str()).collect();
+    assert_eq!((all.len(), repeated), (DEAD, old.iter().map(|delivery| delivery.name.as_str()).collect()), "each once");
+
+    // One token for each life of the process; nothing went out without one.
+    let seen = destination.requests();
+    assert_eq!(seen.iter().filter(|seen| seen.target == "/token").count(), 2);
+    let mut sent = seen.iter().filter(|seen| seen.target == "/orders");
+    assert!(sent.all(|seen| matches!(seen.header("authorization"), Some("Bearer t1" | "Bearer t2"))));
+    assert!(subject.stop().await.unwrap().success());
 }
 
 #[tokio::test]

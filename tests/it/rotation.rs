@@ -152,9 +152,9 @@ async fn a_token_fetched_with_the_secret_before_is_dropped_s16() {
 }
 
 /// A process whose master key is changed.
-struct Stage {
+pub(crate) struct Stage {
     setup: Setup,
-    client: Client,
+    pub(crate) client: Client,
 }
 
 impl Stage {
@@ -186,7 +186,7 @@ impl Stage {
     }
 
     /// Waits until the data plane serves the current revisions, and so holds no old wrapping.
-    async fn served(&self) {
+    pub(crate) async fn served(&self) {
         let request = admin::ListWorkspacesRequest { page_size: 1000, ..Default::default() };
         let workspaces = self.client.workspaces().list_workspaces(request).await.unwrap().into_inner().workspaces;
         eventually("the current revisions to be served", || async {
@@ -210,7 +210,7 @@ impl Stage {
     }
 
     /// Sends 100 in a second, one after the other, until `done`; how many were kept.
-    async fn flow(&self, path: &str, done: impl AsyncFn() -> bool) -> usize {
+    pub(crate) async fn flow(&self, path: &str, done: impl AsyncFn() -> bool) -> usize {
         let mut connection = RawHttp::connect(self.setup.ingress).await;
         let mut kept = 0;
         let mut pace = tokio::time::interval(Duration::from_millis(10));
@@ -227,15 +227,15 @@ impl Stage {
 const WORKSPACES: i64 = 80;
 
 /// A process with both planes, to be started, killed and started again; what it logs, and where it sends.
-struct House {
+pub(crate) struct House {
     setup: Setup,
     log: PathBuf,
-    destination: Destination,
+    pub(crate) destination: Destination,
     _folder: tempfile::TempDir,
 }
 
 impl House {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let parent = tempfile::tempdir().unwrap();
         let destination = Destination::start(destination::Options::named(["api.example.com"])).await.unwrap();
         let mut setup = Setup::on(&parent.path().join("data"));
@@ -245,7 +245,7 @@ impl House {
         Self { setup, log: parent.path().join("log"), destination, _folder: parent }
     }
 
-    async fn start(&self) -> (Subject, Stage) {
+    pub(crate) async fn start(&self) -> (Subject, Stage) {
         let log = std::fs::File::options().create(true).append(true).open(&self.log).unwrap();
         let subject = Subject::start(env!("CARGO_BIN_EXE_subject"), &self.setup, Stdio::from(log)).await.unwrap();
         let key = std::fs::read_to_string(self.setup.folder.join("admin.key")).unwrap().trim().to_owned();
