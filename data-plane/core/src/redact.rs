@@ -18,9 +18,12 @@
 //! JSON number leaves no JSON; the body is then treated as text. `Content-Length` stays as the destination sent it and
 //! tells of the body before redaction.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest as _, Sha256};
 
 use crate::credentials::Credential;
 use crate::model::{Placement, Scheme, SigningKey};
@@ -51,11 +54,39 @@ pub fn is_sender_secret(name: &str) -> bool {
     is_secret_name(name) || name.to_ascii_lowercase().contains("signature")
 }
 
-/// Finds the secrets of one attempt.
-#[derive(Default)]
+/// Finds the secrets of one attempt. Cheap to clone.
+#[derive(Clone, Default)]
 pub struct Redactor {
     /// `None`: there is nothing to look for.
-    search: Option<Search>,
+    search: Option<Arc<Search>>,
+}
+
+/// The last redactor that was made, for as long as the secrets stay the same: for a token of 800 characters, making one costs more
+/// than all the rest of a delivery. Of the secrets it keeps a digest only.
+#[derive(Debug, Default)]
+pub struct Remembered(Mutex<Option<([u8; 32], Redactor)>>);
+
+impl Remembered {
+    /// [`Redactor::of_attempt`], made anew only if the secrets are others than the last time.
+    pub fn of_attempt<'a>(&self, used: impl IntoIterator<Item = (&'a Scheme, &'a Credential)>) -> Redactor {
+        let secrets = secrets(used);
+        if secrets.is_empty() {
+            return Redactor::default();
+        }
+        let mut digest = Sha256::new();
+        for secret in &secrets {
+            digest.update(secret.len().to_be_bytes());
+            digest.update(secret);
+        }
+        let digest = digest.finalize().into();
+        let last = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, redactor)) = last().as_ref().filter(|(of, _)| *of == digest) {
+            return redactor.clone();
+        }
+        let redactor = Redactor::new(secrets);
+        *last() = Some((digest, redactor.clone()));
+        redactor
+    }
 }
 
 struct Search {
@@ -115,20 +146,25 @@ fn made<'a>(scheme: &Scheme, credential: &'a Credential) -> Vec<&'a str> {
     [of(&credential.headers, headers), of(&credential.url_parameters, url_parameters)].concat()
 }
 
+/// The secrets of one attempt, see [`Redactor::of_attempt`].
+fn secrets<'a>(used: impl IntoIterator<Item = (&'a Scheme, &'a Credential)>) -> Vec<&'a [u8]> {
+    let mut secrets: Vec<&[u8]> = Vec::new();
+    for (scheme, credential) in used {
+        secrets.extend(kept(scheme));
+        for value in made(scheme, credential) {
+            secrets.push(value.as_bytes());
+            // Servers tell of credentials without the word before them.
+            secrets.extend(value.split_once(' ').map(|(_, credentials)| credentials.as_bytes()));
+        }
+    }
+    secrets
+}
+
 impl Redactor {
     /// Of one attempt: what each connection that it used keeps secret, and the credentials that were made of it. Signatures
     /// may come back: nothing can be done with them but what was done.
     pub fn of_attempt<'a>(used: impl IntoIterator<Item = (&'a Scheme, &'a Credential)>) -> Self {
-        let mut secrets: Vec<&[u8]> = Vec::new();
-        for (scheme, credential) in used {
-            secrets.extend(kept(scheme));
-            for value in made(scheme, credential) {
-                secrets.push(value.as_bytes());
-                // Servers tell of credentials without the word before them.
-                secrets.extend(value.split_once(' ').map(|(_, credentials)| credentials.as_bytes()));
-            }
-        }
-        Self::new(secrets)
+        Self::new(secrets(used))
     }
 
     /// Of these secrets.
@@ -141,13 +177,13 @@ impl Redactor {
         if patterns.is_empty() {
             return Self::default();
         }
-        // Built for each attempt: the kind that is built fast.
+        // Built whenever a token changes, and for each attempt where credentials differ: the kind that is built fast.
         let automaton = AhoCorasick::builder()
             .kind(Some(AhoCorasickKind::NoncontiguousNFA))
             .build(patterns.iter().map(|pattern| &pattern.bytes));
         // It fails for billions of states only.
         let spaces = secrets.iter().any(|secret| secret.contains(&b' '));
-        Self { search: automaton.ok().map(|automaton| Search { automaton, patterns, spaces }) }
+        Self { search: automaton.ok().map(|automaton| Arc::new(Search { automaton, patterns, spaces })) }
     }
 
     /// The text without secrets; `None` when there is none in it.
@@ -468,6 +504,23 @@ mod tests {
         let said = format!("{} me hunter22", STANDARD.encode("me:hunter22"));
         assert_eq!(redactor.text(&said).unwrap(), "****** me ******");
         assert!(Redactor::of_attempt([(&Scheme::None, &Credential::default())]).search.is_none());
+    }
+
+    #[test]
+    fn a_redactor_is_remembered_for_the_same_secrets_only() {
+        let login = |password: &str| Scheme::LoginPassword { login: "me".to_owned(), password: Secret::new(password) };
+        let (one, other) = (login("hunter22"), login("hunter23"));
+        let remembered = Remembered::default();
+        let of = |scheme: &Scheme| {
+            let made = crate::credentials::credential(scheme, None).unwrap();
+            remembered.of_attempt([(scheme, &made)])
+        };
+        let search = |redactor: &Redactor| Arc::as_ptr(redactor.search.as_ref().unwrap());
+        let first = of(&one);
+        assert_eq!(search(&first), search(&of(&one)));
+        assert_eq!(of(&other).text("hunter22 hunter23").unwrap(), "hunter22 ******");
+        assert_eq!(of(&one).text("hunter22 hunter23").unwrap(), "****** hunter23");
+        assert!(remembered.of_attempt([(&Scheme::None, &Credential::default())]).search.is_none());
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub mod outcome;
 pub mod plane;
 pub mod rejection;
 pub mod report;
+pub mod requests_told;
 pub mod retry;
 pub mod ring;
 pub mod runtime;
@@ -171,6 +172,7 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
         dispatch,
         egress,
         tokens,
+        requests_told: requests_told::RequestsTold::default(),
         metrics,
     });
     sync::load_last_good(&plane).await;

@@ -98,7 +98,11 @@ pub fn tell(plane: &Plane, record: &Record<'_>) -> Outcome {
 /// Builds the record. Counts what had to be cut.
 fn built(plane: &Plane, record: &Record<'_>) -> (Outcome, Told) {
     let quick = started_bytes(record.of.job) <= QUICK_BYTES;
-    let (outcome, told) = if quick { build(record) } else { aside(|| build(record)) };
+    let (mut outcome, told) = if quick { build(record) } else { aside(|| build(record)) };
+    let Of { job, delivery_id, .. } = record.of;
+    if outcome.request.is_some() && !plane.requests_told.tells(&job.trigger_id, delivery_id) {
+        outcome.request = None;
+    }
     plane.metrics.event_values_cut(told.values_cut);
     (outcome, told)
 }

@@ -14,6 +14,7 @@ use crate::inbox::Inbox;
 use crate::key_uses::KeyUses;
 use crate::last_good::LastGoodStore;
 use crate::metrics::Metrics;
+use crate::requests_told::RequestsTold;
 use crate::ring::Ring;
 use crate::runtime::Served;
 use crate::settings::Settings;
@@ -51,6 +52,8 @@ pub struct Parts {
     pub egress: Egress,
     /// What tokens share.
     pub tokens: Tokens,
+    /// Which requests are told of already.
+    pub requests_told: RequestsTold,
     /// Numbers.
     pub metrics: Metrics,
 }

@@ -46,10 +46,12 @@ pub async fn run(plane: Plane, lane: Lane, shutdown: CancellationToken, drain: D
             let (plane, in_work, abort) = (plane.clone(), in_work.clone(), abort.clone());
             tasks.spawn(async move {
                 let id = job.id;
+                // On its own on the heap: tasks are aligned in a way that makes large ones expensive to allocate.
+                let delivering = Box::pin(deliver(&plane, job, permit));
                 tokio::select! {
                     // What is cut off here is repeated after its lease, marked ambiguous if bytes may have left (I3).
                     () = abort.cancelled() => {}
-                    () = deliver(&plane, job, permit) => {}
+                    () = delivering => {}
                 }
                 in_work.remove(id);
             });

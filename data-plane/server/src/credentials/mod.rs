@@ -25,7 +25,7 @@ use sluice_core::address::{CheckedUrl, check_url};
 use sluice_core::credentials::{self as core, Answer, AuthFailure, Credential, Finished, Token};
 use sluice_core::lineage::HOPS_MAX;
 use sluice_core::model::{Connection, OutgoingRequest};
-use sluice_core::redact::Redactor;
+use sluice_core::redact::{Redactor, Remembered};
 use sluice_core::response_event::FailureReason;
 use sluice_egress::Request;
 use tokio::sync::watch;
@@ -50,6 +50,8 @@ pub struct Connected {
     pub connection: Connection,
     /// Absent for kinds that fetch none.
     token: Option<Arc<Keeper<Arc<Token>>>>,
+    /// Of the attempts that it lets in, or signs without letting in.
+    redactor: Remembered,
 }
 
 /// What the tokens of one data plane share.
@@ -70,7 +72,7 @@ impl Tokens {
     pub(crate) fn connect(&self, connection: Connection) -> Connected {
         let keeper = || Arc::new(Keeper::new(self.clock.clone(), self.changes.clone()));
         let token = connection.scheme.fetches_token().then(keeper);
-        Connected { connection, token }
+        Connected { connection, token, redactor: Remembered::default() }
     }
 
     /// Other connections are in force.
@@ -122,7 +124,7 @@ pub(crate) async fn put(
     request: &mut Request,
     message_id: &str,
 ) -> Result<Given, Withheld> {
-    let mut secrets = Vec::new();
+    let (mut secrets, mut used) = (Vec::new(), Vec::new());
     let mut token = None;
     if let Some(name) = &target.connection {
         let connected = find(plane, workspace, name, request)?;
@@ -131,14 +133,17 @@ pub(crate) async fn put(
         sluice_egress::apply(request, credential.clone());
         sign(plane, &connected.connection, request, message_id)?;
         secrets.push((&connected.connection.scheme, credential));
+        used.push(connected);
         token = lent.and_then(|lent| Some(UsedToken { keeper: connected.token.clone()?, serial: lent.serial }));
     }
     if let Some(name) = &target.signature {
-        let connection = &find(plane, workspace, name, request)?.connection;
-        sign(plane, connection, request, message_id)?;
-        secrets.push((&connection.scheme, Credential::default()));
+        let connected = find(plane, workspace, name, request)?;
+        sign(plane, &connected.connection, request, message_id)?;
+        secrets.push((&connected.connection.scheme, Credential::default()));
+        used.push(connected);
     }
-    let redactor = Redactor::of_attempt(secrets.iter().map(|(scheme, credential)| (*scheme, credential)));
+    let secrets = secrets.iter().map(|(scheme, credential)| (*scheme, credential));
+    let redactor = used.first().map_or_else(Redactor::default, |connected| connected.redactor.of_attempt(secrets));
     Ok(Given { token, redactor })
 }
 
