@@ -1,7 +1,7 @@
 //! Outcomes from data planes: stored once however often they are reported, then acknowledged. What was sent, what was answered
 //! and what came in rests sealed with the workspace's data key.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use prost::Message as _;
 use sluice_proto::admin::v1::{Attempt, Delivery};
@@ -12,7 +12,7 @@ use crate::error::Failure;
 use crate::names;
 use crate::secrets::Vault;
 use crate::shared::Shared;
-use crate::store::{DeliveryRow, IncomingRequestRow, OutcomeRow, Transaction};
+use crate::store::{DeliveryRow, EventRow, IncomingRequestRow, Transaction};
 
 /// Most outcomes of one report.
 const OUTCOMES_MAX: usize = 500;
@@ -35,38 +35,80 @@ pub(crate) async fn store(shared: &Shared, report: &ReportRequest) -> Result<(),
     let count = i64::try_from(report.outcomes.len()).unwrap_or(i64::MAX);
     let sequence = tx.outcome_sequences(count).await?;
     let now = shared.settings.clock.now();
-    let mut storing = Storing { shared, tx, vaults: HashMap::new(), data_plane: &report.data_plane_id, sequence, now };
-    for outcome in &report.outcomes {
-        if !storing.one(outcome).await? {
-            let (workspace, data_plane) = (&outcome.workspace, &report.data_plane_id);
+    let data_plane = &report.data_plane_id;
+    let mut storing = Storing { shared, tx, vaults: HashMap::new(), data_plane, now };
+    let mut batch = Batch::default();
+    for (sequence, outcome) in (sequence..).zip(&report.outcomes) {
+        let Some(told) = storing.read(sequence, outcome).await? else {
+            let workspace = &outcome.workspace;
             tracing::warn!(
                 workspace,
                 data_plane,
                 "dropped an outcome: its workspace or its names are not of this store"
             );
+            continue;
+        };
+        // What is told twice in one report is stored in its order.
+        if batch.holds(&told) {
+            storing.write(std::mem::take(&mut batch)).await?;
         }
-        storing.sequence += 1;
+        batch.push(told);
     }
+    storing.write(batch).await?;
     storing.tx.commit().await?;
     shared.outcomes.send_replace(());
     Ok(())
 }
 
-/// One report on its way into the store.
+/// One outcome as it is stored.
+struct Told {
+    sequence: i64,
+    request: Option<IncomingRequestRow>,
+    delivery: Option<DeliveryRow>,
+    /// What was sent and answered, sealed, under the number of its attempt.
+    exchange: Option<(i64, Vec<u8>)>,
+    event: Option<EventRow>,
+}
+
+/// Outcomes that are stored together: no two of one delivery or one event.
+#[derive(Default)]
+struct Batch {
+    told: Vec<Told>,
+    names: HashSet<String>,
+}
+
+impl Batch {
+    fn holds(&self, told: &Told) -> bool {
+        told.names().any(|name| self.names.contains(name))
+    }
+
+    fn push(&mut self, told: Told) {
+        self.names.extend(told.names().map(str::to_owned));
+        self.told.push(told);
+    }
+}
+
+impl Told {
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let delivery = self.delivery.as_ref().map(|row| row.name.as_str());
+        delivery.into_iter().chain(self.event.as_ref().map(|row| row.name.as_str()))
+    }
+}
+
+/// A report on its way into the store.
 struct Storing<'a> {
     shared: &'a Shared,
     tx: Transaction,
     /// By the id of the workspace; `None`: it is not of this store.
     vaults: HashMap<String, Option<Vault>>,
     data_plane: &'a str,
-    sequence: i64,
     now: UnixMillis,
 }
 
 impl Storing<'_> {
-    /// Stores a delivery and what belongs to it; whether it belongs here.
-    async fn one(&mut self, outcome: &Outcome) -> Result<bool, Failure> {
-        let Ok(workspace) = names::workspace_id(&outcome.workspace, "workspace") else { return Ok(false) };
+    /// A delivery and what belongs to it; nothing if it does not belong here.
+    async fn read(&mut self, sequence: i64, outcome: &Outcome) -> Result<Option<Told>, Failure> {
+        let Ok(workspace) = names::workspace_id(&outcome.workspace, "workspace") else { return Ok(None) };
         let belongs =
             |name: &str, collection| names::parse(name, collection, "name").is_ok_and(|n| n.workspace == workspace);
         let shown = outcome.request.as_ref().and_then(|accepted| accepted.request.as_ref());
@@ -74,22 +116,25 @@ impl Storing<'_> {
             && outcome.event.as_ref().is_none_or(|event| belongs(&event.name, "events"))
             && shown.is_none_or(|request| belongs(&request.name, "incomingRequests"));
         if !whole || (outcome.delivery.is_none() && outcome.event.is_none()) || !self.knows(&workspace).await? {
-            return Ok(false);
+            return Ok(None);
         }
-        if let Some(accepted) = &outcome.request {
-            self.request(&workspace, accepted).await?;
-        }
-        if let Some(delivery) = &outcome.delivery
-            && !self.delivery(&workspace, delivery, outcome.order).await?
-        {
-            // It is known already, and so is its event.
-            return Ok(true);
-        }
-        if let Some(event) = &outcome.event {
-            let row = OutcomeRow { sequence: self.sequence, body: event.encode_to_vec() };
-            self.tx.event_put(&workspace, &event.name, &event.action, &row, self.now).await?;
-        }
-        Ok(true)
+        let request = outcome.request.as_ref().map(|accepted| self.request(&workspace, accepted));
+        let delivery = outcome.delivery.as_ref().map(|delivery| self.delivery(&workspace, delivery, outcome.order));
+        let (delivery, exchange) = delivery.transpose()?.unzip();
+        let event = outcome.event.as_ref().map(|event| EventRow {
+            sequence,
+            workspace: workspace.clone(),
+            name: event.name.clone(),
+            action: event.action.clone(),
+            body: event.encode_to_vec(),
+        });
+        Ok(Some(Told {
+            sequence,
+            request: request.transpose()?.flatten(),
+            delivery,
+            exchange: exchange.flatten(),
+            event,
+        }))
     }
 
     async fn knows(&mut self, workspace: &str) -> Result<bool, Failure> {
@@ -106,22 +151,21 @@ impl Storing<'_> {
         vault.map_or_else(|| Ok(Vec::new()), |vault| vault.seal(object, field, version, bytes))
     }
 
-    /// Keeps a trigger for replays.
-    async fn request(&mut self, workspace: &str, accepted: &AcceptedRequest) -> Result<(), Failure> {
-        let Some(request) = &accepted.request else { return Ok(()) };
-        let row = IncomingRequestRow {
+    /// A trigger, which is kept for replays.
+    fn request(&self, workspace: &str, accepted: &AcceptedRequest) -> Result<Option<IncomingRequestRow>, Failure> {
+        let Some(request) = &accepted.request else { return Ok(None) };
+        Ok(Some(IncomingRequestRow {
             workspace: workspace.to_owned(),
             name: request.name.clone(),
             incoming: request.incoming_integration.clone(),
             accept_time: request.accept_time.as_ref().map_or(self.now, millis),
             body: request.encode_to_vec(),
             envelope: self.seal(workspace, &request.name, ENVELOPE, 1, &accepted.envelope)?,
-        };
-        Ok(self.tx.incoming_request_put(&row, self.sequence, self.now).await?)
+        }))
     }
 
-    /// Stores where a delivery stands; `false` when this or something newer is known.
-    async fn delivery(&mut self, workspace: &str, delivery: &Delivery, order: i64) -> Result<bool, Failure> {
+    /// Where a delivery stands, and what its last attempt exchanged.
+    fn delivery(&self, workspace: &str, delivery: &Delivery, order: i64) -> Result<(DeliveryRow, Exchange), Failure> {
         let mut shown = delivery.clone();
         self.data_plane.clone_into(&mut shown.data_plane);
         let request = shown.request.take();
@@ -146,19 +190,50 @@ impl Storing<'_> {
             accept_time: shown.accept_time.as_ref().map_or(self.now, millis),
             order,
         };
-        if !self.tx.delivery_put(&row, self.sequence, self.now).await? {
-            return Ok(false);
+        if request.is_none() && response.is_none() {
+            return Ok((row, None));
         }
-        if request.is_some() || response.is_some() {
-            let attempts = vec![Attempt { response, ..Attempt::default() }];
-            let exchange = Delivery { request, attempts, ..Delivery::default() }.encode_to_vec();
-            let sealed = self.seal(workspace, &row.name, EXCHANGE, number.into(), &exchange)?;
-            self.tx.exchange_put(&row.name, number.into(), &sealed).await?;
+        let attempts = vec![Attempt { response, ..Attempt::default() }];
+        let exchange = Delivery { request, attempts, ..Delivery::default() }.encode_to_vec();
+        let sealed = self.seal(workspace, &row.name, EXCHANGE, number.into(), &exchange)?;
+        Ok((row, Some((number.into(), sealed))))
+    }
+
+    /// Stores a batch. Of a delivery of which this or something newer is known, so is its event.
+    async fn write(&mut self, batch: Batch) -> Result<(), Failure> {
+        let told = &batch.told;
+        let mut requests: Vec<(i64, &IncomingRequestRow)> = Vec::new();
+        let mut named = HashSet::new();
+        for (sequence, request) in told.iter().filter_map(|told| Some((told.sequence, told.request.as_ref()?))) {
+            if named.insert(request.name.as_str()) {
+                requests.push((sequence, request));
+            }
         }
-        if order > 1 && !row.trigger_id.is_empty() {
-            let request = format!("{}/incomingRequests/{}", names::workspace_name(workspace), row.trigger_id);
-            self.tx.incoming_request_touch(workspace, &request, self.now).await?;
+        self.tx.incoming_requests_put(&requests, self.now).await?;
+        let deliveries: Vec<(i64, &DeliveryRow)> =
+            told.iter().filter_map(|told| Some((told.sequence, told.delivery.as_ref()?))).collect();
+        let news = self.tx.deliveries_put(&deliveries, self.now).await?;
+        let is_news = |told: &&Told| told.delivery.as_ref().is_none_or(|row| news.contains(&row.name));
+        let mut exchanges = Vec::new();
+        let mut events = Vec::new();
+        for told in told.iter().filter(is_news) {
+            if let (Some(row), Some((number, sealed))) = (&told.delivery, &told.exchange) {
+                exchanges.push((row.name.as_str(), *number, sealed.as_slice()));
+            }
+            events.extend(told.event.as_ref());
         }
-        Ok(true)
+        self.tx.exchanges_put(&exchanges).await?;
+        self.tx.events_put(&events, self.now).await?;
+        // A request stays for as long as its deliveries go on.
+        for row in deliveries.iter().map(|(_, row)| row).filter(|row| row.order > 1 && !row.trigger_id.is_empty()) {
+            if news.contains(&row.name) {
+                let request = format!("{}/incomingRequests/{}", names::workspace_name(&row.workspace), row.trigger_id);
+                self.tx.incoming_request_touch(&row.workspace, &request, self.now).await?;
+            }
+        }
+        Ok(())
     }
 }
+
+/// What an attempt exchanged, sealed, under its number.
+type Exchange = Option<(i64, Vec<u8>)>;

@@ -3,8 +3,11 @@
 //! A filter is part of every statement here, in one text ([`matching!`]); where one of its conditions selects much better than
 //! time does, a statement of its own repeats that condition alone, so that its index is used ([`Driver`]).
 
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::LazyLock;
 
+use super::many::Insert;
 use super::outcomes::outcome;
 use super::{OutcomeRow, Row, StoreError, Transaction, Value};
 use crate::clock::UnixMillis;
@@ -238,46 +241,63 @@ fn placed(mut row: Row) -> Result<Placed, StoreError> {
     Ok(Placed { place, body: row.blob(2)? })
 }
 
-impl Transaction {
-    /// Stores a delivery as it stands now; whether that was news. `sequence` is the one of this change.
-    pub(crate) async fn delivery_put(
-        &mut self,
-        row: &DeliveryRow,
-        sequence: i64,
-        now: UnixMillis,
-    ) -> Result<bool, StoreError> {
-        let sql = "INSERT INTO delivery (sequence, workspace, name, state, body, store_time, change_sequence, \
-                   report_order, workflow, step, incoming, trigger_id, reason, status, accept_time, operation) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $1, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
-                   ON CONFLICT (name) DO UPDATE SET state = excluded.state, body = excluded.body, \
-                   store_time = excluded.store_time, change_sequence = excluded.change_sequence, \
-                   report_order = excluded.report_order, reason = excluded.reason, status = excluded.status \
-                   WHERE delivery.report_order < excluded.report_order AND delivery.workspace = excluded.workspace";
-        let values = [
+impl DeliveryRow {
+    fn values(&self, sequence: i64, now: UnixMillis) -> Vec<Value<'_>> {
+        vec![
             sequence.into(),
-            (&row.workspace).into(),
-            (&row.name).into(),
-            row.state.into(),
-            (&row.body).into(),
+            sequence.into(),
+            Value::Text(&self.workspace),
+            Value::Text(&self.name),
+            self.state.into(),
+            Value::Blob(&self.body),
             now.into(),
-            row.order.into(),
-            (&row.workflow).into(),
-            (&row.step).into(),
-            (&row.incoming).into(),
-            (&row.trigger_id).into(),
-            row.reason.into(),
-            row.status.into(),
-            row.accept_time.into(),
-            (&row.operation).into(),
-        ];
-        Ok(self.run(sql, &values).await? > 0)
+            self.order.into(),
+            Value::Text(&self.workflow),
+            Value::Text(&self.step),
+            Value::Text(&self.incoming),
+            Value::Text(&self.trigger_id),
+            self.reason.into(),
+            self.status.into(),
+            self.accept_time.into(),
+            Value::Text(&self.operation),
+        ]
+    }
+}
+
+impl Transaction {
+    /// Stores deliveries as they stand now, no two of one name, each with the sequence of this change; answers the names of those of
+    /// which that was news.
+    pub(crate) async fn deliveries_put(
+        &mut self,
+        deliveries: &[(i64, &DeliveryRow)],
+        now: UnixMillis,
+    ) -> Result<HashSet<String>, StoreError> {
+        static INSERT: LazyLock<Insert> = LazyLock::new(|| {
+            Insert::new(
+                "delivery (sequence, change_sequence, workspace, name, state, body, store_time, report_order, workflow, step, \
+                 incoming, trigger_id, reason, status, accept_time, operation)",
+                16,
+                "ON CONFLICT (name) DO UPDATE SET state = excluded.state, body = excluded.body, \
+                 store_time = excluded.store_time, change_sequence = excluded.change_sequence, \
+                 report_order = excluded.report_order, reason = excluded.reason, status = excluded.status \
+                 WHERE delivery.report_order < excluded.report_order AND delivery.workspace = excluded.workspace \
+                 RETURNING name",
+            )
+        });
+        let rows: Vec<Vec<Value<'_>>> = deliveries.iter().map(|(sequence, row)| row.values(*sequence, now)).collect();
+        self.insert(&INSERT, &rows).await?.into_iter().map(|mut row| row.text(0)).collect()
     }
 
-    /// Stores what was sent and answered at an attempt; the first report of it stays.
-    pub(crate) async fn exchange_put(&mut self, delivery: &str, attempt: i64, sealed: &[u8]) -> Result<(), StoreError> {
-        let sql = "INSERT INTO exchange (delivery, attempt, sealed) VALUES ($1, $2, $3) \
-                   ON CONFLICT (delivery, attempt) DO NOTHING";
-        self.run(sql, &[delivery.into(), attempt.into(), sealed.into()]).await.map(drop)
+    /// Stores what was sent and answered at attempts, each named by its delivery and number; the first report of one stays.
+    pub(crate) async fn exchanges_put(&mut self, exchanges: &[(&str, i64, &[u8])]) -> Result<(), StoreError> {
+        static INSERT: LazyLock<Insert> = LazyLock::new(|| {
+            Insert::new("exchange (delivery, attempt, sealed)", 3, "ON CONFLICT (delivery, attempt) DO NOTHING")
+        });
+        let rows = exchanges
+            .iter()
+            .map(|(delivery, attempt, sealed)| vec![Value::Text(delivery), (*attempt).into(), Value::Blob(sealed)]);
+        let rows: Vec<Vec<Value<'_>>> = rows.collect();
+        self.insert(&INSERT, &rows).await.map(drop)
     }
 
     /// What was sent and answered, by attempt.

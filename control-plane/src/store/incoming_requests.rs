@@ -1,6 +1,9 @@
 //! Accepted triggers: what is shown of them, and the sealed envelope that a replay needs.
 
-use super::{Place, Placed, StoreError, Transaction};
+use std::sync::LazyLock;
+
+use super::many::Insert;
+use super::{Place, Placed, StoreError, Transaction, Value};
 use crate::clock::UnixMillis;
 
 /// An accepted trigger as stored.
@@ -35,6 +38,21 @@ macro_rules! newest_first {
     };
 }
 
+impl IncomingRequestRow {
+    fn values(&self, sequence: i64, now: UnixMillis) -> Vec<Value<'_>> {
+        vec![
+            sequence.into(),
+            Value::Text(&self.workspace),
+            Value::Text(&self.name),
+            Value::Text(&self.incoming),
+            self.accept_time.into(),
+            now.into(),
+            Value::Blob(&self.body),
+            Value::Blob(&self.envelope),
+        ]
+    }
+}
+
 impl Transaction {
     /// Whether the trigger is kept; keeps it for as long as something that happened now.
     pub(crate) async fn incoming_request_touch(
@@ -47,27 +65,21 @@ impl Transaction {
         Ok(self.run(sql, &[name.into(), workspace.into(), now.into()]).await? > 0)
     }
 
-    /// Keeps a trigger; one that is kept already stays as it is, and stays longer.
-    pub(crate) async fn incoming_request_put(
+    /// Keeps triggers, no two of one name; one that is kept already stays as it is, and stays longer.
+    pub(crate) async fn incoming_requests_put(
         &mut self,
-        row: &IncomingRequestRow,
-        sequence: i64,
+        requests: &[(i64, &IncomingRequestRow)],
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        let sql = "INSERT INTO incoming_request (sequence, workspace, name, incoming, accept_time, store_time, body, \
-                   envelope) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-                   ON CONFLICT (name) DO UPDATE SET store_time = excluded.store_time";
-        let values = [
-            sequence.into(),
-            (&row.workspace).into(),
-            (&row.name).into(),
-            (&row.incoming).into(),
-            row.accept_time.into(),
-            now.into(),
-            (&row.body).into(),
-            (&row.envelope).into(),
-        ];
-        self.run(sql, &values).await.map(drop)
+        static INSERT: LazyLock<Insert> = LazyLock::new(|| {
+            Insert::new(
+                "incoming_request (sequence, workspace, name, incoming, accept_time, store_time, body, envelope)",
+                8,
+                "ON CONFLICT (name) DO UPDATE SET store_time = excluded.store_time",
+            )
+        });
+        let rows: Vec<Vec<Value<'_>>> = requests.iter().map(|(sequence, row)| row.values(*sequence, now)).collect();
+        self.insert(&INSERT, &rows).await.map(drop)
     }
 
     /// What is shown of one.

@@ -11,6 +11,7 @@ mod data_keys;
 mod deliveries;
 mod documents;
 mod incoming_requests;
+mod many;
 mod operations;
 mod outcomes;
 mod principals;
@@ -28,7 +29,7 @@ pub(crate) use deliveries::{DeliveryRow, Place, Placed, Selected, Selection, Tal
 pub(crate) use documents::{DocumentRow, HeadRow, UsageRow, VersionRow};
 pub(crate) use incoming_requests::{IncomingRequestRow, IncomingSelection};
 pub(crate) use operations::{OperationKind, OperationRow};
-pub(crate) use outcomes::OutcomeRow;
+pub(crate) use outcomes::{EventRow, OutcomeRow};
 pub(crate) use principals::PrincipalRow;
 pub(crate) use requests::Remembered;
 pub(crate) use workspaces::{DataKeyRow, ServerKeyRow, WorkspaceRow};

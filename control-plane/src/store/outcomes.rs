@@ -1,7 +1,10 @@
 //! What data planes reported: the order it came in, response events, and how long all of it is kept. Deliveries and incoming
 //! requests have parts of their own.
 
-use super::{Row, StoreError, Transaction};
+use std::sync::LazyLock;
+
+use super::many::Insert;
+use super::{Row, StoreError, Transaction, Value};
 use crate::clock::UnixMillis;
 
 /// How many old rows one sweep step deletes, so that writers do not wait long.
@@ -16,8 +19,32 @@ pub(crate) struct OutcomeRow {
     pub(crate) body: Vec<u8>,
 }
 
+/// An event to store.
+#[derive(Clone, Debug)]
+pub(crate) struct EventRow {
+    pub(crate) sequence: i64,
+    pub(crate) workspace: String,
+    pub(crate) name: String,
+    pub(crate) action: String,
+    /// The encoded message.
+    pub(crate) body: Vec<u8>,
+}
+
 pub(super) fn outcome(mut row: Row) -> Result<OutcomeRow, StoreError> {
     Ok(OutcomeRow { sequence: row.integer(0)?, body: row.blob(1)? })
+}
+
+impl EventRow {
+    fn values(&self, now: UnixMillis) -> Vec<Value<'_>> {
+        vec![
+            self.sequence.into(),
+            Value::Text(&self.workspace),
+            Value::Text(&self.name),
+            Value::Text(&self.action),
+            Value::Blob(&self.body),
+            now.into(),
+        ]
+    }
 }
 
 impl Transaction {
@@ -36,22 +63,19 @@ impl Transaction {
         row.map_or(Ok(0), |mut row| row.integer(0))
     }
 
-    /// Stores an event. A delivery that was tried again after its end tells its event again: it takes the place of the first.
-    pub(crate) async fn event_put(
-        &mut self,
-        workspace: &str,
-        name: &str,
-        action: &str,
-        row: &OutcomeRow,
-        now: UnixMillis,
-    ) -> Result<(), StoreError> {
-        let sql = "INSERT INTO event (sequence, workspace, name, action, body, store_time) \
-                   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO UPDATE SET sequence = excluded.sequence, \
-                   action = excluded.action, body = excluded.body, store_time = excluded.store_time \
-                   WHERE event.workspace = excluded.workspace";
-        let values =
-            [row.sequence.into(), workspace.into(), name.into(), action.into(), (&row.body).into(), now.into()];
-        self.run(sql, &values).await.map(drop)
+    /// Stores events, no two of one name. A delivery that was tried again after its end tells its event again: it takes the place
+    /// of the first.
+    pub(crate) async fn events_put(&mut self, events: &[&EventRow], now: UnixMillis) -> Result<(), StoreError> {
+        static INSERT: LazyLock<Insert> = LazyLock::new(|| {
+            Insert::new(
+                "event (sequence, workspace, name, action, body, store_time)",
+                6,
+                "ON CONFLICT (name) DO UPDATE SET sequence = excluded.sequence, action = excluded.action, \
+                 body = excluded.body, store_time = excluded.store_time WHERE event.workspace = excluded.workspace",
+            )
+        });
+        let rows: Vec<Vec<Value<'_>>> = events.iter().map(|row| row.values(now)).collect();
+        self.insert(&INSERT, &rows).await.map(drop)
     }
 
     /// Events before the sequence `before`, newest first; an empty `action` means any.
