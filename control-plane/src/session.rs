@@ -227,7 +227,9 @@ impl Session {
 
     /// The next message, made from the truth as it is now; `None` when the workspace looked at needs none.
     async fn next_answer(&mut self) -> Result<Option<Answer>, Failure> {
-        if let Some(command) = self.commands.pop_front() {
+        // Commands pass everything but the welcome, without which the data plane would not know whom it hears.
+        let welcomed = !matches!(self.parts.front(), Some(Answer::Welcome(_)));
+        if let Some(command) = welcomed.then(|| self.commands.pop_front()).flatten() {
             return Ok(Some(Answer::Command(command)));
         }
         if let Some(part) = self.parts.pop_front() {

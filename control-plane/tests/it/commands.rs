@@ -43,6 +43,21 @@ pub(crate) async fn answer(plane: &DataPlane, id: u64, outcome: Answer) {
     plane.say(Say::Result(CommandResult { id, outcome: Some(outcome) })).await;
 }
 
+/// A data plane that connects while something is to be done hears first whom it hears; `connect` would fail.
+#[tokio::test]
+async fn the_welcome_comes_before_every_command() {
+    let world = World::new().await;
+    let integration = world.incoming_integration("orders").await;
+    let mut first = DataPlane::connect(&world, "dp-1", "", &[]).await;
+    let request = admin::StartCaptureRequest { parent: integration.name, ..Default::default() };
+    let mut captures = world.captures();
+    tokio::spawn(async move { captures.start_capture(request).await });
+    assert!(matches!(command(&mut first).await.kind, Some(Kind::OpenCapture(_))));
+    drop(first);
+    let mut again = DataPlane::connect(&world, "dp-1", "", &[]).await;
+    assert!(matches!(command(&mut again).await.kind, Some(Kind::OpenCapture(_))));
+}
+
 #[tokio::test]
 async fn a_command_goes_to_the_data_plane_that_works_on_it_and_its_answer_comes_back() {
     let world = World::new().await;

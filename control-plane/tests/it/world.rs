@@ -8,6 +8,7 @@ use sluice_control_plane::{Clock, ControlPlane, Error, Settings};
 use sluice_core::address::UrlPolicy;
 use sluice_proto::admin::v1 as admin;
 use sluice_proto::admin::v1::api_key_service_client::ApiKeyServiceClient;
+use sluice_proto::admin::v1::capture_service_client::CaptureServiceClient;
 use sluice_proto::admin::v1::configuration_service_client::ConfigurationServiceClient;
 use sluice_proto::admin::v1::connection::Scheme;
 use sluice_proto::admin::v1::connection_service_client::ConnectionServiceClient;
@@ -120,6 +121,7 @@ macro_rules! clients {
 
 clients!(
     workspaces: WorkspaceServiceClient,
+    captures: CaptureServiceClient,
     connections: ConnectionServiceClient,
     incoming: IncomingIntegrationServiceClient,
     outgoing: OutgoingIntegrationServiceClient,

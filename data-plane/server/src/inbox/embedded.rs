@@ -27,6 +27,7 @@ mod book;
 mod committer;
 mod find;
 mod flows;
+mod fresh;
 mod group;
 mod pack;
 mod script;

@@ -18,6 +18,7 @@ use super::super::{
 };
 use super::book::{Book, Counts, Held};
 use super::flows::{FlowBoard, ReadyJob};
+use super::fresh::Fresh;
 use super::group::{Answers, Command, Group, Leases, Question, Reply};
 use super::pack::Lease;
 use super::script::Script;
@@ -113,7 +114,7 @@ struct NewJobs<'a> {
 }
 
 impl<'a> NewJobs<'a> {
-    fn take(&mut self, book: &mut Book, jobs: &'a [NewJob], now: UnixMillis) {
+    fn take(&mut self, book: &mut Book, fresh: &mut Fresh, jobs: &'a [NewJob], now: UnixMillis) {
         for job in jobs {
             let (flow, new) = book.flows.number(job.lane, &job.flow);
             if new {
@@ -122,6 +123,7 @@ impl<'a> NewJobs<'a> {
             let seq = book.numbers.next_seq;
             book.numbers.next_seq += 1;
             self.jobs.push((seq, flow, job));
+            fresh.add(seq, flow, job, now);
             book.ready(job.lane, flow, false, ReadyJob { seq, at: now, accepted: now });
         }
     }
@@ -140,6 +142,7 @@ impl<'a> NewJobs<'a> {
 pub(super) struct Committer {
     store: Store,
     book: Book,
+    fresh: Fresh,
     clock: Clock,
     limits: Limits,
     board: Board,
@@ -160,7 +163,8 @@ impl Committer {
         lock: File,
     ) -> Self {
         let rest_until = UnixMillis::MIN;
-        let mut committer = Self { store, book, clock, limits, board, commands, lock, rest_until };
+        let fresh = Fresh::default();
+        let mut committer = Self { store, book, fresh, clock, limits, board, commands, lock, rest_until };
         committer.settle(&Ok(()));
         committer
     }
@@ -270,9 +274,11 @@ impl Committer {
     /// What was written is true; what was not, is not.
     fn settle<T>(&mut self, result: &Result<T, sqlx::Error>) {
         if result.is_ok() {
+            self.fresh.commit();
             let flows = self.book.commit();
             self.publish(flows);
         } else {
+            self.fresh.rollback();
             self.book.rollback();
             self.rest_until = self.clock.now().saturating_add(SWEEP_PAUSE_MS);
         }
@@ -355,7 +361,7 @@ impl Committer {
                     continue;
                 }
                 None => {
-                    new.take(&mut self.book, &accept.jobs, now);
+                    new.take(&mut self.book, &mut self.fresh, &accept.jobs, now);
                     (Accepted::Accepted, accept.request)
                 }
             };
@@ -444,7 +450,7 @@ impl Committer {
             let report = finish.report();
             reports.push(&report.told);
             if self.has_room(&report.jobs) {
-                new.take(&mut self.book, &report.jobs, now);
+                new.take(&mut self.book, &mut self.fresh, &report.jobs, now);
             } else {
                 tracing::error!(delivery = %id, jobs = report.jobs.len(), "the inbox is full: an event starts nothing");
             }
@@ -513,6 +519,7 @@ impl Committer {
                 }
                 (Some(kept @ Kept { place: Place::Ready | Place::Delayed, .. }), Steer::Cancel { .. }) => {
                     script.remove(&[fence.row], &[fence.row]);
+                    self.fresh.take(fence.row);
                     self.book.forget(fence.row, kept);
                     true
                 }
@@ -555,18 +562,22 @@ impl Committer {
         leases: &mut Vec<Lease>,
     ) -> Result<Vec<Leased>, sqlx::Error> {
         let mut room = LEASE_LIMIT;
-        let mut seqs = Vec::new();
+        let (mut jobs, mut others) = (Vec::new(), Vec::new());
         for grant in grants {
             let first = grant.first.min(room);
             let granted = Grant { first, retries: grant.retries.min(room - first), ..*grant };
-            let jobs = self.book.grant(&granted);
-            room -= jobs.len();
-            seqs.extend(jobs.iter().map(|job| job.seq));
+            let ready = self.book.grant(&granted);
+            room -= ready.len();
+            for ready in ready {
+                match self.fresh.take(ready.seq) {
+                    Some(job) => jobs.push(job),
+                    None => others.push(ready.seq),
+                }
+            }
         }
-        if seqs.is_empty() {
-            return Ok(Vec::new());
+        if !others.is_empty() {
+            jobs.extend(self.store.jobs(&others).await?);
         }
-        let mut jobs = self.store.jobs(&seqs).await?;
         jobs.sort_by_key(|job| job.fence.row);
         let until = now.saturating_add(self.limits.lease_ms);
         for job in &jobs {
