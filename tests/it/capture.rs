@@ -7,7 +7,7 @@ use sluice_data_plane::clock::Clock;
 use sluice_tests::patience::{eventually, within};
 use sluice_tests::resources::{condition, custom_webhook, dedup, meta, open, post, workflow};
 use sluice_tests::{Answer, Request, World};
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 
 use super::meta::{SIGNATURE, sign};
 
@@ -37,8 +37,15 @@ async fn get(world: &World, incoming: &admin::IncomingIntegration) -> Result<adm
 
 /// Waits for the end of a capture, as its author does.
 async fn ended(world: &World, capture: &admin::Capture) -> admin::Capture {
+    last_seen(watch(world, capture).await).await
+}
+
+async fn watch(world: &World, capture: &admin::Capture) -> Streaming<admin::WatchCaptureResponse> {
     let request = admin::WatchCaptureRequest { name: capture.name.clone(), uid: capture.uid.clone() };
-    let mut stream = world.client.captures().watch_capture(request).await.unwrap().into_inner();
+    world.client.captures().watch_capture(request).await.unwrap().into_inner()
+}
+
+async fn last_seen(mut stream: Streaming<admin::WatchCaptureResponse>) -> admin::Capture {
     let mut last = None;
     within("the end of a capture", async {
         while let Some(message) = stream.message().await.unwrap() {
@@ -224,6 +231,50 @@ async fn a_new_capture_replaces_the_old_one_and_a_cancelled_one_takes_nothing_d2
     let closed = async || (world.send(&Request::post(&draft.endpoint_path, "{}")).await.status == 404).then_some(());
     eventually("the endpoint to be closed", closed).await;
     assert_eq!(confirm(&world, &cancelled).await.unwrap_err().code(), Code::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn a_new_endpoint_id_ends_the_capture() {
+    let world = World::start().await;
+    let draft = world.acme.draft_incoming("orders", open()).await;
+    let capture = start(&world, &draft).await;
+    let request = admin::RegenerateEndpointRequest { name: draft.name.clone(), ..Default::default() };
+    // Who watches since before hears of it.
+    let watching = watch(&world, &capture).await;
+    let regenerated = world.client.incoming_integrations().regenerate_endpoint(request).await.unwrap().into_inner();
+    assert_eq!(last_seen(watching).await.state(), admin::CaptureState::Replaced);
+    let closed = async || (world.send(&Request::post(&draft.endpoint_path, "{}")).await.status == 404).then_some(());
+    eventually("the old endpoint to be closed", closed).await;
+    let again = start(&world, &regenerated).await;
+    assert_eq!(world.send(&Request::post(&regenerated.endpoint_path, "{}")).await.status, 200);
+    assert_eq!(ended(&world, &again).await.state(), admin::CaptureState::Taken);
+}
+
+#[tokio::test]
+async fn values_are_cut_and_a_list_of_paths_that_is_too_long_is_not_stored() {
+    let world = World::start().await;
+    let draft = world.acme.draft_incoming("orders", open()).await;
+    let long = json!({ "cut": "ł".repeat(257), "whole": "ł".repeat(256) });
+    let capture = start(&world, &draft).await;
+    assert_eq!(world.send(&Request::post(&draft.endpoint_path, long.to_string())).await.status, 200);
+    let taken = ended(&world, &capture).await;
+    for path in ["body.cut", "body.whole"] {
+        assert_eq!(value(&taken, path).unwrap().chars().count(), 256, "{path}");
+    }
+    // 600 paths of 435 bytes and those of the head are a little less than 256 KiB; with 440 bytes each they are more.
+    for (key, fits) in [(430, true), (435, false)] {
+        let body: serde_json::Map<String, serde_json::Value> =
+            (0..600).map(|number| (format!("{number:04}{}", "k".repeat(key - 4)), json!(1))).collect();
+        let capture = start(&world, &draft).await;
+        let sent = Request::post(&draft.endpoint_path, serde_json::Value::from(body).to_string());
+        assert_eq!(world.send(&sent).await.status, 200);
+        ended(&world, &capture).await;
+        let confirmed = confirm(&world, &capture).await;
+        assert_eq!(confirmed.is_ok(), fits, "{confirmed:?}");
+        if let Err(refused) = confirmed {
+            assert!(refused.message().contains("the limit is 262144"), "{}", refused.message());
+        }
+    }
 }
 
 #[tokio::test]

@@ -54,7 +54,12 @@ impl Stage {
     /// A world whose time stands still until it is moved.
     async fn start() -> Self {
         let clock = Clock::manual(START);
-        let world = World::with(|options| options.data_plane.clock = clock.clone()).await;
+        let world = World::with(|options| {
+            options.data_plane.clock = clock.clone();
+            // Time moves in steps as long as a lease, while work goes on: nobody has died.
+            options.data_plane.inbox.lease = Duration::from_secs(24 * 3_600);
+        })
+        .await;
         let (connection, incoming) = flow(&world.acme).await;
         world.served().await;
         Self { world, clock, connection, incoming }

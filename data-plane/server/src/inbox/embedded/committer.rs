@@ -22,8 +22,13 @@ use super::fresh::Fresh;
 use super::group::{Answers, Command, Group, Leases, Question, Reply};
 use super::pack::Lease;
 use super::script::Script;
-use super::store::{Due, Kept, Key, Known, Store};
+use super::store::{Kept, Key, Known, Store};
 use crate::clock::{Clock, UnixMillis};
+
+mod trouble;
+mod wake;
+
+use trouble::Trouble;
 
 /// Reports trimmed by one command.
 const TRIM_ROWS: i64 = 2_048;
@@ -66,28 +71,6 @@ pub(super) struct Limits {
     pub(super) dead_retention_ms: i64,
     #[cfg(feature = "fault-injection")]
     pub(super) fault: Option<super::Fault>,
-}
-
-/// What an error of SQLite means for the inbox.
-enum Trouble {
-    /// Rolled back, the inbox itself is well: no space (`SQLITE_FULL`), a foreign tool holds the file
-    /// (`SQLITE_BUSY`), or more bytes than SQLite takes (`SQLITE_TOOBIG`).
-    Passing,
-    /// Whether data reached the disk is unknown: never acknowledge anything again.
-    Fatal,
-}
-
-impl Trouble {
-    fn of(error: &sqlx::Error) -> Self {
-        const SQLITE_BUSY: i32 = 5;
-        const SQLITE_FULL: i32 = 13;
-        const SQLITE_TOOBIG: i32 = 18;
-        let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i32>().ok());
-        match code.map(|code| code & 0xff) {
-            Some(SQLITE_BUSY | SQLITE_FULL | SQLITE_TOOBIG) => Self::Passing,
-            _ => Self::Fatal,
-        }
-    }
 }
 
 fn millis(duration: Duration) -> i64 {
@@ -248,7 +231,10 @@ impl Committer {
         let woken = self.wake_up().await;
         self.settle(&woken);
         if let Some(answers) = done? {
-            self.answer(group, answers);
+            for job in group.answer(answers) {
+                // Ready again with the next step, which is at once.
+                self.book.abandon(job.id, job.fence);
+            }
         }
         woken.or_else(|error| self.pass(error, 0))
     }
@@ -587,81 +573,6 @@ impl Committer {
         Ok(jobs)
     }
 
-    /// What becomes so with time alone, in a transaction of its own after the group's: leases that ran out and jobs that are due are ready, and a
-    /// batch of what is over is forgotten.
-    async fn wake_up(&mut self) -> Result<(), sqlx::Error> {
-        let now = self.clock.now();
-        let due = Lane::ALL.map(|lane| self.book.numbers.next_due[lane.index()].is_some_and(|due| due <= now));
-        let swept = now >= self.book.numbers.next_sweep;
-        if due == [false; 2] && !swept && !self.book.has_expired(now) {
-            return Ok(());
-        }
-        let mut script = Script::default();
-        for lane in Lane::ALL {
-            let expired = self.book.expire(lane, now, LEASE_LIMIT);
-            if !expired.is_empty() {
-                tracing::warn!(jobs = expired.len(), lane = ?lane, "leases ran out");
-                script.release(&expired, now);
-            }
-            if due[lane.index()] {
-                self.promote(lane, now, &mut script).await?;
-            }
-        }
-        if swept {
-            self.sweep(now, &mut script).await?;
-        }
-        let over = self.book.steps_over();
-        if !over.is_empty() {
-            script.forget_steps(&over);
-        }
-        if !script.is_empty() {
-            self.store.commit(script).await?;
-        }
-        self.book.forget_steps(&over);
-        for lane in Lane::ALL.into_iter().filter(|lane| due[lane.index()]) {
-            self.book.numbers.next_due[lane.index()] = self.store.next_due(lane).await?;
-        }
-        if swept {
-            self.plan_sweep(now).await?;
-        }
-        Ok(())
-    }
-
-    async fn promote(&mut self, lane: Lane, now: UnixMillis, script: &mut Script) -> Result<(), sqlx::Error> {
-        let due = self.store.due(lane, now).await?;
-        if !due.is_empty() {
-            let seqs: Vec<i64> = due.iter().map(|due| due.job.seq).collect();
-            script.promote(&seqs);
-        }
-        for Due { flow, retry, job } in due {
-            self.book.promote(lane, flow, retry, job);
-        }
-        Ok(())
-    }
-
-    /// Forgets a batch of what is over.
-    async fn sweep(&mut self, now: UnixMillis, script: &mut Script) -> Result<(), sqlx::Error> {
-        let over = self.store.over(now, now.saturating_sub(self.limits.dead_retention_ms)).await?;
-        script.sweep(&over, now);
-        for lane in Lane::ALL {
-            let counts = self.book.counts(lane);
-            counts.dead = counts.dead.saturating_sub(over.dead[lane.index()]);
-        }
-        // `UnixMillis::MIN`: at once, whatever the file says.
-        self.book.numbers.next_sweep = if over.is_full() { UnixMillis::MIN } else { UnixMillis::MAX };
-        Ok(())
-    }
-
-    async fn plan_sweep(&mut self, now: UnixMillis) -> Result<(), sqlx::Error> {
-        if self.book.numbers.next_sweep == UnixMillis::MAX {
-            let (key, dead) = self.store.first_over().await?;
-            let dead = dead.map(|at| at.saturating_add(self.limits.dead_retention_ms));
-            let next = key.into_iter().chain(dead).min().unwrap_or(UnixMillis::MAX);
-            self.book.numbers.next_sweep = next.max(now.saturating_add(SWEEP_PAUSE_MS));
-        }
-        Ok(())
-    }
-
     fn publish(&self, flows: Vec<(Lane, Waiting)>) {
         let numbers = &self.book.numbers;
         for (lane, version) in self.board.lanes.iter().zip(self.board.flows.show(flows)) {
@@ -671,28 +582,6 @@ impl Committer {
         }
         replace(&self.board.outbox, OutboxView { last: numbers.outbox_last, trimmed: numbers.outbox_trimmed });
         replace(&self.board.counts, numbers.counts);
-    }
-
-    fn answer(&mut self, group: Group, answers: Answers) {
-        fn tell<T>(replies: impl IntoIterator<Item = Reply<T>>, answers: Vec<T>) {
-            for (reply, answer) in replies.into_iter().zip(answers) {
-                let _nobody_waits = reply.send(answer);
-            }
-        }
-        tell(group.accepts.into_iter().map(|a| a.1), answers.accepts);
-        tell(group.renews.into_iter().map(|r| r.1), answers.renews);
-        tell(group.begins.into_iter().map(|b| b.3), answers.begins);
-        tell(group.finishes.into_iter().map(|f| f.3), answers.finishes);
-        tell(group.postpones.into_iter().map(|p| p.3), answers.postpones);
-        tell(group.steers.into_iter().map(|s| s.3), answers.steers);
-        tell(group.trims.into_iter().map(|t| t.1), answers.trims);
-        tell(group.questions.into_iter().map(|q| q.1), answers.questions);
-        for ((_, reply), jobs) in group.leases.into_iter().zip(answers.leases) {
-            for job in reply.send(jobs).err().into_iter().flatten() {
-                // Ready again with the next step, which is at once.
-                self.book.abandon(job.id, job.fence);
-            }
-        }
     }
 }
 

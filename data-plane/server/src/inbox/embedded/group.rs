@@ -126,11 +126,32 @@ impl Group {
         }
     }
 
+    /// Gives everybody his answer, and back the jobs that nobody took.
+    pub(super) fn answer(self, answers: Answers) -> Vec<Leased> {
+        tell(self.accepts.into_iter().map(|a| a.1), answers.accepts);
+        tell(self.renews.into_iter().map(|r| r.1), answers.renews);
+        tell(self.begins.into_iter().map(|b| b.3), answers.begins);
+        tell(self.finishes.into_iter().map(|f| f.3), answers.finishes);
+        tell(self.postpones.into_iter().map(|p| p.3), answers.postpones);
+        tell(self.steers.into_iter().map(|s| s.3), answers.steers);
+        tell(self.trims.into_iter().map(|t| t.1), answers.trims);
+        tell(self.questions.into_iter().map(|q| q.1), answers.questions);
+        let leases = self.leases.into_iter().zip(answers.leases);
+        leases.filter_map(|((_, reply), jobs)| reply.send(jobs).err()).flatten().collect()
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.ops >= GROUP_OPS
             || self.accepts.len() >= GROUP_ACCEPTS
             || self.bytes >= GROUP_BYTES
             || self.close.is_some()
+    }
+}
+
+/// Tells everybody who still waits.
+fn tell<T>(replies: impl IntoIterator<Item = Reply<T>>, answers: Vec<T>) {
+    for (reply, answer) in replies.into_iter().zip(answers) {
+        let _nobody_waits = reply.send(answer);
     }
 }
 
