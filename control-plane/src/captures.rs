@@ -157,7 +157,6 @@ pub(crate) async fn take(shared: &Arc<Shared>, data_plane: &str, sample: Capture
         row.sample = shared.secrets.vault(&workspace)?.seal(&row.uid, SAMPLE, 1, &sample.envelope)?;
         tx.capture_put(&row).await?;
         tx.commit().await?;
-        shared.captures.send_replace(());
         tracing::info!(name = row.integration, uid = row.uid, data_plane, "a request was captured");
     } else {
         drop(tx);
@@ -166,8 +165,9 @@ pub(crate) async fn take(shared: &Arc<Shared>, data_plane: &str, sample: Capture
     Ok(())
 }
 
-/// Tells every connected data plane that a capture is over, in its own time.
-fn close(shared: &Arc<Shared>, uid: &str) {
+/// Wakes watchers and tells every connected data plane that a capture is over, in its own time.
+pub(crate) fn close(shared: &Arc<Shared>, uid: &str) {
+    shared.captures.send_replace(());
     let (shared, command) = (shared.clone(), CloseCapture { capture_id: uid.to_owned() });
     let work = async move {
         let planes = shared.data_planes.taking_commands();
@@ -311,7 +311,6 @@ pub(crate) async fn cancel(
     let only_tried = change.validate_only();
     let answer = change.finish(shared, CancelCaptureResponse {}).await?;
     if !only_tried {
-        shared.captures.send_replace(());
         close(shared, &row.uid);
     }
     Ok(answer)

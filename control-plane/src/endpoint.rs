@@ -1,5 +1,7 @@
 //! What changes of an endpoint at once, in the draft and in force alike, without publishing: its id, and whether it is paused.
 
+use std::sync::Arc;
+
 use prost::Message as _;
 use sluice_core::wire;
 use sluice_proto::admin::v1::IncomingIntegration;
@@ -7,6 +9,7 @@ use sluice_proto::sync::v1 as sync;
 use uuid::Uuid;
 
 use crate::call::{Begun, Call};
+use crate::captures;
 use crate::error::Failure;
 use crate::lifecycle::{answer, lock};
 use crate::names;
@@ -41,7 +44,7 @@ impl Change {
 
 /// Changes an endpoint. What is so already stays as it is.
 pub(crate) async fn change(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     call: Call,
     name: &str,
     etag: &str,
@@ -54,6 +57,7 @@ pub(crate) async fn change(
     };
     let mut workspace = lock(&mut change, &name.workspace, &name.full).await?;
     let mut stored = Stored::<IncomingIntegration>::load(&mut change.tx, &name, etag).await?;
+    let waiting = change.tx.capture(&name.full).await?;
     let set = what.setter();
     let mut draft = stored.draft.clone();
     set(&mut draft);
@@ -65,10 +69,19 @@ pub(crate) async fn change(
         let in_force = in_force.map_err(|_| Failure::Internal("what is in force cannot be read".to_owned()))?;
         let amended = in_force.map(|in_force| stored.amend_in_force(in_force, set)).transpose()?;
         change.tx.document_put(&stored.row).await?;
+        if what == Change::Regenerate {
+            // It waits for a request to the old id.
+            change.tx.capture_delete(&name.full).await?;
+        }
         if let Some(resource) = amended {
             commit_revision(&mut change.tx, &mut workspace, vec![resource], Vec::new(), change.now).await?;
         }
         tracing::info!(name = name.full, ?what, "an endpoint was changed");
     }
-    answer(shared, change, &stored).await
+    let ended = waiting.filter(|_| what == Change::Regenerate && !change.validate_only());
+    let answer = answer(shared, change, &stored).await?;
+    if let Some(capture) = ended {
+        captures::close(shared, &capture.uid);
+    }
+    Ok(answer)
 }

@@ -387,6 +387,42 @@ async fn a_pair_that_was_replaced_verifies_until_its_tokens_have_ended_j34() {
 }
 
 #[tokio::test]
+async fn another_data_key_seals_what_signs_tokens() {
+    let mut world = World::start().await;
+    let key = api_key(&world, |_| {}).await;
+    let path = world.acme.incoming("shop", jwt(Source::ApiKey(key.name.clone()))).await.endpoint_path;
+    world.served().await;
+    let before = bearer(&world, &key.key).await;
+    let request = admin::RotateDataKeyRequest { name: world.acme.name.clone(), ..Default::default() };
+    world.client.workspaces().rotate_data_key(request).await.unwrap();
+    world.served().await;
+    assert_eq!(status(&world, &path, &before).await, 200);
+    world.restart_data_plane().await;
+    assert_eq!(status(&world, &path, &bearer(&world, &key.key).await).await, 200);
+    assert_eq!(status(&world, &path, &before).await, 200);
+}
+
+#[tokio::test]
+async fn at_most_eight_pairs_are_accepted_at_once() {
+    let control = sluice_control_plane::Clock::manual(START);
+    let world = World::with(|options| options.control_plane.clock = control.clone()).await;
+    api_key(&world, |_| {}).await;
+    let rotate = async || {
+        let request =
+            admin::RotateTokenKeyRequest { name: "workspaces/acme/tokenKeys".to_owned(), ..Default::default() };
+        Ok::<_, tonic::Status>(world.client.token_keys().rotate_token_key(request).await?.into_inner().keys.len())
+    };
+    for held in 2..=8 {
+        assert_eq!(rotate().await.unwrap(), held);
+    }
+    let refused = rotate().await.unwrap_err();
+    assert!(refused.message().contains("8 pairs"), "{}", refused.message());
+    // When the tokens of the old ones have ended.
+    control.advance(3_660_001);
+    assert_eq!(rotate().await.unwrap(), 2);
+}
+
+#[tokio::test]
 async fn tokens_are_made_without_the_control_plane_i5() {
     let mut world = World::start().await;
     let key = api_key(&world, |_| {}).await;

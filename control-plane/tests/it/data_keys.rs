@@ -154,14 +154,8 @@ fn holds(folder: &Path, bytes: &[u8]) -> bool {
     })
 }
 
-#[tokio::test]
-async fn all_that_a_data_key_sealed_is_sealed_with_another_and_the_key_is_gone() {
-    let world = slow_world().await;
-    world.connection("first", "secret-zero").await;
-    let mut behind = DataPlane::connect(&world, "dp-2", "", &[]).await;
-    behind.sync().await;
-    let (connection, incoming) = with_secrets(&world).await;
-    // Whoever may log in at data planes brings the pair that signs tokens.
+/// Whoever may log in at data planes brings the pair that signs tokens.
+async fn may_log_in(world: &World) {
     let key = admin::AccessKey {
         display_name: "shop".to_owned(),
         roles: vec![format!("{ACME}/roles/webhook-sender")],
@@ -169,9 +163,25 @@ async fn all_that_a_data_key_sealed_is_sealed_with_another_and_the_key_is_gone()
     };
     let request = admin::CreateApiKeyRequest { parent: ACME.to_owned(), api_key: Some(key), ..Default::default() };
     world.api_keys().create_api_key(request).await.unwrap();
-    let gone = world.connection("gone", "secret-gone").await.name;
-    let request = admin::DeleteConnectionRequest { name: gone.clone(), ..Default::default() };
+}
+
+/// A connection with a secret that was deleted and can come back.
+async fn deleted(world: &World) -> String {
+    let name = world.connection("gone", "secret-gone").await.name;
+    let request = admin::DeleteConnectionRequest { name: name.clone(), ..Default::default() };
     world.connections().delete_connection(request).await.unwrap();
+    name
+}
+
+#[tokio::test]
+async fn all_that_a_data_key_sealed_is_sealed_with_another_and_the_key_is_gone() {
+    let world = slow_world().await;
+    world.connection("first", "secret-zero").await;
+    let mut behind = DataPlane::connect(&world, "dp-2", "", &[]).await;
+    behind.sync().await;
+    let (connection, incoming) = with_secrets(&world).await;
+    may_log_in(&world).await;
+    let gone = deleted(&world).await;
     report(&world).await;
     let mut plane = DataPlane::connect(&world, "dp-1", "", &[]).await;
     plane.sync().await;
@@ -181,7 +191,6 @@ async fn all_that_a_data_key_sealed_is_sealed_with_another_and_the_key_is_gone()
     let old_secrets: Vec<_> = plane.held[ACME].resources.values().flat_map(|one| one.secrets.clone()).collect();
     let (epoch, cursors) = (behind.epoch.clone(), behind.cursors());
     drop(behind);
-
     assert_eq!(rotate(&world, true).await, "");
     let revision = world.revision("acme").await;
     let name = rotate(&world, false).await;
