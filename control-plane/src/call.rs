@@ -100,6 +100,7 @@ changing!(
     UndeleteTestProfileRequest,
     RollbackVersionRequest,
     PublishDraftsRequest,
+    ApplyConfigurationRequest,
     CreateApiKeyRequest,
     UpdateApiKeyRequest,
     DeleteApiKeyRequest,
@@ -238,6 +239,11 @@ impl Change {
         let changed = differences(&tree(kind, before)?, &tree(kind, after)?);
         self.changed.get_or_insert_default().extend(changed.into_iter().map(|change| change.path));
         Ok(())
+    }
+
+    /// Says which fields of several resources the change makes others.
+    pub(crate) fn writes(&mut self, fields: Vec<String>) {
+        self.changed = Some(fields);
     }
 
     /// Says for which fields the change brings new secrets.

@@ -14,7 +14,7 @@ use sluice_proto::admin::v1::FieldChange;
 use crate::error::Failure;
 
 /// What a secret is shown as, should one ever be in a message that is compared.
-const REDACTED: &str = "\"[redacted]\"";
+pub(crate) const REDACTED: &str = "\"[redacted]\"";
 
 /// The contract.
 static CONTRACT: LazyLock<DescriptorPool> =

@@ -41,6 +41,7 @@ mod commands;
 mod contract;
 mod data_keys;
 mod data_planes;
+mod declared;
 mod delivery_filter;
 mod door;
 mod endpoint;

@@ -146,17 +146,28 @@ pub(crate) async fn delete<R: Resource, A: prost::Message + Default>(
     if stored.is_published() && !R::IMMEDIATE {
         return Err(Failure::Published(name.full));
     }
+    remove(&mut change, &mut workspace, &mut stored).await?;
+    change.finish(shared, A::default()).await
+}
+
+/// Deletes a document that may be deleted.
+pub(crate) async fn remove<R: Resource>(
+    change: &mut Change,
+    workspace: &mut WorkspaceRow,
+    stored: &mut Stored<R>,
+) -> Result<(), Failure> {
     stored.touch(change.now);
     stored.take_out_of_force();
     stored.row.delete_time = change.now;
     change.tx.document_put(&stored.row).await?;
     for published in [false, true] {
-        change.tx.references_set(&name.full, published, &[]).await?;
+        change.tx.references_set(&stored.row.name, published, &[]).await?;
     }
     if R::IMMEDIATE {
-        commit_revision(&mut change.tx, &mut workspace, Vec::new(), vec![name.full], change.now).await?;
+        let deleted = vec![stored.row.name.clone()];
+        commit_revision(&mut change.tx, workspace, Vec::new(), deleted, change.now).await?;
     }
-    change.finish(shared, A::default()).await
+    Ok(())
 }
 
 /// Brings a deleted document back as a draft, a connection in force. What it uses must still be there.

@@ -2,6 +2,7 @@
 
 use sluice_proto::admin::v1::configuration_service_server::ConfigurationService;
 use sluice_proto::admin::v1::{
+    ApplyConfigurationRequest, ApplyConfigurationResponse, ExportConfigurationRequest, ExportConfigurationResponse,
     FindUsagesRequest, FindUsagesResponse, PublishDraftsRequest, PublishDraftsResponse, WaitServedRequest,
     WaitServedResponse,
 };
@@ -10,7 +11,7 @@ use tonic::{Request, async_trait};
 use super::{Answer, Services, pack};
 use crate::call::Call;
 use crate::publish::publish_together;
-use crate::{serving, usages};
+use crate::{declared, serving, usages};
 
 #[async_trait]
 impl ConfigurationService for Services {
@@ -25,5 +26,20 @@ impl ConfigurationService for Services {
 
     async fn wait_served(&self, request: Request<WaitServedRequest>) -> Answer<WaitServedResponse> {
         pack(serving::wait(&self.0, request.get_ref()).await)
+    }
+
+    async fn export_configuration(
+        &self,
+        request: Request<ExportConfigurationRequest>,
+    ) -> Answer<ExportConfigurationResponse> {
+        pack(declared::export(&self.0, request.get_ref()).await)
+    }
+
+    async fn apply_configuration(
+        &self,
+        request: Request<ApplyConfigurationRequest>,
+    ) -> Answer<ApplyConfigurationResponse> {
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(declared::apply(&self.0, call, asked).await)
     }
 }

@@ -13,6 +13,7 @@ mod commands;
 mod connections;
 mod contract;
 mod data_keys;
+mod declared;
 mod deleted;
 mod deliveries;
 mod documents;
