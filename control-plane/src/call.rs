@@ -69,6 +69,7 @@ changing!(
     UndeleteOutgoingIntegrationRequest,
     PublishOutgoingIntegrationRequest,
     UnpublishOutgoingIntegrationRequest,
+    ImportCurlRequest,
     CreateWorkflowRequest,
     UpdateWorkflowRequest,
     DeleteWorkflowRequest,

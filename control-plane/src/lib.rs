@@ -20,6 +20,7 @@
 //! | `session` | what one data plane needs next |
 //! | `endpoint` | what changes of an endpoint without publishing |
 //! | `login_keys` | which API keys may log in at data planes, and what signs their tokens |
+//! | `curl` | what a cURL command changes of a draft, and which command says one |
 //! | `captures` | what a sender really sends, while an integration is built |
 //! | `commands` | what a data plane does for an operator |
 //! | `replay` | which deliveries are delivered again, and when |
@@ -39,6 +40,7 @@ mod captures;
 mod clock;
 mod commands;
 mod contract;
+mod curl;
 mod data_keys;
 mod data_planes;
 mod declared;

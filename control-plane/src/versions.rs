@@ -109,7 +109,7 @@ async fn version(tx: &mut Transaction, name: &Name, number: i64) -> Result<Versi
 }
 
 /// The document of a version without what the server writes into it.
-async fn content<R: Versioned>(tx: &mut Transaction, name: &Name, number: i64) -> Result<R, Failure> {
+pub(crate) async fn content<R: Versioned>(tx: &mut Transaction, name: &Name, number: i64) -> Result<R, Failure> {
     let row = version(tx, name, number).await?;
     let (mut document, _) = decode::<R>(&row.resource)?;
     document.stamp(Stamp::default());

@@ -171,9 +171,11 @@ mod tests {
         any!(
             ApiKey,
             CustomConnection,
+            ImportCurlRequest,
             LoginPassword,
             MetaAuthorization,
             OAuth2ClientCredentials,
+            ParseCurlRequest,
             Sha256Authentication,
             SigningSecret,
             StageSecretRequest,

@@ -12,7 +12,8 @@ use std::process::Stdio;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use kinds::{
-    APP_SECRET, BAD_PASSWORD, BAD_SECRET, HEADER_SECRET, Kind, NEW_SECRET, PASSWORD, STAGED_SECRET, VERIFY_TOKEN, kinds,
+    APP_SECRET, BAD_PASSWORD, BAD_SECRET, HEADER_SECRET, IMPORTED_SECRET, Kind, NEW_SECRET, PARSED_SECRET, PASSWORD,
+    STAGED_SECRET, VERIFY_TOKEN, kinds,
 };
 use prost::Message;
 use search::{Canary, Places};
@@ -138,6 +139,41 @@ impl Scene {
         let refused = stranger.connections().list_connections(admin::ListConnectionsRequest::default()).await;
         assert!(refused.is_err());
         self.said.answer(refused);
+    }
+
+    /// Credentials in cURL commands, which are read and not stored: understood, tried and refused.
+    async fn commands(&mut self) {
+        let mut client = self.client.outgoing_integrations();
+        let parse = |command: String| admin::ParseCurlRequest { parent: self.acme.name.clone(), command };
+        for command in [
+            format!("curl -u 'login:{PARSED_SECRET}' https://crm.example.com/"),
+            format!("curl https://crm.example.com/ -d '@{PARSED_SECRET}'"),
+        ] {
+            self.said.answer(client.parse_curl(parse(command)).await);
+        }
+        let request = resources::post("https://crm.example.com/", "{}");
+        let integration = admin::OutgoingIntegration {
+            display_name: "Imported".to_owned(),
+            request: Some(admin::OutgoingRequest { webhook_name: "Imported".to_owned(), ..request }),
+            ..Default::default()
+        };
+        let create = admin::CreateOutgoingIntegrationRequest {
+            parent: self.acme.name.clone(),
+            outgoing_integration: Some(integration),
+            ..Default::default()
+        };
+        let made = client.create_outgoing_integration(create).await.unwrap().into_inner();
+        let command =
+            format!("curl https://crm.example.com/ -H 'Authorization: Bearer {IMPORTED_SECRET}' --json '{{}}'");
+        let import = admin::ImportCurlRequest { name: made.name, command, etag: made.etag, ..Default::default() };
+        let mut refused = import.clone();
+        refused.command.push_str(" --proxy x");
+        self.said.answer(client.import_curl(refused).await);
+        let tried = admin::ImportCurlRequest { validate_only: true, ..import.clone() };
+        self.said.answer(client.import_curl(tried).await);
+        let imported = client.import_curl(import).await;
+        assert!(imported.is_ok(), "{imported:?}");
+        self.said.answer(imported);
     }
 
     /// The same create twice, a change that comes too late, a rotation: each could keep what it was sent.
@@ -357,6 +393,7 @@ async fn secrets_go_in_and_never_come_out() {
         paths.push((scene.flow(kind).await, tries));
     }
     scene.refusals().await;
+    scene.commands().await;
     scene.webhooks().await;
     let mut ended = 0;
     for (path, tries) in &paths {

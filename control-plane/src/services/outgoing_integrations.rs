@@ -3,14 +3,16 @@
 use sluice_proto::admin::v1::outgoing_integration_service_server::OutgoingIntegrationService;
 use sluice_proto::admin::v1::{
     CreateOutgoingIntegrationRequest, DeleteOutgoingIntegrationRequest, DeleteOutgoingIntegrationResponse,
-    GetOutgoingIntegrationRequest, ListOutgoingIntegrationsRequest, ListOutgoingIntegrationsResponse,
-    OutgoingIntegration, PublishOutgoingIntegrationRequest, UndeleteOutgoingIntegrationRequest,
+    ExportCurlRequest, ExportCurlResponse, GetOutgoingIntegrationRequest, ImportCurlRequest, ImportCurlResponse,
+    ListOutgoingIntegrationsRequest, ListOutgoingIntegrationsResponse, OutgoingIntegration, ParseCurlRequest,
+    ParseCurlResponse, PublishOutgoingIntegrationRequest, UndeleteOutgoingIntegrationRequest,
     UnpublishOutgoingIntegrationRequest, UpdateOutgoingIntegrationRequest,
 };
 use tonic::{Request, async_trait};
 
 use super::{Answer, Services, pack};
 use crate::call::Call;
+use crate::curl;
 use crate::lifecycle::{create, delete, get, list, undelete, update};
 use crate::listing::query;
 use crate::publish::{publish, unpublish};
@@ -82,5 +84,18 @@ impl OutgoingIntegrationService for Services {
     ) -> Answer<OutgoingIntegration> {
         let (call, asked) = Call::open(&self.0, request)?;
         pack(unpublish(&self.0, call, &asked.name, &asked.etag).await)
+    }
+
+    async fn parse_curl(&self, request: Request<ParseCurlRequest>) -> Answer<ParseCurlResponse> {
+        pack(curl::parse(&self.0, request.get_ref()).await)
+    }
+
+    async fn import_curl(&self, request: Request<ImportCurlRequest>) -> Answer<ImportCurlResponse> {
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(curl::import(&self.0, call, &asked).await)
+    }
+
+    async fn export_curl(&self, request: Request<ExportCurlRequest>) -> Answer<ExportCurlResponse> {
+        pack(curl::export(&self.0, &request.get_ref().name).await)
     }
 }

@@ -18,7 +18,7 @@ use crate::world::{ACME, World};
 
 const PACKAGE: &str = "sluice.admin.v1";
 /// What a method that changes nothing begins with. Every other method is one that changes something.
-const READING: &[&str] = &["Get", "List", "Watch", "Find", "Diff", "Wait", "Verify", "Export"];
+const READING: &[&str] = &["Get", "List", "Watch", "Find", "Diff", "Wait", "Verify", "Parse", "Export"];
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| DescriptorPool::decode(sluice_proto::DESCRIPTORS).unwrap());
 

@@ -12,6 +12,7 @@ mod authors;
 mod commands;
 mod connections;
 mod contract;
+mod curl;
 mod data_keys;
 mod declared;
 mod deleted;

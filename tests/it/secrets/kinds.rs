@@ -30,6 +30,9 @@ pub(super) const HMAC_KEY: &str = "CANARY-hmac/key+/15-e5a9";
 /// What is fetched with [`CLIENT_SECRET`] and [`CUSTOM_SECRET`].
 pub(super) const OAUTH_TOKEN: &str = "CANARY-fetched/16+~token-6c1e";
 pub(super) const CUSTOM_TOKEN: &str = "CANARY-fetched/17.custom-2f90";
+/// In cURL commands: one is imported, one only read.
+pub(super) const IMPORTED_SECRET: &str = "CANARY-imported/21-a7c3";
+pub(super) const PARSED_SECRET: &str = "CANARY-parsed/22-5be8";
 
 /// A signing key as it is written.
 pub(super) fn webhooks_key() -> String {
@@ -56,6 +59,8 @@ pub(super) fn secrets() -> Vec<(&'static str, String)> {
         ("sluice.admin.v1.Sha256Authentication.client_secret", HASH_SECRET),
         ("sluice.admin.v1.SigningSecret.key", HMAC_KEY),
         ("sluice.admin.v1.StageSecretRequest.value", STAGED_SECRET),
+        ("sluice.admin.v1.ImportCurlRequest.command", IMPORTED_SECRET),
+        ("sluice.admin.v1.ParseCurlRequest.command", PARSED_SECRET),
         ("another signing key", "CANARY-standard-webhooks/18-a0"),
         ("a secret in a URL", URL_SECRET),
         ("a refused password", BAD_PASSWORD),
