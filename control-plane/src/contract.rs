@@ -48,7 +48,7 @@ pub(crate) struct Asked {
 }
 
 /// What methods that only read end with, as their permissions name it; every other method counts as one that changes something.
-const READING: [&str; 6] = ["get", "list", "watch", "findUsages", "waitServed", "verify"];
+const READING: [&str; 7] = ["get", "list", "watch", "findUsages", "waitServed", "verify", "export"];
 
 impl Contract {
     pub(crate) fn new() -> Self {
