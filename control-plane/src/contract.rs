@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use prost::Message as _;
-use prost_reflect::{
-    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, ReflectMessage as _,
-};
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, ReflectMessage as _};
+
+use crate::fields::CONTRACT;
 
 /// Every method of the contract by its gRPC path.
 #[derive(Debug)]
@@ -52,29 +52,29 @@ const READING: [&str; 7] = ["get", "list", "watch", "findUsages", "waitServed", 
 
 impl Contract {
     pub(crate) fn new() -> Self {
-        let pool = DescriptorPool::decode(sluice_proto::DESCRIPTORS).expect("our own descriptors are whole");
-        let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()).filter_map(|method| {
-            let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-            let permission = sluice_proto::permission(&path)?;
-            let resource = resource(&method);
-            let takes_stream = method.is_client_streaming();
-            let verb = permission.rsplit('.').next().unwrap_or_default();
-            // What data planes report is no change that anybody asks for.
-            let changes = !READING.contains(&verb) && !permission.starts_with("sync.");
-            let answers_stream = method.is_server_streaming();
-            let (input, output) = (method.input(), method.output());
-            let method = Method {
-                path: path.clone(),
-                permission,
-                takes_stream,
-                answers_stream,
-                changes,
-                input,
-                output,
-                resource,
-            };
-            Some((path, method))
-        });
+        let methods =
+            CONTRACT.services().flat_map(|service| service.methods().collect::<Vec<_>>()).filter_map(|method| {
+                let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+                let permission = sluice_proto::permission(&path)?;
+                let resource = resource(&method);
+                let takes_stream = method.is_client_streaming();
+                let verb = permission.rsplit('.').next().unwrap_or_default();
+                // What data planes report is no change that anybody asks for.
+                let changes = !READING.contains(&verb) && !permission.starts_with("sync.");
+                let answers_stream = method.is_server_streaming();
+                let (input, output) = (method.input(), method.output());
+                let method = Method {
+                    path: path.clone(),
+                    permission,
+                    takes_stream,
+                    answers_stream,
+                    changes,
+                    input,
+                    output,
+                    resource,
+                };
+                Some((path, method))
+            });
         Self { methods: methods.collect() }
     }
 

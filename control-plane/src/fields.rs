@@ -17,7 +17,7 @@ use crate::error::Failure;
 pub(crate) const REDACTED: &str = "\"[redacted]\"";
 
 /// The contract.
-static CONTRACT: LazyLock<DescriptorPool> =
+pub(crate) static CONTRACT: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(sluice_proto::DESCRIPTORS).expect("our own descriptors are whole"));
 
 /// What the contract says of a message; `name` is its full name, for example `sluice.admin.v1.Workflow`.

@@ -64,9 +64,9 @@ pub struct Redactor {
 /// The last redactor that was made, for as long as the secrets stay the same: for a token of 800 characters, making one costs more
 /// than all the rest of a delivery. Of the secrets it keeps a digest only.
 #[derive(Debug, Default)]
-pub struct Remembered(Mutex<Option<([u8; 32], Redactor)>>);
+pub struct LastRedactor(Mutex<Option<([u8; 32], Redactor)>>);
 
-impl Remembered {
+impl LastRedactor {
     /// [`Redactor::of_attempt`], made anew only if the secrets are others than the last time.
     pub fn of_attempt<'a>(&self, used: impl IntoIterator<Item = (&'a Scheme, &'a Credential)>) -> Redactor {
         let secrets = secrets(used);
@@ -510,7 +510,7 @@ mod tests {
     fn a_redactor_is_remembered_for_the_same_secrets_only() {
         let login = |password: &str| Scheme::LoginPassword { login: "me".to_owned(), password: Secret::new(password) };
         let (one, other) = (login("hunter22"), login("hunter23"));
-        let remembered = Remembered::default();
+        let remembered = LastRedactor::default();
         let of = |scheme: &Scheme| {
             let made = crate::credentials::credential(scheme, None).unwrap();
             remembered.of_attempt([(scheme, &made)])

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use governor::DefaultDirectRateLimiter;
@@ -29,6 +30,8 @@ const KEPT_MILLIS: i64 = 600_000;
 /// The captures of a data plane.
 pub struct Captures {
     open: Mutex<HashMap<String, Open>>,
+    /// Whether any is open: what every trigger asks, without waiting for the others.
+    any: AtomicBool,
     /// Moves when a sample came.
     came: watch::Sender<()>,
 }
@@ -65,7 +68,7 @@ pub enum NotOpened {
 
 impl Default for Captures {
     fn default() -> Self {
-        Self { open: Mutex::default(), came: watch::Sender::new(()) }
+        Self { open: Mutex::default(), any: AtomicBool::default(), came: watch::Sender::new(()) }
     }
 }
 
@@ -96,13 +99,16 @@ pub fn open(plane: &Plane, asked: &OpenCapture) -> Result<(), NotOpened> {
     }
     let expires = now.saturating_add(remaining);
     open.insert(endpoint, Open { id: asked.capture_id.clone(), expires, draft, sample: None });
+    plane.captures.any.store(true, Ordering::Release);
     Ok(())
 }
 
 impl Captures {
     /// Closes a capture and forgets what came.
     pub fn close(&self, id: &str) {
-        self.lock().retain(|_, capture| capture.id != id);
+        let mut open = self.lock();
+        open.retain(|_, capture| capture.id != id);
+        self.any.store(!open.is_empty(), Ordering::Release);
     }
 
     /// The endpoint of a draft, while a capture waits for a request to it.
@@ -126,6 +132,9 @@ impl Captures {
 
     /// Gives a request to the capture that waits for one to its endpoint. Whether it was the one.
     pub fn offer(&self, envelope: &Envelope, now: i64) -> bool {
+        if !self.any.load(Ordering::Acquire) {
+            return false;
+        }
         let mut open = self.lock();
         let Some(capture) = open.get_mut(&envelope.endpoint_id).filter(|capture| capture.waits(now)) else {
             return false;

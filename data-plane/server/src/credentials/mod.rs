@@ -25,7 +25,7 @@ use sluice_core::address::{CheckedUrl, check_url};
 use sluice_core::credentials::{self as core, Answer, AuthFailure, Credential, Finished, Token};
 use sluice_core::lineage::HOPS_MAX;
 use sluice_core::model::{Connection, OutgoingRequest};
-use sluice_core::redact::{Redactor, Remembered};
+use sluice_core::redact::{LastRedactor, Redactor};
 use sluice_core::response_event::FailureReason;
 use sluice_egress::Request;
 use tokio::sync::watch;
@@ -51,7 +51,7 @@ pub struct Connected {
     /// Absent for kinds that fetch none.
     token: Option<Arc<Keeper<Arc<Token>>>>,
     /// Of the attempts that it lets in, or signs without letting in.
-    redactor: Remembered,
+    redactor: LastRedactor,
 }
 
 /// What the tokens of one data plane share.
@@ -72,7 +72,7 @@ impl Tokens {
     pub(crate) fn connect(&self, connection: Connection) -> Connected {
         let keeper = || Arc::new(Keeper::new(self.clock.clone(), self.changes.clone()));
         let token = connection.scheme.fetches_token().then(keeper);
-        Connected { connection, token, redactor: Remembered::default() }
+        Connected { connection, token, redactor: LastRedactor::default() }
     }
 
     /// Other connections are in force.

@@ -34,7 +34,8 @@ pub(super) async fn find(conn: &mut SqliteConnection, id: Uuid) -> Result<Option
     }))
 }
 
-/// Jobs without an attempt, on any connection, in the order they were accepted in.
+/// Jobs without an attempt, on any connection, in the order they were accepted in; it ends with the first that is too young, so that
+/// what came lately is not gone through again and again.
 pub(super) async fn waited(
     conn: &mut SqliteConnection,
     after: i64,
@@ -44,14 +45,17 @@ pub(super) async fn waited(
 ) -> Result<Vec<Waited>, sqlx::Error> {
     let mut rows = sqlx::query(
         "SELECT seq, epoch, id, state, at, accepted, payload FROM job
-         WHERE seq > ?1 AND accepted <= ?2 AND state IN (0, 2) AND retry = 0 ORDER BY seq LIMIT ?3",
+         WHERE seq > ?1 AND state IN (0, 2) AND retry = 0 ORDER BY seq LIMIT ?2",
     )
     .bind(after)
-    .bind(accepted_before)
     .bind(max_rows)
     .fetch(conn);
     let (mut found, mut bytes) = (Vec::new(), 0usize);
     while let Some(row) = rows.try_next().await? {
+        let accepted_at: UnixMillis = row.try_get(5)?;
+        if accepted_at > accepted_before {
+            break;
+        }
         let payload = Bytes::from(row.try_get::<Vec<u8>, _>(6)?);
         bytes = bytes.saturating_add(payload.len());
         if bytes > max_bytes && !found.is_empty() {
@@ -66,7 +70,7 @@ pub(super) async fn waited(
             payload,
             due: is_delayed.then_some(at),
             order: row.try_get(1)?,
-            accepted_at: row.try_get(5)?,
+            accepted_at,
         });
     }
     Ok(found)

@@ -1,7 +1,7 @@
 //! What is read from the file and written to it. Reads run by themselves: the committer is the only writer, so nothing changes
 //! between them and its next transaction. Writes are collected in a [`Script`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -103,10 +103,6 @@ fn uuid(bytes: &[u8]) -> Result<Uuid, sqlx::Error> {
     Uuid::from_slice(bytes).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-fn count(rows: i64) -> u64 {
-    u64::try_from(rows).unwrap_or(0)
-}
-
 fn lane_number(lane: Lane) -> i64 {
     match lane {
         Lane::Realtime => 0,
@@ -162,8 +158,6 @@ impl Store {
             )
             .bind(json(&leased))
             .bind(now);
-        // Forgets the flows that no job has, too.
-        script.add("DELETE FROM flow WHERE id NOT IN (SELECT flow FROM job)");
         self.commit(script).await
     }
 
@@ -178,33 +172,43 @@ impl Store {
         rows.iter().map(entry).collect()
     }
 
-    async fn load_ready(&mut self, flows: &mut [Entry]) -> Result<(), sqlx::Error> {
-        let mut by_number: HashMap<i64, &mut Entry> = flows.iter_mut().map(|entry| (entry.number, entry)).collect();
-        let mut rows =
-            sqlx::query("SELECT flow, retry, seq, at, accepted FROM job WHERE state = 0").fetch(&mut self.conn);
+    /// Goes through all jobs once: how many there are of each kind, which are ready, and which flows have none and are forgotten.
+    async fn load_jobs(&mut self) -> Result<(Vec<Entry>, [Counts; 2]), sqlx::Error> {
+        let mut flows: HashMap<i64, Entry> =
+            self.load_flows().await?.into_iter().map(|entry| (entry.number, entry)).collect();
+        let mut unused: HashSet<i64> = flows.keys().copied().collect();
+        let mut numbers = [[0; STATES]; 2];
+        let mut rows = sqlx::query("SELECT flow, lane, state, retry, seq, at, accepted FROM job").fetch(&mut self.conn);
         while let Some(row) = rows.try_next().await? {
-            if let Some(entry) = by_number.get_mut(&row.try_get::<i64, _>(0)?) {
-                entry.ready.of(row.try_get(1)?).push_back(ready_job(&row, 2)?);
+            let (flow, state) = (row.try_get(0)?, state(row.try_get(2)?)?);
+            numbers[lane(row.try_get(1)?)?.index()][state] += 1;
+            unused.remove(&flow);
+            if let Some(entry) = flows.get_mut(&flow).filter(|_| state == 0) {
+                entry.ready.of(row.try_get(3)?).push_back(ready_job(&row, 4)?);
             }
         }
-        for entry in by_number.into_values() {
+        drop(rows);
+        if !unused.is_empty() {
+            let mut script = Script::default();
+            let numbers: Vec<i64> = unused.iter().copied().collect();
+            script.add("DELETE FROM flow WHERE id IN (SELECT value FROM json_each(?1))").bind(json(&numbers));
+            self.commit(script).await?;
+        }
+        flows.retain(|number, _| !unused.contains(number));
+        for entry in flows.values_mut() {
             for retry in [false, true] {
                 entry.ready.of(retry).make_contiguous().sort_unstable_by_key(|job| (job.at, job.seq));
             }
         }
-        Ok(())
+        let mut counts = [Counts::default(); 2];
+        for (counts, numbers) in counts.iter_mut().zip(numbers) {
+            numbers.into_iter().enumerate().for_each(|(state, number)| counts.set(state, number));
+        }
+        Ok((flows.into_values().collect(), counts))
     }
 
     pub(super) async fn load(&mut self) -> Result<Loaded, sqlx::Error> {
-        let mut flows = self.load_flows().await?;
-        self.load_ready(&mut flows).await?;
-        let mut counts = [Counts::default(); 2];
-        let rows =
-            sqlx::query("SELECT lane, state, count(*) FROM job GROUP BY lane, state").fetch_all(&mut self.conn).await?;
-        for row in rows {
-            let number = count(row.try_get(2)?);
-            counts[lane(row.try_get(0)?)?.index()].set(state(row.try_get(1)?)?, number);
-        }
+        let (flows, counts) = self.load_jobs().await?;
         let next_due = [self.next_due(Lane::Realtime).await?, self.next_due(Lane::Bulk).await?];
         let row = sqlx::query(
             "SELECT coalesce((SELECT max(seq) FROM job), 0) + 1,
