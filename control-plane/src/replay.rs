@@ -21,7 +21,7 @@ use sluice_proto::admin::v1::{
 use sluice_proto::sync::v1::command::Kind;
 use sluice_proto::sync::v1::command_error::Code;
 use sluice_proto::sync::v1::command_result::Outcome;
-use sluice_proto::sync::v1::{ReplayJob, ReplayJobs, Resource, resource::Document};
+use sluice_proto::sync::v1::{ReplayJob, ReplayJobs, Resource, Submitted, resource::Document};
 use uuid::Uuid;
 
 use crate::call::{Begun, Call};
@@ -223,7 +223,8 @@ fn enqueued(codes: &[i32]) -> Option<u32> {
     u32::try_from(codes().filter(|code| *code == Code::Unspecified).count()).ok()
 }
 
-/// What led to a delivery, as far as it is kept: a request or a response event. The rest of the job is left empty.
+/// What led to a delivery, as far as it is kept: a request, an event that was submitted, or a response event. The rest of the job is
+/// left empty.
 async fn cause(
     tx: &mut Transaction,
     vault: &Vault,
@@ -233,8 +234,14 @@ async fn cause(
     let name = format!("{}/incomingRequests/{trigger_id}", workspace_name(workspace));
     if let Some((shown, sealed)) = tx.incoming_request_whole(workspace, &name).await? {
         let shown = IncomingRequest::decode(shown.as_slice()).unwrap_or_default();
-        let envelope = vault.open(&name, ENVELOPE, 1, sealed)?.to_vec().into();
-        return Ok(Some(ReplayJob { body_bytes: shown.body_bytes, envelope, ..ReplayJob::default() }));
+        let kept = vault.open(&name, ENVELOPE, 1, sealed)?.to_vec().into();
+        let job = ReplayJob { body_bytes: shown.body_bytes, ..ReplayJob::default() };
+        return Ok(Some(if shown.event_id.is_empty() {
+            ReplayJob { envelope: kept, ..job }
+        } else {
+            let submitted = Some(Submitted { action: shown.action, id: shown.event_id });
+            ReplayJob { event: kept, submitted, ..job }
+        }));
     }
     let Some(event) = event(tx, workspace, trigger_id).await? else { return Ok(None) };
     let envelope = EventEnvelope::shown(trigger_id, &event.action, &event.params)

@@ -1,20 +1,25 @@
-//! What starts a workflow: a request, or an event that a delivery told (D01).
+//! What starts a workflow: a request, an event that a delivery told, or one that a caller submitted, alone or as a member of an
+//! audience (D01).
 //!
-//! Hides how an event looks to filters and templates ([`EventEnvelope`]), and that a path of the one never leads into
-//! the other.
+//! Hides how an event looks to filters and templates ([`EventEnvelope`]), whose it is (D02), and that a path of the one never
+//! leads into the other.
 
 use serde_json::{Map, Value, json};
 
-use crate::envelope::{Body, Envelope};
+use crate::envelope::Envelope;
 use crate::flatten::{BodyError, Limits, parse_body};
-use crate::response_event::ResponseEvent;
+use crate::response_event::{Customer, ResponseEvent, create_time};
+
+/// The member of a stored event that holds its customer, beside those of the event itself.
+const CUSTOMER: &str = "customer";
 
 /// What a filter and the templates of a delivery look at.
 #[derive(Clone, Copy, Debug)]
 pub enum Cause<'a> {
     /// A trigger endpoint was called: `body.…`, `headers.…` in filters, `request.…` in templates (R177).
     Request(&'a Envelope),
-    /// A delivery told how it ended: `event.…` in both (F82).
+    /// A delivery told how it ended, or a caller submitted it: `event.…` in both (F82), and `customer.…` where the caller says whose
+    /// it is (D02).
     Event(&'a EventEnvelope),
 }
 
@@ -34,8 +39,36 @@ impl<'a> From<&'a EventEnvelope> for Cause<'a> {
 /// `event.eventUUID`, `event.time` (milliseconds since 1970) and `event.createDate` (ISO 8601).
 #[derive(Clone, Debug, PartialEq)]
 pub struct EventEnvelope {
-    document: Body,
-    time: i64,
+    document: Value,
+    customer: Option<Value>,
+}
+
+/// An event that a caller submitted. It has been held to its limits before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SubmittedEvent {
+    /// `event.eventUUID`.
+    pub id: String,
+    /// `event.action`.
+    pub action: String,
+    /// `event.params`.
+    pub params: Map<String, Value>,
+    /// `customer`, if the caller says whose it is.
+    pub customer: Option<Map<String, Value>>,
+    /// When it happened, in milliseconds since 1970 (UTC).
+    pub time: i64,
+}
+
+impl From<SubmittedEvent> for EventEnvelope {
+    fn from(event: SubmittedEvent) -> Self {
+        let document = json!({
+            "action": event.action,
+            "createDate": create_time(event.time),
+            "eventUUID": event.id,
+            "params": event.params,
+            "time": event.time,
+        });
+        Self { document, customer: event.customer.map(Value::Object) }
+    }
 }
 
 impl EventEnvelope {
@@ -49,7 +82,7 @@ impl EventEnvelope {
             "params": event.params,
             "time": param("time"),
         });
-        Self { time: time_of(&document), document: document.into() }
+        Self { document, customer: None }
     }
 
     /// The event as it is shown to operators: its id, its action, and its parameters as JSON.
@@ -64,7 +97,13 @@ impl EventEnvelope {
 
     /// As JSON: what a job keeps. [`EventEnvelope::from_json`] gives back the same.
     pub fn to_json(&self) -> Vec<u8> {
-        self.document.text().as_bytes().to_vec()
+        let mut text = self.document.to_string();
+        if let Some(customer) = &self.customer {
+            // An event has members, and none of this name.
+            text.pop();
+            text.push_str(&format!(",\"{CUSTOMER}\":{customer}}}"));
+        }
+        text.into_bytes()
     }
 
     /// Reads what [`EventEnvelope::to_json`] wrote.
@@ -72,23 +111,44 @@ impl EventEnvelope {
     /// # Errors
     /// It is not an object that was written so.
     pub fn from_json(bytes: &[u8]) -> Result<Self, BodyError> {
-        let document = Body::read(&bytes.to_vec().into(), &Limits::STORED)?;
-        Ok(Self { time: time_of(document.value()), document })
+        let mut document = parse_body(bytes, &Limits::STORED)?;
+        let customer = document.as_object_mut().and_then(|event| event.shift_remove(CUSTOMER));
+        Ok(Self { document, customer })
     }
 
-    /// The whole event.
-    pub fn document(&self) -> &Body {
+    /// The whole event, without its customer.
+    pub fn document(&self) -> &Value {
         &self.document
     }
 
-    /// When it was told, in milliseconds since 1970 (UTC).
+    /// Whose it is, where the caller said so: an object (D02).
+    pub fn customer(&self) -> Option<&Value> {
+        self.customer.as_ref()
+    }
+
+    /// Whose it is, as the response event names them (F24): `clientId` of the customer when it is a whole number, `uuid` when it is
+    /// a UUID. Others are not named.
+    pub fn profile(&self) -> Customer<'_> {
+        let attribute = |name: &str| self.customer.as_ref().and_then(|customer| customer.get(name));
+        Customer {
+            client_id: attribute("clientId").and_then(Value::as_u64),
+            uuid: attribute("uuid").and_then(Value::as_str).filter(|text| is_uuid(text)),
+        }
+    }
+
+    /// When it was told or happened, in milliseconds since 1970 (UTC).
     pub fn time(&self) -> i64 {
-        self.time
+        self.document.get("time").and_then(Value::as_i64).unwrap_or_default()
     }
 }
 
-fn time_of(document: &Value) -> i64 {
-    document.as_object().and_then(|event: &Map<String, Value>| event.get("time")?.as_i64()).unwrap_or_default()
+/// Whether a text is a UUID as they are usually written: 36 characters.
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
 }
 
 #[cfg(test)]
@@ -148,14 +208,87 @@ mod tests {
     fn it_survives_being_kept() {
         assert_eq!(EventEnvelope::from_json(&event().to_json()).unwrap(), event());
         assert_eq!(event().time(), 1_718_010_930_123);
-        let params = event().document().value()["params"].to_string();
+        let params = event().document()["params"].to_string();
         let shown = EventEnvelope::shown("0190a6c1-7e2b-7000-8000-000000000001", "ticket.created", &params).unwrap();
         assert_eq!(shown.to_json(), event().to_json(), "to the byte");
         assert!(EventEnvelope::from_json(b"{").is_err());
     }
 
+    fn submitted(params: &str, customer: Option<&str>) -> EventEnvelope {
+        let object = |text: &str| parse_body(text.as_bytes(), &Limits::default()).unwrap().as_object().unwrap().clone();
+        EventEnvelope::from(SubmittedEvent {
+            id: "0190a6c1-7e2b-7000-8000-000000000002".to_owned(),
+            action: "form.submit".to_owned(),
+            params: object(params),
+            customer: customer.map(object),
+            time: 1_718_010_930_123,
+        })
+    }
+
+    /// T17, T18.
+    const EWA: &str = r#"{"firstname":"Ewa","email":"ewa@example.com","my attr":"z","clientId":18446744073709551615,
+        "uuid":"3F2504E0-4F89-41D3-9A0C-0305E82C3301","score":1.10,"$serde_json::private::Number":"7"}"#;
+
     #[test]
-    fn templates_see_it_by_both_names() {
+    fn a_customer_is_kept_beside_the_event() {
+        let whose = submitted(r#"{"formId":"contact","customer":5}"#, Some(EWA));
+        let kept = EventEnvelope::from_json(&whose.to_json()).unwrap();
+        assert_eq!((&kept, kept.to_json()), (&whose, whose.to_json()), "to the byte");
+        assert!(kept.document().get("customer").is_none());
+        assert_eq!(kept.customer().unwrap()["score"].to_string(), "1.10");
+        let at = |path: &str| path.parse::<Path>().unwrap().resolve(&kept).len();
+        assert_eq!((at("customer.firstname"), at(r#"customer["my attr"]"#), at("event.params.customer")), (1, 1, 1));
+        assert_eq!((at("event.customer"), at("customer.lastname"), at("event.firstname"), at("body")), (0, 0, 0, 0));
+        let nobodys = EventEnvelope::from_json(&submitted("{}", None).to_json()).unwrap();
+        assert_eq!((nobodys.customer(), nobodys.time()), (None, 1_718_010_930_123));
+        assert_eq!("customer.a".parse::<Path>().unwrap().resolve(&nobodys), []);
+    }
+
+    #[test]
+    fn a_profile_is_named_by_what_the_contract_has() {
+        let profile = |customer: &str| {
+            let event = submitted("{}", Some(customer));
+            let Customer { client_id, uuid } = event.profile();
+            (client_id, uuid.map(str::to_owned))
+        };
+        let uuid = "3F2504E0-4F89-41D3-9A0C-0305E82C3301".to_owned();
+        assert_eq!(profile(EWA), (Some(u64::MAX), Some(uuid)));
+        for other in ["{}", r#"{"clientId":"5","uuid":"ewa"}"#, r#"{"clientId":-1,"uuid":7}"#, r#"{"clientId":1.5}"#] {
+            assert_eq!(profile(other), (None, None), "{other}");
+        }
+        let event = submitted("{}", None);
+        assert_eq!((event.profile().client_id, event.profile().uuid), (None, None));
+    }
+
+    fn printed(event: &EventEnvelope, text: &str) -> Result<String, crate::template::Unrendered> {
+        let (workflow, step) = of_workflow();
+        let context = request::context(event, &workflow, &step, "e1");
+        let template = Template::compile(text, Mode::Text).unwrap();
+        template.render(&context, OnMissing::Empty).map(|rendered| rendered.text)
+    }
+
+    #[test]
+    fn templates_see_the_customer() {
+        let event = submitted(r#"{"formId":"contact"}"#, Some(EWA));
+        let t17 =
+            "Hi {{ customer.firstname }} [{{ customer.lastname }}] {{ customer[\"my attr\"] }} {% customer email %}";
+        assert_eq!(printed(&event, t17).unwrap(), "Hi Ewa [] z ewa@example.com");
+        assert_eq!(printed(&event, "{{ event.action }} {{ event.formId }}").unwrap(), "form.submit contact");
+        assert_eq!(
+            printed(&event, "{{ event.params.formId }} {{ event.createDate }}").unwrap(),
+            "contact 2024-06-10T09:15:30.123Z"
+        );
+        let skipped = |event: &EventEnvelope, text: &str| {
+            matches!(printed(event, text), Err(crate::template::Unrendered::Skipped(_)))
+        };
+        // T18.
+        assert!(skipped(&event, "{% customer lastname %}"));
+        let nobodys = submitted("{}", None);
+        assert_eq!(printed(&nobodys, "[{{ customer.firstname }}]").unwrap(), "[]");
+        assert!(skipped(&nobodys, "{% customer email %}"));
+    }
+
+    fn of_workflow() -> (Workflow, Step) {
         let workflow = Workflow {
             name: String::new(),
             uid: String::new(),
@@ -164,7 +297,12 @@ mod tests {
             triggers: Vec::new(),
             steps: Vec::new(),
         };
-        let step = Step { id: String::new(), name: String::new(), action: Action::Outgoing(String::new()) };
+        (workflow, Step { id: String::new(), name: String::new(), action: Action::Outgoing(String::new()) })
+    }
+
+    #[test]
+    fn templates_see_it_by_both_names() {
+        let (workflow, step) = of_workflow();
         let context = request::context(&event(), &workflow, &step, "e1");
         let print =
             |text: &str| Template::compile(text, Mode::Text).unwrap().render(&context, OnMissing::Empty).unwrap().text;
@@ -211,7 +349,10 @@ mod tests {
         assert_eq!(refused(trigger(incoming, None, "body.a")), []);
         assert_eq!(refused(trigger("", Some("ticket.created"), "event.params.status")), []);
         assert_eq!(refused(trigger(incoming, None, "event.action")), [(path.clone(), "PATH_INVALID")]);
-        assert_eq!(refused(trigger("", Some("ticket.created"), "body.a")), [(path, "PATH_INVALID")]);
+        for other in ["body.a", "customer.email"] {
+            assert_eq!(refused(trigger("", Some("ticket.created"), other)), [(path.clone(), "PATH_INVALID")]);
+        }
+        assert_eq!(refused(trigger(incoming, None, "customer.email")), [(path, "PATH_INVALID")]);
         assert_eq!(
             refused(trigger(incoming, Some("ticket.created"), "event.action")),
             [("triggers[0].incoming_integration".to_owned(), "CONFLICT")]

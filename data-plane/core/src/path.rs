@@ -34,11 +34,13 @@ pub enum Root {
     BusinessProfileId,
     /// An event that starts a workflow; keys and places may follow (F82).
     Event,
+    /// Whose event it is; keys and places may follow (D02).
+    Customer,
 }
 
 impl Root {
-    /// Every root: those of a request in the order flattening lists them (P9), then the event's.
-    pub const ALL: [Self; 8] = [
+    /// Every root: those of a request in the order flattening lists them (P9), then the event's and its customer's.
+    pub const ALL: [Self; 9] = [
         Self::Body,
         Self::Headers,
         Self::Method,
@@ -47,6 +49,7 @@ impl Root {
         Self::EndpointId,
         Self::BusinessProfileId,
         Self::Event,
+        Self::Customer,
     ];
 
     /// The name as written in a path and in the envelope (R177).
@@ -60,6 +63,7 @@ impl Root {
             Self::EndpointId => "endpointId",
             Self::BusinessProfileId => "businessProfileId",
             Self::Event => "event",
+            Self::Customer => "customer",
         }
     }
 }
@@ -137,7 +141,7 @@ impl Path {
 
     /// Every value the path leads to, in order: none when it is absent, a JSON null when it is null.
     /// Without `[*]` there is at most one.
-    /// A request has no event, and an event has nothing of a request.
+    /// A request has no event and no customer, and an event has nothing of a request.
     pub fn resolve<'e>(&self, cause: impl Into<Cause<'e>>) -> Vec<Found<'e>> {
         let descend = |value: &'e Value| {
             let mut found = Vec::new();
@@ -145,12 +149,13 @@ impl Path {
             found
         };
         let envelope = match (cause.into(), self.root) {
-            (Cause::Event(event), Root::Event) => return descend(event.document().value()),
+            (Cause::Event(event), Root::Event) => return descend(event.document()),
+            (Cause::Event(event), Root::Customer) => return event.customer().map(descend).unwrap_or_default(),
             (Cause::Event(_), _) => return Vec::new(),
             (Cause::Request(envelope), _) => envelope,
         };
         match self.root {
-            Root::Event => Vec::new(),
+            Root::Event | Root::Customer => Vec::new(),
             Root::Body => descend(envelope.body.value()),
             Root::Headers => {
                 self.header().and_then(|name| envelope.headers.get(name)).map(Found::Text).into_iter().collect()
@@ -256,12 +261,12 @@ impl FromStr for Path {
         let name = reader.plain();
         let root = Root::ALL.into_iter().find(|root| root.name() == name).ok_or(PathError::Syntax {
             position: 1,
-            expected: "body, headers, method, time, eventId, endpointId, businessProfileId or event",
+            expected: "body, headers, method, time, eventId, endpointId, businessProfileId, event or customer",
         })?;
         let mut segments = Vec::new();
         while !reader.rest().is_empty() {
             match root {
-                Root::Body | Root::Event => segments.push(reader.segment()?),
+                Root::Body | Root::Event | Root::Customer => segments.push(reader.segment()?),
                 Root::Headers if segments.is_empty() => match reader.segment()? {
                     Segment::Key(name) => segments.push(Segment::Key(name)),
                     _ => return Err(PathError::Syntax { position: 8, expected: "a header name" }),

@@ -135,7 +135,8 @@ pub fn check_header_name(name: &str) -> Result<(), HeaderProblem> {
     if RESERVED_HEADERS.contains(&lower.as_str()) { Err(HeaderProblem::Reserved) } else { Ok(()) }
 }
 
-/// What templates of a delivery see: `request` (R177) or `event` (F82), and `currentStep` (F84). Their present is when the
+/// What templates of a delivery see: `request` (R177) or `event` (F82) and its `customer` if it has one (D02), and `currentStep`
+/// (F84). Their present is when the
 /// request arrived or the event was told, so that a delivery that is rendered again prints the same; who needs another
 /// sets it.
 pub fn context<'a>(cause: impl Into<Cause<'a>>, workflow: &Workflow, step: &Step, execution_id: &str) -> Context {
@@ -147,6 +148,9 @@ pub fn context<'a>(cause: impl Into<Cause<'a>>, workflow: &Workflow, step: &Step
         }
         Cause::Event(event) => {
             context.set("event", event_value(event));
+            if let Some(customer) = event.customer() {
+                context.set("customer", value_from_json(customer));
+            }
             context.set_now(event.time());
         }
     }
@@ -163,7 +167,7 @@ pub fn context<'a>(cause: impl Into<Cause<'a>>, workflow: &Workflow, step: &Step
 
 /// The event, and its parameters once more beside `params`, as newer templates name them: `event.status` (F82).
 fn event_value(event: &EventEnvelope) -> Value {
-    let document = event.document().value();
+    let document = event.document();
     let params = document.get("params").and_then(serde_json::Value::as_object).into_iter().flatten();
     let fixed = document.as_object().into_iter().flatten();
     map_value(params.chain(fixed).map(|(name, value)| (name.as_str(), value_from_json(value))))

@@ -246,6 +246,12 @@ pub fn build(delivery: &Delivery<'_>) -> Built {
     Built { event, cut_parameters, body_truncated }
 }
 
+/// A time in milliseconds since 1970 as ISO 8601 in UTC; `None` beyond the year 9999, where there is no such text.
+pub(crate) fn create_time(time: i64) -> Option<String> {
+    let time = jiff::Timestamp::from_millisecond(time).ok()?;
+    Some(time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string())
+}
+
 fn base_parameters(delivery: &Delivery<'_>) -> Map<String, Value> {
     let mut params = Map::new();
     let mut add = |name: &str, value: Value| {
@@ -260,9 +266,8 @@ fn base_parameters(delivery: &Delivery<'_>) -> Map<String, Value> {
         add("uuid", uuid.into());
     }
     add("time", delivery.time.into());
-    // Beyond the year 9999 there is no such text.
-    if let Ok(time) = jiff::Timestamp::from_millisecond(delivery.time) {
-        add("eventCreateTime", time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string().into());
+    if let Some(time) = create_time(delivery.time) {
+        add("eventCreateTime", time.into());
     }
     add("name", delivery.name.into());
     let (status, description) = match delivery.outcome {

@@ -8,7 +8,7 @@ use prost::Message as _;
 use sluice_core::cause::{Cause, EventEnvelope};
 use sluice_core::envelope::Envelope;
 use sluice_core::model::Workflow;
-use sluice_core::response_event::ResponseEvent;
+use sluice_core::response_event::{Customer, ResponseEvent};
 use sluice_proto::sync::v1::Job;
 use uuid::Uuid;
 
@@ -20,7 +20,7 @@ use crate::runtime::{Wanting, Workspace};
 pub enum Started {
     /// By a request.
     Request(Envelope),
-    /// By a response event.
+    /// By an event that a delivery told or a caller submitted.
     Event(EventEnvelope),
 }
 
@@ -39,6 +39,14 @@ impl Started {
         match self {
             Self::Request(envelope) => Cause::Request(envelope),
             Self::Event(event) => Cause::Event(event),
+        }
+    }
+
+    /// Whose delivery it is, for the response event (F24).
+    pub fn profile(&self) -> Customer<'_> {
+        match self {
+            Self::Request(_) => Customer::default(),
+            Self::Event(event) => event.profile(),
         }
     }
 }

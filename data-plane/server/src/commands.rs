@@ -213,6 +213,7 @@ fn repeated(asked: &ReplayJobs, job: ReplayJob, revision: i64, flow: Flow) -> Ac
         replay_of: job.delivery,
         operation: asked.operation.clone(),
         event: job.event,
+        submitted: job.submitted,
     };
     let job = NewJob { id, lane: Lane::Bulk, flow: Arc::new(flow), payload: job.encode_to_vec().into() };
     Accept { request: id, claim: Some(Claim { key, window: REPLAY_WINDOW }), jobs: vec![job] }

@@ -16,7 +16,7 @@ use sluice_proto::admin::v1::failure::Reason;
 use sluice_proto::admin::v1::{
     Delivery, DeliveryState, Event, HttpHeader, IncomingRequest, ReceivedResponse, SentRequest,
 };
-use sluice_proto::sync::v1::{AcceptedRequest, Job, Outcome, RenderedRequest};
+use sluice_proto::sync::v1::{AcceptedRequest, Job, Outcome, RenderedRequest, Submitted};
 use uuid::Uuid;
 
 use crate::aside::{QUICK_BYTES, QUICK_STEPS, aside};
@@ -162,22 +162,28 @@ fn build(record: &Record<'_>) -> (Outcome, Told) {
         delivery: Some(delivery),
         event,
         order: record.of.order,
-        request: (first && job.event.is_empty()).then(|| accepted(record)),
+        request: (first && (job.event.is_empty() || job.submitted.is_some())).then(|| accepted(record)),
     };
     (outcome, told)
 }
 
 fn accepted(record: &Record<'_>) -> AcceptedRequest {
     let Of { workspace, job, .. } = record.of;
+    let (envelope, submitted) = match &job.submitted {
+        Some(submitted) => (&job.event, submitted.clone()),
+        None => (&job.envelope, Submitted::default()),
+    };
     let request = IncomingRequest {
         name: format!("{}/incomingRequests/{}", workspace.name, job.trigger_id),
         incoming_integration: job.incoming_integration.clone(),
         accept_time: Some(timestamp(record.of.accepted_at)),
         body_bytes: job.body_bytes,
-        envelope_bytes: i64::try_from(job.envelope.len()).unwrap_or(i64::MAX),
+        envelope_bytes: i64::try_from(envelope.len()).unwrap_or(i64::MAX),
         revision: job.revision,
+        action: submitted.action,
+        event_id: submitted.id,
     };
-    AcceptedRequest { request: Some(request), envelope: job.envelope.clone() }
+    AcceptedRequest { request: Some(request), envelope: envelope.clone() }
 }
 
 /// The request as it is shown. Whatever was not rendered is a credential, unless it is known to be none; so is what was rendered
@@ -278,6 +284,8 @@ fn event(
         block_id: &record.of.job.step_id,
         block_name: "",
     };
+    // Only what a caller submitted has a customer (D02).
+    let started = record.of.job.submitted.as_ref().and_then(|_| Started::read(record.of.job));
     let built = response_event::build(&response_event::Delivery {
         event_uuid: event_id,
         business_profile_id: record.of.workspace.business_profile_id,
@@ -287,7 +295,7 @@ fn event(
         // As rendered: credentials are added after this and are never part of it.
         request_url: &record.kept.url,
         step: Some(step.unwrap_or(gone)),
-        customer: response_event::Customer::default(),
+        customer: started.as_ref().map(Started::profile).unwrap_or_default(),
         outcome,
         parameters: &parameters(record, headers),
     });

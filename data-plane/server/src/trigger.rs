@@ -287,6 +287,7 @@ fn jobs(endpoint: &Endpoint, envelope: &Envelope) -> Vec<NewJob> {
                 replay_of: String::new(),
                 operation: String::new(),
                 event: Bytes::new(),
+                submitted: None,
             };
             jobs.push(NewJob {
                 id: Uuid::now_v7(),

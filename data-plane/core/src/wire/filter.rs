@@ -13,8 +13,24 @@ use crate::validate::Check;
 pub(super) enum Of {
     /// A request's: `body`, `headers` and so on.
     Request,
-    /// An event's: `event`.
+    /// A response event's: `event`.
     Event,
+}
+
+impl Of {
+    fn has(self, root: Root) -> bool {
+        match root {
+            Root::Event => self == Self::Event,
+            Root::Customer => false,
+            Root::Body
+            | Root::Headers
+            | Root::Method
+            | Root::Time
+            | Root::EventId
+            | Root::EndpointId
+            | Root::BusinessProfileId => self == Self::Request,
+        }
+    }
 }
 
 /// Parses a filter.
@@ -59,17 +75,17 @@ fn group(check: &mut Check, wire: &admin::FilterGroup, of: Of, depth: usize) -> 
 
 fn condition(check: &mut Check, wire: &admin::Condition, of: Of) -> Option<Clause> {
     let path = match wire.path.parse::<Path>() {
-        Ok(path) if (path.root() == Root::Event) == (of == Of::Event) => Some(path),
+        Ok(path) if of.has(path.root()) => Some(path),
         Ok(_) => {
             check.fail(
                 "path",
                 "PATH_INVALID",
                 match of {
                     Of::Request => {
-                        "a request has no event: start with body, headers, method, time, eventId, endpointId or \
+                        "a request has no event and no customer: start with body, headers, method, time, eventId, endpointId or \
                                 businessProfileId"
                     }
-                    Of::Event => "an event has no request: start with event, as in event.params.status",
+                    Of::Event => "a response event has no request and no customer: start with event, as in event.params.status",
                 },
             );
             None
