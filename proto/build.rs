@@ -17,7 +17,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     files.sort();
-    println!("cargo:rerun-if-changed={}", root.join("sluice").display());
+    for package in ["sluice", "google"] {
+        println!("cargo:rerun-if-changed={}", root.join(package).display());
+    }
 
     let mut compiler = protox::Compiler::new([&root])?;
     // Comments travel with the descriptors, so that reflection clients can show them.

@@ -8,11 +8,14 @@ use prost::Message as _;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, ReflectMessage as _};
 
 use crate::fields::CONTRACT;
+use crate::paths::{Paths, read_json};
 
 /// Every method of the contract by its gRPC path.
 #[derive(Debug)]
 pub(crate) struct Contract {
     methods: HashMap<String, Method>,
+    /// The paths that methods have beside their gRPC path.
+    pub(crate) paths: Paths,
 }
 
 /// A method of the contract.
@@ -75,7 +78,7 @@ impl Contract {
                 };
                 Some((path, method))
             });
-        Self { methods: methods.collect() }
+        Self { methods: methods.collect(), paths: Paths::new(&CONTRACT) }
     }
 
     /// The method with this path; `None` for one that the contract does not have or that names no permission.
@@ -121,16 +124,7 @@ impl Method {
     /// # Errors
     /// It is not one; the text says where, and nothing of what was sent.
     pub(crate) fn read_json(&self, text: &[u8]) -> Result<Bytes, String> {
-        let text: &[u8] = if text.trim_ascii().is_empty() { b"{}" } else { text };
-        let mut reader = serde_json::Deserializer::from_slice(text);
-        let read = DynamicMessage::deserialize(self.input.clone(), &mut reader).and_then(|message| {
-            reader.end()?;
-            Ok(message)
-        });
-        read.map(|message| message.encode_to_vec().into()).map_err(|error| {
-            let (line, column, name) = (error.line(), error.column(), self.input.full_name());
-            format!("the body is not the JSON form of a {name}: line {line}, column {column}")
-        })
+        read_json(&self.input, text).map(|message| message.encode_to_vec().into())
     }
 
     /// An encoded answer in the canonical JSON form.

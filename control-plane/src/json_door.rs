@@ -1,38 +1,43 @@
-//! The same methods as JSON over HTTP: `POST /package.Service/Method` with `content-type: application/json`, as the Connect protocol
-//! has it. Hides the translation: a request becomes the gRPC call that it means and goes the same way through the [`crate::door`], and
-//! the answer becomes JSON again. No method is written twice, and none is left out but those that take a stream.
+//! The same methods as JSON over HTTP, by the paths that the contract gives them (`GET /v1/workspaces/acme/connections`, AIP-127) and
+//! as the Connect protocol has it (`POST /package.Service/Method`). Hides the translation: a request becomes the gRPC call that it
+//! means and goes the same way through the [`crate::door`], and the answer becomes JSON again. No method is written twice, and none is
+//! left out but those that take a stream.
 //!
 //! JSON is the canonical form of the contract's messages. A method that answers with many messages answers with one per line
-//! (`application/x-ndjson`); a stream that fails ends with a line `{"error": …}`. An error is `{"code", "message", "details"}` with the
-//! HTTP status of its code.
+//! (`application/x-ndjson`); a stream that fails ends with a line `{"error": …}`. An error has the HTTP status of its code, and is a
+//! `google.rpc.Status` or, for a Connect call, `{"code", "message", "details"}`.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TE};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, TE};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, Request, Response, StatusCode, Version};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
 use prost::Message as _;
+use prost_reflect::{DescriptorPool, DynamicMessage};
+use prost_types::Any;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt as _, pb};
+use tonic_types::pb;
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 
 use crate::MESSAGE_BYTES_MAX;
-use crate::contract::Method;
+use crate::contract::{Contract, Method};
 use crate::door::{FRAME_BYTES, REQUEST_ID, Unreadable};
 use crate::error::Failure;
+use crate::paths::{Found, Paths};
 use crate::shared::Shared;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -76,22 +81,94 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
-        if !is_json(request.headers()) || request.method() != Verb::POST {
-            return Box::pin(inner.call(request));
-        }
+        let style = match request.uri().path().starts_with(PATHS) {
+            true => Style::Rest,
+            false if is_json(request.headers()) && request.method() == Verb::POST => Style::Connect,
+            false => return Box::pin(inner.call(request)),
+        };
         let shared = self.shared.clone();
         Box::pin(async move {
-            let method = shared.contract.method(request.uri().path());
-            if method.is_some_and(|method| method.takes_stream) {
-                return Ok(refused(
-                    &Status::unimplemented("a method that takes a stream cannot be called with JSON"),
-                    None,
-                ));
-            }
-            let answer = inner.call(to_grpc(method, request).await).await?;
-            Ok(to_json(&shared, method, answer).await)
+            let meant = match style {
+                Style::Rest => by_path(&shared.contract.paths, request).await,
+                Style::Connect => by_name(&shared.contract, request).await,
+            };
+            let call = match meant {
+                Ok(call) => call,
+                Err(refusal) => return Ok(*refusal),
+            };
+            let method = shared.contract.method(call.uri().path());
+            let answer = inner.call(call).await?;
+            Ok(to_json(&shared, method, style, answer).await)
         })
     }
+}
+
+/// What the paths of the contract begin with.
+const PATHS: &str = "/v1/";
+
+/// How a caller writes requests and reads errors.
+#[derive(Clone, Copy)]
+enum Style {
+    /// Paths, and `google.rpc.Status`.
+    Rest,
+    /// `POST /package.Service/Method`, and errors as the Connect protocol has them.
+    Connect,
+}
+
+/// The call that a path means, or the answer to one that leads nowhere.
+async fn by_path(paths: &Paths, request: Request<Body>) -> Result<Request<Body>, Box<Response<Body>>> {
+    let (mut parts, body) = request.into_parts();
+    let (route, said) = match paths.find(&parts.method, parts.uri.path()) {
+        Found::Route(route, said) => (route, said),
+        Found::Otherwise(allow) => {
+            let message = format!("this path is called with {allow}");
+            let status = Failure::CallInvalid { code: Code::Unimplemented, message }.into_status();
+            let mut response = refused(&status, None, Style::Rest);
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            if let Ok(allow) = HeaderValue::from_str(&allow) {
+                response.headers_mut().insert(ALLOW, allow);
+            }
+            return Err(Box::new(response));
+        }
+        Found::Nowhere => {
+            let message = "there is no such path".to_owned();
+            let status = Failure::CallInvalid { code: Code::NotFound, message }.into_status();
+            return Err(Box::new(refused(&status, None, Style::Rest)));
+        }
+    };
+    let query = parts.uri.query().unwrap_or_default().to_owned();
+    let message = match collected(body).await {
+        Ok(body) if !body.is_empty() && !is_json(&parts.headers) => {
+            Err("a body is JSON: `content-type: application/json`".to_owned())
+        }
+        Ok(body) => route.request(&said, &query, &body),
+        Err(why) => Err(why),
+    };
+    parts.method = Verb::POST;
+    parts.uri = route.method.parse().unwrap_or_default();
+    Ok(to_grpc(parts, message))
+}
+
+/// The call of a method by its name.
+async fn by_name(contract: &Contract, request: Request<Body>) -> Result<Request<Body>, Box<Response<Body>>> {
+    let (parts, body) = request.into_parts();
+    let method = contract.method(parts.uri.path());
+    if method.is_some_and(|method| method.takes_stream) {
+        let status = Status::unimplemented("a method that takes a stream cannot be called with JSON");
+        return Err(Box::new(refused(&status, None, Style::Connect)));
+    }
+    let message = match collected(body).await {
+        Ok(body) => method.map_or(Ok(Bytes::new()), |method| method.read_json(&body)),
+        Err(why) => Err(why),
+    };
+    Ok(to_grpc(parts, message))
+}
+
+async fn collected(body: Body) -> Result<Bytes, String> {
+    let whole = Limited::new(body, MESSAGE_BYTES_MAX).collect().await;
+    whole
+        .map(http_body_util::Collected::to_bytes)
+        .map_err(|_| format!("the body is cut, or longer than {MESSAGE_BYTES_MAX} bytes"))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -101,14 +178,9 @@ fn is_json(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(of)
 }
 
-/// The call that a JSON request means. What cannot be read goes in without a message and is refused inside, after the caller's key and
+/// A gRPC call with this message. What could not be read goes in without one and is refused inside, after the caller's key and
 /// permission were looked at.
-async fn to_grpc(method: Option<&Method>, request: Request<Body>) -> Request<Body> {
-    let (mut parts, body) = request.into_parts();
-    let message = match Limited::new(body, MESSAGE_BYTES_MAX).collect().await {
-        Ok(body) => method.map_or(Ok(Bytes::new()), |method| method.read_json(&body.to_bytes())),
-        Err(_) => Err(format!("the body is cut, or longer than {MESSAGE_BYTES_MAX} bytes")),
-    };
+fn to_grpc(mut parts: Parts, message: Result<Bytes, String>) -> Request<Body> {
     let mut framed = BytesMut::new();
     match message {
         Ok(message) => {
@@ -127,31 +199,36 @@ async fn to_grpc(method: Option<&Method>, request: Request<Body>) -> Request<Bod
 }
 
 /// The answer of a call as JSON.
-async fn to_json(shared: &Arc<Shared>, method: Option<&Method>, answer: Response<Body>) -> Response<Body> {
+async fn to_json(
+    shared: &Arc<Shared>,
+    method: Option<&Method>,
+    style: Style,
+    answer: Response<Body>,
+) -> Response<Body> {
     let (parts, body) = answer.into_parts();
     let id = parts.headers.get(REQUEST_ID).cloned();
     if let Some(status) = Status::from_header_map(&parts.headers).filter(|status| status.code() != Code::Ok) {
-        return refused(&status, id);
+        return refused(&status, id, style);
     }
-    let Some(method) = method else { return refused(&Status::unimplemented("there is no such method"), id) };
+    let Some(method) = method else { return refused(&Status::unimplemented("there is no such method"), id, style) };
     if method.answers_stream {
         let (out, lines) = mpsc::channel(AHEAD);
         let (shared, path) = (shared.clone(), method.path.clone());
-        tokio::spawn(stream(shared, path, body, out).in_current_span());
+        tokio::spawn(stream(shared, path, style, body, out).in_current_span());
         return answered(StatusCode::OK, LINES, id, Body::new(StreamBody::new(ReceiverStream::new(lines))));
     }
     let collected = match body.collect().await {
         Ok(collected) => collected,
-        Err(status) => return refused(&status, id),
+        Err(status) => return refused(&status, id, style),
     };
     let ended = collected.trailers().and_then(Status::from_header_map).filter(|status| status.code() != Code::Ok);
     if let Some(status) = ended {
-        return refused(&status, id);
+        return refused(&status, id, style);
     }
     let bytes = collected.to_bytes();
     match bytes.get(FRAME_BYTES..).and_then(|message| method.show_json(message)) {
         Some(text) => answered(StatusCode::OK, JSON, id, Body::new(Full::new(Bytes::from(text)))),
-        None => refused(&Failure::Internal("an answer cannot be shown as JSON".to_owned()).into_status(), id),
+        None => refused(&Failure::Internal("an answer cannot be shown as JSON".to_owned()).into_status(), id, style),
     }
 }
 
@@ -159,6 +236,7 @@ async fn to_json(shared: &Arc<Shared>, method: Option<&Method>, answer: Response
 async fn stream(
     shared: Arc<Shared>,
     path: String,
+    style: Style,
     mut body: Body,
     out: mpsc::Sender<Result<Frame<Bytes>, Infallible>>,
 ) {
@@ -188,7 +266,7 @@ async fn stream(
         }
     };
     // Who reads nothing any more cannot be told.
-    let _ = out.send(Ok(Frame::data(Bytes::from(format!("{}\n", json!({"error": shown(&failed)})))))).await;
+    let _ = out.send(Ok(Frame::data(Bytes::from(format!("{}\n", json!({"error": shown(&failed, style)})))))).await;
 }
 
 /// Takes a whole message off what was received.
@@ -208,44 +286,44 @@ fn answered(status: StatusCode, kind: HeaderValue, id: Option<HeaderValue>, body
     response
 }
 
-fn refused(status: &Status, id: Option<HeaderValue>) -> Response<Body> {
-    answered(http_status(status.code()), JSON, id, Body::new(Full::new(Bytes::from(shown(status).to_string()))))
+fn refused(status: &Status, id: Option<HeaderValue>, style: Style) -> Response<Body> {
+    answered(http_status(status.code()), JSON, id, Body::new(Full::new(Bytes::from(shown(status, style).to_string()))))
 }
 
-/// An error as JSON. Each detail comes encoded, for programs, and readable where it is one that people look at.
-fn shown(status: &Status) -> Value {
+/// An error as JSON. In the Connect form each detail comes encoded, for programs, and readable, for people.
+fn shown(status: &Status, style: Style) -> Value {
     let details = pb::Status::decode(status.details()).map(|status| status.details).unwrap_or_default();
-    let readable = status.get_error_details();
-    let details: Vec<Value> = details
-        .iter()
-        .map(|detail| {
-            let kind = detail.type_url.rsplit('/').next().unwrap_or_default();
-            json!({"type": kind, "value": STANDARD_NO_PAD.encode(&detail.value), "debug": debug(kind, &readable)})
-        })
-        .collect();
-    json!({"code": code_name(status.code()), "message": status.message(), "details": details})
-}
-
-fn debug(kind: &str, details: &ErrorDetails) -> Value {
-    match kind {
-        "google.rpc.ErrorInfo" => {
-            details.error_info().map(|info| json!({"reason": info.reason, "domain": info.domain})).unwrap_or_default()
+    let kind = |detail: &Any| detail.type_url.rsplit('/').next().unwrap_or_default().to_owned();
+    match style {
+        Style::Rest => {
+            let described = |detail: &Any| {
+                let mut fields = readable(&kind(detail), &detail.value)?;
+                fields.as_object_mut()?.shift_insert(0, "@type".to_owned(), detail.type_url.as_str().into());
+                Some(fields)
+            };
+            let details: Vec<Value> = details.iter().filter_map(described).collect();
+            json!({"code": i32::from(status.code()), "message": status.message(), "details": details})
         }
-        "google.rpc.BadRequest" => {
-            let found = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
-            let one = |one: &FieldViolation| json!({"field": one.field, "description": one.description, "reason": one.reason});
-            json!({"fieldViolations": found.iter().map(one).collect::<Vec<_>>()})
+        Style::Connect => {
+            let described = |detail: &Any| {
+                let (kind, value) = (kind(detail), STANDARD_NO_PAD.encode(&detail.value));
+                json!({"type": kind, "value": value, "debug": readable(&kind, &detail.value)})
+            };
+            let details: Vec<Value> = details.iter().map(described).collect();
+            json!({"code": code_name(status.code()), "message": status.message(), "details": details})
         }
-        "google.rpc.PreconditionFailure" => {
-            let found = details.precondition_failure().map(|one| one.violations.as_slice()).unwrap_or_default();
-            let one = |one: &PreconditionViolation| json!({"type": one.r#type, "subject": one.subject, "description": one.description});
-            json!({"violations": found.iter().map(one).collect::<Vec<_>>()})
-        }
-        _ => Value::Null,
     }
 }
 
-/// The table of the Connect protocol.
+/// A detail of an error in the canonical JSON form.
+fn readable(kind: &str, value: &[u8]) -> Option<Value> {
+    static DETAILS: LazyLock<Option<DescriptorPool>> =
+        LazyLock::new(|| DescriptorPool::decode(pb::FILE_DESCRIPTOR_SET).ok());
+    let kind = DETAILS.as_ref()?.get_message_by_name(kind)?;
+    serde_json::to_value(DynamicMessage::decode(kind, value).ok()?).ok()
+}
+
+/// The table of the gRPC codes, which Connect and `google.rpc` share.
 fn http_status(code: Code) -> StatusCode {
     let number = match code {
         Code::Ok => 200,

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`Settings`] | what the caller decides |
 //! | `door` | may this call come in: key, permission, workspace, limits |
-//! | `json_door` | the same methods as JSON over HTTP |
+//! | `json_door`, `paths` | the same methods as JSON over HTTP, and which path means which |
 //! | `access` | who calls, and who gives whom which permissions |
 //! | `audit` | who changed what, and who was refused |
 //! | `contract` | what a request is about, whichever method it calls |
@@ -58,6 +58,7 @@ mod master_keys;
 mod names;
 mod operations;
 mod paging;
+mod paths;
 mod publish;
 mod replay;
 mod reports;

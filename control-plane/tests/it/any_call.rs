@@ -61,7 +61,31 @@ pub(crate) fn methods() -> Vec<AnyMethod> {
     methods
 }
 
+/// One of the paths that the contract gives a method.
+pub(crate) struct Binding {
+    /// `get`, `post`, …
+    pub(crate) verb: String,
+    /// With its places: `/v1/{name=workspaces/*}`.
+    pub(crate) path: String,
+    /// Nothing, `*` or a field.
+    pub(crate) body: String,
+}
+
 impl AnyMethod {
+    /// Its paths.
+    pub(crate) fn bindings(&self) -> Vec<Binding> {
+        let option = self.0.parent_pool().get_extension_by_name("google.api.http").unwrap();
+        let rule = self.0.options().get_extension(&option).as_message().unwrap().clone();
+        let more = rule.get_field_by_name("additional_bindings").unwrap().into_owned();
+        let rules = std::iter::once(&rule).chain(more.as_list().unwrap().iter().map(|one| one.as_message().unwrap()));
+        let binding = |rule: &DynamicMessage| {
+            let text = |field: &str| rule.get_field_by_name(field).unwrap().as_str().unwrap().to_owned();
+            let verb = ["get", "put", "post", "delete", "patch"].into_iter().find(|verb| !text(verb).is_empty())?;
+            Some(Binding { verb: verb.to_owned(), path: text(verb), body: text("body") })
+        };
+        rules.filter_map(binding).collect()
+    }
+
     /// `package.Service/Method`.
     pub(crate) fn path(&self) -> String {
         format!("{}/{}", self.0.parent_service().full_name(), self.0.name())

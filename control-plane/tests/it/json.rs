@@ -33,12 +33,22 @@ fn key(world: &World) -> String {
     std::fs::read_to_string(world.folder.path().join("admin.key")).unwrap().trim().to_owned()
 }
 
-#[allow(clippy::disallowed_methods)] // a test calls as anybody would
 async fn post(world: &World, path: &str, key: Option<&str>, kind: &str, body: &[u8]) -> Answer {
+    send(world, "POST", &format!("/{path}"), key, Some(kind), body).await
+}
+
+/// A call by its path; a body is JSON.
+async fn rest(world: &World, verb: &str, path: &str, key: Option<&str>, body: &str) -> Answer {
+    send(world, verb, path, key, Some("application/json").filter(|_| !body.is_empty()), body.as_bytes()).await
+}
+
+#[allow(clippy::disallowed_methods)] // a test calls as anybody would
+async fn send(world: &World, verb: &str, path: &str, key: Option<&str>, kind: Option<&str>, body: &[u8]) -> Answer {
     let mut socket = TcpStream::connect(world.address).await.unwrap();
     let key = key.map(|key| format!("authorization: Bearer {key}\r\n")).unwrap_or_default();
+    let kind = kind.map(|kind| format!("content-type: {kind}\r\n")).unwrap_or_default();
     let head = format!(
-        "POST /{path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{key}content-type: {kind}\r\ncontent-length: {}\r\n\r\n",
+        "{verb} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{key}{kind}content-length: {}\r\n\r\n",
         body.len()
     );
     socket.write_all(head.as_bytes()).await.unwrap();
@@ -190,6 +200,141 @@ async fn what_is_watched_comes_line_by_line() {
     assert_eq!((&last["name"], &last["state"]), (&started["operation"], &json!("SUCCEEDED")), "{lines:?}");
     let missing = json!({"name": "workspaces/acme/operations/none"}).to_string();
     assert_eq!(ask(&world, "OperationService/WatchOperation", Some(&key), &missing).await.status, 404);
+}
+
+#[tokio::test]
+async fn resources_have_paths() {
+    let world = World::new().await;
+    let key = key(&world);
+    let key = Some(key.as_str());
+    let crm = "/v1/workspaces/acme/connections/crm";
+    let connection = r#"{"displayName": "CRM", "apiKey": {"secret": "s3cret", "headers": [{"name": "x-api-key", "value": "{{secret}}"}]}}"#;
+    let create = "/v1/workspaces/acme/connections?connection_id=crm";
+    let tried = rest(&world, "POST", &format!("{create}&validate_only=true"), key, connection).await;
+    assert_eq!(tried.status, 200, "{}", tried.json());
+    assert_eq!(rest(&world, "GET", crm, key, "").await.status, 404, "it was only tried");
+    let made = rest(&world, "POST", create, key, connection).await;
+    assert_eq!((made.status, &made.json()["name"]), (200, &json!("workspaces/acme/connections/crm")));
+    assert!(made.head.contains("x-request-id: "), "{}", made.head);
+    assert_eq!(rest(&world, "GET", crm, key, "").await.json(), made.json());
+    let body = r#"{"displayName": "Changed"}"#;
+    let changed = rest(&world, "PATCH", &format!("{crm}?updateMask=display_name"), key, body).await.json();
+    assert_eq!((&changed["displayName"], &changed["apiKey"]["secretSet"]), (&json!("Changed"), &json!(true)));
+    let list = "/v1/workspaces/acme/connections?page_size=1&filter=display_name%20%3D%20%22Changed%22";
+    let listed = rest(&world, "GET", list, key, "").await.json();
+    assert_eq!(listed["connections"], json!([changed]), "{listed}");
+    assert_eq!(rest(&world, "DELETE", &format!("{crm}?etag=stale"), key, "").await.status, 409);
+    assert_eq!(rest(&world, "DELETE", crm, key, "").await.status, 200);
+    let back = rest(&world, "POST", &format!("{crm}:undelete"), key, "{}").await.json();
+    assert_eq!(back["displayName"], "Changed");
+    // The log names the method, whichever way it was called.
+    let log = rest(&world, "GET", "/v1/workspaces/acme/auditEntries?page_size=1", key, "").await.json();
+    assert_eq!(log["auditEntries"][0]["method"], "sluice.admin.v1.ConnectionService/UndeleteConnection");
+    // What belongs to no workspace has paths too.
+    for path in ["/v1/workspaces", "/v1/roles", "/v1/apiKeys", "/v1/auditEntries", "/v1/dataPlanes", "/v1/masterKeys"] {
+        assert_eq!(rest(&world, "GET", path, key, "").await.status, 200, "{path}");
+    }
+}
+
+/// An error is a `google.rpc.Status`; permission comes before everything but the path itself.
+#[tokio::test]
+async fn paths_refuse_as_grpc_does() {
+    let world = World::new().await;
+    let key = key(&world);
+    let key = Some(key.as_str());
+    let list = "/v1/workspaces/acme/connections";
+    for (verb, path, key, body, status, code, reason) in [
+        ("GET", "/v1/nothing", key, "", 404, Code::NotFound, "CALL_INVALID"),
+        ("GET", "/v1/workspaces/acme/connections/crm:drop", None, "", 404, Code::NotFound, "CALL_INVALID"),
+        ("PUT", list, key, "{}", 405, Code::Unimplemented, "CALL_INVALID"),
+        ("GET", list, None, "", 401, Code::Unauthenticated, "API_KEY_INVALID"),
+        ("GET", "/v1/workspaces/acme/connections?wrong=1", None, "", 401, Code::Unauthenticated, "API_KEY_INVALID"),
+        ("GET", "/v1/workspaces/acme/connections?wrong=1", key, "", 400, Code::InvalidArgument, "CALL_INVALID"),
+        ("GET", list, key, "{}", 400, Code::InvalidArgument, "CALL_INVALID"),
+        ("POST", list, key, r#"{"secret": "CANARY"}"#, 400, Code::InvalidArgument, "CALL_INVALID"),
+        ("POST", list, key, "{}", 400, Code::InvalidArgument, "FIELDS_INVALID"),
+        ("GET", "/v1/workspaces/acme/connections/none", key, "", 404, Code::NotFound, "RESOURCE_NOT_FOUND"),
+    ] {
+        let answer = rest(&world, verb, path, key, body).await;
+        let error = answer.json();
+        assert_eq!((answer.status, &error["code"]), (status, &json!(i32::from(code))), "{verb} {path}: {error}");
+        let info = &error["details"][0];
+        assert_eq!(info["@type"], "type.googleapis.com/google.rpc.ErrorInfo", "{error}");
+        assert_eq!((&info["reason"], &info["domain"]), (&json!(reason), &json!("sluice.dev")), "{error}");
+        assert!(!error.to_string().contains("CANARY"), "{error}");
+    }
+    let wrong = rest(&world, "GET", "/v1/workspaces?wrong=1", key, "").await.json();
+    assert_eq!(wrong["message"], "there is no query parameter `wrong` here");
+    assert!(rest(&world, "PUT", list, key, "{}").await.head.contains("allow: get, post"));
+    let broken = rest(&world, "POST", list, key, "{}").await.json();
+    assert_eq!(broken["details"][1]["@type"], "type.googleapis.com/google.rpc.BadRequest", "{broken}");
+    assert_eq!(broken["details"][1]["fieldViolations"][0]["field"], "display_name", "{broken}");
+    let form = send(&world, "POST", list, key, Some("application/x-www-form-urlencoded"), b"{}").await;
+    assert_eq!(
+        (form.status, form.json()["message"].as_str()),
+        (400, Some("a body is JSON: `content-type: application/json`"))
+    );
+    let large = format!(r#"{{"displayName": "{}"}}"#, "x".repeat(4 << 20));
+    assert_eq!(rest(&world, "POST", list, key, &large).await.status, 400);
+}
+
+/// Every path of the contract answers as its method does.
+#[tokio::test]
+async fn every_path_answers_as_its_method() {
+    let world = World::new().await;
+    let key = key(&world);
+    for method in methods().into_iter().filter(AnyMethod::is_unary) {
+        let bindings = method.bindings();
+        assert!(!bindings.is_empty(), "{} has no path", method.path());
+        for binding in bindings {
+            let written = binding.path.replace('*', "x");
+            let (path, said) = match (written.find('{'), written.find('}')) {
+                (Some(start), Some(end)) => {
+                    let (field, value) = written[start + 1..end].split_once('=').unwrap();
+                    (format!("{}{value}{}", &written[..start], &written[end + 1..]), Some((field, value)))
+                }
+                _ => (written.clone(), None),
+            };
+            let mut request = method.smallest(said.map_or("", |(_, value)| value));
+            let (mut path, mut body) = (path, String::new());
+            match binding.body.as_str() {
+                "*" => body = request.to_string(),
+                field => {
+                    if !field.is_empty() {
+                        request[field] = if request[field].is_null() { json!({}) } else { request[field].take() };
+                        body = request[field].to_string();
+                    }
+                    let query = ["validate_only=true", "timeout=0s"];
+                    let named = query.iter().filter(|one| !request[one.split('=').next().unwrap()].is_null());
+                    path = format!("{path}?{}", named.copied().collect::<Vec<_>>().join("&"));
+                }
+            }
+            let by_grpc = method.call(world.channel(), Some(&key), &request).await;
+            let by_path = rest(&world, &binding.verb.to_uppercase(), &path, Some(&key), &body).await;
+            match by_grpc {
+                Ok(_) => assert_eq!(by_path.status, 200, "{path}: {}", by_path.json()),
+                Err(status) => {
+                    let error = by_path.json();
+                    let expected = (&json!(status.message()), &json!(i32::from(status.code())));
+                    assert_eq!((&error["message"], &error["code"]), expected, "{} {path}", method.path());
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_watched_by_its_path_comes_line_by_line() {
+    let world = World::new().await;
+    let key = key(&world);
+    let key = Some(key.as_str());
+    let body = json!({"filter": {"workflow": "workspaces/acme/workflows/none"}}).to_string();
+    let started = rest(&world, "POST", "/v1/workspaces/acme/deliveries:replay", key, &body).await.json();
+    let name = started["operation"].as_str().unwrap();
+    let lines = rest(&world, "GET", &format!("/v1/{name}:watch"), key, "").await.lines();
+    assert_eq!(lines.last().unwrap()["state"], "SUCCEEDED", "{lines:?}");
+    let missing = rest(&world, "GET", "/v1/workspaces/acme/operations/none:watch", key, "").await;
+    assert_eq!((missing.status, &missing.json()["code"]), (404, &json!(5)));
 }
 
 #[tokio::test]
