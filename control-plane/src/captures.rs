@@ -20,9 +20,7 @@ use sluice_proto::admin::v1::{
 };
 use sluice_proto::sync::v1::command::Kind;
 use sluice_proto::sync::v1::{self as sync, CaptureSample, CloseCapture, OpenCapture};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Response, Status};
+use tonic::Response;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
@@ -37,7 +35,7 @@ use crate::resource::{Resource as _, Rules};
 use crate::shared::Shared;
 use crate::store::{CaptureRow, Transaction, WorkspaceRow};
 use crate::stored::Stored;
-use crate::watching::Watched;
+use crate::watching::{Out, Watched, watched};
 
 /// How long a capture waits (R165).
 const WAIT_MILLIS: i64 = 90_000;
@@ -246,18 +244,8 @@ pub(crate) async fn watch(
     let wake = shared.captures.subscribe();
     let first = read(shared, &mut shared.store.read().await?, &integration).await?;
     let first = first.ok_or_else(|| Failure::NotFound(asked.name.clone()))?;
-    let place = shared.stream_place()?;
-    let (out, messages) = mpsc::channel(2);
-    let shared = shared.clone();
-    let work = async move {
-        if let Err(failure) = follow(&shared, &integration, &asked.uid, first, wake, &out).await {
-            // Nobody reads it when the caller is gone.
-            let _ = out.send(Err(failure.into())).await;
-        }
-        drop(place);
-    };
-    tokio::spawn(work.in_current_span());
-    Ok(Response::new(ReceiverStream::new(messages)))
+    let work_of = shared.clone();
+    watched(shared, 2, async move |out| follow(&work_of, &integration, &asked.uid, first, wake, out).await)
 }
 
 async fn follow(
@@ -266,7 +254,7 @@ async fn follow(
     wanted: &str,
     first: Capture,
     mut wake: tokio::sync::watch::Receiver<()>,
-    out: &mpsc::Sender<Result<WatchCaptureResponse, Status>>,
+    out: Out<WatchCaptureResponse>,
 ) -> Result<(), Failure> {
     let wanted = if wanted.is_empty() { first.uid.clone() } else { wanted.to_owned() };
     let mut capture = first.clone();
@@ -279,7 +267,7 @@ async fn follow(
         let waits = capture.state() == CaptureState::Waiting;
         if !told || !waits {
             told = true;
-            if out.send(Ok(WatchCaptureResponse { capture: Some(capture) })).await.is_err() || !waits {
+            if !out.send(WatchCaptureResponse { capture: Some(capture) }).await? || !waits {
                 return Ok(());
             }
         }

@@ -5,8 +5,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
 use tracing::Instrument as _;
 
@@ -22,7 +24,66 @@ const AHEAD: usize = 16;
 const EVERY: Duration = Duration::from_secs(5);
 
 /// What a watcher gets.
-pub(crate) type Watched<M> = ReceiverStream<Result<M, Status>>;
+pub(crate) type Watched<M> = BoxStream<'static, Result<M, Status>>;
+
+/// Where messages to a watcher go.
+pub(crate) struct Out<M> {
+    messages: mpsc::Sender<M>,
+    patience: Duration,
+    stop: CancellationToken,
+}
+
+impl<M> Out<M> {
+    /// Hands a message over. Whether the caller is still there.
+    ///
+    /// # Errors
+    /// The caller takes nothing for too long, or the server stops.
+    pub(crate) async fn send(&self, message: M) -> Result<bool, Failure> {
+        tokio::select! {
+            () = self.stop.cancelled() => Err(Failure::Stopping),
+            sent = tokio::time::timeout(self.patience, self.messages.send(message)) => match sent {
+                Ok(sent) => Ok(sent.is_ok()),
+                Err(_late) => Err(Failure::WatcherTooSlow(self.patience)),
+            },
+        }
+    }
+
+    /// Resolves when the caller is gone.
+    pub(crate) async fn closed(&self) {
+        self.messages.closed().await;
+    }
+}
+
+/// Runs `work` in a place for streams; at most `ahead` of its messages wait for the caller. What it fails with ends the stream: the
+/// caller is told whenever it reads on, and nothing waits for that.
+///
+/// # Errors
+/// All places for streams are taken.
+pub(crate) fn watched<M, W>(
+    shared: &Shared,
+    ahead: usize,
+    work: impl FnOnce(Out<M>) -> W,
+) -> Result<Response<Watched<M>>, Failure>
+where
+    M: Send + 'static,
+    W: Future<Output = Result<(), Failure>> + Send + 'static,
+{
+    let place = shared.stream_place()?;
+    let (sender, messages) = mpsc::channel(ahead);
+    let (end, failed) = oneshot::channel::<Status>();
+    let patience = shared.settings.limits.watcher_patience;
+    let work = work(Out { messages: sender, patience, stop: shared.stop.clone() });
+    let work = async move {
+        if let Err(failure) = work.await {
+            // Nobody is told when the caller is gone.
+            let _ = end.send(failure.into());
+        }
+        drop(place);
+    };
+    tokio::spawn(work.in_current_span());
+    let last = stream::once(failed).filter_map(async |failed| failed.ok().map(Err));
+    Ok(Response::new(ReceiverStream::new(messages).map(Ok).chain(last).boxed()))
+}
 
 /// What is watched.
 pub(crate) trait Feed: Send + Sync + 'static {
@@ -64,35 +125,18 @@ impl<F: Feed> Watcher<F> {
     /// All places for streams are taken.
     pub(crate) fn start(mut self, position: i64) -> Result<Response<Watched<F::Message>>, Failure> {
         self.position = position;
-        let place = self.shared.stream_place()?;
-        let patience = self.shared.settings.limits.watcher_patience;
-        let (out, messages) = mpsc::channel(AHEAD);
-        let work = async move {
-            if let Err(failure) = self.run(&out).await {
-                // Who reads nothing cannot be told for ever.
-                let _ = tokio::time::timeout(patience, out.send(Err(failure.into()))).await;
-            }
-            drop(place);
-        };
-        tokio::spawn(work.in_current_span());
-        Ok(Response::new(ReceiverStream::new(messages)))
+        let shared = self.shared.clone();
+        watched(&shared, AHEAD, |out| self.run(out))
     }
 
-    async fn run(mut self, out: &mpsc::Sender<Result<F::Message, Status>>) -> Result<(), Failure> {
+    async fn run(mut self, out: Out<F::Message>) -> Result<(), Failure> {
         let stop = self.shared.stop.clone();
-        let patience = self.shared.settings.limits.watcher_patience;
         loop {
             let rows = self.read().await?;
             let more = i64::try_from(rows.len()).is_ok_and(|read| read == BATCH);
             for row in rows {
-                let message = self.feed.message(&self.shared, &row)?;
-                tokio::select! {
-                    () = stop.cancelled() => return Err(Failure::Stopping),
-                    sent = tokio::time::timeout(patience, out.send(Ok(message))) => match sent {
-                        Ok(Ok(())) => {}
-                        Ok(Err(_gone)) => return Ok(()),
-                        Err(_late) => return Err(Failure::WatcherTooSlow(patience)),
-                    },
+                if !out.send(self.feed.message(&self.shared, &row)?).await? {
+                    return Ok(());
                 }
                 self.position = row.sequence;
             }

@@ -8,10 +8,7 @@ use sluice_proto::admin::v1::{
     CancelOperationRequest, GetOperationRequest, ListOperationsRequest, ListOperationsResponse, Operation,
     WatchOperationRequest,
 };
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, async_trait};
-use tracing::Instrument as _;
+use tonic::{Request, Response, async_trait};
 
 use super::{Answer, Services, pack};
 use crate::call::{Begun, Call};
@@ -21,7 +18,7 @@ use crate::operations::present;
 use crate::paging::List;
 use crate::shared::Shared;
 use crate::store::OperationKind;
-use crate::watching::Watched;
+use crate::watching::{Watched, watched};
 
 #[async_trait]
 impl OperationService for Services {
@@ -90,34 +87,22 @@ async fn cancel(shared: &Shared, call: Call, name: &str) -> Result<Operation, Fa
 async fn watch(shared: Arc<Shared>, name: String) -> Result<Response<Watched<Operation>>, Failure> {
     let mut moved = shared.operations.subscribe();
     let mut shown = get(&shared, &name).await?;
-    let place = shared.stream_place()?;
-    let patience = shared.settings.limits.watcher_patience;
-    let (out, operations) = mpsc::channel::<Result<Operation, Status>>(1);
-    let work = async move {
-        let told = async {
-            loop {
-                let ended = shown.end_time.is_some();
-                match tokio::time::timeout(patience, out.send(Ok(shown.clone()))).await {
-                    Ok(Ok(())) if !ended => {}
-                    Ok(Ok(()) | Err(_)) => return Ok(()),
-                    Err(_late) => return Err(Failure::WatcherTooSlow(patience)),
-                }
-                let before = shown.clone();
-                while shown == before {
-                    tokio::select! {
-                        () = shared.stop.cancelled() => return Err(Failure::Stopping),
-                        () = out.closed() => return Ok(()),
-                        _ = moved.changed() => shown = get(&shared, &name).await?,
-                    }
+    let work_of = shared.clone();
+    watched(&shared, 1, async move |out| {
+        let shared = work_of;
+        loop {
+            let ended = shown.end_time.is_some();
+            if !out.send(shown.clone()).await? || ended {
+                return Ok(());
+            }
+            let before = shown.clone();
+            while shown == before {
+                tokio::select! {
+                    () = shared.stop.cancelled() => return Err(Failure::Stopping),
+                    () = out.closed() => return Ok(()),
+                    _ = moved.changed() => shown = get(&shared, &name).await?,
                 }
             }
-        };
-        if let Err(failure) = told.await {
-            // Who reads nothing cannot be told for ever.
-            let _ = tokio::time::timeout(patience, out.send(Err(failure.into()))).await;
         }
-        drop(place);
-    };
-    tokio::spawn(work.in_current_span());
-    Ok(Response::new(ReceiverStream::new(operations)))
+    })
 }

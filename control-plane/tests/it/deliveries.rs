@@ -269,7 +269,7 @@ async fn a_watcher_that_takes_nothing_is_told() {
     std::fs::write(folder.path().join("master.key"), RING).unwrap();
     let clock = Clock::manual(START);
     let mut settings: Settings = settings(folder.path(), &clock);
-    settings.limits.watcher_patience = Duration::from_millis(200);
+    settings.limits.watcher_patience = Duration::from_millis(5);
     let world = World::start_with(folder, settings).await;
     world.workspace("acme").await;
     let mut slow = watch(&world, admin::DeliveryFilter::default(), "").await.unwrap();
@@ -280,11 +280,12 @@ async fn a_watcher_that_takes_nothing_is_told() {
     }
     let told = within(async {
         loop {
-            if let Err(status) = slow.message().await {
-                return status;
+            match slow.message().await {
+                Ok(message) => assert!(message.is_some(), "the stream ended without a word"),
+                Err(status) => return status,
             }
             // Slower than the server waits.
-            tokio::time::sleep(Duration::from_millis(400)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     })
     .await;
