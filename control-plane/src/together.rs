@@ -272,12 +272,19 @@ pub(crate) async fn started_beyond(
     Ok(found)
 }
 
-fn is_same_source(one: &Trigger, other: &Trigger) -> bool {
-    match (&one.response_event, &other.response_event) {
-        (Some(one), Some(other)) => one.action == other.action,
-        (None, None) => one.incoming_integration == other.incoming_integration,
-        (Some(_), None) | (None, Some(_)) => false,
+/// What several workflows may have in common: the kind of a trigger and what it names. Each audience is of one workflow alone.
+fn source(trigger: &Trigger) -> Option<(&'static str, &str)> {
+    let Trigger { incoming_integration, response_event, event, audience, .. } = trigger;
+    match (response_event, event, audience) {
+        (Some(of), ..) => Some(("response_event", &of.action)),
+        (None, Some(of), _) => Some(("event", &of.action)),
+        (None, None, Some(_)) => None,
+        (None, None, None) => Some(("incoming_integration", incoming_integration)),
     }
+}
+
+fn is_same_source(one: &Trigger, other: &Trigger) -> bool {
+    source(one).is_some_and(|one| source(other) == Some(one))
 }
 
 /// The workflows in force that may have the source of a trigger. Nobody is on record as user of an event: all are looked at.
@@ -286,7 +293,7 @@ async fn workflows_in_force(
     workspace: &str,
     trigger: &Trigger,
 ) -> Result<Vec<(String, Workflow)>, Failure> {
-    let heads = if trigger.response_event.is_some() {
+    let heads = if trigger.response_event.is_some() || trigger.event.is_some() {
         tx.heads(workspace).await?
     } else {
         let mut heads = Vec::new();

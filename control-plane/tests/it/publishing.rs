@@ -188,3 +188,43 @@ async fn no_customer_where_a_request_starts_the_workflow() {
     assert!(has(&violations(&refused), "request", "CUSTOMER_NOT_AVAILABLE"));
     assert!(refused.message().contains(&workflow), "{}", refused.message());
 }
+
+/// D02, F06: one trigger that cannot give a customer is enough, and is named.
+#[tokio::test]
+async fn a_customer_where_every_trigger_can_give_one() {
+    let world = World::new().await;
+    let incoming = world.incoming_integration("orders").await.name;
+    world.publish_incoming(&incoming).await.unwrap();
+    let outgoing = world.outgoing_integration("send", "").await.name;
+    update_outgoing(&world, &outgoing, "{\"a\": {{ customer.email }}}").await.unwrap();
+    world.publish_outgoing(&outgoing).await.unwrap();
+    let action = || "form.submit".to_owned();
+    let none = admin::Trigger::default;
+    let event = admin::Trigger { event: Some(admin::EventTrigger { action: action() }), ..none() };
+    let audience = admin::Trigger { audience: Some(admin::AudienceTrigger {}), ..none() };
+    let response_event = Some(admin::ResponseEventTrigger { action: action() });
+    let told = admin::Trigger { response_event, ..none() };
+    let request = admin::Trigger { incoming_integration: incoming.clone(), ..none() };
+    for (number, third, why) in [
+        (1, told, "`triggers[2]` gives no customer: response events have none"),
+        (2, request, "`triggers[2]` gives no customer: requests of an incoming integration have none"),
+        (3, event.clone(), ""),
+    ] {
+        let triggers = vec![event.clone(), audience.clone(), third];
+        let request = admin::CreateWorkflowRequest {
+            parent: crate::world::ACME.to_owned(),
+            workflow_id: format!("flow-{number}"),
+            workflow: Some(admin::Workflow { triggers, ..crate::world::workflow(&incoming, &outgoing) }),
+            ..Default::default()
+        };
+        let workflow = world.workflows().create_workflow(request).await.unwrap().into_inner().name;
+        match world.publish_workflow(&workflow).await {
+            Ok(published) => assert_eq!((published.published_version, why), (1, "")),
+            Err(status) => {
+                let found = violations(&status);
+                assert!(has(&found, "steps[0].outgoing_integration", "CUSTOMER_NOT_AVAILABLE"), "{found:?}");
+                assert!(!why.is_empty() && format!("{:?}", details(&status)).contains(why), "{status:?}");
+            }
+        }
+    }
+}

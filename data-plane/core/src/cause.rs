@@ -338,8 +338,34 @@ mod tests {
             incoming_integration: incoming.to_owned(),
             filter: Some(admin::Filter { kind: Some(admin::filter::Kind::Condition(condition)) }),
             response_event: action.map(|action| admin::ResponseEventTrigger { action: action.to_owned() }),
-            allow_unseen: false,
+            ..admin::Trigger::default()
         }
+    }
+
+    #[test]
+    fn what_callers_submit_is_filtered_by_event_and_customer() {
+        let event = || Some(admin::EventTrigger { action: "form.submit".to_owned() });
+        let audience = || Some(admin::AudienceTrigger {});
+        let path = "triggers[0].filter.condition.path".to_owned();
+        let of = |event, audience, path| admin::Trigger { event, audience, ..trigger("", None, path) };
+        for good in ["event.params.formId", "event.action", r#"customer["my attr"]"#, "customer"] {
+            assert_eq!(refused(of(event(), None, good)), [], "{good}");
+            assert_eq!(refused(of(None, audience(), good)), [], "{good}");
+        }
+        for bad in ["body.a", "headers.Host", "time"] {
+            assert_eq!(refused(of(event(), None, bad)), [(path.clone(), "PATH_INVALID")], "{bad}");
+            assert_eq!(refused(of(None, audience(), bad)), [(path.clone(), "PATH_INVALID")], "{bad}");
+        }
+        assert_eq!(refused(of(event(), audience(), "event.action")), [("triggers[0].audience".to_owned(), "CONFLICT")]);
+        let all = admin::Trigger {
+            incoming_integration: "workspaces/w/incomingIntegrations/in".to_owned(),
+            response_event: Some(admin::ResponseEventTrigger { action: "a".to_owned() }),
+            ..of(event(), audience(), "event.action")
+        };
+        let fields: Vec<String> = refused(all).into_iter().map(|(field, _)| field).collect();
+        assert_eq!(fields, ["triggers[0].incoming_integration", "triggers[0].event", "triggers[0].audience"]);
+        let nameless = Some(admin::EventTrigger::default());
+        assert_eq!(refused(of(nameless, None, "event.action")), [("triggers[0].event.action".to_owned(), "REQUIRED")]);
     }
 
     #[test]

@@ -297,6 +297,21 @@ pub enum Start {
     Incoming(String),
     /// Response events with this action (D01).
     ResponseEvents(String),
+    /// Events with this action that callers submit (D01).
+    Events(String),
+    /// Members of an audience that callers submit (R126).
+    Audience,
+}
+
+impl Start {
+    /// Why what starts here has no customer; `None`: its caller may say whose it is (D02).
+    pub fn no_customer(&self) -> Option<&'static str> {
+        match self {
+            Self::Incoming(_) => Some("requests of an incoming integration have none"),
+            Self::ResponseEvents(_) => Some("response events have none"),
+            Self::Events(_) | Self::Audience => None,
+        }
+    }
 }
 
 impl Trigger {
@@ -309,13 +324,31 @@ impl Trigger {
     pub fn response_events(&self) -> Option<&String> {
         match &self.start {
             Start::ResponseEvents(action) => Some(action),
-            Start::Incoming(_) => None,
+            Start::Incoming(_) | Start::Events(_) | Start::Audience => None,
         }
     }
 
     /// Whether response events with this action may start the workflow.
     pub fn is_response_event(&self, of_action: &str) -> bool {
         self.response_events().is_some_and(|action| action == of_action)
+    }
+
+    /// The action of the submitted events that may start the workflow.
+    pub fn events(&self) -> Option<&String> {
+        match &self.start {
+            Start::Events(action) => Some(action),
+            Start::Incoming(_) | Start::ResponseEvents(_) | Start::Audience => None,
+        }
+    }
+
+    /// Whether submitted events with this action may start the workflow.
+    pub fn is_event(&self, of_action: &str) -> bool {
+        self.events().is_some_and(|action| action == of_action)
+    }
+
+    /// Whether members of an audience may start the workflow.
+    pub fn is_audience(&self) -> bool {
+        matches!(self.start, Start::Audience)
     }
 }
 

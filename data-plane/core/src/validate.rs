@@ -228,8 +228,8 @@ const HOST: &str = "HOST_NOT_ALLOWED";
 /// The reason of a request that would have more headers than are sent.
 pub const HEADERS: &str = "HEADERS_TOO_MANY";
 
-/// Rules a workflow must keep together with what it uses: one that is started by requests has no customer, so none of its
-/// templates may use `customer` (R080); and its own requests fit their connections. What it breaks by itself is not repeated.
+/// Rules a workflow must keep together with what it uses: if one of its triggers gives no customer, none of its templates may use
+/// `customer` (R080); and its own requests fit their connections. What it breaks by itself is not repeated.
 pub fn workflow_publish(workflow: &admin::Workflow, urls: &UrlPolicy, in_force: &impl InForce) -> Vec<Violation> {
     let Ok(parsed) = wire::workflow_with(workflow, urls, in_force.snippets()) else { return Vec::new() };
     let mut check = Check::default();
@@ -238,10 +238,14 @@ pub fn workflow_publish(workflow: &admin::Workflow, urls: &UrlPolicy, in_force: 
             check.within(format!("triggers[{index}]"), |check| check_seen(check, trigger, in_force));
         }
     }
+    let without = parsed.triggers.iter().enumerate().find_map(|(index, trigger)| {
+        let why = trigger.start.no_customer()?;
+        Some(format!("`triggers[{index}]` gives no customer: {why}"))
+    });
     for (index, step) in parsed.steps.iter().enumerate() {
         check.within(format!("steps[{index}]"), |check| match &step.action {
             crate::model::Action::Custom(request) => check.within("custom_webhook", |check| {
-                refuse_customer(check, request, "");
+                refuse_customer(check, without.as_deref(), request, "");
                 check_connections(check, request, urls, in_force);
             }),
             crate::model::Action::Outgoing(name) => {
@@ -249,7 +253,9 @@ pub fn workflow_publish(workflow: &admin::Workflow, urls: &UrlPolicy, in_force: 
                     .outgoing(name)
                     .and_then(|proto| wire::outgoing_with(proto, urls, in_force.snippets()).ok());
                 if let Some(found) = found {
-                    check.within("outgoing_integration", |check| refuse_customer(check, &found.request, name));
+                    check.within("outgoing_integration", |check| {
+                        refuse_customer(check, without.as_deref(), &found.request, name)
+                    });
                 }
             }
         });
@@ -357,13 +363,15 @@ fn check_seen(check: &mut Check, trigger: &Trigger, in_force: &impl InForce) {
     }
 }
 
-fn refuse_customer(check: &mut Check, request: &crate::model::OutgoingRequest, resource: &str) {
+/// `why` there is no customer, if there may be none.
+fn refuse_customer(check: &mut Check, why: Option<&str>, request: &crate::model::OutgoingRequest, resource: &str) {
+    let Some(why) = why else { return };
     for (field, template) in request.templates() {
         for root in template.roots().iter().filter(|root| root.name == "customer") {
             let (line, column) = (root.line, root.column);
             let place = if resource.is_empty() { String::new() } else { format!(" in field `{field}` of {resource}") };
             let message = format!(
-                "`customer` cannot be used in a workflow that is started by a request{place}: there is no customer \
+                "`customer` cannot be used in this workflow{place}: {why} \
                  (line {line}, column {column})\n{}",
                 root.excerpt
             );

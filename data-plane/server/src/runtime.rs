@@ -52,6 +52,10 @@ pub struct Workspace {
     endpoints: HashMap<String, Arc<Endpoint>>,
     /// By the action of the response events they ask for.
     listening: HashMap<String, Vec<Wanting>>,
+    /// By the action of the submitted events they ask for.
+    submitted: HashMap<String, Vec<Wanting>>,
+    /// Those that audiences may start, by name.
+    audiences: HashMap<String, Vec<Wanting>>,
 }
 
 /// The published resources of a workspace as they came.
@@ -287,6 +291,16 @@ impl Workspace {
     /// The workflows that response events with this action may start (D01).
     pub fn listening(&self, action: &str) -> &[Wanting] {
         self.listening.get(action).map_or(&[], Vec::as_slice)
+    }
+
+    /// The workflows that submitted events with this action may start (D01).
+    pub fn submitted(&self, action: &str) -> &[Wanting] {
+        self.submitted.get(action).map_or(&[], Vec::as_slice)
+    }
+
+    /// The workflow with this name, if audiences may start it (R126).
+    pub fn audience(&self, workflow: &str) -> Option<&Wanting> {
+        self.audiences.get(workflow)?.first()
     }
 
     /// How many endpoints it has.

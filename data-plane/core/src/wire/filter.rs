@@ -14,14 +14,16 @@ pub(super) enum Of {
     /// A request's: `body`, `headers` and so on.
     Request,
     /// A response event's: `event`.
-    Event,
+    ResponseEvent,
+    /// Those of what a caller submits: `event` and `customer`.
+    Submitted,
 }
 
 impl Of {
     fn has(self, root: Root) -> bool {
         match root {
-            Root::Event => self == Self::Event,
-            Root::Customer => false,
+            Root::Event => self != Self::Request,
+            Root::Customer => self == Self::Submitted,
             Root::Body
             | Root::Headers
             | Root::Method
@@ -85,7 +87,10 @@ fn condition(check: &mut Check, wire: &admin::Condition, of: Of) -> Option<Claus
                         "a request has no event and no customer: start with body, headers, method, time, eventId, endpointId or \
                                 businessProfileId"
                     }
-                    Of::Event => "a response event has no request and no customer: start with event, as in event.params.status",
+                    Of::ResponseEvent => {
+                        "a response event has no request and no customer: start with event, as in event.params.status"
+                    }
+                    Of::Submitted => "an event has no request: start with event or customer, as in customer.email",
                 },
             );
             None

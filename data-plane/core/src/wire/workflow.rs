@@ -50,29 +50,41 @@ pub fn workflow_with(proto: &admin::Workflow, urls: &UrlPolicy, snippets: &Arc<S
 }
 
 fn trigger(check: &mut Check, wire: &admin::Trigger) -> Option<Trigger> {
-    let (start, of) = match &wire.response_event {
-        None => {
-            let named = reference(check, "incoming_integration", &wire.incoming_integration, "incomingIntegrations");
-            (named.then(|| Start::Incoming(wire.incoming_integration.clone())), Of::Request)
-        }
-        Some(event) => {
-            let alone = wire.incoming_integration.is_empty();
-            if !alone {
-                check.fail(
-                    "incoming_integration",
-                    "CONFLICT",
-                    "leave it empty when response_event is set: one source each",
-                );
-            }
-            check.within("response_event", |check| check.name("action", &event.action, NAME_CHARS_MAX));
-            (alone.then(|| Start::ResponseEvents(event.action.clone())), Of::Event)
-        }
-    };
+    let (start, of) = source(check, wire);
     let filter = match &wire.filter {
         None => None,
         Some(wire) => Some(check.within("filter", |check| filter::filter(check, wire, of))?),
     };
     start.map(|start| Trigger { start, filter })
+}
+
+/// What starts the workflow, and what its filter looks at. What is set beside it is refused where it is set.
+fn source(check: &mut Check, wire: &admin::Trigger) -> (Option<Start>, Of) {
+    let mut action =
+        |field: &str, action: &str| check.within(field, |check| check.name("action", action, NAME_CHARS_MAX));
+    let (chosen, start, of) = if let Some(event) = &wire.response_event {
+        action("response_event", &event.action);
+        ("response_event", Start::ResponseEvents(event.action.clone()), Of::ResponseEvent)
+    } else if let Some(event) = &wire.event {
+        action("event", &event.action);
+        ("event", Start::Events(event.action.clone()), Of::Submitted)
+    } else if wire.audience.is_some() {
+        ("audience", Start::Audience, Of::Submitted)
+    } else {
+        let named = reference(check, "incoming_integration", &wire.incoming_integration, "incomingIntegrations");
+        return (named.then(|| Start::Incoming(wire.incoming_integration.clone())), Of::Request);
+    };
+    let others = [
+        ("incoming_integration", !wire.incoming_integration.is_empty()),
+        ("event", wire.event.is_some()),
+        ("audience", wire.audience.is_some()),
+    ];
+    let mut alone = true;
+    for (field, _) in others.into_iter().filter(|(field, is_set)| *is_set && *field != chosen) {
+        alone = false;
+        check.fail(field, "CONFLICT", format!("leave it empty when {chosen} is set: one source each"));
+    }
+    (alone.then_some(start), of)
 }
 
 fn step(check: &mut Check, wire: &admin::Step, earlier: &[admin::Step], urls: &UrlPolicy) -> Option<Step> {

@@ -88,6 +88,8 @@ pub fn compile(
         login: Arc::default(),
         endpoints: HashMap::new(),
         listening: HashMap::new(),
+        submitted: HashMap::new(),
+        audiences: HashMap::new(),
     };
     workspace.login = Arc::new(login(&workspace));
     let many = starting_too_many(&workspace.compiled);
@@ -95,7 +97,9 @@ pub fn compile(
         return Err(many);
     }
     workspace.endpoints = endpoints(&workspace, previous);
-    workspace.listening = listening(&workspace);
+    workspace.listening = wanting_by(&workspace, |_, trigger| trigger.response_events());
+    workspace.submitted = wanting_by(&workspace, |_, trigger| trigger.events());
+    workspace.audiences = wanting_by(&workspace, |workflow, trigger| trigger.is_audience().then_some(&workflow.name));
     Ok(workspace)
 }
 
@@ -356,14 +360,17 @@ fn dangling(compiled: &HashMap<String, Compiled>) -> Vec<Problem> {
 
 /// Sources of which one request or event would start more deliveries than it may (I8). Nothing is ever cut.
 fn starting_too_many(compiled: &HashMap<String, Compiled>) -> Vec<Problem> {
-    let mut started: BTreeMap<(bool, &str), usize> = BTreeMap::new();
+    let mut started: BTreeMap<(u8, &str), usize> = BTreeMap::new();
     for entry in compiled.values() {
         let Parsed::Workflow(workflow) = &entry.document else { continue };
         let sources = workflow.triggers.iter().map(|trigger| match &trigger.start {
-            Start::Incoming(name) => (false, name.as_str()),
-            Start::ResponseEvents(action) => (true, action.as_str()),
+            Start::Incoming(name) => (0, name.as_str()),
+            Start::ResponseEvents(action) => (1, action.as_str()),
+            Start::Events(action) => (2, action.as_str()),
+            // Of this workflow alone.
+            Start::Audience => (3, workflow.name.as_str()),
         });
-        let sources: BTreeSet<(bool, &str)> = sources.collect();
+        let sources: BTreeSet<(u8, &str)> = sources.collect();
         for source in sources {
             *started.entry(source).or_default() += workflow.steps.len();
         }
@@ -439,16 +446,20 @@ fn wanting(workspace: &Workspace, workflow: &Arc<Workflow>) -> Wanting {
     Wanting { workflow: workflow.clone(), flows }
 }
 
-fn listening(workspace: &Workspace) -> HashMap<String, Vec<Wanting>> {
-    let mut listening: HashMap<String, Vec<Wanting>> = HashMap::new();
+/// The workflows by what may start them.
+fn wanting_by(
+    workspace: &Workspace,
+    by: impl for<'w> Fn(&'w Workflow, &'w Trigger) -> Option<&'w String>,
+) -> HashMap<String, Vec<Wanting>> {
+    let mut found: HashMap<String, Vec<Wanting>> = HashMap::new();
     for entry in workspace.compiled.values() {
         let Parsed::Workflow(workflow) = &entry.document else { continue };
-        let asked: BTreeSet<&String> = workflow.triggers.iter().filter_map(Trigger::response_events).collect();
-        for action in asked {
-            listening.entry(action.clone()).or_default().push(wanting(workspace, workflow));
+        let sources: BTreeSet<&String> = workflow.triggers.iter().filter_map(|trigger| by(workflow, trigger)).collect();
+        for source in sources {
+            found.entry(source.clone()).or_default().push(wanting(workspace, workflow));
         }
     }
-    listening
+    found
 }
 
 fn limiter(limit: RateLimit) -> DefaultDirectRateLimiter {
