@@ -229,6 +229,7 @@ impl Change {
             let request = Remembered { hash: self.call.fingerprint.to_vec(), answer: encoded };
             self.tx.request_put(caller, id, &request, self.now).await?;
         }
+        self.call.caller.settled.begin();
         self.tx.commit().await?;
         self.call.caller.settled.settle();
         shared.snapshots.wake();

@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -178,7 +179,8 @@ impl Door {
         let Ok(_place) = self.places.try_acquire() else { return refuse(Failure::Overloaded("calls")) };
         let limit = self.shared.settings.limits.call_time;
         let mut visit = Visit::new(&request, id);
-        let answered = tokio::time::timeout(limit, async {
+        let settled = visit.settled.clone();
+        let answered = async {
             match self.admit(&mut request, &mut visit).await {
                 Ok(()) => inner.call(request).await.unwrap_or_else(|never| match never {}),
                 Err(failure) => {
@@ -186,9 +188,8 @@ impl Door {
                     refuse(failure)
                 }
             }
-        });
-        // A call that is given up is dropped, and its transaction with it.
-        let response = explain(answered.await.unwrap_or_else(|_| refuse(Failure::TookTooLong(limit))));
+        };
+        let response = explain(in_time(answered, limit, &settled).await);
         let refused = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok);
         match self.write_down(&visit, refused).await {
             Ok(()) => response,
@@ -243,17 +244,44 @@ impl Visit {
     }
 }
 
-/// Whether the audit log has, or needs, no further entry for a call: its change has written one, or it changed nothing.
+/// How far the change of a call has come, for the audit log and the deadline.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Settled(Arc<AtomicBool>);
+pub(crate) struct Settled(Arc<Progress>);
+
+#[derive(Debug, Default)]
+struct Progress {
+    begun: AtomicBool,
+    settled: AtomicBool,
+}
 
 impl Settled {
+    /// The change is being made durable: it can no longer be given up.
+    pub(crate) fn begin(&self) {
+        self.0.begun.store(true, Ordering::Release);
+    }
+
+    /// The audit log has, or needs, no further entry: the change has written one, or the call changed nothing.
     pub(crate) fn settle(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.settled.store(true, Ordering::Release);
+    }
+
+    fn is_begun(&self) -> bool {
+        self.0.begun.load(Ordering::Acquire)
     }
 
     fn is_settled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.settled.load(Ordering::Acquire)
+    }
+}
+
+/// The answer to a call. One that takes too long is dropped, and its transaction with it; but a change that is being made durable may
+/// be done however its caller is answered, so its end is waited for (A20).
+async fn in_time(answered: impl Future<Output = Response<Body>>, limit: Duration, settled: &Settled) -> Response<Body> {
+    let mut answered = pin!(answered);
+    match tokio::time::timeout(limit, &mut answered).await {
+        Ok(response) => response,
+        Err(_) if settled.is_begun() => answered.await,
+        Err(_) => refuse(Failure::TookTooLong(limit)),
     }
 }
 
@@ -357,5 +385,27 @@ where
             }
             Ok(response)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a20_what_is_being_made_durable_is_waited_for_and_anything_else_is_given_up() {
+        let limit = Duration::from_secs(30);
+        let work = async |settled: &Settled, begins: bool| {
+            if begins {
+                settled.begin();
+            }
+            tokio::time::sleep(limit * 2).await;
+            Response::new(Body::empty())
+        };
+        for (begins, refused) in [(false, Some(Code::DeadlineExceeded)), (true, None)] {
+            let settled = Settled::default();
+            let answer = in_time(work(&settled, begins), limit, &settled).await;
+            assert_eq!(Status::from_header_map(answer.headers()).map(|status| status.code()), refused);
+        }
     }
 }

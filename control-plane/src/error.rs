@@ -130,6 +130,8 @@ pub(crate) enum Failure {
     Overloaded(&'static str),
     /// A watcher took nothing for so long.
     WatcherTooSlow(Duration),
+    /// A data plane took nothing of its configuration for so long.
+    DataPlaneTooSlow(Duration),
     /// No data plane can do it; the text says which is needed.
     NoDataPlane(String),
     /// This data plane did not answer.
@@ -234,6 +236,7 @@ impl Failure {
             | Self::TookTooLong(_)
             | Self::Overloaded(_)
             | Self::WatcherTooSlow(_)
+            | Self::DataPlaneTooSlow(_)
             | Self::NoDataPlane(_)
             | Self::DataPlaneAway(_)
             | Self::DataPlaneTooOld(_)
@@ -275,7 +278,9 @@ impl Failure {
             Self::Replaced => (Code::Aborted, ErrorReason::StreamReplaced),
             Self::TookTooLong(_) => (Code::DeadlineExceeded, ErrorReason::TookTooLong),
             Self::Overloaded(_) => (Code::ResourceExhausted, ErrorReason::Overloaded),
-            Self::WatcherTooSlow(_) => (Code::ResourceExhausted, ErrorReason::WatcherTooSlow),
+            Self::WatcherTooSlow(_) | Self::DataPlaneTooSlow(_) => {
+                (Code::ResourceExhausted, ErrorReason::WatcherTooSlow)
+            }
             Self::NoDataPlane(_) => (Code::FailedPrecondition, ErrorReason::NoDataPlane),
             Self::DataPlaneAway(_) => (Code::Unavailable, ErrorReason::DataPlaneUnavailable),
             Self::DataPlaneTooOld(_) => (Code::FailedPrecondition, ErrorReason::DataPlaneTooOld),
@@ -322,6 +327,9 @@ impl Failure {
             Self::Overloaded(limit) => format!("the limit `{limit}` is reached: try again later"),
             Self::WatcherTooSlow(patience) => {
                 format!("nothing was taken for {} s: watch again from the last resume token", patience.as_secs())
+            }
+            Self::DataPlaneTooSlow(patience) => {
+                format!("nothing was taken for {} s: connect again, what was missed comes then", patience.as_secs())
             }
             Self::NoDataPlane(why) => why.clone(),
             Self::DataPlaneAway(id) => {
@@ -408,6 +416,7 @@ impl Failure {
             | Self::Replaced
             | Self::TookTooLong(_)
             | Self::WatcherTooSlow(_)
+            | Self::DataPlaneTooSlow(_)
             | Self::NoDataPlane(_)
             | Self::DataPlaneTooOld(_)
             | Self::CallInvalid { .. }

@@ -1,8 +1,9 @@
-//! Page sizes and page tokens. A token says where the next page begins and is signed for one list: it cannot be made by
-//! hand, and one list's token is refused by every other (A03).
+//! Page sizes and page tokens. A token says where the next page begins and is sealed for one list: it shows nothing, it cannot be
+//! made by hand, and one list's token opens for no other (A03).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sluice_core::seal::{self, Aad, DataKey, NONCE_BYTES, Sealed};
 
 use crate::error::Failure;
 use crate::secrets::Secrets;
@@ -13,9 +14,8 @@ const SIZE_DEFAULT: i32 = 50;
 const SIZE_MAX: i32 = 1000;
 /// Largest page, in bytes: gRPC clients take 4 MiB by default.
 const BYTES_MAX: usize = 3 << 20;
-const SIGNATURE_BYTES: usize = 16;
 /// Longest token that is looked at, in bytes.
-const TOKEN_BYTES_MAX: usize = 1024;
+const TOKEN_BYTES_MAX: usize = 2048;
 
 /// One list: the method and everything that selects what is in it.
 pub(crate) struct List<'a> {
@@ -93,23 +93,36 @@ impl<'a> List<'a> {
 
     /// A token that names a position.
     pub(crate) fn token(&self, position: &str) -> String {
-        let mut bytes = self.signature(position).to_vec();
-        bytes.extend_from_slice(position.as_bytes());
-        URL_SAFE_NO_PAD.encode(bytes)
+        // A nonce made of what it seals: two positions never share one, and a page asked for twice has one token.
+        let mac = self.mac(b"page nonce", Some(position));
+        let nonce: [u8; NONCE_BYTES] = std::array::from_fn(|index| mac[index]);
+        let list = self.name();
+        let sealed = seal::seal(&self.key(), Self::aad(&list), position.as_bytes(), &nonce);
+        URL_SAFE_NO_PAD.encode(sealed.as_bytes())
     }
 
     fn open(&self, token: &str) -> Option<String> {
         let bytes = URL_SAFE_NO_PAD.decode(Some(token).filter(|token| token.len() <= TOKEN_BYTES_MAX)?).ok()?;
-        let (signature, position) = bytes.split_at_checked(SIGNATURE_BYTES)?;
-        let position = std::str::from_utf8(position).ok()?;
-        (signature == self.signature(position)).then(|| position.to_owned())
+        let list = self.name();
+        let position = seal::open(&self.key(), Self::aad(&list), &Sealed::from_bytes(bytes)).ok()?;
+        String::from_utf8(position.to_vec()).ok()
     }
 
-    fn signature(&self, position: &str) -> [u8; SIGNATURE_BYTES] {
-        let mut parts: Vec<&[u8]> = vec![b"page"];
-        parts.extend(self.scope.iter().map(|part| part.as_bytes()));
-        parts.push(position.as_bytes());
-        let mac = self.secrets.mac(&parts);
-        std::array::from_fn(|index| mac[index])
+    fn key(&self) -> DataKey {
+        DataKey::new(self.secrets.mac(&[b"page key"]))
+    }
+
+    fn aad(list: &str) -> Aad<'_> {
+        Aad { workspace: "", object: list, field: "page_token", version: 1 }
+    }
+
+    /// What its tokens are sealed for. A list of a workspace has the workspace's uid in its scope.
+    fn name(&self) -> String {
+        hex::encode(self.mac(b"page list", None))
+    }
+
+    fn mac(&self, purpose: &[u8], position: Option<&str>) -> [u8; 32] {
+        let scope = self.scope.iter().copied().chain(position).map(str::as_bytes);
+        self.secrets.mac(&std::iter::once(purpose).chain(scope).collect::<Vec<_>>())
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sluice_proto::sync::v1 as sync;
@@ -10,6 +11,7 @@ use sluice_proto::sync::v1::sync_request::Kind as Said;
 use sluice_proto::sync::v1::sync_response::Kind as Answer;
 use sluice_proto::sync::v1::{Command, Cursor, Delta, Hello, SnapshotChunk, SyncRequest, SyncResponse, command_result};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use crate::captures;
@@ -124,6 +126,14 @@ pub(crate) async fn run(
     }
 }
 
+/// When nothing was taken for so long; never while nothing waits.
+async fn until(stalled: Option<Instant>, patience: Duration) {
+    match stalled {
+        Some(since) => tokio::time::sleep_until(since + patience).await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn first(inbound: &mut Streaming<SyncRequest>) -> Result<Hello, Status> {
     let Some(SyncRequest { kind: Some(Said::Hello(hello)) }) = inbound.message().await? else {
         return Err(Failure::field("hello", "REQUIRED", "must be the first message").into());
@@ -164,15 +174,21 @@ impl Session {
         session
     }
 
-    /// Sends and listens at once: a data plane that waits for us to read its answers would not read ours.
+    /// Sends and listens at once: a data plane that waits for us to read its answers would not read ours. One that takes nothing of
+    /// what there is for it is ended; what it missed comes as one change when it returns (A17).
     async fn serve(
         mut self,
         mut inbound: Streaming<SyncRequest>,
         out: &mpsc::Sender<Result<SyncResponse, Status>>,
     ) -> Result<(), Status> {
+        let patience = self.shared.settings.limits.watcher_patience;
+        let mut stalled: Option<Instant> = None;
         loop {
             let work = !self.synced || !self.parts.is_empty() || !self.pending.is_empty() || !self.commands.is_empty();
+            let waits = work && out.capacity() == 0;
+            stalled = waits.then(|| stalled.unwrap_or_else(Instant::now));
             tokio::select! {
+                () = until(stalled, patience) => return Err(Failure::DataPlaneTooSlow(patience).into()),
                 said = inbound.message() => match said? {
                     // A sample that cannot be stored ends the stream, and comes again with the next.
                     Some(SyncRequest { kind: Some(Said::Sample(sample)) }) => {

@@ -40,11 +40,14 @@ pub struct Limits {
     pub calls: usize,
     /// Data plane streams and watchers at once: 4,096 by default.
     pub streams: usize,
+    /// Configuration streams of data planes that may begin in a second, and at once after a quiet second: 200 by default. When all come
+    /// back together, those above it try again later (A18).
+    pub stream_starts_per_second: u32,
     /// How long a call may take, streams excepted: 30 s by default.
     pub call_time: Duration,
     /// Deliveries that replays enqueue in a second, all together: 100 by default.
     pub replays_per_second: u32,
-    /// How long a watcher may take nothing before it is ended: 30 s by default.
+    /// How long a watcher, or a data plane that is being sent configuration, may take nothing before it is ended: 30 s by default.
     pub watcher_patience: Duration,
     /// Wrong API keys that one address may show in a minute, counted over time; those above are answered with another error: 20 by
     /// default.
@@ -58,6 +61,7 @@ impl Default for Limits {
         Self {
             calls: 256,
             streams: 4096,
+            stream_starts_per_second: 200,
             call_time: Duration::from_secs(30),
             replays_per_second: 100,
             watcher_patience: Duration::from_secs(30),

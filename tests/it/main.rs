@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod articles;
+mod attack_table;
 mod capture;
 mod chain;
 mod connections;

@@ -6,11 +6,24 @@ mod scripted;
 
 use std::time::Duration;
 
-use scripted::{ACME, CONNECTION, GOOD, Stage, WORKFLOW, body, chunks, connection, cursor, incoming, workflow};
+use prost::Message as _;
+use scripted::{
+    ACME, CONNECTION, GOOD, Stage, WORKFLOW, body, chunks, chunks_of, connection, cursor, incoming, workflow,
+};
+use sha2::{Digest as _, Sha256};
 use sluice_client::admin;
 use sluice_core::seal::MasterKeys;
-use sluice_proto::sync::v1::{Cursor, Nack, WorkspaceBody, WorkspaceDrop, sync_response};
-use sluice_tests::{Numbers, World, eventually};
+use sluice_core::snapshot::{content_hash, digest};
+use sluice_proto::sync::v1::resource::Document;
+use sluice_proto::sync::v1::{Cursor, Nack, Resource, WorkspaceBody, WorkspaceDrop, sync_response};
+use sluice_tests::{Numbers, World, eventually, resources};
+
+/// The number of `upserts` in a `WorkspaceBody`.
+const UPSERTS: u32 = 3;
+
+fn content_hashes(body: &WorkspaceBody) -> Vec<(String, [u8; 32])> {
+    body.upserts.iter().map(|one| (one.name.clone(), content_hash(one))).collect()
+}
 
 /// Both the revision before and its requests are as they were.
 async fn still_serves_the_first(stage: &Stage, nack: &Nack, deliveries: usize) {
@@ -184,6 +197,97 @@ async fn parts_of_a_snapshot_are_taken_in_order_and_in_no_other() {
         line.welcome().await;
         line.synced().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a16_half_a_snapshot_leaves_nothing_behind() {
+    let mut stage = Stage::start().await;
+    let mut line = stage.serving().await;
+    let template = r#"{"order": {{ request.body.id }}}"#;
+    let whole = stage.body([incoming(), connection("s3cret"), workflow(template)]);
+    for revision in 2..5 {
+        let parts = chunks(&cursor(revision, &whole), &whole, 64);
+        for part in &parts[..parts.len() / 2] {
+            line.say(sync_response::Kind::Snapshot(part.clone())).await;
+        }
+        // The stream is reset in the middle.
+        drop(line);
+        line = stage.stream().await;
+        assert_eq!(line.hello.cursors.iter().map(|cursor| cursor.revision).collect::<Vec<_>>(), [1]);
+        assert_eq!((stage.revision(), stage.trigger().await.status), (Some(1), 200));
+        line.welcome().await;
+    }
+    line.snapshot(&cursor(5, &whole), &whole, 64).await;
+    assert_eq!(line.ack().await.serving.unwrap().revision, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a16_what_is_announced_to_be_too_large_is_refused_at_its_first_part() {
+    let mut stage = Stage::start().await;
+    let mut line = stage.serving().await;
+    let whole = stage.body([incoming(), connection("s3cret"), workflow(GOOD)]);
+    let at = cursor(2, &whole);
+    // 500 parts of 1 MiB, the largest that are sent.
+    let part = |index| sluice_proto::sync::v1::SnapshotChunk {
+        cursor: Some(at.clone()),
+        index,
+        count: 500,
+        body: vec![0; 1 << 20].into(),
+    };
+    line.say(sync_response::Kind::Snapshot(part(0))).await;
+    let nack = line.nack().await;
+    assert_eq!(reasons(&nack), [(ACME, "", "TOO_LARGE")]);
+    still_serves_the_first(&stage, &nack, 1).await;
+    // The rest of it passes by, is not refused again, and what comes after it is taken.
+    for index in 1..4 {
+        line.say(sync_response::Kind::Snapshot(part(index))).await;
+    }
+    line.snapshot(&cursor(3, &whole), &whole, 1 << 20).await;
+    assert_eq!(line.ack().await.serving.unwrap().revision, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a16_a_field_of_a_later_release_is_refused_rather_than_half_understood() {
+    let mut stage = Stage::start().await;
+    let mut line = stage.serving().await;
+    let whole = stage.body([incoming(), connection("s3cret"), workflow(GOOD)]);
+    let document = admin::IncomingIntegration {
+        name: "workspaces/acme/incomingIntegrations/later".to_owned(),
+        endpoint_id: "later".to_owned(),
+        published_version: 1,
+        ..resources::open()
+    };
+    let known = Resource {
+        name: document.name.clone(),
+        version: 1,
+        document: Some(Document::IncomingIntegration(document)),
+        secrets: Vec::new(),
+    };
+    // Field 500 is one that this release does not know.
+    let unknown_field = [0xa2, 0x1f, 0x03, b'n', b'e', b'w'];
+    for (revision, more) in [(2, &[][..]), (3, &unknown_field[..])] {
+        let later = [known.encode_to_vec().as_slice(), more].concat();
+        let mut hashes = content_hashes(&whole);
+        hashes.push((known.name.clone(), Sha256::digest(&later).into()));
+        let digest = digest(hashes.iter().map(|(name, hash)| (name.as_str(), hash)));
+        let mut encoded = whole.encode_to_vec();
+        prost::encoding::bytes::encode(UPSERTS, &later, &mut encoded);
+        let at = Cursor { digest: digest.to_vec().into(), ..cursor(revision, &whole) };
+        for part in chunks_of(&at, &encoded, 1 << 20) {
+            line.say(sync_response::Kind::Snapshot(part)).await;
+        }
+        if more.is_empty() {
+            assert_eq!(line.ack().await.serving.unwrap().revision, 2);
+        }
+    }
+    let nack = line.nack().await;
+    assert_eq!((nack.revision, reasons(&nack)), (3, vec![(ACME, "", "DIGEST_MISMATCH")]));
+    assert_eq!((stage.revision(), stage.trigger().await.status), (Some(2), 200));
+    // A message of a later release ends the stream; what is served stays.
+    line.unknown().await;
+    line.ended().await;
+    let line = stage.stream().await;
+    assert_eq!((stage.revision(), line.hello.cursors[0].revision), (Some(2), 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

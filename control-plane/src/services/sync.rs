@@ -23,6 +23,7 @@ impl SyncService for Services {
 
     async fn sync(&self, request: Request<Streaming<SyncRequest>>) -> Answer<Self::SyncStream> {
         let place = self.0.stream_place()?;
+        self.0.begin_stream()?;
         let (out, answers) = mpsc::channel(AHEAD);
         let shared = self.0.clone();
         let work = async move {
@@ -31,7 +32,8 @@ impl SyncService for Services {
                 () = out.closed() => Ok(()),
             };
             if let Err(status) = ended {
-                // Nobody reads it when the data plane is gone.
+                // Nobody reads it when the data plane is gone. One that does not read keeps its place, and what waits for it, until its
+                // connection ends: so both stay within the limit of streams (A17).
                 let _ = out.send(Err(status)).await;
             }
             drop(place);

@@ -157,6 +157,13 @@ impl AnyMethod {
         Ok(answers.message().await?.unwrap_or_default())
     }
 
+    /// What was answered, as JSON with the names of the contract's fields.
+    pub(crate) fn answer(&self, bytes: &[u8]) -> Value {
+        let message = DynamicMessage::decode(self.0.output(), bytes).unwrap();
+        let options = prost_reflect::SerializeOptions::new().use_proto_field_name(true);
+        message.serialize_with_options(serde_json::value::Serializer, &options).unwrap()
+    }
+
     /// Every place of a request where a text can stand, as a path; what is repeated has one element.
     pub(crate) fn texts(&self) -> BTreeSet<Vec<String>> {
         let mut found = BTreeSet::new();

@@ -1,18 +1,30 @@
-//! What an attacker sends who has a key, or nearly one: to every method of the contract (A03, A04, A06, A20, A21).
+//! What an attacker sends who has a key, or nearly one: to every method of the contract (A03, A04, A06, A07, A20, A21), and what data
+//! planes do that do not behave (A17, A18). Where each row of the table has its tests: `tests/golden/access/attacks.jsonl`.
 
 use std::path::Path;
 use std::time::Duration;
 
+use base64::Engine as _;
 use bytes::Bytes;
 use serde_json::{Value, json};
-use sluice_proto::admin::v1 as admin;
+use sluice_control_plane::{Clock, Limits, Settings};
+use sluice_proto::admin::v1::audit_service_client::AuditServiceClient;
 use sluice_proto::admin::v1::workspace_service_client::WorkspaceServiceClient;
+use sluice_proto::admin::v1::{self as admin, AuditOutcome, ErrorReason};
+use sluice_proto::sync::v1::sync_request::Kind;
+use sluice_proto::sync::v1::sync_service_client::SyncServiceClient;
+use sluice_proto::sync::v1::{Hello, SyncRequest, SyncResponse};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{BinaryMetadataValue, MetadataValue};
-use tonic::{Code, Request};
+use tonic::transport::Channel;
+use tonic::{Code, Request, Streaming};
 
 use crate::any_call::{AnyMethod, methods, put, put_choosing};
 use crate::matrix::{REQUESTS, furnish, lines};
-use crate::world::{ACME, World, refusal};
+use crate::sync::{DataPlane, resources};
+use crate::world::{ACME, RING, START, World, refusal, settings, within};
 
 /// Texts that are put wherever a text can stand.
 const TEXTS: &str = "../tests/golden/access/texts.jsonl";
@@ -109,6 +121,8 @@ async fn a03_a_page_token_is_good_for_its_own_list_and_caller_alone() {
     }
     let request = admin::ListConnectionsRequest { parent: ACME.to_owned(), page_size: 1, ..Default::default() };
     let good = world.connections().list_connections(request).await.unwrap().into_inner().next_page_token;
+    let sealed = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(&good).unwrap();
+    assert!(!sealed.windows(3).any(|part| part == b"one" || part == b"two"), "a token shows nothing");
     let (cut, longer) = (good[..good.len() - 4].to_owned(), format!("{good}AAAA"));
     let tokens = ["AAAA", "'; DROP TABLE x;--", &good, &cut, &longer, &"A".repeat(1 << 20)];
     let mut lists = 0;
@@ -181,14 +195,299 @@ async fn a04_a_key_is_taken_from_one_place_only() {
     }
 }
 
+/// A world with limits of its own.
+async fn under(limits: Limits) -> World {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("master.key"), RING).unwrap();
+    let settings = settings(folder.path(), &Clock::manual(START));
+    World::start_with(folder, Settings { limits, ..settings }).await
+}
+
+async fn outsider(world: &World) -> SqlitePool {
+    let options = SqliteConnectOptions::new().filename(world.folder.path().join("control-plane.db"));
+    SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap()
+}
+
+fn create_beta() -> admin::CreateWorkspaceRequest {
+    let workspace = admin::Workspace { display_name: "Beta".to_owned(), ..Default::default() };
+    admin::CreateWorkspaceRequest { workspace_id: "beta".to_owned(), workspace: Some(workspace), ..Default::default() }
+}
+
 #[tokio::test]
 async fn a20_no_deadline_of_a_caller_is_longer_than_the_servers() {
+    assert_eq!(Limits::default().call_time, Duration::from_secs(30));
+    let world = under(Limits { call_time: Duration::from_millis(300), ..Limits::default() }).await;
+    // Somebody else writes, and does not end: a change waits for its turn.
+    let database = outsider(&world).await;
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&database).await.unwrap();
+    let client = world.workspaces();
+    let call = tokio::spawn(async move {
+        let mut client = client;
+        let mut request = Request::new(create_beta());
+        request.metadata_mut().insert("grpc-timeout", MetadataValue::from_static("99999999H"));
+        client.create_workspace(request).await
+    });
+    // The entry of the refusal waits for the same turn.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    sqlx::raw_sql("ROLLBACK").execute(&database).await.unwrap();
+    let refused = within(call).await.unwrap().unwrap_err();
+    assert_eq!(refusal(&refused), (Code::DeadlineExceeded, "TOOK_TOO_LONG".to_owned()));
+    // What was given up left nothing, and can be done now.
+    world.workspaces().create_workspace(create_beta()).await.unwrap();
+    let entries = world.entries("").await;
+    let told: Vec<_> = entries.iter().map(|entry| (entry.outcome(), entry.reason())).collect();
+    let expected = [(AuditOutcome::Done, ErrorReason::Unspecified), (AuditOutcome::Refused, ErrorReason::TookTooLong)];
+    assert_eq!(told, expected, "{entries:?}");
+}
+
+#[tokio::test]
+async fn a20_who_hangs_up_inside_a_change_leaves_nothing_of_it() {
     let world = World::new().await;
-    let mut request = Request::new(admin::ListWorkspacesRequest::default());
-    let bearer = MetadataValue::try_from(format!("Bearer {}", key(&world))).unwrap();
-    request.metadata_mut().insert("authorization", bearer);
-    request.metadata_mut().insert("grpc-timeout", MetadataValue::from_static("99999999H"));
-    WorkspaceServiceClient::new(world.channel()).list_workspaces(request).await.unwrap();
-    let limits = sluice_control_plane::Limits::default();
-    assert_eq!(limits.call_time, Duration::from_secs(30));
+    let database = outsider(&world).await;
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&database).await.unwrap();
+    let mut client = world.workspaces();
+    let mut request = Request::new(create_beta());
+    request.set_timeout(Duration::from_millis(200));
+    let refused = within(client.create_workspace(request)).await.unwrap_err();
+    assert!([Code::Cancelled, Code::DeadlineExceeded].contains(&refused.code()), "{refused:?}");
+    sqlx::raw_sql("ROLLBACK").execute(&database).await.unwrap();
+    // The writer is free again, nothing of it is there, and no entry says that it was done.
+    let made = world.workspaces().create_workspace(create_beta()).await.unwrap().into_inner();
+    let entries = world.log_of("beta").await;
+    assert_eq!(entries.iter().filter(|entry| entry.outcome() == AuditOutcome::Done).count(), 1, "{entries:?}");
+    assert_eq!(made.revision, 0);
+}
+
+impl World {
+    async fn entries(&self, parent: &str) -> Vec<admin::AuditEntry> {
+        let request = admin::ListAuditEntriesRequest { parent: parent.to_owned(), ..Default::default() };
+        let mut client = AuditServiceClient::with_interceptor(self.channel(), self.admin.clone());
+        client.list_audit_entries(request).await.unwrap().into_inner().audit_entries
+    }
+
+    /// What is written of a workspace: in the server's log, which has its making, and in its own.
+    async fn log_of(&self, id: &str) -> Vec<admin::AuditEntry> {
+        let name = format!("workspaces/{id}");
+        let mut entries = self.entries(&name).await;
+        entries.extend(self.entries("").await.into_iter().filter(|entry| entry.resource == name));
+        entries
+    }
+}
+
+#[tokio::test]
+async fn a06_five_megabytes_are_too_much_for_any_method() {
+    let world = World::new().await;
+    let key = key(&world);
+    // One unknown field, so that it could be of any method.
+    let mut payload = Vec::new();
+    prost::encoding::bytes::encode(500, &vec![0_u8; 5 << 20], &mut payload);
+    for method in callable() {
+        let answer = method.call_with(world.channel(), Some(&key), Bytes::from(payload.clone())).await;
+        let refused = answer.unwrap_err();
+        assert_eq!(refusal(&refused), (Code::OutOfRange, "CALL_INVALID".to_owned()), "{}", method.path());
+        assert!(refused.message().contains("4194304 bytes"), "{}", refused.message());
+    }
+    world.revision("acme").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a07_of_two_updates_with_one_etag_one_is_aborted() {
+    let world = World::new().await;
+    furnish(&world, ACME, "ours", "Ours").await;
+    let key = key(&world);
+    let mut kinds = 0;
+    for method in callable().filter(|method| method.path().contains("/Update")) {
+        let Some(path) = method.resource() else { continue };
+        let row = lines(REQUESTS).into_iter().find(|row| row["method"] == json!(method.path())).unwrap();
+        let mut request = row["request"].clone();
+        let [document, _] = path.as_slice() else { continue };
+        let name = request[document]["name"].as_str().unwrap().to_owned();
+        if name.contains("{key}") {
+            continue;
+        }
+        let get = method.path().replace("/Update", "/Get");
+        let get = methods().into_iter().find(|method| method.path() == get).unwrap();
+        let before = get.call(world.channel(), Some(&key), &json!({ "name": name })).await.unwrap();
+        request[document]["etag"] = get.answer(&before)["etag"].clone();
+        request["validate_only"] = json!(false);
+        let call = |display_name: &str| {
+            let mut request = request.clone();
+            request[document]["display_name"] = json!(display_name);
+            let (method, channel, key) = (method.clone(), world.channel(), key.clone());
+            tokio::spawn(async move { method.call(channel, Some(&key), &request).await })
+        };
+        let (one, other) = (call("One"), call("Other"));
+        let mut codes = [one, other].map(Some);
+        let mut answers = Vec::new();
+        for call in &mut codes {
+            answers.push(within(call.take().unwrap()).await.unwrap().map_or_else(|status| status.code(), |_| Code::Ok));
+        }
+        answers.sort_by_key(|code| *code as i32);
+        assert_eq!(answers, [Code::Ok, Code::Aborted], "{}", method.path());
+        kinds += 1;
+    }
+    assert!(kinds >= 9, "{kinds}");
+}
+
+#[tokio::test]
+async fn a07_what_a_published_workflow_uses_is_not_deleted() {
+    let world = World::new().await;
+    furnish(&world, ACME, "ours", "Ours").await;
+    for collection in ["connections", "incomingIntegrations", "outgoingIntegrations"] {
+        let name = format!("{ACME}/{collection}/ours");
+        let method = callable().find(|method| {
+            method.path().contains("/Delete")
+                && method.path().to_lowercase().ends_with(&collection[..collection.len() - 1].to_lowercase())
+        });
+        let key = key(&world);
+        let refused = method.unwrap().call(world.channel(), Some(&key), &json!({ "name": name })).await.unwrap_err();
+        assert_eq!(refusal(&refused), (Code::FailedPrecondition, "RESOURCE_IN_USE".to_owned()), "{collection}");
+    }
+}
+
+/// Saves the draft of both under one number.
+async fn save_both(world: &World, names: &[String; 2], number: u32) {
+    for name in names {
+        let document = admin::OutgoingIntegration {
+            name: name.clone(),
+            display_name: format!("number {number}"),
+            ..crate::world::outgoing("")
+        };
+        let request =
+            admin::UpdateOutgoingIntegrationRequest { outgoing_integration: Some(document), ..Default::default() };
+        world.outgoing().update_outgoing_integration(request).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a07_what_is_published_together_is_served_together_while_authors_go_on() {
+    const PUBLISHES: i64 = 12;
+    let world = World::new().await;
+    let names = ["one", "two"];
+    let names =
+        [world.outgoing_integration(names[0], "").await.name, world.outgoing_integration(names[1], "").await.name];
+    let mut plane = DataPlane::connect(&world, "dp-1", "", &[]).await;
+    plane.sync().await;
+    let drafts = names.clone().map(|name| admin::DraftToPublish { name, etag: String::new() });
+    let publishing =
+        admin::PublishDraftsRequest { parent: ACME.to_owned(), drafts: drafts.to_vec(), ..Default::default() };
+    // Both are saved before each publish, and one of them again while it goes on.
+    let authors = async {
+        for number in 0..u32::try_from(PUBLISHES).unwrap() {
+            save_both(&world, &names, number * 2).await;
+            let mut publisher = world.configuration();
+            let (published, ()) =
+                tokio::join!(publisher.publish_drafts(publishing.clone()), save_both(&world, &names, number * 2 + 1));
+            published.unwrap();
+        }
+    };
+    let watching = async {
+        let mut seen = 0;
+        while plane.held.get(ACME).is_none_or(|held| held.revision < PUBLISHES) {
+            let heard = plane.hear().await;
+            if let Some(workspace) = plane.take(&heard) {
+                plane.ack(&workspace).await;
+                let versions: Vec<_> = resources(&plane, ACME).values().map(|one| one.version).collect();
+                assert_eq!(versions.len(), 2);
+                assert_eq!(versions[0], versions[1], "half of a publish is served");
+                seen += 1;
+            }
+        }
+        seen
+    };
+    let ((), seen) = within(async { tokio::join!(authors, watching) }).await;
+    assert!(seen > 1, "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a17_a_data_plane_that_reads_nothing_is_ended_and_gets_the_newest_when_it_returns() {
+    const PLANES: usize = 12;
+    const WORKSPACES: usize = 12;
+    let patience = Duration::from_millis(300);
+    let world = under(Limits { watcher_patience: patience, ..Limits::default() }).await;
+    // More than a stream takes without its reader: one message for each workspace, and no second one before the first is answered.
+    for number in 0..WORKSPACES {
+        let workspace = format!("acme-{number}");
+        world.workspace(&workspace).await;
+        let mut document = crate::world::outgoing("");
+        let request = document.request.as_mut().unwrap();
+        request.template_mode = admin::TemplateMode::Exact.into();
+        request.body = Some("x".repeat(60_000));
+        let request = admin::CreateOutgoingIntegrationRequest {
+            parent: format!("workspaces/{workspace}"),
+            outgoing_integration: Some(document),
+            ..Default::default()
+        };
+        let name = world.outgoing().create_outgoing_integration(request).await.unwrap().into_inner().name;
+        world.publish_outgoing(&name).await.unwrap();
+    }
+    let mut deaf = Vec::new();
+    for number in 0..PLANES {
+        deaf.push(Deaf::connect(&world, &format!("deaf-{number}")).await);
+    }
+    // All of them are let go, without one of them having read.
+    within(async {
+        while connected(&world).await > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // One comes back and gets everything as it is now, at once.
+    drop(deaf);
+    let mut plane = DataPlane::connect(&world, "deaf-0", "", &[]).await;
+    plane.sync().await;
+    assert_eq!(plane.held.values().map(|held| held.revision).collect::<Vec<_>>(), [1; WORKSPACES]);
+    assert_eq!(connected(&world).await, 1);
+}
+
+async fn connected(world: &World) -> usize {
+    let request = admin::ListDataPlanesRequest::default();
+    let planes = world.data_planes().list_data_planes(request).await.unwrap().into_inner().data_planes;
+    planes.into_iter().filter(|plane| plane.connected).count()
+}
+
+/// A data plane on a connection of its own that says hello and reads nothing.
+struct Deaf {
+    _say: mpsc::Sender<SyncRequest>,
+    _hear: Streaming<SyncResponse>,
+}
+
+impl Deaf {
+    async fn connect(world: &World, id: &str) -> Self {
+        let (say, said) = mpsc::channel(1);
+        let hello = Hello { data_plane_id: id.to_owned(), ..Hello::default() };
+        say.send(SyncRequest { kind: Some(Kind::Hello(hello)) }).await.unwrap();
+        // As little as HTTP/2 lets a receiver take without its reader.
+        let endpoint = Channel::from_shared(format!("http://{}", world.address)).unwrap();
+        let channel = endpoint.initial_stream_window_size(65_535).connect().await.unwrap();
+        let mut client = SyncServiceClient::with_interceptor(channel, world.plane.clone());
+        let hear = within(client.sync(ReceiverStream::new(said))).await.unwrap().into_inner();
+        Self { _say: say, _hear: hear }
+    }
+}
+
+#[tokio::test]
+async fn a18_of_many_that_come_back_at_once_some_are_told_to_come_later() {
+    let world = under(Limits { stream_starts_per_second: 5, ..Limits::default() }).await;
+    let mut begun = Vec::new();
+    let mut turned_away = 0;
+    let mut wave = async |begun: &mut Vec<_>| {
+        for _ in 0..8 {
+            let (say, said) = mpsc::channel::<SyncRequest>(1);
+            match world.sync().sync(ReceiverStream::new(said)).await {
+                Ok(answers) => begun.push((say, answers)),
+                Err(refused) => {
+                    assert_eq!(refusal(&refused), (Code::ResourceExhausted, "OVERLOADED".to_owned()));
+                    assert!(refused.message().contains("`stream_starts_per_second`"), "{}", refused.message());
+                    assert!(crate::world::details(&refused).retry_info().is_some());
+                    turned_away += 1;
+                }
+            }
+        }
+    };
+    wave(&mut begun).await;
+    assert_eq!(begun.len(), 5);
+    world.clock.advance(1000);
+    wave(&mut begun).await;
+    assert_eq!((begun.len(), turned_away), (10, 6));
 }

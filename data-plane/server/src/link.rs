@@ -10,8 +10,10 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-/// The first wait after a broken line.
+/// The first wait after a broken line is up to this.
 const WAIT_FIRST: Duration = Duration::from_millis(100);
+/// The shortest of all.
+const WAIT_SHORTEST: Duration = Duration::from_millis(25);
 /// The longest.
 const WAIT_LONGEST: Duration = Duration::from_secs(30);
 /// Largest message taken: a snapshot chunk is 1 MiB, a delta may hold what one publish changed.
@@ -87,13 +89,62 @@ impl Backoff {
 
     /// After a failure.
     pub fn failed(&mut self) -> Duration {
-        let longest = WAIT_FIRST.saturating_mul(1 << self.failures.min(16)).min(WAIT_LONGEST);
+        let wait = wait(self.failures, dice());
         self.failures = self.failures.saturating_add(1);
-        longest.mul_f64(dice()).max(WAIT_FIRST / 4)
+        wait
     }
+}
+
+/// The wait after so many failures before, for a roll of the dice in `0.0..1.0`.
+fn wait(failures: u32, dice: f64) -> Duration {
+    let longest = WAIT_FIRST.saturating_mul(1 << failures.min(16)).min(WAIT_LONGEST);
+    longest.mul_f64(dice).max(WAIT_SHORTEST)
 }
 
 /// Uniform in `0.0..1.0`. Without randomness (which does not happen) the middle is as good as any.
 pub fn dice() -> f64 {
     getrandom::u32().map_or(0.5, |random| f64::from(random) / (f64::from(u32::MAX) + 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a18_a_thousand_that_are_turned_away_together_come_back_apart() {
+        const PLANES: u32 = 1000;
+        for failures in 0..12 {
+            let longest = wait(failures, 1.0);
+            assert_eq!(longest, (WAIT_FIRST * (1 << failures)).min(WAIT_LONGEST));
+            // Rolls as even as those of the dice: in no tenth of the time do more than a tenth and the shortest come.
+            let mut tenths = [0; 11];
+            for plane in 0..PLANES {
+                let at = wait(failures, f64::from(plane) / f64::from(PLANES));
+                assert!((WAIT_SHORTEST..=longest).contains(&at));
+                let tenth = at.as_micros() * 10 / longest.as_micros();
+                tenths[usize::try_from(tenth).unwrap()] += 1;
+            }
+            let most = if failures == 0 { 300 } else { 200 };
+            assert!(tenths.iter().all(|count| *count <= most), "after {failures}: {tenths:?}");
+        }
+    }
+
+    #[test]
+    fn waits_grow_until_something_was_heard() {
+        let mut backoff = Backoff::default();
+        for _ in 0..40 {
+            assert!((WAIT_SHORTEST..=WAIT_LONGEST).contains(&backoff.failed()));
+        }
+        assert_eq!(backoff.failures, 40);
+        backoff.reset();
+        assert!(backoff.failed() <= WAIT_FIRST);
+    }
+
+    #[test]
+    fn dice_are_even() {
+        let rolls: Vec<f64> = (0..2000).map(|_| dice()).collect();
+        assert!(rolls.iter().all(|roll| (0.0..1.0).contains(roll)));
+        let low = rolls.iter().filter(|roll| **roll < 0.5).count();
+        assert!((800..1200).contains(&low), "{low} of 2000 in the lower half");
+    }
 }

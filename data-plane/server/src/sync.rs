@@ -170,9 +170,43 @@ fn cursor(workspace: &Workspace) -> Cursor {
 struct Session<'a> {
     plane: &'a Plane,
     epoch: String,
-    chunks: HashMap<String, (Cursor, u32, BytesMut)>,
+    chunks: HashMap<String, Parts>,
     /// What was refused because no master key opens its data key, by workspace: the key may come into the ring.
     unreadable: HashMap<String, (Cursor, Source)>,
+}
+
+/// A snapshot that comes in parts.
+struct Parts {
+    cursor: Cursor,
+    /// The number of the part that comes next.
+    next: u32,
+    /// `None`: it is too large. The rest of it is let pass, so that the stream goes on with what comes after it.
+    collected: Option<BytesMut>,
+}
+
+impl Parts {
+    fn new(cursor: &Cursor) -> Self {
+        Self { cursor: cursor.clone(), next: 0, collected: Some(BytesMut::new()) }
+    }
+
+    /// The part with this number continues it.
+    fn are_of(&self, cursor: &Cursor, index: u32) -> bool {
+        self.cursor == *cursor && self.next == index
+    }
+
+    /// Adds a part; `true` when it was the last. All but the last are of one size: what the first announces to be too large is not
+    /// collected at all.
+    fn take(&mut self, chunk: &SnapshotChunk) -> bool {
+        self.next = chunk.index.saturating_add(1);
+        let left = usize::try_from(chunk.count.saturating_sub(self.next)).unwrap_or(usize::MAX);
+        let announced = chunk.body.len().saturating_mul(left.max(1));
+        self.collected =
+            self.collected.take().filter(|held| held.len().saturating_add(announced) <= WORKSPACE_BYTES_MAX);
+        if let Some(held) = &mut self.collected {
+            held.extend_from_slice(&chunk.body);
+        }
+        self.next >= chunk.count
+    }
 }
 
 impl Session<'_> {
@@ -223,26 +257,26 @@ impl Session<'_> {
     }
 
     async fn chunk(&mut self, chunk: SnapshotChunk, received: Instant) -> Result<Option<sync_request::Kind>, String> {
-        let Some(cursor) = chunk.cursor else { return Ok(None) };
-        let entry = self.chunks.entry(cursor.workspace.clone()).or_insert_with(|| (cursor.clone(), 0, BytesMut::new()));
+        let Some(cursor) = chunk.cursor.clone() else { return Ok(None) };
         if chunk.index == 0 {
-            *entry = (cursor.clone(), 0, BytesMut::new());
+            self.chunks.insert(cursor.workspace.clone(), Parts::new(&cursor));
         }
-        let (expected, next, collected) = entry;
-        if *expected != cursor || *next != chunk.index {
-            return Err("the parts of a snapshot came out of order".to_owned());
-        }
-        if collected.len() + chunk.body.len() > WORKSPACE_BYTES_MAX {
-            self.chunks.remove(&cursor.workspace);
+        let parts = self.chunks.get_mut(&cursor.workspace).filter(|parts| parts.are_of(&cursor, chunk.index));
+        let Some(parts) = parts else { return Err("the parts of a snapshot came out of order".to_owned()) };
+        let was_refused = parts.collected.is_none();
+        let is_last = parts.take(&chunk);
+        if parts.collected.is_none() {
+            if is_last {
+                self.chunks.remove(&cursor.workspace);
+            }
             let message = format!("the workspace is larger than {WORKSPACE_BYTES_MAX} bytes");
-            return Ok(Some(self.nack(&cursor, vec![problem(&cursor.workspace, "TOO_LARGE", message)], false)));
+            let too_large = || self.nack(&cursor, vec![problem(&cursor.workspace, "TOO_LARGE", message)], false);
+            return Ok((!was_refused).then(too_large));
         }
-        collected.extend_from_slice(&chunk.body);
-        *next += 1;
-        if *next < chunk.count {
+        if !is_last {
             return Ok(None);
         }
-        let Some((cursor, _, whole)) = self.chunks.remove(&cursor.workspace) else { return Ok(None) };
+        let whole = self.chunks.remove(&cursor.workspace).and_then(|parts| parts.collected).unwrap_or_default();
         match WorkspaceBody::decode(whole.freeze()) {
             Ok(body) => Ok(Some(self.apply(cursor, Source::from_snapshot(body), received).await)),
             Err(error) => Ok(Some(self.undecodable(&cursor, &error))),

@@ -95,6 +95,11 @@ impl Line {
         self.out.send(Ok(SyncResponse { kind: Some(kind) })).await.is_ok()
     }
 
+    /// Something that only a later release knows.
+    pub(super) async fn unknown(&self) {
+        assert!(self.out.send(Ok(SyncResponse { kind: None })).await.is_ok());
+    }
+
     pub(super) async fn welcome(&self) {
         self.say(sync_response::Kind::Welcome(Welcome { store_epoch: EPOCH.to_owned() })).await;
     }
@@ -141,7 +146,10 @@ impl Line {
 }
 
 pub(super) fn chunks(cursor: &Cursor, body: &WorkspaceBody, part: usize) -> Vec<SnapshotChunk> {
-    let encoded = body.encode_to_vec();
+    chunks_of(cursor, &body.encode_to_vec(), part)
+}
+
+pub(super) fn chunks_of(cursor: &Cursor, encoded: &[u8], part: usize) -> Vec<SnapshotChunk> {
     let parts: Vec<&[u8]> = encoded.chunks(part).collect();
     let count = u32::try_from(parts.len()).unwrap();
     let chunk = |(index, part): (u32, &&[u8])| SnapshotChunk {

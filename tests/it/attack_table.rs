@@ -1,0 +1,80 @@
+//! Where each attack on the administration has its tests (A01 to A22): `tests/golden/access/attacks.jsonl`, one row a line. And those
+//! on what the tree is built of (A22), which have no server.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+/// About certificates of planes and how they get them. The line between the planes is for one machine or a private network: there are none.
+const WITHOUT_A_TEST: [&str; 4] = ["A11", "A12", "A13", "A14"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lie in the root").to_owned()
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Whether the file has this test. Its attribute stands before it, maybe with others between.
+fn has_test(text: &str, name: &str) -> bool {
+    let Some((before, _)) = text.split_once(&format!("fn {name}()")) else { return false };
+    before.lines().rev().take(4).any(|line| line.trim_start().starts_with("#[test]") || line.contains("tokio::test"))
+}
+
+#[test]
+fn every_attack_has_a_test_that_is_there() {
+    let rows: Vec<Value> =
+        read("tests/golden/access/attacks.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let named: Vec<&str> = rows.iter().map(|row| row["row"].as_str().unwrap()).collect();
+    let all = (1..=22).map(|number| format!("A{number:02}"));
+    let expected: Vec<String> = all.filter(|row| !WITHOUT_A_TEST.contains(&row.as_str())).collect();
+    assert_eq!(named, expected);
+    for row in &rows {
+        let tests = row["tests"].as_array().unwrap();
+        assert!(!tests.is_empty() && !row["what"].as_str().unwrap().is_empty(), "{row}");
+        for test in tests {
+            let (path, name) = test.as_str().unwrap().split_once("::").unwrap();
+            assert!(has_test(&read(path), name), "{}: {path} has no test {name}", row["row"]);
+        }
+    }
+    assert!(!has_test("fn nope() {}", "nope") && has_test("#[test]\nfn yes() {}", "yes"));
+}
+
+#[test]
+fn a22_what_may_come_into_the_tree_is_written_down_and_can_be_read() {
+    let deny: toml::Table = read("deny.toml").parse().expect("deny.toml");
+    assert_eq!(deny["advisories"]["yanked"].as_str(), Some("deny"));
+    assert_eq!(deny["advisories"]["ignore"].as_array().map(Vec::len), Some(0), "a known hole is mended, not ignored");
+    for key in ["unknown-registry", "unknown-git"] {
+        assert_eq!(deny["sources"][key].as_str(), Some("deny"), "{key}");
+    }
+    assert_eq!(deny["bans"]["wildcards"].as_str(), Some("deny"));
+    let licences = deny["licenses"]["allow"].as_array().unwrap();
+    assert!(licences.len() > 3 && licences.iter().all(|licence| !licence.as_str().unwrap().contains("GPL")));
+
+    // The bans are true of the tree, and everything in it comes from the one registry with its checksum.
+    let lock: toml::Table = read("Cargo.lock").parse().expect("Cargo.lock");
+    let packages = lock["package"].as_array().unwrap();
+    for ban in deny["bans"]["deny"].as_array().unwrap().iter().filter(|ban| ban.get("wrappers").is_none()) {
+        let banned = &ban["crate"];
+        assert!(!packages.iter().any(|package| &package["name"] == banned), "{banned:?} is in the tree");
+    }
+    let registry = "registry+https://github.com/rust-lang/crates.io-index";
+    for package in packages.iter().filter(|package| !package["name"].as_str().unwrap().starts_with("sluice")) {
+        assert_eq!(package.get("source").and_then(toml::Value::as_str), Some(registry), "{package:?}");
+        assert!(package.get("checksum").is_some(), "{package:?}");
+    }
+}
+
+#[test]
+fn a22_no_package_writes_unsafe_code() {
+    let workspace: toml::Table = read("Cargo.toml").parse().expect("Cargo.toml");
+    assert_eq!(workspace["workspace"]["lints"]["rust"]["unsafe_code"].as_str(), Some("forbid"));
+    let members = workspace["workspace"]["members"].as_array().unwrap();
+    assert!(members.len() > 5);
+    for member in members {
+        let manifest: toml::Table = read(&format!("{}/Cargo.toml", member.as_str().unwrap())).parse().unwrap();
+        assert_eq!(manifest["lints"]["workspace"].as_bool(), Some(true), "{member:?}");
+    }
+}
