@@ -3,7 +3,9 @@
 //! An entry of a change is written by [`crate::call::Change::finish`], in the transaction of the change; an entry of a refusal by the
 //! [`crate::door`], in one of its own. Each entry's hash is keyed and covers the log, the number, the hash before and the entry, so
 //! that whoever can write into the database but cannot open the server's key can neither change, move nor take away an entry unseen;
-//! but for the newest ones, which whoever knows a later number and hash misses.
+//! but for the newest ones, which whoever knows a later number and hash misses. What is older than the retention is let go from the
+//! beginning of a log, and a keyed anchor tells where it begins since: the database deletes nothing that no anchor covers, and an anchor
+//! that the server did not make is found.
 
 use std::net::IpAddr;
 
@@ -21,7 +23,7 @@ use crate::names::{workspace_id, workspace_name};
 use crate::paging::List;
 use crate::secrets::Secrets;
 use crate::shared::Shared;
-use crate::store::{AuditRow, AuditSelection, StoreError, Transaction, WorkspaceRow};
+use crate::store::{AuditAnchor, AuditRow, AuditSelection, Store, StoreError, Transaction, WorkspaceRow};
 
 /// Most fields an entry names.
 pub(crate) const FIELDS_MAX: usize = 100;
@@ -29,6 +31,8 @@ pub(crate) const FIELDS_MAX: usize = 100;
 const TEXT_BYTES_MAX: usize = 256;
 /// Entries that are checked at once.
 const CHECKED_AT_ONCE: i64 = 1000;
+/// Entries that are let go at once, so that writers do not wait long.
+const LET_GO_AT_ONCE: usize = 1000;
 
 /// Who calls what: what the door knows of a call before it is done.
 #[derive(Clone, Debug, Default)]
@@ -136,6 +140,50 @@ fn chained(secrets: &Secrets, place: &str, number: i64, before: &[u8], body: &[u
     secrets.mac(&[b"audit", place.as_bytes(), &number.to_be_bytes(), before, body]).to_vec()
 }
 
+/// Lets go what was written before `before`, in every log. The newest entry of a log that can still grow stays: the next one is
+/// chained to it.
+pub(crate) async fn prune(store: &Store, secrets: &Secrets, before: UnixMillis) -> Result<(), StoreError> {
+    let mut place = Some(String::new());
+    while let Some(at) = place {
+        loop {
+            let mut tx = store.write().await?;
+            let more = let_go(&mut tx, secrets, &at, before).await?;
+            tx.commit().await?;
+            if !more {
+                break;
+            }
+        }
+        place = store.read().await?.audit_place_after(&at).await?;
+    }
+    Ok(())
+}
+
+/// Lets go some of what was written before `before` in one log; `true` when there may be more.
+async fn let_go(tx: &mut Transaction, secrets: &Secrets, place: &str, before: UnixMillis) -> Result<bool, StoreError> {
+    let looked_at = i64::try_from(LET_GO_AT_ONCE).unwrap_or(i64::MAX).saturating_add(1);
+    let mut steps = tx.audit_oldest(place, looked_at).await?;
+    let lives = tx.audit_place_lives(place).await?;
+    if lives {
+        steps.pop();
+    }
+    let old = steps.iter().take(LET_GO_AT_ONCE).take_while(|step| step.time < before).count();
+    let Some(last) = old.checked_sub(1).and_then(|at| steps.into_iter().nth(at)) else { return Ok(false) };
+    let mut anchor = AuditAnchor { place: place.to_owned(), number: last.number, hash: last.hash, seal: Vec::new() };
+    anchor.seal = sealed(secrets, &anchor);
+    tx.audit_let_go(&anchor).await?;
+    tracing::info!(
+        place,
+        number = anchor.number,
+        "entries of an audit log that are older than its retention were let go"
+    );
+    Ok(old == LET_GO_AT_ONCE)
+}
+
+/// The keyed hash over an anchor.
+fn sealed(secrets: &Secrets, anchor: &AuditAnchor) -> Vec<u8> {
+    secrets.mac(&[b"audit anchor", anchor.place.as_bytes(), &anchor.number.to_be_bytes(), &anchor.hash]).to_vec()
+}
+
 /// Lists entries, newest first.
 pub(crate) async fn list(shared: &Shared, asked: ListAuditEntriesRequest) -> Result<ListAuditEntriesResponse, Failure> {
     let mut tx = shared.store.read().await?;
@@ -173,7 +221,7 @@ fn selection(filter: &AuditFilter) -> Result<AuditSelection, Failure> {
     })
 }
 
-/// Recomputes a log from its first entry to its last or to the first that is not as it was written.
+/// Recomputes a log from the first entry that is kept to its last or to the first that is not as it was written.
 pub(crate) async fn verify(
     shared: &Shared,
     asked: VerifyAuditEntriesRequest,
@@ -183,8 +231,17 @@ pub(crate) async fn verify(
     }
     let mut tx = shared.store.read().await?;
     let log = Log::find(&mut tx, &asked.parent).await?;
-    let (mut last, mut hash) = (0, Vec::new());
+    let anchor = tx.audit_anchor(&log.place).await?;
+    let begins_well = anchor.as_ref().is_none_or(|anchor| anchor.seal == sealed(&shared.secrets, anchor));
+    let (mut last, mut hash) = anchor.map_or((0, Vec::new()), |anchor| (anchor.number, anchor.hash));
+    let first_number = last + 1;
     let broken = 'checked: loop {
+        if !begins_well {
+            break Some("follows a beginning of the log that was changed");
+        }
+        if last > 0 && last == asked.known_number && hash != asked.known_hash {
+            break Some("follows an entry that has another hash than known");
+        }
         let rows = tx.audit_after(&log.place, last, CHECKED_AT_ONCE).await?;
         if rows.is_empty() {
             break (last < asked.known_number).then_some("is missing");
@@ -201,6 +258,7 @@ pub(crate) async fn verify(
         }
     };
     Ok(VerifyAuditEntriesResponse {
+        first_number,
         last_number: last,
         last_hash: hash.into(),
         broken: broken.map(|_| log.name(last + 1)).unwrap_or_default(),

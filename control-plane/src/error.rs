@@ -94,6 +94,8 @@ pub(crate) enum Failure {
     Draft { name: String, violations: Vec<Violation> },
     /// This resource is not there.
     NotFound(String),
+    /// This version was one, and is no longer kept.
+    VersionNotKept(String),
     /// This resource is there already.
     Exists(String),
     /// This resource has another etag.
@@ -219,6 +221,7 @@ impl Failure {
             | Self::Fields(_)
             | Self::Draft { .. }
             | Self::NotFound(_)
+            | Self::VersionNotKept(_)
             | Self::Exists(_)
             | Self::EtagMismatch(_)
             | Self::InUse { .. }
@@ -258,7 +261,7 @@ impl Failure {
             Self::KeyInvalid(_) => (Code::Unauthenticated, ErrorReason::ApiKeyInvalid),
             Self::PermissionMissing(_) => (Code::PermissionDenied, ErrorReason::PermissionMissing),
             Self::Fields(_) | Self::Draft { .. } => (Code::InvalidArgument, ErrorReason::FieldsInvalid),
-            Self::NotFound(_) => (Code::NotFound, ErrorReason::ResourceNotFound),
+            Self::NotFound(_) | Self::VersionNotKept(_) => (Code::NotFound, ErrorReason::ResourceNotFound),
             Self::Exists(_) => (Code::AlreadyExists, ErrorReason::ResourceExists),
             Self::EtagMismatch(_) => (Code::Aborted, ErrorReason::EtagMismatch),
             Self::InUse { .. } | Self::Published(_) => (Code::FailedPrecondition, ErrorReason::ResourceInUse),
@@ -302,6 +305,9 @@ impl Failure {
             Self::Fields(violations) => summary(violations),
             Self::Draft { name, violations } => format!("`{name}` cannot be published: {}", summary(violations)),
             Self::NotFound(name) => format!("`{}` does not exist", short(name)),
+            Self::VersionNotKept(name) => {
+                format!("`{name}` is no longer kept: of each resource the newest versions are")
+            }
             Self::Exists(name) => format!("`{name}` exists already"),
             Self::EtagMismatch(name) => format!("`{name}` was changed in between: read it again"),
             Self::InUse { name, users } => format!("`{name}` is used by {}", users.join(", ")),
@@ -365,7 +371,7 @@ impl Failure {
                 details.set_resource_info(kind_of(name), name, "", "");
                 details.set_bad_request(fields(violations));
             }
-            Self::NotFound(name) | Self::Exists(name) | Self::EtagMismatch(name) => {
+            Self::NotFound(name) | Self::VersionNotKept(name) | Self::Exists(name) | Self::EtagMismatch(name) => {
                 details.set_resource_info(kind_of(name), short(name), "", self.message());
             }
             Self::InUse { name, users } => {

@@ -162,7 +162,7 @@ impl ControlPlane {
         access::reconcile_keys(&settings, &store).await?;
         let stop = CancellationToken::new();
         let snapshots = Snapshots::start(store.clone(), stop.clone()).await?;
-        tokio::spawn(sweep(settings.clone(), store.clone(), stop.clone()));
+        tokio::spawn(sweep(settings.clone(), store.clone(), secrets.clone(), stop.clone()));
         tokio::spawn(master_keys::keep(settings.clone(), store.clone(), secrets.clone(), stop.clone()));
         Ok(Self { shared: Arc::new(Shared::new(settings, store, secrets, snapshots, epoch, stop)) })
     }
@@ -264,15 +264,18 @@ pub async fn run(settings: Settings, listener: TcpListener, shutdown: Cancellati
     ControlPlane::start(settings).await?.serve(listener, shutdown).await
 }
 
-/// Deletes outcomes that are kept long enough, requests that need not be remembered any more, and what was deleted long ago.
-async fn sweep(settings: Settings, store: Store, stop: CancellationToken) {
+/// Deletes outcomes, audit entries and versions that are kept long enough, requests that need not be remembered any more, and what was
+/// deleted long ago.
+async fn sweep(settings: Settings, store: Store, secrets: Arc<Secrets>, stop: CancellationToken) {
     loop {
         let now = settings.clock.now();
-        let retention = i64::try_from(settings.retention.as_millis()).unwrap_or(i64::MAX);
+        let before = |kept: Duration| now.saturating_sub(i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
         let swept = async {
+            audit::prune(&store, &secrets, before(settings.audit_retention)).await?;
             loop {
                 let mut write = store.write().await?;
-                let mut more = write.sweep(now.saturating_sub(retention), now - call::REMEMBERED_MILLIS).await?;
+                let mut more = write.sweep(before(settings.retention), now - call::REMEMBERED_MILLIS).await?;
+                more |= write.versions_sweep(settings.versions_kept.get().into(), PURGED_AT_ONCE).await?;
                 let deleted_before = now.saturating_sub(stored::KEPT_MILLIS);
                 more |= write.documents_purge(deleted_before, PURGED_AT_ONCE).await?;
                 more |= write.workspace_purge(deleted_before).await?;

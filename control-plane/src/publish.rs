@@ -61,7 +61,7 @@ pub(crate) async fn publish_together(
         let field = format!("drafts[{index}].name");
         let parts = names::split(&draft.name).filter(|(of, _, _)| *of == workspace.id);
         let collection = parts.map(|(_, collection, _)| collection);
-        let (answer, draft) = of_published_kind!(collection, stage_named(&mut change, draft), field)?;
+        let (answer, draft) = of_published_kind!(collection, stage_named(shared, &mut change, draft), field)?;
         published.push(answer);
         staged.extend(draft.map(|draft| (index, draft)));
     }
@@ -101,18 +101,23 @@ struct Staged {
 
 /// Stages the draft with this name.
 async fn stage_named<R: Versioned>(
+    shared: &Shared,
     change: &mut Change,
     draft: &DraftToPublish,
 ) -> Result<(PublishedDraft, Option<Staged>), Failure> {
     let name = names::parse(&draft.name, R::COLLECTION, "name")?;
     let mut stored = Stored::<R>::load(&mut change.tx, &name, &draft.etag).await?;
-    let staged = stage(change, &mut stored).await?;
+    let staged = stage(shared, change, &mut stored).await?;
     let etag = if change.validate_only() { String::new() } else { stored.etag() };
     Ok((PublishedDraft { name: name.full, version: stored.row.published_version, etag }, staged))
 }
 
 /// Makes the draft a version, unless it is in force already.
-async fn stage<R: Versioned>(change: &mut Change, stored: &mut Stored<R>) -> Result<Option<Staged>, Failure> {
+async fn stage<R: Versioned>(
+    shared: &Shared,
+    change: &mut Change,
+    stored: &mut Stored<R>,
+) -> Result<Option<Staged>, Failure> {
     if stored.is_in_force() {
         return Ok(None);
     }
@@ -123,6 +128,7 @@ async fn stage<R: Versioned>(change: &mut Change, stored: &mut Stored<R>) -> Res
     // Secrets do not belong to versions: one that comes back gets those of then, and never one that was retired (K13).
     let version = sync::Resource { secrets: Vec::new(), ..resource.clone() };
     tx.version_insert(&stored.row.name, resource.version, &version.encode_to_vec(), now).await?;
+    tx.versions_purge(&stored.row.name, resource.version - i64::from(shared.settings.versions_kept.get())).await?;
     tx.references_set(&stored.row.name, true, &stored.targets()).await?;
     Ok(Some(Staged { resource, references: stored.draft.references(), document: stored.draft.clone().into_document() }))
 }
@@ -134,7 +140,7 @@ pub(crate) async fn put_in_force<R: Versioned>(
     workspace: &mut WorkspaceRow,
     stored: &mut Stored<R>,
 ) -> Result<(), Failure> {
-    let staged = stage(change, stored).await?;
+    let staged = stage(shared, change, stored).await?;
     let broken = enforce(shared, change, workspace, staged.into_iter().collect()).await?;
     if broken.is_empty() {
         return Ok(());

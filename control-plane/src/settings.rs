@@ -1,11 +1,15 @@
 //! What the caller decides. This package reads no environment and opens no port by itself.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use sluice_core::address::UrlPolicy;
 
 use crate::clock::Clock;
+
+/// Versions of each resource that are kept when nobody decides.
+const VERSIONS_KEPT: NonZeroU32 = NonZeroU32::new(1000).expect("is not 0");
 
 /// Settings of a control plane.
 #[derive(Clone, Debug)]
@@ -23,6 +27,10 @@ pub struct Settings {
     pub urls: UrlPolicy,
     /// How long events and deliveries are kept (D18): 30 days by default.
     pub retention: Duration,
+    /// How long entries of the audit logs are kept: 400 days by default. The newest of each log is kept for ever.
+    pub audit_retention: Duration,
+    /// How many published versions of each resource are kept, the newest ones and the one in force: 1,000 by default.
+    pub versions_kept: NonZeroU32,
     /// How often the ring of master keys is looked at for a change: 10 s by default.
     pub ring_read_every: Duration,
     /// The pause after each data key that is wrapped anew, for the calls that wait: 20 ms by default.
@@ -82,6 +90,8 @@ impl Settings {
             data_plane_key_file: folder.join("data-plane.key"),
             urls,
             retention: Duration::from_secs(30 * 24 * 3600),
+            audit_retention: Duration::from_secs(400 * 24 * 3600),
+            versions_kept: VERSIONS_KEPT,
             ring_read_every: Duration::from_secs(10),
             rewrap_pause: Duration::from_millis(20),
             limits: Limits::default(),

@@ -104,8 +104,12 @@ pub(crate) async fn rollback<R: Versioned>(
 }
 
 async fn version(tx: &mut Transaction, name: &Name, number: i64) -> Result<VersionRow, Failure> {
-    let row = tx.version(&name.full, number).await?;
-    row.ok_or_else(|| Failure::NotFound(format!("{}/versions/{number}", name.full)))
+    if let Some(row) = tx.version(&name.full, number).await? {
+        return Ok(row);
+    }
+    let named = format!("{}/versions/{number}", name.full);
+    let was_there = tx.document(&name.workspace, &name.full).await?.is_some_and(|row| number <= row.last_version);
+    Err(if was_there { Failure::VersionNotKept(named) } else { Failure::NotFound(named) })
 }
 
 /// The document of a version without what the server writes into it.

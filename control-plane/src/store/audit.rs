@@ -1,4 +1,4 @@
-//! The audit log: rows that are only ever added.
+//! The audit log: rows that are only ever added, and let go from the beginning.
 
 use super::{Row, StoreError, Transaction};
 use crate::clock::UnixMillis;
@@ -16,6 +16,26 @@ pub(crate) struct AuditRow {
     pub(crate) outcome: i64,
     /// An encoded `admin.v1.AuditEntry`.
     pub(crate) body: Vec<u8>,
+    pub(crate) hash: Vec<u8>,
+}
+
+/// Where a log begins when its oldest entries were let go.
+#[derive(Clone, Debug)]
+pub(crate) struct AuditAnchor {
+    pub(crate) place: String,
+    /// The number of the last entry that was let go.
+    pub(crate) number: i64,
+    /// Its hash.
+    pub(crate) hash: Vec<u8>,
+    /// A keyed hash over all of it.
+    pub(crate) seal: Vec<u8>,
+}
+
+/// What decides whether an entry is let go.
+#[derive(Clone, Debug)]
+pub(crate) struct AuditStep {
+    pub(crate) number: i64,
+    pub(crate) time: UnixMillis,
     pub(crate) hash: Vec<u8>,
 }
 
@@ -112,5 +132,46 @@ impl Transaction {
     ) -> Result<Vec<AuditRow>, StoreError> {
         let sql = select_audit!("WHERE place = $1 AND number > $2 ORDER BY number LIMIT $3");
         self.rows(sql, &[place.into(), after.into(), limit.into()]).await?.into_iter().map(entry).collect()
+    }
+
+    /// At most `limit` of the oldest entries of a log, the oldest first.
+    pub(crate) async fn audit_oldest(&mut self, place: &str, limit: i64) -> Result<Vec<AuditStep>, StoreError> {
+        let sql = "SELECT number, time, hash FROM audit_entry WHERE place = $1 ORDER BY number LIMIT $2";
+        let rows = self.rows(sql, &[place.into(), limit.into()]).await?;
+        let step = |mut row: Row| Ok(AuditStep { number: row.integer(0)?, time: row.integer(1)?, hash: row.blob(2)? });
+        rows.into_iter().map(step).collect()
+    }
+
+    /// Where a log begins, when its oldest entries were let go.
+    pub(crate) async fn audit_anchor(&mut self, place: &str) -> Result<Option<AuditAnchor>, StoreError> {
+        let sql = "SELECT number, hash, seal FROM audit_anchor WHERE place = $1";
+        let row = self.row(sql, &[place.into()]).await?;
+        let anchor = |mut row: Row| {
+            let (number, hash, seal) = (row.integer(0)?, row.blob(1)?, row.blob(2)?);
+            Ok(AuditAnchor { place: place.to_owned(), number, hash, seal })
+        };
+        row.map(anchor).transpose()
+    }
+
+    /// Lets go the entries of a log up to the one that `anchor` names.
+    pub(crate) async fn audit_let_go(&mut self, anchor: &AuditAnchor) -> Result<(), StoreError> {
+        let sql = "INSERT INTO audit_anchor (place, number, hash, seal) VALUES ($1, $2, $3, $4) \
+                   ON CONFLICT (place) DO UPDATE SET number = excluded.number, hash = excluded.hash, seal = excluded.seal";
+        let values = [(&anchor.place).into(), anchor.number.into(), (&anchor.hash).into(), (&anchor.seal).into()];
+        self.run(sql, &values).await?;
+        let sql = "DELETE FROM audit_entry WHERE place = $1 AND number <= $2";
+        self.run(sql, &[(&anchor.place).into(), anchor.number.into()]).await.map(drop)
+    }
+
+    /// The first place by name, after `after`, that has a log.
+    pub(crate) async fn audit_place_after(&mut self, after: &str) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT place FROM audit_entry WHERE place > $1 ORDER BY place LIMIT 1";
+        self.row(sql, &[after.into()]).await?.map(|mut row| row.text(0)).transpose()
+    }
+
+    /// Whether the log of this place can still grow: it is the server's, or its workspace is there, deleted or not.
+    pub(crate) async fn audit_place_lives(&mut self, place: &str) -> Result<bool, StoreError> {
+        let row = self.row("SELECT 1 FROM workspace WHERE uid = $1", &[place.into()]).await?;
+        Ok(place.is_empty() || row.is_some())
     }
 }

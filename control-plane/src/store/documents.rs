@@ -158,6 +158,21 @@ impl Transaction {
         self.run(sql, &[document.into(), version.into(), resource.into(), now.into()]).await.map(drop)
     }
 
+    /// Takes away the versions of a document up to this number.
+    pub(crate) async fn versions_purge(&mut self, document: &str, up_to: i64) -> Result<(), StoreError> {
+        let sql = "DELETE FROM version WHERE document = $1 AND version <= $2";
+        self.run(sql, &[document.into(), up_to.into()]).await.map(drop)
+    }
+
+    /// Takes away at most `limit` versions that are not among the newest `kept` of their document and not in force; `true` when there
+    /// may be more.
+    pub(crate) async fn versions_sweep(&mut self, kept: i64, limit: i64) -> Result<bool, StoreError> {
+        let sql = "DELETE FROM version WHERE (document, version) IN (SELECT v.document, v.version FROM document AS d \
+                   JOIN version AS v ON v.document = d.name AND v.version <= d.last_version - $1 \
+                   WHERE v.version <> d.published_version LIMIT $2)";
+        Ok(self.run(sql, &[kept.into(), limit.into()]).await? >= limit.unsigned_abs())
+    }
+
     /// At most `limit` versions of a document with numbers below `before`, the newest first.
     pub(crate) async fn versions(
         &mut self,

@@ -22,7 +22,7 @@ mod workspaces;
 use std::path::Path;
 
 pub(crate) use api_keys::ApiKeyRow;
-pub(crate) use audit::{AuditRow, AuditSelection};
+pub(crate) use audit::{AuditAnchor, AuditRow, AuditSelection};
 pub(crate) use captures::CaptureRow;
 pub(crate) use data_keys::SealedRow;
 pub(crate) use deliveries::{DeliveryRow, Place, Placed, Selected, Selection, Tally};
@@ -35,7 +35,7 @@ pub(crate) use requests::Remembered;
 pub(crate) use workspaces::{DataKeyRow, ServerKeyRow, WorkspaceRow};
 
 /// One script per schema version, the first for version 1.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_deliveries.sql"),
     include_str!("migrations/0003_operations.sql"),
@@ -44,6 +44,7 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("migrations/0006_captures.sql"),
     include_str!("migrations/0007_audit.sql"),
     include_str!("migrations/0008_data_keys.sql"),
+    include_str!("migrations/0009_audit_anchor.sql"),
 ];
 
 /// Why the store failed.

@@ -1,16 +1,19 @@
 //! The audit log: no change and no refusal without an entry, and no entry that is changed unseen (A09, A10).
 
 use std::path::Path;
+use std::time::Duration;
 
 use prost::Message as _;
 use serde_json::{Value, json};
+use sluice_control_plane::{Clock, Settings};
+use sluice_core::address::UrlPolicy;
 use sluice_proto::admin::v1::audit_service_client::AuditServiceClient;
 use sluice_proto::admin::v1::{self as admin, AuditEntry, AuditFilter, AuditOutcome, ErrorReason};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use tonic::{Code, Status};
 
 use crate::any_call::{AnyMethod, methods};
-use crate::world::{ACME, World, refusal};
+use crate::world::{ACME, World, refusal, settings, within};
 
 /// Every change that can be made, in an order in which each is possible, with the entry that it writes.
 const CHANGES: &str = "../tests/golden/access/changes.jsonl";
@@ -325,4 +328,111 @@ async fn what_is_done_to_a_log_is_found() {
                    INSERT INTO audit_entry SELECT * FROM kept WHERE place <> '' AND number = 3";
     sqlx::raw_sql(spliced).execute(&database).await.unwrap();
     assert_eq!(world.verify(ACME).await.broken, "workspaces/acme/auditEntries/4");
+}
+
+/// A server that keeps entries for so many days.
+async fn keeping(folder: tempfile::TempDir, clock: &Clock, days: u64) -> World {
+    let settings = settings(folder.path(), clock);
+    let audit_retention = Duration::from_secs(days * 24 * 3600);
+    World::start_with(folder, Settings { audit_retention, ..settings }).await
+}
+
+const DAY: i64 = 24 * 3600 * 1000;
+
+#[tokio::test]
+async fn old_entries_are_let_go_from_the_beginning_and_the_rest_is_still_verified() {
+    assert_eq!(Settings::in_folder("x", UrlPolicy::default()).audit_retention, Duration::from_secs(400 * 24 * 3600));
+    let world = World::new().await;
+    for id in ["one", "two", "three"] {
+        world.role_named(id).await;
+    }
+    let known = world.verify(ACME).await;
+    assert_eq!((known.first_number, known.last_number), (1, 3));
+    world.clock.advance(100 * DAY);
+    for id in ["four", "five"] {
+        world.role_named(id).await;
+    }
+    // The day before the first are too old nothing goes, the day after exactly they do.
+    world.clock.advance(299 * DAY);
+    let (folder, clock) = world.end().await;
+    let world = keeping(folder, &clock, 400).await;
+    world.role_named("six").await;
+    assert_eq!(world.verify(ACME).await.first_number, 1);
+    clock.advance(2 * DAY);
+    let (folder, clock) = world.end().await;
+    let world = keeping(folder, &clock, 400).await;
+    let kept = world.until_first(4).await;
+    assert_eq!((kept.last_number, kept.broken.as_str()), (6, ""));
+    let numbers: Vec<_> = world.log(ACME, AuditFilter::default()).await.iter().map(|entry| entry.number).collect();
+    assert_eq!(numbers, [4, 5, 6]);
+    // Who knows the last that was let go compares it with where the log begins; one before that is not compared.
+    let knowing = |known_number, known_hash: &[u8]| admin::VerifyAuditEntriesRequest {
+        parent: ACME.to_owned(),
+        known_number,
+        known_hash: known_hash.to_vec().into(),
+    };
+    for (number, hash, broken) in [(3, known.last_hash.as_ref(), ""), (3, b"other", "4"), (2, b"other", "")] {
+        let found = world.audit().verify_audit_entries(knowing(number, hash)).await.unwrap().into_inner();
+        assert_eq!(found.broken.rsplit('/').next().unwrap(), broken, "{number}");
+    }
+
+    // However long nothing happens, the newest entry stays, and the next follows it.
+    clock.advance(1000 * DAY);
+    let (folder, clock) = world.end().await;
+    let world = keeping(folder, &clock, 400).await;
+    world.until_first(6).await;
+    world.role_named("seven").await;
+    let kept = world.verify(ACME).await;
+    assert_eq!((kept.first_number, kept.last_number, kept.broken.as_str()), (6, 7, ""));
+}
+
+#[tokio::test]
+async fn nobody_but_the_server_lets_entries_go() {
+    let world = World::new().await;
+    for id in ["one", "two", "three", "four"] {
+        world.role_named(id).await;
+    }
+    world.clock.advance(401 * DAY);
+    world.role_named("five").await;
+    let (folder, clock) = world.end().await;
+    let world = keeping(folder, &clock, 400).await;
+    world.until_first(5).await;
+    world.role_named("six").await;
+    let database = world.database().await;
+    for refused in [
+        "DELETE FROM audit_entry WHERE place <> '' AND number = 5",
+        "DELETE FROM audit_anchor",
+        "UPDATE audit_anchor SET number = number - 1",
+    ] {
+        sqlx::raw_sql(refused).execute(&database).await.unwrap_err();
+    }
+    // Whoever moves where the log begins cannot seal it, whatever he takes from the entries.
+    let forged = "UPDATE audit_anchor SET number = 5, hash = (SELECT hash FROM audit_entry WHERE place = audit_anchor.place AND number = 5) \
+                  WHERE place <> ''; DELETE FROM audit_entry WHERE place <> '' AND number = 5";
+    sqlx::raw_sql(forged).execute(&database).await.unwrap();
+    let found = world.verify(ACME).await;
+    assert_eq!(found.broken, "workspaces/acme/auditEntries/6");
+    // Nor does it help to take the beginning away.
+    sqlx::raw_sql("DROP TRIGGER audit_anchor_is_not_deleted; DELETE FROM audit_anchor")
+        .execute(&database)
+        .await
+        .unwrap();
+    let found = world.verify(ACME).await;
+    assert_eq!((found.broken.as_str(), found.problem.as_str()), ("workspaces/acme/auditEntries/1", "is missing"));
+}
+
+impl World {
+    /// Waits until the log begins with this entry.
+    async fn until_first(&self, number: i64) -> admin::VerifyAuditEntriesResponse {
+        within(async {
+            loop {
+                let found = self.verify(ACME).await;
+                if found.first_number == number {
+                    return found;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+    }
 }

@@ -1,15 +1,20 @@
 //! Published versions: read, compared, brought back; several drafts published at once; who uses and who serves what.
 
+use std::num::NonZeroU32;
+
+use sluice_control_plane::{Clock, Settings};
+use sluice_core::address::UrlPolicy;
 use sluice_proto::admin::v1 as admin;
 use sluice_proto::admin::v1::UsageDirection::{UsedBy, Uses};
 use sluice_proto::admin::v1::incoming_integration::Authorization;
 use sluice_proto::admin::v1::versioned_document::Kind;
 use sluice_proto::sync::v1::sync_request::Kind as Say;
 use sluice_proto::sync::v1::{Ack, Nack};
+use tempfile::TempDir;
 use tonic::{Code, Status};
 
 use crate::sync::DataPlane;
-use crate::world::{ACME, World, has, outgoing, refusal, violations, within};
+use crate::world::{ACME, World, has, outgoing, refusal, settings, violations, within};
 
 /// Saves another URL in the draft.
 async fn save(world: &World, name: &str, url: &str) -> admin::OutgoingIntegration {
@@ -275,4 +280,60 @@ async fn who_serves_a_revision_is_waited_for() {
         all = wait(1, 0).await.unwrap();
     }
     assert!(all.serving == ["dataPlanes/good"] && all.not_serving.is_empty(), "{all:?}");
+}
+
+#[tokio::test]
+async fn of_each_resource_so_many_versions_are_kept_and_the_one_in_force() {
+    assert_eq!(Settings::in_folder("x", UrlPolicy::default()).versions_kept.get(), 1000);
+    let keeping = async |folder: TempDir, clock: &Clock, kept: u32| {
+        let settings = settings(folder.path(), clock);
+        World::start_with(folder, Settings { versions_kept: NonZeroU32::new(kept).unwrap(), ..settings }).await
+    };
+    let (folder, clock) = World::new().await.end().await;
+    let world = keeping(folder, &clock, 3).await;
+    let snippet = admin::Snippet { display_name: "Footer".to_owned(), text: "0".to_owned(), ..Default::default() };
+    let request =
+        admin::CreateSnippetRequest { parent: ACME.to_owned(), snippet: Some(snippet.clone()), ..Default::default() };
+    let name = world.snippets().create_snippet(request).await.unwrap().into_inner().name;
+    let publish = async |world: &World, text: &str| {
+        let changed = admin::Snippet { name: name.clone(), text: text.to_owned(), ..snippet.clone() };
+        let request = admin::UpdateSnippetRequest { snippet: Some(changed), ..Default::default() };
+        world.snippets().update_snippet(request).await.unwrap();
+        let request = admin::PublishSnippetRequest { name: name.clone(), ..Default::default() };
+        world.snippets().publish_snippet(request).await.unwrap();
+    };
+    let numbers = async |world: &World| -> Vec<i64> {
+        let request = admin::ListVersionsRequest { parent: name.clone(), ..Default::default() };
+        let listed = world.versions().list_versions(request).await.unwrap().into_inner().versions;
+        listed.into_iter().map(|version| version.number).collect()
+    };
+    let get = async |world: &World, number: i64| {
+        let request = admin::GetVersionRequest { name: format!("{name}/versions/{number}") };
+        world.versions().get_version(request).await
+    };
+    for text in ["1", "2", "3"] {
+        publish(&world, text).await;
+    }
+    assert_eq!(numbers(&world).await, [3, 2, 1], "as many as are kept");
+    publish(&world, "4").await;
+    assert_eq!(numbers(&world).await, [4, 3, 2]);
+    // A delivery may still name it; what it leads to says why it is not there.
+    let gone = get(&world, 1).await.unwrap_err();
+    assert_eq!(refusal(&gone), (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned()));
+    assert!(gone.message().contains("no longer kept"), "{}", gone.message());
+    let never = get(&world, 5).await.unwrap_err();
+    assert!(never.message().contains("does not exist"), "{}", never.message());
+    let request = admin::RollbackVersionRequest { name: format!("{name}/versions/1"), ..Default::default() };
+    assert_eq!(world.versions().rollback_version(request).await.unwrap_err().code(), Code::NotFound);
+
+    // With a smaller number the others go at the next start, and the one in force stays.
+    let (folder, clock) = world.end().await;
+    let world = keeping(folder, &clock, 1).await;
+    within(async {
+        while numbers(&world).await != [4] {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(get(&world, 4).await.unwrap().into_inner().in_force);
 }
