@@ -19,7 +19,6 @@ use sluice_core::failed_keys::FailedKeys;
 use sluice_proto::admin::v1::{AuditOutcome, ErrorReason};
 use tokio::sync::Semaphore;
 use tonic::body::Body;
-use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use tower::{Layer, Service};
@@ -34,6 +33,7 @@ use crate::contract::Method;
 use crate::error::{Failure, chain};
 use crate::names::workspace_name;
 use crate::shared::Shared;
+use crate::sockets::Peer;
 
 /// The header and metadata entry that carries the id of a call.
 pub(crate) const REQUEST_ID: &str = "x-request-id";
@@ -233,13 +233,9 @@ struct Visit {
 
 impl Visit {
     fn new(request: &Request<Body>, id: &str) -> Self {
-        let source = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-        let attempt = Attempt {
-            call_id: id.to_owned(),
-            method: request.uri().path().to_owned(),
-            source: source.map(|address| address.ip()),
-            ..Attempt::default()
-        };
+        let source = request.extensions().get::<Peer>().map(Peer::ip);
+        let attempt =
+            Attempt { call_id: id.to_owned(), method: request.uri().path().to_owned(), source, ..Attempt::default() };
         Self { attempt, access: None, changes: false, turned_away: false, settled: Settled::default() }
     }
 }

@@ -76,6 +76,21 @@ pub enum Error {
     /// The system gives no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Randomness(getrandom::Error),
+    /// The certificate of the listener cannot be used.
+    #[error(transparent)]
+    Tls(#[from] sluice_tls::Error),
+    /// API keys and secrets would leave this machine in plaintext.
+    #[error(
+        "{address} is reached from other machines, and without TLS API keys and secrets can be read on the way: give a certificate \
+         (--tls-certificate, --tls-key), listen on 127.0.0.1, or allow it (--allow-plaintext)"
+    )]
+    Plaintext {
+        /// Where it would listen.
+        address: std::net::SocketAddr,
+    },
+    /// The listener cannot be used.
+    #[error("the listener cannot be used: {0}")]
+    Listener(std::io::Error),
     /// The server ended.
     #[error("the gRPC server ended: {0}")]
     Serve(#[from] tonic::transport::Error),

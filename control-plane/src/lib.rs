@@ -3,6 +3,7 @@
 //! | Module | Answers |
 //! |---|---|
 //! | [`Settings`] | what the caller decides |
+//! | `sockets` | the connections of callers, encrypted or not |
 //! | `door` | may this call come in: key, permission, workspace, limits |
 //! | `json_door`, `paths` | the same methods as JSON over HTTP, and which path means which |
 //! | `access` | who calls, and who gives whom which permissions |
@@ -72,6 +73,7 @@ mod settings;
 mod shared;
 mod snapshots;
 mod snippets;
+mod sockets;
 mod store;
 mod stored;
 mod together;
@@ -106,11 +108,11 @@ use sluice_proto::admin::v1::version_service_server::VersionServiceServer;
 use sluice_proto::admin::v1::workflow_service_server::WorkflowServiceServer;
 use sluice_proto::admin::v1::workspace_service_server::WorkspaceServiceServer;
 use sluice_proto::sync::v1::sync_service_server::SyncServiceServer;
+use sluice_tls::Tls;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_web::GrpcWebLayer;
 use uuid::Uuid;
@@ -146,6 +148,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// A control plane that is ready to serve: its store is open, its keys fit and its API keys are in their files.
 pub struct ControlPlane {
     shared: Arc<Shared>,
+    tls: Option<Tls>,
 }
 
 impl ControlPlane {
@@ -161,19 +164,22 @@ impl ControlPlane {
         let secrets = Arc::new(Secrets::open(&settings.master_key_file, &store).await?);
         access::reconcile_keys(&settings, &store).await?;
         let stop = CancellationToken::new();
+        let tls = sockets::encryption(&settings, &stop).await?;
         let snapshots = Snapshots::start(store.clone(), stop.clone()).await?;
         tokio::spawn(sweep(settings.clone(), store.clone(), secrets.clone(), stop.clone()));
         tokio::spawn(master_keys::keep(settings.clone(), store.clone(), secrets.clone(), stop.clone()));
-        Ok(Self { shared: Arc::new(Shared::new(settings, store, secrets, snapshots, epoch, stop)) })
+        Ok(Self { shared: Arc::new(Shared::new(settings, store, secrets, snapshots, epoch, stop)), tls })
     }
 
     /// Serves gRPC on `listener` until `shutdown`, then ends streams, lets calls finish and closes the store.
     ///
     /// # Errors
-    /// The server ended by itself.
+    /// Plaintext would leave this machine, or the server ended by itself.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
         let shared = self.shared.clone();
         let stop = shared.stop.clone();
+        shared.settings.check_listener(&listener)?;
+        let incoming = sockets::incoming(listener, self.tls.clone());
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_service_status("", ServingStatus::Serving).await;
         let routes = self.routes().add_service(health_service);
@@ -189,7 +195,7 @@ impl ControlPlane {
             .http2_keepalive_interval(Some(PING_EVERY))
             .http2_keepalive_timeout(Some(PING_ANSWER))
             .add_routes(routes)
-            .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move {
+            .serve_with_incoming_shutdown(incoming, async move {
                 shutdown.cancelled().await;
                 health.set_service_status("", ServingStatus::NotServing).await;
                 draining.cancel();

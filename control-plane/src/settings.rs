@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sluice_core::address::UrlPolicy;
+use sluice_tls::{Files, HandshakeLimits};
+use tokio::net::TcpListener;
 
 use crate::clock::Clock;
+use crate::error::Error;
 
 /// Versions of each resource that are kept when nobody decides.
 const VERSIONS_KEPT: NonZeroU32 = NonZeroU32::new(1000).expect("is not 0");
@@ -23,6 +26,10 @@ pub struct Settings {
     pub admin_key_file: PathBuf,
     /// Where the API key for data planes is kept: `sync.*`. Treated like `admin_key_file`.
     pub data_plane_key_file: PathBuf,
+    /// The certificate of the listener: callers reach it with TLS 1.2 or newer. `None`: in plaintext.
+    pub tls: Option<Files>,
+    /// Plaintext may be served beyond this machine, where API keys and secrets can be read on the way: no by default.
+    pub allow_plaintext: bool,
     /// Which URLs integrations may name (D20).
     pub urls: UrlPolicy,
     /// How long events and deliveries are kept (D18): 30 days by default.
@@ -62,6 +69,8 @@ pub struct Limits {
     pub failed_keys_per_minute: u32,
     /// How long streams may take to end when the server stops: 10 s by default.
     pub drain_time: Duration,
+    /// TLS handshakes: at most 256 at once, each within 10 s by default. Further connections wait; a late one is closed.
+    pub handshakes: HandshakeLimits,
 }
 
 impl Default for Limits {
@@ -75,11 +84,25 @@ impl Default for Limits {
             watcher_patience: Duration::from_secs(30),
             failed_keys_per_minute: 20,
             drain_time: Duration::from_secs(10),
+            handshakes: HandshakeLimits::default(),
         }
     }
 }
 
 impl Settings {
+    /// Whether gRPC may be served there as it is.
+    ///
+    /// # Errors
+    /// API keys and secrets would leave this machine in plaintext, which was not allowed.
+    pub fn check_listener(&self, listener: &TcpListener) -> Result<(), Error> {
+        let address = listener.local_addr().map_err(Error::Listener)?;
+        if self.tls.is_some() || self.allow_plaintext || address.ip().is_loopback() {
+            Ok(())
+        } else {
+            Err(Error::Plaintext { address })
+        }
+    }
+
     /// Settings with everything in `folder` under its usual name, and the defaults.
     pub fn in_folder(folder: impl Into<PathBuf>, urls: UrlPolicy) -> Self {
         let folder = folder.into();
@@ -88,6 +111,8 @@ impl Settings {
             master_key_file: folder.join("master.key"),
             admin_key_file: folder.join("admin.key"),
             data_plane_key_file: folder.join("data-plane.key"),
+            tls: None,
+            allow_plaintext: false,
             urls,
             retention: Duration::from_secs(30 * 24 * 3600),
             audit_retention: Duration::from_secs(400 * 24 * 3600),

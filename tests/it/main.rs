@@ -26,5 +26,6 @@ mod rotation;
 mod secrets;
 mod snippets;
 mod tidy;
+mod tls;
 mod tokens;
 mod trigger;

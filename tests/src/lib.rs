@@ -5,12 +5,14 @@
 //! | [`world`] | both planes and a destination, started as the binary starts them |
 //! | [`workspace`] | a tenant: what it creates, publishes and reads, each in one call |
 //! | [`resources`] | what there is to create, in few words |
+//! | [`authority`] | certificates of a test's own |
 //! | [`raw_http`] | a client that sends the very bytes it is given, and reads what comes back |
 //! | [`subject`] | both planes in a process of their own, to be killed, listened to and measured |
 //! | [`numbers`] | a data plane's numbers |
 //! | [`patience`] | waiting for conditions, never for time |
 #![allow(clippy::unwrap_used, reason = "what the harness cannot do fails the test, and says where")]
 
+pub mod authority;
 pub mod numbers;
 pub mod patience;
 pub mod raw_http;
@@ -19,6 +21,7 @@ pub mod subject;
 pub mod workspace;
 pub mod world;
 
+pub use authority::Authority;
 pub use numbers::Numbers;
 pub use patience::{PATIENCE, eventually, within};
 pub use raw_http::{Answer, RawHttp, Request};

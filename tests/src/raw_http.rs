@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::patience::within;
@@ -139,8 +139,8 @@ impl Answer {
 
 /// A connection.
 #[derive(Debug)]
-pub struct RawHttp {
-    stream: TcpStream,
+pub struct RawHttp<S = TcpStream> {
+    stream: S,
     buffer: Vec<u8>,
 }
 
@@ -162,6 +162,27 @@ impl RawHttp {
         let stream = within("a connection", TcpStream::connect(address)).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::new() })
+    }
+
+    /// Sends these bytes again and again with this pause, until an answer comes.
+    pub async fn answer_while_sending(&mut self, bytes: &[u8], pause: Duration) -> Answer {
+        let trickle = async {
+            loop {
+                let _closed = self.stream.write_all(bytes).await;
+                if tokio::time::timeout(pause, self.stream.readable()).await.is_ok() {
+                    return;
+                }
+            }
+        };
+        within("an answer to what trickles in", trickle).await;
+        self.answer().await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> RawHttp<S> {
+    /// Speaks over a connection that is there already.
+    pub fn over(stream: S) -> Self {
+        Self { stream, buffer: Vec::new() }
     }
 
     /// Sends these bytes. A peer that has closed already is not an error: its answer tells.
@@ -202,20 +223,6 @@ impl RawHttp {
     /// Reads one answer, or nothing when the peer closes the connection instead.
     pub async fn answer_or_end(&mut self) -> Option<Answer> {
         within("an answer or the end", self.read_answer(true)).await.ok()
-    }
-
-    /// Sends these bytes again and again with this pause, until an answer comes.
-    pub async fn answer_while_sending(&mut self, bytes: &[u8], pause: Duration) -> Answer {
-        let trickle = async {
-            loop {
-                let _closed = self.stream.write_all(bytes).await;
-                if tokio::time::timeout(pause, self.stream.readable()).await.is_ok() {
-                    return;
-                }
-            }
-        };
-        within("an answer to what trickles in", trickle).await;
-        self.answer().await
     }
 
     /// Sends a request and reads its answer.

@@ -91,7 +91,11 @@ impl World {
         let running = dev::run_control_plane(control_plane.clone(), ANY_PORT).await.unwrap();
         data_plane.control_plane_url = running.url();
         let (grpc, admin_key) = (running.grpc, running.admin_key.clone());
-        let client = Client::connect(&running.url(), &admin_key).await.unwrap();
+        let ca = data_plane.control_plane_ca_file.as_ref().map(|file| std::fs::read_to_string(file).unwrap());
+        let client = match ca {
+            Some(ca) => Client::connect_trusting(&running.url(), &admin_key, &ca).await.unwrap(),
+            None => Client::connect(&running.url(), &admin_key).await.unwrap(),
+        };
         let acme = Workspace::create(&client, "acme").await;
         let plane = dev::run_data_plane(data_plane.clone(), ANY_PORT, ANY_PORT).await.unwrap();
         let (ingress, health) = (plane.ingress, plane.health);

@@ -27,7 +27,7 @@ use sluice_proto::admin::v1::workflow_service_client::WorkflowServiceClient;
 use sluice_proto::admin::v1::workspace_service_client::WorkspaceServiceClient;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
 pub use sluice_proto::admin::v1 as admin;
@@ -87,12 +87,25 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to `url`, for example `http://127.0.0.1:7070`.
+    /// Connects to `url`, for example `http://127.0.0.1:7070`, or `https://control.example` with a certificate that the public
+    /// certificate authorities vouch for.
     pub async fn connect(url: &str, key: &str) -> Result<Self, ConnectError> {
+        Self::with(url, key, ClientTlsConfig::new().with_webpki_roots()).await
+    }
+
+    /// Connects to an `https` URL whose certificate one of the certificate authorities in `ca_pem` vouches for, and nobody else.
+    /// The URL's host is the name that the certificate must be for.
+    pub async fn connect_trusting(url: &str, key: &str, ca_pem: &str) -> Result<Self, ConnectError> {
+        Self::with(url, key, ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca_pem))).await
+    }
+
+    async fn with(url: &str, key: &str, tls: ClientTlsConfig) -> Result<Self, ConnectError> {
         let mut key =
             AsciiMetadataValue::try_from(format!("Bearer {}", key.trim())).map_err(|_invalid| ConnectError::Key)?;
         key.set_sensitive(true);
         let endpoint = Endpoint::from_shared(url.to_owned()).map_err(ConnectError::Transport)?.tcp_nodelay(true);
+        let encrypted = url.starts_with("https://");
+        let endpoint = if encrypted { endpoint.tls_config(tls).map_err(ConnectError::Transport)? } else { endpoint };
         let channel = endpoint.connect().await.map_err(ConnectError::Transport)?;
         Ok(Self { channel, key: ApiKey(key) })
     }

@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use sluice_tls::{Accepted, Acceptor};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _};
@@ -40,7 +40,7 @@ const HEAD_BUFFER_BYTES: usize = 128 * 1024;
 const HEAD_HEADERS_MAX: usize = 256;
 
 /// Serves triggers until `shutdown`, then lets requests in work finish for at most `drain`.
-pub async fn serve(plane: Plane, listener: TcpListener, shutdown: CancellationToken, drain: Duration) {
+pub async fn serve(plane: Plane, mut acceptor: Acceptor, shutdown: CancellationToken, drain: Duration) {
     let limits = &plane.settings.ingress;
     let connections = Arc::new(Semaphore::new(limits.connections_max));
     let stack = stack(&plane);
@@ -61,21 +61,10 @@ pub async fn serve(plane: Plane, listener: TcpListener, shutdown: CancellationTo
             () = shutdown.cancelled() => break,
             permit = connections.clone().acquire_owned() => permit,
         };
-        let accepted = tokio::select! {
+        let Accepted { stream, peer } = tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = acceptor.accept() => accepted,
         };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, or the peer is gone already: neither ends the service.
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        // A small answer must not wait for the acknowledgement of the one before.
-        stream.set_nodelay(true).unwrap_or_else(|error| tracing::debug!(%error, "no TCP_NODELAY"));
         let service = stack.clone().map_request(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Peer(peer.ip()));
             request
@@ -91,7 +80,7 @@ pub async fn serve(plane: Plane, listener: TcpListener, shutdown: CancellationTo
             drop(permit);
         });
     }
-    drop(listener);
+    drop(acceptor);
     if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests were still in work when the drain time was over");
     }

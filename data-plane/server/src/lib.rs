@@ -48,11 +48,13 @@ use std::time::Duration;
 use sluice_core::failed_keys::FailedKeys;
 use sluice_core::seal::{KeyRingError, Secret};
 use sluice_egress::Egress;
+use sluice_tls::{Acceptor, Certificates, Connector, Tls};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use captures::Captures;
+use clock::Clock;
 use credentials::Tokens;
 use dispatch::Dispatch;
 use inbox::{Embedded, Inbox, Lane};
@@ -63,7 +65,7 @@ use metrics::Metrics;
 use plane::{Parts, Plane};
 use ring::Ring;
 use runtime::Served;
-pub use settings::Settings;
+pub use settings::{IngressSettings, Settings};
 
 /// How long requests in work may take when the plane stops.
 const INGRESS_DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -102,6 +104,9 @@ pub enum Error {
     /// What holds for destinations is not set up right.
     #[error(transparent)]
     Dispatch(#[from] dispatch::SettingsError),
+    /// A certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] sluice_tls::Error),
     /// The control plane cannot be reached like this.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -144,7 +149,7 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
     let ring = Ring::open(&settings.master_key_file)?;
     let key = read("the data-plane key file", &settings.data_plane_key_file)?;
     settings.dispatch.check()?;
-    let link = Link::new(&settings.control_plane_url, &key)?;
+    let link = link(&settings, &key)?;
     let egress = Egress::new(settings.egress.clone())?;
     let last_good = settings.data_dir.join("last-good");
     let last_good = LastGoodStore::open(&last_good).map_err(|source| Error::File {
@@ -175,23 +180,57 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
         requests_told: requests_told::RequestsTold::default(),
         metrics,
     });
+    let doors = Doors { ingress: ingress(&plane, listeners.ingress, &shutdown).await?, admin: listeners.admin };
     sync::load_last_good(&plane).await;
-    let ended = tokio::spawn(run(plane.clone(), link, listeners, shutdown));
+    let ended = tokio::spawn(run(plane.clone(), link, doors, shutdown));
     Ok(DataPlane { plane, ended })
 }
 
+/// Where requests come in, encrypted as the settings say.
+struct Doors {
+    ingress: Acceptor,
+    admin: TcpListener,
+}
+
+/// The line to the control plane.
+fn link(settings: &Settings, key: &Secret) -> Result<Link, Error> {
+    let Some(path) = &settings.control_plane_ca_file else {
+        return Ok(Link::new(&settings.control_plane_url, key, None)?);
+    };
+    let what = "the file with the control plane's certificate authorities";
+    let pem = std::fs::read(path).map_err(|source| Error::File { what, path: path.clone(), source })?;
+    let connector = Connector::trusting(&pem, time(&settings.clock))?;
+    Ok(Link::new(&settings.control_plane_url, key, Some(connector))?)
+}
+
+/// The door for triggers.
+async fn ingress(plane: &Plane, listener: TcpListener, stop: &CancellationToken) -> Result<Acceptor, Error> {
+    let IngressSettings { tls, handshakes, .. } = &plane.settings.ingress;
+    let Some(files) = tls else { return Ok(Acceptor::new(listener, None)) };
+    let observer = plane.metrics.tls();
+    let certificates = Certificates::follow(files.clone(), observer.clone(), stop.clone()).await?;
+    let tls = Tls::new(certificates, *handshakes, observer, time(&plane.clock))?;
+    Ok(Acceptor::new(listener, Some(tls)))
+}
+
+/// The time that certificates are checked with.
+fn time(clock: &Clock) -> sluice_tls::Time {
+    let clock = clock.clone();
+    sluice_tls::Time::new(move || clock.now())
+}
+
 /// Runs the loops, and ends them in the order that loses nothing: first no more requests, then no more sends, then reports.
-async fn run(plane: Plane, link: Link, listeners: Listeners, shutdown: CancellationToken) -> Result<(), Error> {
+async fn run(plane: Plane, link: Link, doors: Doors, shutdown: CancellationToken) -> Result<(), Error> {
     let drain = plane.settings.drain;
     let late = CancellationToken::new();
     let ingress =
-        tokio::spawn(ingress::serve(plane.clone(), listeners.ingress, shutdown.clone(), drain.min(INGRESS_DRAIN_MAX)));
+        tokio::spawn(ingress::serve(plane.clone(), doors.ingress, shutdown.clone(), drain.min(INGRESS_DRAIN_MAX)));
     let lane = |lane| tokio::spawn(worker::run(plane.clone(), lane, shutdown.clone(), drain));
     let (realtime, bulk) = (lane(Lane::Realtime), lane(Lane::Bulk));
     let sync = tokio::spawn(sync::follow(plane.clone(), link.clone(), shutdown.clone()));
     let waiting = tokio::spawn(waiting::run(plane.clone(), link.clone(), shutdown.clone()));
     let report = tokio::spawn(report::run(plane.clone(), link, late.clone()));
-    let admin = tokio::spawn(admin::serve(plane.clone(), listeners.admin, shutdown.clone(), late.clone()));
+    let admin = tokio::spawn(admin::serve(plane.clone(), doors.admin, shutdown.clone(), late.clone()));
     let failed = tokio::select! {
         () = shutdown.cancelled() => None,
         reason = plane.inbox.failed() => Some(reason),

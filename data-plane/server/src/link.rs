@@ -1,14 +1,20 @@
 //! The line to the control plane, shared by configuration ([`crate::sync`]) and reports ([`crate::report`]): how to reach it,
 //! how to show who calls, and how long to wait before trying again.
 
+use std::io;
 use std::time::Duration;
 
+use http::Uri;
+use hyper::rt::{Read, Write};
+use hyper_util::rt::TokioIo;
 use sluice_core::seal::Secret;
 use sluice_proto::sync::v1::sync_service_client::SyncServiceClient;
+use sluice_tls::Connector;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
+use tower::Service;
 
 /// The first wait after a broken line is up to this.
 const WAIT_FIRST: Duration = Duration::from_millis(100);
@@ -16,6 +22,8 @@ const WAIT_FIRST: Duration = Duration::from_millis(100);
 const WAIT_SHORTEST: Duration = Duration::from_millis(25);
 /// The longest.
 const WAIT_LONGEST: Duration = Duration::from_secs(30);
+/// For the control plane to answer when it is dialled, TLS included.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// Largest message taken: a snapshot chunk is 1 MiB, a delta may hold what one publish changed.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -38,25 +46,43 @@ impl tonic::service::Interceptor for ShowKey {
 pub struct Link {
     endpoint: Endpoint,
     key: AsciiMetadataValue,
+    tls: Option<Connector>,
 }
 
 /// The control plane's address or the key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// Not a URL.
-    #[error("control_plane_url `{0}` is not a URL such as http://127.0.0.1:7070")]
+    #[error("control_plane_url `{0}` is not a URL such as http://127.0.0.1:7070 or https://control.example:7070")]
     Url(String),
+    /// Encrypted, and nobody is trusted.
+    #[error(
+        "control_plane_url `{0}` is encrypted: say by which certificate authority it is trusted (--control-plane-ca)"
+    )]
+    Untrusted(String),
+    /// Certificate authorities for a line that is not encrypted.
+    #[error(
+        "control_plane_url `{0}` is not encrypted, so the certificate authorities for it are of no use: write https://"
+    )]
+    Plaintext(String),
     /// Not printable.
     #[error("the data-plane key holds characters that a key cannot have")]
     Key,
 }
 
 impl Link {
-    /// A line to `url` that shows `key`. Nothing is dialled yet.
-    pub fn new(url: &str, key: &Secret) -> Result<Self, LinkError> {
-        let endpoint = Endpoint::from_shared(url.to_owned())
+    /// A line to `url` that shows `key`; with `tls` when the URL says so. Nothing is dialled yet.
+    pub fn new(url: &str, key: &Secret, tls: Option<Connector>) -> Result<Self, LinkError> {
+        // What encrypts is under the endpoint, which knows nothing of it.
+        let bare = match (url.strip_prefix("https://"), &tls) {
+            (Some(rest), Some(_)) => format!("http://{}", with_port(rest)),
+            (Some(_), None) => return Err(LinkError::Untrusted(url.to_owned())),
+            (None, Some(_)) => return Err(LinkError::Plaintext(url.to_owned())),
+            (None, None) => url.to_owned(),
+        };
+        let endpoint = Endpoint::from_shared(bare)
             .map_err(|_invalid| LinkError::Url(url.to_owned()))?
-            .connect_timeout(Duration::from_secs(5))
+            .connect_timeout(CONNECT_TIME)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10))
@@ -64,15 +90,40 @@ impl Link {
         let bearer = Secret::new(format!("Bearer {}", key.expose().trim()));
         let mut key = AsciiMetadataValue::try_from(bearer.expose()).map_err(|_invalid| LinkError::Key)?;
         key.set_sensitive(true);
-        Ok(Self { endpoint, key })
+        Ok(Self { endpoint, key, tls })
     }
 
     /// Dials.
     pub async fn connect(&self) -> Result<Client, tonic::transport::Error> {
-        let channel = self.endpoint.connect().await?;
+        let channel = match &self.tls {
+            None => self.endpoint.connect().await?,
+            Some(connector) => self.endpoint.connect_with_connector(dialling(connector.clone())).await?,
+        };
         let client = SyncServiceClient::with_interceptor(channel, ShowKey(self.key.clone()));
         Ok(client.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX))
     }
+}
+
+/// The port of `https` where none is named.
+fn with_port(rest: &str) -> String {
+    let (authority, path) = rest.split_once('/').map_or((rest, ""), |(authority, path)| (authority, path));
+    let named = authority.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+    if named { format!("{authority}/{path}") } else { format!("{authority}:443/{path}") }
+}
+
+/// Dials and encrypts.
+fn dialling(
+    connector: Connector,
+) -> impl Service<Uri, Response = impl Read + Write + Send + Unpin + 'static, Error = io::Error, Future: Send> + Send + 'static
+{
+    tower::service_fn(move |uri: Uri| {
+        let connector = connector.clone();
+        async move {
+            let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(443));
+            let dialled = tokio::time::timeout(CONNECT_TIME, connector.connect(host, port)).await;
+            Ok(TokioIo::new(dialled.map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??))
+        }
+    })
 }
 
 /// How long to wait before the next try: doubles up to a limit, with full jitter, so that many planes do not return at once.

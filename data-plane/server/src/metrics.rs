@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use sluice_core::dedup::NotDeduplicated;
+use sluice_tls::Observer;
 
 use crate::credentials;
 use crate::dispatch::Reason;
@@ -44,6 +45,7 @@ pub struct Metrics {
     revisions_served: Counter,
     revisions_refused: Counter,
     messages: Family<Label, Counter>,
+    tls: Family<Label, Counter>,
 }
 
 impl fmt::Debug for Metrics {
@@ -79,6 +81,7 @@ impl Default for Metrics {
             revisions_served: Counter::default(),
             revisions_refused: Counter::default(),
             messages: Family::default(),
+            tls: Family::default(),
         };
         metrics.register();
         metrics
@@ -95,6 +98,7 @@ impl Metrics {
             Unit::Seconds,
             self.trigger_seconds.clone(),
         );
+        registry.register("sluice_tls_events", "What went wrong or changed at the TLS of triggers", self.tls.clone());
         registry.register(
             "sluice_triggers_not_deduplicated",
             "Requests without a deduplication key, by reason",
@@ -185,6 +189,14 @@ impl Metrics {
     /// Counts what breakers changed to.
     pub fn breaker_changes(&self) -> Family<Label, Counter> {
         self.breaker_changes.clone()
+    }
+
+    /// Counts what happens at the TLS of triggers.
+    pub fn tls(&self) -> Observer {
+        let events = self.tls.clone();
+        Observer::new(move |event| {
+            events.get_or_create(&[("event", event.code())]).inc();
+        })
     }
 
     /// A delivery ended.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sluice_core::flatten;
+use sluice_tls::{Files, HandshakeLimits};
 
 use crate::clock::Clock;
 use crate::dispatch::DispatchSettings;
@@ -14,8 +15,10 @@ use crate::inbox::EmbeddedSettings;
 pub struct Settings {
     /// A stable id, shown in `ListDataPlanes`: `[a-z][a-z0-9-]{2,62}`.
     pub data_plane_id: String,
-    /// Where the control plane's gRPC is, for example `http://127.0.0.1:7070`.
+    /// Where the control plane's gRPC is, for example `http://127.0.0.1:7070` or `https://control.example:7070`.
     pub control_plane_url: String,
+    /// The file with the certificate authorities, in PEM form, that an `https` control plane is trusted by. Nobody else is.
+    pub control_plane_ca_file: Option<PathBuf>,
     /// The file with the data-plane key that the control plane made.
     pub data_plane_key_file: PathBuf,
     /// The file with the master keys, the same as the control plane's.
@@ -65,6 +68,10 @@ pub struct IngressSettings {
     pub in_flight_max: usize,
     /// Open connections: further ones wait to be taken.
     pub connections_max: usize,
+    /// The certificate for triggers, which then come over TLS 1.2 or newer. `None`: in plaintext.
+    pub tls: Option<Files>,
+    /// TLS handshakes: further connections wait to be taken; a late one is closed.
+    pub handshakes: HandshakeLimits,
 }
 
 impl Default for IngressSettings {
@@ -80,6 +87,8 @@ impl Default for IngressSettings {
             header_bytes_max: 32 * 1024,
             in_flight_max: 1024,
             connections_max: 10_000,
+            tls: None,
+            handshakes: HandshakeLimits::default(),
         }
     }
 }

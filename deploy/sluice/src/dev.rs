@@ -61,6 +61,7 @@ pub struct RunningControlPlane {
     pub grpc: SocketAddr,
     /// The admin API key.
     pub admin_key: String,
+    encrypted: bool,
     stop: CancellationToken,
     ended: JoinHandle<Result<(), sluice_control_plane::Error>>,
 }
@@ -68,7 +69,8 @@ pub struct RunningControlPlane {
 impl RunningControlPlane {
     /// Its URL.
     pub fn url(&self) -> String {
-        format!("http://{}", self.grpc)
+        let scheme = if self.encrypted { "https" } else { "http" };
+        format!("{scheme}://{}", self.grpc)
     }
 
     /// Stops it and waits for its end.
@@ -143,12 +145,13 @@ pub async fn run_control_plane(
     grpc: SocketAddr,
 ) -> Result<RunningControlPlane, Error> {
     let (listener, grpc) = listen(grpc).await?;
-    let admin_key_file = settings.admin_key_file.clone();
+    settings.check_listener(&listener)?;
+    let (admin_key_file, encrypted) = (settings.admin_key_file.clone(), settings.tls.is_some());
     let control_plane = ControlPlane::start(settings).await?;
     let admin_key = std::fs::read_to_string(admin_key_file).map_err(Error::AdminKey)?.trim().to_owned();
     let stop = CancellationToken::new();
     let ended = tokio::spawn(control_plane.serve(listener, stop.clone()));
-    Ok(RunningControlPlane { grpc, admin_key, stop, ended })
+    Ok(RunningControlPlane { grpc, admin_key, encrypted, stop, ended })
 }
 
 /// Starts a data plane.

@@ -111,6 +111,7 @@ impl Folder {
         sluice_data_plane::Settings {
             data_plane_id: id.to_owned(),
             control_plane_url,
+            control_plane_ca_file: None,
             data_plane_key_file: self.data_plane_key_file(),
             master_key_file: self.master_key_file(),
             keys_read_every: KEYS_READ_EVERY,

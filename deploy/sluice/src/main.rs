@@ -13,6 +13,7 @@ use sluice::dev::{self, Dev};
 use sluice::folder::{self, Folder};
 use sluice::hardening;
 use sluice_core::address::UrlPolicy;
+use sluice_tls::Files;
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -77,12 +78,34 @@ struct ControlPlaneArgs {
     /// Where gRPC is served.
     #[arg(long, default_value = "127.0.0.1:7070", env = "SLUICE_CONTROL_PLANE__GRPC")]
     grpc: SocketAddr,
+    #[command(flatten)]
+    certificate: CertificateArgs,
+    /// Serve plaintext beyond this machine. API keys and secrets can be read on the way: only in a network that nobody else is in.
+    #[arg(long, env = "SLUICE_CONTROL_PLANE__ALLOW_PLAINTEXT")]
+    allow_plaintext: bool,
     /// A port that integrations may call, beside 443 and 8443. Repeatable.
     #[arg(long = "allow-port")]
     allow_ports: Vec<u16>,
     /// A host name under which triggers are reached from outside: no integration may call it. Repeatable.
     #[arg(long = "own-name")]
     own_names: Vec<String>,
+}
+
+/// The certificate of a listener, in PEM form. Both files are read again when they change.
+#[derive(Debug, Args)]
+struct CertificateArgs {
+    /// A file with the certificate and those that lead to its root: the listener speaks TLS, nothing else.
+    #[arg(long, requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// A file with its private key.
+    #[arg(long, requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+}
+
+impl CertificateArgs {
+    fn files(self) -> Option<Files> {
+        self.tls_certificate.zip(self.tls_key).map(|(certificate, key)| Files::new(certificate, key))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -93,16 +116,20 @@ struct DataPlaneArgs {
     /// A stable id, shown by ListDataPlanes.
     #[arg(long, env = "SLUICE_DATA_PLANE__ID")]
     id: String,
-    /// The control plane's gRPC, for example http://127.0.0.1:7070. The link is not encrypted: keep it on one machine or in
-    /// a private network.
+    /// The control plane's gRPC, for example http://127.0.0.1:7070 or https://control.example:7070.
     #[arg(long, env = "SLUICE_DATA_PLANE__CONTROL_PLANE")]
     control_plane: String,
+    /// A file with the certificate authorities (PEM) that an https control plane is trusted by.
+    #[arg(long, env = "SLUICE_DATA_PLANE__CONTROL_PLANE_CA")]
+    control_plane_ca: Option<PathBuf>,
     /// The data-plane key that the control plane made.
     #[arg(long, env = "SLUICE_DATA_PLANE__KEY_FILE")]
     key_file: PathBuf,
     /// The master keys, the same as the control plane's.
     #[arg(long, env = "SLUICE_DATA_PLANE__MASTER_KEY_FILE")]
     master_key_file: PathBuf,
+    #[command(flatten)]
+    certificate: CertificateArgs,
     /// Triggers.
     #[arg(long, default_value = "0.0.0.0:8080", env = "SLUICE_DATA_PLANE__INGRESS")]
     ingress: SocketAddr,
@@ -214,8 +241,11 @@ async fn run(command: Command, started: Instant) -> Result<(), String> {
             let mut urls = UrlPolicy::default();
             urls.ports.extend(args.allow_ports);
             urls.own_names = args.own_names;
-            let running =
-                dev::start_control_plane(&folder, args.grpc, urls).await.map_err(|error| error.to_string())?;
+            folder.ensure_master_key().map_err(|error| error.to_string())?;
+            let mut settings = folder.control_plane(urls);
+            settings.tls = args.certificate.files();
+            settings.allow_plaintext = args.allow_plaintext;
+            let running = dev::run_control_plane(settings, args.grpc).await.map_err(|error| error.to_string())?;
             say(&format!(
                 "control plane: gRPC on {}, admin key in {}",
                 running.grpc,
@@ -228,6 +258,8 @@ async fn run(command: Command, started: Instant) -> Result<(), String> {
             let mut settings = folder.data_plane(&args.id, args.control_plane, args.egress.settings()?);
             settings.data_plane_key_file = args.key_file;
             settings.master_key_file = args.master_key_file;
+            settings.control_plane_ca_file = args.control_plane_ca;
+            settings.ingress.tls = args.certificate.files();
             let running =
                 dev::run_data_plane(settings, args.ingress, args.health).await.map_err(|error| error.to_string())?;
             say(&format!("data plane {}: triggers on {}, health on {}", args.id, running.ingress, running.health));
