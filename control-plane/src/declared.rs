@@ -5,16 +5,17 @@ use std::collections::BTreeSet;
 
 use prost::Message as _;
 use sluice_core::validate::{Violation, resource_id};
+use sluice_proto::admin::v1::apply_configuration_request::Source;
 use sluice_proto::admin::v1::{
-    ApplyConfigurationRequest, ApplyConfigurationResponse, Connection, EventDefinition, ExportConfigurationRequest,
-    ExportConfigurationResponse, FieldChange, IncomingIntegration, OutgoingIntegration, ResourceChange,
-    ResourceChangeKind, Snippet, TestProfile, Workflow, WorkspaceConfiguration,
+    ApplyConfigurationRequest, ApplyConfigurationResponse, Connection, DocumentFormat, EventDefinition,
+    ExportConfigurationRequest, ExportConfigurationResponse, FieldChange, IncomingIntegration, OutgoingIntegration,
+    ResourceChange, ResourceChangeKind, Snippet, TestProfile, Workflow, WorkspaceConfiguration,
 };
 use uuid::Uuid;
 
 use crate::call::{Begun, Call, Change};
 use crate::error::{Failure, violation};
-use crate::fields::{REDACTED, differences, tree};
+use crate::fields::{REDACTED, differences, kind, set_text, tree};
 use crate::lifecycle::{READ_AT_ONCE, USERS_NAMED, lock, remove, save, settle};
 use crate::names::{self, Name};
 use crate::resource::{Resource, Stamp};
@@ -22,10 +23,13 @@ use crate::secrets::{mark, take};
 use crate::shared::Shared;
 use crate::store::{Transaction, WorkspaceRow};
 use crate::stored::Stored;
+use crate::yaml::{self, Lines};
 
+/// What a document is.
+const MESSAGE: &str = "sluice.admin.v1.WorkspaceConfiguration";
 /// Most resources of one document.
 const RESOURCES_MAX: usize = 2_000;
-/// Most bytes of one document, encoded: less than a message may have.
+/// Most bytes of one document, encoded or as text: less than a message may have.
 const BYTES_MAX: usize = 2 << 20;
 
 /// All drafts of a workspace, without what only the server writes and without secrets.
@@ -48,7 +52,24 @@ pub(crate) async fn export(
         workflows: exported(&mut tx, &workspace).await?,
     };
     refuse_size("parent", &configuration)?;
-    Ok(ExportConfigurationResponse { configuration: Some(configuration) })
+    let tree = || tree(MESSAGE, &configuration);
+    let document = match DocumentFormat::try_from(asked.format) {
+        Ok(DocumentFormat::Unspecified) => {
+            return Ok(ExportConfigurationResponse { configuration: Some(configuration), document: String::new() });
+        }
+        Ok(DocumentFormat::Yaml) => yaml::write(&tree()?),
+        Ok(DocumentFormat::Json) => serde_json::to_string_pretty(&tree()?)
+            .map_err(|error| Failure::Internal(format!("a configuration is not shown as JSON: {error}")))?,
+        Err(_) => return Err(Failure::field("format", "UNKNOWN", "is none of the formats of the contract")),
+    };
+    if document.len() > BYTES_MAX {
+        let message = format!(
+            "the document has {} bytes as text; the limit is {BYTES_MAX}: export it without a format",
+            document.len()
+        );
+        return Err(Failure::field("format", "CONFIGURATION_TOO_LARGE", message));
+    }
+    Ok(ExportConfigurationResponse { configuration: None, document })
 }
 
 /// Makes the drafts of a workspace those of a document: all of them or none.
@@ -57,14 +78,39 @@ pub(crate) async fn apply(
     call: Call,
     asked: ApplyConfigurationRequest,
 ) -> Result<ApplyConfigurationResponse, Failure> {
+    let mut lines = Lines::default();
+    let applied = apply_source(shared, call, asked, &mut lines).await;
+    applied.map_err(|failure| match failure {
+        Failure::Fields(found) => Failure::Fields(lines.point(found)),
+        other => other,
+    })
+}
+
+/// Applies a document, saying where its fields stand when it is a text.
+async fn apply_source(
+    shared: &Shared,
+    call: Call,
+    asked: ApplyConfigurationRequest,
+    lines: &mut Lines,
+) -> Result<ApplyConfigurationResponse, Failure> {
     let workspace = names::workspace_id(&asked.parent, "parent")?;
     let mut change = match call.begin(shared).await? {
         Begun::New(change) => change,
         Begun::Known(answer) => return Ok(answer),
     };
     let workspace = lock(&mut change, &workspace, &asked.parent).await?;
-    let wanted = asked.configuration.ok_or_else(|| Failure::field("configuration", "REQUIRED", "is required"))?;
+    let mut wanted = match asked.source {
+        Some(Source::Configuration(configuration)) => configuration,
+        Some(Source::Document(text)) => {
+            let read = yaml::read(&kind(MESSAGE)?, "configuration", &text).map_err(Failure::Fields)?;
+            *lines = read.lines;
+            let decoded = read.message.transcode_to();
+            decoded.map_err(|error| Failure::Internal(format!("a {MESSAGE} cannot be read as one: {error}")))?
+        }
+        None => return Err(Failure::field("configuration", "REQUIRED", "is required, or a `document`")),
+    };
     refuse_size("configuration", &wanted)?;
+    relocate(&mut wanted, &workspace.id)?;
     let mut applying = Applying { shared, change, workspace, named: BTreeSet::new(), changes: Vec::new() };
     // All stand there before any is checked: they may need each other.
     let connections = applying.place(wanted.connections).await?;
@@ -85,6 +131,52 @@ pub(crate) async fn apply(
         applying.prune().await?;
     }
     applying.finish().await
+}
+
+/// Makes a document whose names are all of one other workspace one of this workspace.
+fn relocate(wanted: &mut WorkspaceConfiguration, workspace: &str) -> Result<(), Failure> {
+    let mut homes = BTreeSet::new();
+    homes_of(&wanted.connections, &mut homes);
+    homes_of(&wanted.snippets, &mut homes);
+    homes_of(&wanted.event_definitions, &mut homes);
+    homes_of(&wanted.test_profiles, &mut homes);
+    homes_of(&wanted.incoming_integrations, &mut homes);
+    homes_of(&wanted.outgoing_integrations, &mut homes);
+    homes_of(&wanted.workflows, &mut homes);
+    let mut homes = homes.into_iter();
+    let (Some(Some(from)), None) = (homes.next(), homes.next()) else { return Ok(()) };
+    if from == workspace {
+        return Ok(());
+    }
+    let (from, to) = (names::workspace_name(&from) + "/", names::workspace_name(workspace) + "/");
+    move_all(&mut wanted.connections, &from, &to)?;
+    move_all(&mut wanted.snippets, &from, &to)?;
+    move_all(&mut wanted.event_definitions, &from, &to)?;
+    move_all(&mut wanted.test_profiles, &from, &to)?;
+    move_all(&mut wanted.incoming_integrations, &from, &to)?;
+    move_all(&mut wanted.outgoing_integrations, &from, &to)?;
+    move_all(&mut wanted.workflows, &from, &to)
+}
+
+/// The workspaces that resources are named in; `None` stands for a name that is none.
+fn homes_of<R: Resource>(resources: &[R], homes: &mut BTreeSet<Option<String>>) {
+    homes.extend(resources.iter().map(|one| names::split(one.sent().0).map(|(workspace, ..)| workspace.to_owned())));
+}
+
+/// Moves names and references from one workspace to another.
+fn move_all<R: Resource>(resources: &mut [R], from: &str, to: &str) -> Result<(), Failure> {
+    for one in resources {
+        let name = ("name".to_owned(), one.sent().0.to_owned());
+        let mut moved = tree(R::MESSAGE, one)?;
+        for (field, target) in one.references().into_iter().chain([name]) {
+            if let Some(rest) = target.strip_prefix(from) {
+                set_text(&mut moved, &field, format!("{to}{rest}"));
+            }
+        }
+        let read = moved.transcode_to::<R>();
+        *one = read.map_err(|error| Failure::Internal(format!("a moved {}: {error}", R::MESSAGE)))?;
+    }
+    Ok(())
 }
 
 fn refuse_size(field: &str, configuration: &WorkspaceConfiguration) -> Result<(), Failure> {

@@ -32,6 +32,25 @@ pub(crate) fn tree<M: Message>(name: &str, message: &M) -> Result<DynamicMessage
         .map_err(|error| Failure::Internal(format!("a {name} cannot be read as one: {error}")))
 }
 
+/// Sets the text at a path like `steps[0].outgoing_integration`, if there is one.
+pub(crate) fn set_text(message: &mut DynamicMessage, path: &str, text: String) {
+    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    let (name, at) = match first.strip_suffix(']').and_then(|first| first.split_once('[')) {
+        Some((name, at)) => (name, at.parse::<usize>().ok()),
+        None => (first, None),
+    };
+    let value = message.get_field_by_name_mut(name);
+    let value = match at {
+        Some(at) => value.and_then(|value| value.as_list_mut()).and_then(|list| list.get_mut(at)),
+        None => value,
+    };
+    match (value, rest) {
+        (Some(Value::Message(inner)), Some(rest)) => set_text(inner, rest, text),
+        (Some(Value::String(there)), None) => *there = text,
+        _ => {}
+    }
+}
+
 /// Every field that differs, in the order of the contract.
 pub(crate) fn differences(old: &DynamicMessage, new: &DynamicMessage) -> Vec<FieldChange> {
     let mut found = Vec::new();
@@ -181,6 +200,17 @@ mod tests {
         assert_eq!((path.as_str(), before), ("steps[1]", &None));
         assert_eq!(parsed(after.as_deref().unwrap()), parsed(added));
         assert_eq!(found.len(), 3);
+    }
+
+    #[test]
+    fn a_text_is_set_where_it_stands() {
+        let outgoing = |name: &str| Some(Action::OutgoingIntegration(name.to_owned()));
+        let step = |name: &str| admin::Step { action: outgoing(name), ..Default::default() };
+        let workflow = |second: &str| admin::Workflow { steps: vec![step("a"), step(second)], ..Default::default() };
+        let mut changed = tree("sluice.admin.v1.Workflow", &workflow("b")).unwrap();
+        set_text(&mut changed, "steps[1].outgoing_integration", "c".to_owned());
+        set_text(&mut changed, "steps[2].outgoing_integration", "d".to_owned());
+        assert_eq!(changed.transcode_to::<admin::Workflow>().unwrap(), workflow("c"));
     }
 
     #[test]

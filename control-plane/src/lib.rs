@@ -16,7 +16,8 @@
 //! | `versions` | what was published: read, compared, brought back |
 //! | `usages` | who uses what |
 //! | `serving` | who serves a revision |
-//! | `fields` | messages as trees of fields: compared, shown as JSON |
+//! | `fields`, `yaml` | messages as trees of fields: compared, shown as JSON, written and read as YAML |
+//! | `declared` | a workspace's drafts as one document |
 //! | `snapshots` | where every workspace stands, for data planes |
 //! | `session` | what one data plane needs next |
 //! | `endpoint` | what changes of an endpoint without publishing |
@@ -80,6 +81,7 @@ mod together;
 mod usages;
 mod versions;
 mod watching;
+mod yaml;
 
 use std::sync::Arc;
 use std::time::Duration;

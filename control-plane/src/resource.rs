@@ -1,6 +1,7 @@
 //! What the four kinds of documents have in common, so that one lifecycle serves all: where their shared fields are, which
 //! fields a caller may change, what the server adds, and what makes them valid.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use prost::Message;
@@ -439,9 +440,15 @@ impl Resource for Workflow {
         }
     }
 
-    fn complete(&mut self, _: Option<&Self>) {
+    /// A step without an id is the stored one of its name, if there is one that nobody else is, or else a new one.
+    fn complete(&mut self, stored: Option<&Self>) {
+        let stored = stored.map(|stored| stored.steps.as_slice()).unwrap_or_default();
+        let mut taken: BTreeSet<String> = self.steps.iter().map(|step| step.step_id.clone()).collect();
         for step in self.steps.iter_mut().filter(|step| step.step_id.is_empty()) {
-            step.step_id = Uuid::new_v4().to_string();
+            let mut same = stored.iter().filter(|other| other.step_name == step.step_name).map(|other| &other.step_id);
+            let kept = same.find(|id| !taken.contains(*id)).cloned();
+            step.step_id = kept.unwrap_or_else(|| Uuid::new_v4().to_string());
+            taken.insert(step.step_id.clone());
         }
     }
 
@@ -561,6 +568,18 @@ mod tests {
         assert!(made.iter().all(|id| is_uuid(id)) && made[0] != made[1]);
         workflow.complete(None);
         assert_eq!(workflow.steps[0].step_id, made[0]);
+        // By name: another order, a new one between them, and one that names the id of another itself.
+        let named =
+            |name: &str, id: &str| Step { step_name: name.to_owned(), step_id: id.to_owned(), ..Default::default() };
+        let stored = Workflow { steps: vec![named("a", &made[0]), named("b", &made[1])], ..Default::default() };
+        let mut sent = Workflow { steps: vec![named("b", ""), named("c", ""), named("a", "")], ..Default::default() };
+        sent.complete(Some(&stored));
+        let ids: Vec<_> = sent.steps.iter().map(|step| &step.step_id).collect();
+        assert_eq!((ids[0], ids[2]), (&made[1], &made[0]));
+        assert!(is_uuid(ids[1]) && !made.contains(ids[1]));
+        let mut sent = Workflow { steps: vec![named("c", &made[0]), named("a", "")], ..Default::default() };
+        sent.complete(Some(&stored));
+        assert!(is_uuid(&sent.steps[1].step_id) && sent.steps[1].step_id != made[0], "an id is one step's");
         assert!(!is_uuid("67E55044-10B1-426F-9247-BB680E5FE0C8") && !is_uuid("x"));
     }
 }

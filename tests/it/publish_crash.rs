@@ -1,4 +1,5 @@
-//! `kill -9` inside a publish of several drafts: all of them are in force afterwards, or none, and what was answered stays.
+//! `kill -9` inside a publish of several drafts, and inside the application of a document: all of it is there afterwards, or none, and
+//! what was answered stays.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -100,6 +101,59 @@ async fn a_crash_inside_a_publish_leaves_all_or_nothing() {
     assert!(
         whole > 0 && nothing > 0,
         "{whole} publishes were whole, {nothing} left nothing: the moments are not spread"
+    );
+    subject.stop().await.unwrap();
+}
+
+/// A document of this many snippets whose text is `text`.
+fn document(text: &str) -> String {
+    let snippet =
+        |at: usize| format!("  - name: workspaces/acme/snippets/s-{at}\n    display_name: S\n    text: {text}\n");
+    format!("snippets:\n{}", (0..20).map(snippet).collect::<String>())
+}
+
+/// The texts of all snippets.
+async fn texts(client: &Client) -> Vec<String> {
+    let request = admin::ExportConfigurationRequest { parent: "workspaces/acme".to_owned(), ..Default::default() };
+    let exported = client.configuration().export_configuration(request).await.unwrap().into_inner();
+    exported.configuration.unwrap().snippets.into_iter().map(|snippet| snippet.text).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_while_a_document_is_applied_leaves_all_or_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let setup = Setup::on(&folder.path().join("data"));
+    let (mut subject, mut client) = live(&setup).await;
+    Workspace::create(&client, "acme").await;
+    let applying = |text: &str| admin::ApplyConfigurationRequest {
+        parent: "workspaces/acme".to_owned(),
+        source: Some(admin::apply_configuration_request::Source::Document(document(text))),
+        ..Default::default()
+    };
+    client.configuration().apply_configuration(applying("text-0")).await.unwrap();
+    let (mut whole, mut nothing, mut micros) = (0, 0, 20_000);
+    for kill in 1..=KILLS {
+        let before = texts(&client).await;
+        let next = vec![format!("text-{kill}"); before.len()];
+        let (request, mut author) = (applying(&next[0]), client.configuration());
+        let apply = tokio::spawn(async move { author.apply_configuration(request).await });
+        // Nothing is waited for here: this is the moment. It moves to and fro around the one that decides.
+        tokio::time::sleep(Duration::from_micros(micros)).await;
+        subject.kill().await.unwrap();
+        let answered = apply.await.unwrap();
+        (subject, client) = live(&setup).await;
+        let after = texts(&client).await;
+        assert!(after == before || after == next, "half a document: {before:?} became {after:?}");
+        assert!(answered.is_err() || after == next, "an answered document was lost");
+        if after == next {
+            (whole, micros) = (whole + 1, micros * 3 / 4);
+        } else {
+            (nothing, micros) = (nothing + 1, micros * 5 / 4 + 100);
+        }
+    }
+    assert!(
+        whole > 0 && nothing > 0,
+        "{whole} documents were whole, {nothing} left nothing: the moments are not spread"
     );
     subject.stop().await.unwrap();
 }

@@ -1,6 +1,7 @@
 //! A workspace as one document: exported, applied, and what of it must never happen.
 
 use prost::Message as _;
+use sluice_proto::admin::v1::apply_configuration_request::Source;
 use sluice_proto::admin::v1::connection::Scheme;
 use sluice_proto::admin::v1::{self as admin, ResourceChangeKind, WorkspaceConfiguration};
 use tonic::{Code, Status};
@@ -11,14 +12,14 @@ use crate::world::{ACME, World, has, refusal, violations};
 const BETA: &str = "workspaces/beta";
 
 async fn export(world: &World, parent: &str) -> WorkspaceConfiguration {
-    let request = admin::ExportConfigurationRequest { parent: parent.to_owned() };
+    let request = admin::ExportConfigurationRequest { parent: parent.to_owned(), ..Default::default() };
     world.configuration().export_configuration(request).await.unwrap().into_inner().configuration.unwrap()
 }
 
 fn applying(parent: &str, configuration: WorkspaceConfiguration) -> admin::ApplyConfigurationRequest {
     admin::ApplyConfigurationRequest {
         parent: parent.to_owned(),
-        configuration: Some(configuration),
+        source: Some(Source::Configuration(configuration)),
         ..Default::default()
     }
 }
@@ -220,4 +221,146 @@ async fn only_pruning_deletes_and_never_what_is_published() {
     assert_eq!(export(&world, ACME).await, empty);
     let found = violations(&apply(&world, applying(ACME, full)).await.unwrap_err());
     assert!(has(&found, "configuration.connections[0].name", "RESOURCE_DELETED"), "{found:?}");
+}
+
+async fn export_text(world: &World, parent: &str, format: admin::DocumentFormat) -> String {
+    let request = admin::ExportConfigurationRequest { parent: parent.to_owned(), format: format.into() };
+    let answer = world.configuration().export_configuration(request).await.unwrap().into_inner();
+    assert_eq!(answer.configuration, None, "the text stands for it");
+    answer.document
+}
+
+fn applying_text(parent: &str, document: &str) -> admin::ApplyConfigurationRequest {
+    let source = Some(Source::Document(document.to_owned()));
+    admin::ApplyConfigurationRequest { parent: parent.to_owned(), source, ..Default::default() }
+}
+
+#[tokio::test]
+async fn a_document_as_text_is_exported_read_and_applied() {
+    let world = World::new().await;
+    furnish(&world, ACME, "ours", "no").await;
+    let exported = export(&world, ACME).await;
+    let yaml = export_text(&world, ACME, admin::DocumentFormat::Yaml).await;
+    assert!(yaml.contains("\nsnippets:\n  - name: workspaces/acme/snippets/ours\n"), "{yaml}");
+    assert!(yaml.contains("display_name: \"no\"\n"), "{yaml}");
+    let json = export_text(&world, ACME, admin::DocumentFormat::Json).await;
+    assert!(json.starts_with("{\n  \"connections\": [") && json.contains("\"displayName\": \"no\""), "{json}");
+    for text in [&yaml, &json] {
+        assert!(!text.contains("s3cret"), "{text}");
+        for prune in [false, true] {
+            let request = admin::ApplyConfigurationRequest { prune, ..applying_text(ACME, text) };
+            assert_eq!(apply(&world, request).await.unwrap(), [], "{text}");
+        }
+        assert_eq!(export(&world, ACME).await, exported);
+    }
+    let changed = yaml.replacen("text: \"no\"", "text: yes # without quotes", 1);
+    let changes = apply(&world, applying_text(ACME, &changed)).await.unwrap();
+    assert_eq!(changes.len(), 1, "{changes:?}");
+    assert_eq!(changes[0].fields[0].new_value.as_deref(), Some("\"yes\""));
+}
+
+#[tokio::test]
+async fn what_is_wrong_in_a_text_is_told_with_its_line_and_field() {
+    let world = World::new().await;
+    let broken = "snippets:\n  - name: workspaces/acme/snippets/first\n    display_name: A\n    text: |\n      one\n      {% if %}\nworkflows:\n  - name: workspaces/acme/workflows/flow\n    display_name: W\n    triggers:\n      - incoming_integration: workspaces/acme/incomingIntegrations/absent\n";
+    let refused = apply(&world, applying_text(ACME, broken)).await.unwrap_err();
+    let details = crate::world::details(&refused);
+    let told = |field: &str| {
+        let found = details.bad_request().unwrap().field_violations.iter().find(|one| one.field == field);
+        found.unwrap_or_else(|| panic!("{field}: {details:?}")).description.clone()
+    };
+    assert!(told("configuration.snippets[0].text").starts_with("line 4 of the document: "), "{details:?}");
+    let trigger = told("configuration.workflows[0].triggers[0].incoming_integration");
+    assert!(trigger.starts_with("line 11 of the document: "), "{trigger}");
+    let twice = apply(&world, applying_text(ACME, "snippets: []\nsnippets: []\n")).await.unwrap_err();
+    assert!(has(&violations(&twice), "document", "REPEATED"), "{twice:?}");
+    assert!(twice.message().contains("line 2"), "{}", twice.message());
+    let unknown = apply(&world, applying_text(ACME, "snippets:\n- nmae: x\n")).await.unwrap_err();
+    assert!(has(&violations(&unknown), "configuration.snippets[0].nmae", "FIELD_UNKNOWN"), "{unknown:?}");
+    // What belongs to another workspace is not there, whatever the document says.
+    let elsewhere = apply(&world, applying_text("workspaces/nobody", "}")).await.unwrap_err();
+    assert_eq!(elsewhere.code(), Code::NotFound);
+    let format = admin::ExportConfigurationRequest { parent: ACME.to_owned(), format: 9 };
+    let refused = world.configuration().export_configuration(format).await.unwrap_err();
+    assert!(has(&violations(&refused), "format", "UNKNOWN"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_document_of_another_workspace_becomes_one_of_this() {
+    let world = World::new().await;
+    furnish(&world, ACME, "ours", "Ours").await;
+    world.workspace("beta").await;
+    let mut document = export(&world, ACME).await;
+    // A text that only looks like a name stays.
+    document.snippets[0].text = format!("{ACME}/snippets/ours");
+    let expected = moved(&document);
+    let expected = WorkspaceConfiguration {
+        snippets: vec![admin::Snippet { text: document.snippets[0].text.clone(), ..expected.snippets[0].clone() }],
+        ..expected
+    };
+    set_secret(&mut document, "s3cret");
+    apply(&world, applying(BETA, document.clone())).await.unwrap();
+    assert_eq!(export(&world, BETA).await, expected);
+    assert_ne!(export(&world, ACME).await.snippets, document.snippets, "where it came from, nothing changes");
+    let yaml = export_text(&world, ACME, admin::DocumentFormat::Yaml).await;
+    let changes = apply(&world, applying_text(BETA, &yaml)).await.unwrap();
+    assert_eq!(changes.len(), 1, "only the snippet: {changes:?}");
+    // Of two workspaces at once it is none.
+    document.snippets[0].name = format!("{BETA}/snippets/ours");
+    let found = violations(&apply(&world, applying(BETA, document)).await.unwrap_err());
+    assert!(has(&found, "configuration.workflows[0].name", "NAME_INVALID"), "{found:?}");
+}
+
+#[tokio::test]
+async fn steps_keep_their_ids_by_their_names() {
+    let world = World::new().await;
+    furnish(&world, ACME, "ours", "Ours").await;
+    let before = export(&world, ACME).await;
+    let mut document = before.clone();
+    for step in &mut document.workflows[0].steps {
+        assert!(!std::mem::take(&mut step.step_id).is_empty());
+    }
+    assert_eq!(apply(&world, applying(ACME, document.clone())).await.unwrap(), [], "nothing is other than it was");
+    let first = document.workflows[0].steps[0].clone();
+    document.workflows[0].steps.insert(0, admin::Step { step_name: "before".to_owned(), ..first });
+    apply(&world, applying(ACME, document)).await.unwrap();
+    let after = export(&world, ACME).await.workflows[0].steps.clone();
+    assert_eq!(after[1], before.workflows[0].steps[0]);
+    assert_ne!(after[0].step_id, after[1].step_id);
+}
+
+#[tokio::test]
+async fn a_document_has_a_limit_in_bytes() {
+    const LIMIT: usize = 2 << 20;
+    let world = World::new().await;
+    let snippet = |at: usize, bytes: usize| admin::Snippet {
+        name: format!("{ACME}/snippets/s-{at}"),
+        display_name: "S".to_owned(),
+        text: "x".repeat(bytes),
+        ..Default::default()
+    };
+    let full =
+        WorkspaceConfiguration { snippets: (0..40).map(|at| snippet(at, 50_000)).collect(), ..Default::default() };
+    let sized = |bytes: usize| {
+        let mut configuration = full.clone();
+        let missing = bytes - configuration.encoded_len();
+        configuration.snippets.extend([snippet(40, 50_000), snippet(41, 50_000)]);
+        let over = configuration.encoded_len() - full.encoded_len() - missing;
+        configuration.snippets[40].text.truncate(50_000 - over);
+        configuration
+    };
+    assert_eq!(sized(LIMIT).encoded_len(), LIMIT);
+    let tried =
+        |configuration| admin::ApplyConfigurationRequest { validate_only: true, ..applying(ACME, configuration) };
+    assert_eq!(apply(&world, tried(sized(LIMIT))).await.unwrap().len(), 42);
+    let refused = apply(&world, tried(sized(LIMIT + 1))).await.unwrap_err();
+    assert!(has(&violations(&refused), "configuration", "CONFIGURATION_TOO_LARGE"), "{refused:?}");
+    assert!(refused.message().contains("2097153 bytes; the limit is 2097152"), "{}", refused.message());
+    // As text it is a little longer: what fits as a message need not.
+    apply(&world, applying(ACME, sized(LIMIT))).await.unwrap();
+    assert_eq!(export(&world, ACME).await.encoded_len(), LIMIT);
+    let format = admin::DocumentFormat::Yaml.into();
+    let request = admin::ExportConfigurationRequest { parent: ACME.to_owned(), format };
+    let refused = world.configuration().export_configuration(request).await.unwrap_err();
+    assert!(has(&violations(&refused), "format", "CONFIGURATION_TOO_LARGE"), "{refused:?}");
 }
