@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use sluice_proto::admin::v1::Problem;
 use sluice_proto::sync::v1::command::Kind;
 use sluice_proto::sync::v1::command_error::Code;
 use sluice_proto::sync::v1::command_result::Outcome;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::error::Failure;
+use crate::error::{Failure, violation};
 use crate::shared::Shared;
 
 /// How long a data plane may take to answer.
@@ -48,6 +49,16 @@ pub(crate) async fn ask(shared: &Shared, data_plane: &str, subject: &str, kind: 
         Code::JobInWork => Failure::DeliveryInWork(subject),
         Code::JobEnded => Failure::DeliveryEnded(subject),
         Code::WorkspaceNotServed => Failure::NoDataPlane(format!("data plane `{data_plane}` does not serve it yet")),
+        Code::DraftInvalid => {
+            let told = |problem: Problem| {
+                violation(
+                    &problem.field,
+                    "REFUSED_BY_DATA_PLANE",
+                    format!("data plane `{data_plane}`: {}", problem.message),
+                )
+            };
+            Failure::Draft { name: subject, violations: error.problems.into_iter().map(told).collect() }
+        }
         Code::UnknownCommand => Failure::DataPlaneTooOld(data_plane.to_owned()),
         Code::Unspecified | Code::Unavailable | Code::StepRemoved => away(),
     })

@@ -318,7 +318,7 @@ impl Failure {
             Self::PermissionMissing(permission) if permission.is_empty() => "there is no such method".to_owned(),
             Self::PermissionMissing(permission) => format!("the API key lacks the permission `{permission}`"),
             Self::Fields(violations) => summary(violations),
-            Self::Draft { name, violations } => format!("`{name}` cannot be published: {}", summary(violations)),
+            Self::Draft { name, violations } => format!("`{name}` cannot be put in force: {}", summary(violations)),
             Self::NotFound(name) => format!("`{}` does not exist", short(name)),
             Self::VersionNotKept(name) => {
                 format!("`{name}` is no longer kept: of each resource the newest versions are")

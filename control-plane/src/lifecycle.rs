@@ -247,10 +247,16 @@ pub(crate) async fn settle<R: Resource>(
 ) -> Result<(R, Taken), Failure> {
     let secrets = before.map_or(&[][..], |(_, secrets)| secrets);
     wanted.stamp(Stamp::default());
+    let moved = wanted.moved_field();
     wanted.complete(before.map(|(document, _)| document));
     mark(&mut wanted, secrets);
     let snippets = snippets::load(&mut change.tx, &name.workspace, wanted.snippets(), Reading::Draft).await?;
-    change.found.extend(wanted.violations(&Rules { urls: &shared.settings.urls, snippets }));
+    change.found.extend(wanted.violations(&Rules { urls: &shared.settings.urls, snippets }).into_iter().map(
+        |broken| match moved {
+            Some((stored, sent)) if broken.field == stored => Violation { field: sent.to_owned(), ..broken },
+            _ => broken,
+        },
+    ));
     for (field, target) in wanted.references() {
         // A name that is none is a broken rule of the document already.
         if names::split(&target).is_none() {

@@ -76,6 +76,10 @@ pub(crate) trait Resource:
     fn copy(&mut self, field: &str, other: &Self);
     /// Brings what a caller sent into the form that is stored, adding what the server makes; `stored` is what was there before.
     fn complete(&mut self, stored: Option<&Self>);
+    /// When [`Resource::complete`] will put a field elsewhere: where, and what the caller calls it.
+    fn moved_field(&self) -> Option<(&'static str, &'static str)> {
+        None
+    }
     /// Empties what [`Resource::complete`] made and was not stored.
     fn forget_made(&mut self) {}
     /// Every broken rule of the document by itself.
@@ -259,6 +263,11 @@ impl Resource for Connection {
 
     fn complete(&mut self, _: Option<&Self>) {
         wire::normalise(self);
+    }
+
+    /// A token is stored as an API key.
+    fn moved_field(&self) -> Option<(&'static str, &'static str)> {
+        matches!(self.scheme, Some(Scheme::Token(_))).then_some(("api_key.secret", "token.token"))
     }
 
     fn violations(&self, rules: &Rules<'_>) -> Vec<Violation> {

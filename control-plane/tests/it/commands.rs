@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 
 use crate::outcomes::Reporter;
 use crate::sync::DataPlane;
-use crate::world::{ACME, World, refusal, within};
+use crate::world::{ACME, World, refusal, violations, within};
 
 const NAME: &str = "workspaces/acme/deliveries/d";
 
@@ -112,16 +112,42 @@ async fn every_refusal_of_a_data_plane_is_one_of_the_call() {
         (Refusal::JobInWork, Code::FailedPrecondition, "DELIVERY_IN_WORK"),
         (Refusal::JobEnded, Code::FailedPrecondition, "DELIVERY_ENDED"),
         (Refusal::WorkspaceNotServed, Code::FailedPrecondition, "NO_DATA_PLANE"),
+        (Refusal::DraftInvalid, Code::InvalidArgument, "FIELDS_INVALID"),
         (Refusal::UnknownCommand, Code::FailedPrecondition, "DATA_PLANE_TOO_OLD"),
         (Refusal::Unavailable, Code::Unavailable, "DATA_PLANE_UNAVAILABLE"),
     ];
     for (refused, code, reason) in table {
         let call = retry(&world);
         let asked = command(&mut plane).await;
-        let error = CommandError { code: refused.into(), message: String::new() };
+        let error = CommandError { code: refused.into(), ..Default::default() };
         answer(&plane, asked.id, Answer::Error(error)).await;
         assert_eq!(refusal(&within(call).await.unwrap().unwrap_err()), (code, reason.to_owned()));
     }
+}
+
+#[tokio::test]
+async fn a_draft_that_a_data_plane_refuses_is_told_with_its_field() {
+    let world = World::new().await;
+    let integration = world.incoming_integration("orders").await;
+    let mut plane = DataPlane::connect(&world, "dp-1", "", &[]).await;
+    let request = admin::StartCaptureRequest { parent: integration.name.clone(), ..Default::default() };
+    let mut captures = world.captures();
+    let call = tokio::spawn(async move { captures.start_capture(request).await });
+    let asked = command(&mut plane).await;
+    let problem = admin::Problem {
+        resource: integration.name.clone(),
+        field: "meta.app_secret".to_owned(),
+        reason: "SECRET_UNREADABLE".to_owned(),
+        message: "cannot be opened".to_owned(),
+        ..Default::default()
+    };
+    let error = CommandError { code: Refusal::DraftInvalid.into(), problems: vec![problem], ..Default::default() };
+    answer(&plane, asked.id, Answer::Error(error)).await;
+    let refused = within(call).await.unwrap().unwrap_err();
+    assert_eq!(refusal(&refused), (Code::InvalidArgument, "FIELDS_INVALID".to_owned()));
+    assert_eq!(violations(&refused), [("meta.app_secret".to_owned(), "REFUSED_BY_DATA_PLANE".to_owned())]);
+    let told = refused.message();
+    assert!(told.contains(&integration.name) && told.contains("dp-1") && told.contains("cannot be opened"), "{told}");
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ mod deleted;
 mod deliveries;
 mod documents;
 mod json;
+mod limits;
 mod lists;
 mod matrix;
 mod outcomes;

@@ -378,8 +378,8 @@ pub enum ParameterError {
         position: usize,
     },
     /// One of [`RESERVED_NAMES`] (R104).
-    #[error("this parameter name is reserved for the event itself")]
-    NameReserved,
+    #[error("`{0}` is reserved for the event itself")]
+    NameReserved(&'static str),
     /// A name that was there before.
     #[error("this parameter name is used twice")]
     NameTwice,
@@ -403,10 +403,10 @@ pub fn check_parameter_name(name: &str) -> Result<(), ParameterError> {
     if name.len() > MAX_NAME_CHARACTERS {
         return Err(ParameterError::NameTooLong);
     }
-    if RESERVED_NAMES.contains(&name) {
-        return Err(ParameterError::NameReserved);
+    match RESERVED_NAMES.iter().find(|reserved| **reserved == name) {
+        Some(reserved) => Err(ParameterError::NameReserved(reserved)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Checks a value without inserts; one with inserts is cut when it is rendered instead.
@@ -667,7 +667,7 @@ mod tests {
             assert_eq!(check_parameter_name(name), Err(problem), "{name}");
         }
         for name in RESERVED_NAMES {
-            assert_eq!(check_parameter_name(name), Err(ParameterError::NameReserved));
+            assert_eq!(check_parameter_name(name), Err(ParameterError::NameReserved(name)));
         }
         let names: Vec<String> = (0..11).map(|index| format!("p{index}")).collect();
         let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -676,7 +676,7 @@ mod tests {
         assert!(check_parameter_names(&names).is_empty());
         names[3] = "body";
         names[9] = "p0";
-        let problems = [(3, ParameterError::NameReserved), (9, ParameterError::NameTwice)];
+        let problems = [(3, ParameterError::NameReserved("body")), (9, ParameterError::NameTwice)];
         assert_eq!(check_parameter_names(&names), problems);
     }
 

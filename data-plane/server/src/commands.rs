@@ -60,7 +60,7 @@ pub fn busy(command: &Command) -> CommandResult {
 }
 
 fn refuse(code: Code, message: &str) -> CommandError {
-    CommandError { code: code.into(), message: message.to_owned() }
+    CommandError { code: code.into(), message: message.to_owned(), problems: Vec::new() }
 }
 
 fn unavailable(_: Unavailable) -> CommandError {
@@ -75,8 +75,8 @@ async fn open_capture(plane: &Plane, asked: OpenCapture) -> Result<CaptureSet, C
         Ok(Ok(())) => Ok(CaptureSet {}),
         Ok(Err(NotOpened::TooMany)) => Err(refuse(Code::Unavailable, "too many captures are open; try again later")),
         Ok(Err(NotOpened::Draft(problems))) => {
-            let why = problems.first().map_or("", |problem| problem.message.as_str());
-            Err(refuse(Code::WorkspaceNotServed, why))
+            let error = refuse(Code::DraftInvalid, "the draft cannot be used here");
+            Err(CommandError { problems, ..error })
         }
         Err(_panicked) => Err(refuse(Code::Unavailable, "opening the capture failed; the log has the details")),
     }

@@ -30,6 +30,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value as Json;
 
+use crate::address::MAX_URL_BYTES;
 use crate::address::UrlPolicy;
 use crate::flatten::{Limits, parse_body};
 use crate::model::{Placement, Scheme};
@@ -125,6 +126,9 @@ pub enum AuthFailure {
     /// Over what a header can carry.
     #[error("the token does not fit into a header or URL parameter of {HEADER_BYTES_MAX} bytes")]
     TokenTooLong,
+    /// Over what a header or a URL can carry: its name, and the limit in bytes.
+    #[error("`{0}` with the credentials is longer than {1} bytes: nothing can be sent with it")]
+    TooLong(String, usize),
     /// A line break, a space, a character beyond ASCII.
     #[error("the token holds characters that cannot be sent in a header")]
     TokenCharacters,
@@ -173,6 +177,7 @@ impl AuthFailure {
             Self::NotJson => "auth.not_json",
             Self::TokenMissing(_) => "auth.token_missing",
             Self::TokenTooLong => "auth.token_too_long",
+            Self::TooLong(..) => "auth.too_long",
             Self::TokenCharacters => "auth.token_characters",
             Self::TokenType => "auth.token_type",
             Self::Lifetime(_) => "auth.lifetime",
@@ -235,8 +240,19 @@ pub fn read_answer(scheme: &Scheme, answer: Answer<'_>, now: i64) -> Result<Toke
 /// What a connection puts on a request; `token` is what [`read_answer`] made for this version of the connection.
 ///
 /// # Errors
-/// The kind needs a token and there is none, or signs, or a template of it fails.
+/// The kind needs a token and there is none, or signs, or a template of it fails, or it makes more than can be sent.
 pub fn credential(scheme: &Scheme, token: Option<&Token>) -> Result<Credential, AuthFailure> {
+    let credential = unchecked(scheme, token)?;
+    let longer = |(name, value): &&(String, Secret), limit: usize| name.len() + value.expose().len() > limit;
+    let headers = credential.headers.iter().map(|one| (one, HEADER_BYTES_MAX));
+    let parameters = credential.url_parameters.iter().map(|one| (one, MAX_URL_BYTES));
+    match headers.chain(parameters).find(|(one, limit)| longer(one, *limit)) {
+        Some(((name, _), limit)) => Err(AuthFailure::TooLong(name.clone(), limit)),
+        None => Ok(credential),
+    }
+}
+
+fn unchecked(scheme: &Scheme, token: Option<&Token>) -> Result<Credential, AuthFailure> {
     match scheme {
         Scheme::None | Scheme::Sha256 { .. } => Ok(Credential::default()),
         Scheme::LoginPassword { login, password } => {

@@ -71,6 +71,7 @@ reasons! {
     // The URL.
     NoUrl "no_url" "there is no URL" "add the URL";
     UrlInvalid "url_invalid" "this is not a valid URL" "write https://, a domain name and the path; percent-encode blanks, backslashes and control characters";
+    UrlTooLong "url_too_long" "the URL is too long: it can have 8192 bytes, and its host name 253" "shorten it, or send what is long in the body";
     UrlScheme "url_scheme" "only https:// URLs can be called" "write https:// in front of the host";
     UrlHost "url_host" "this host cannot be called" "use a public domain name, not an address or a private name, and put inserts only after it";
     UrlGlob "url_glob" "curl would read the braces or brackets in this URL as several URLs" "add --globoff to send them as they stand, which inserts need too, or percent-encode them";

@@ -152,7 +152,7 @@ fn check_address(url: &str) -> Result<(), Reason> {
     let short = with_values(url, |_, value| is_placeholder(value).then(|| "1".to_owned()));
     match check_url(markup::literal_start(&short), &UrlPolicy::default()) {
         Ok(_) | Err(UrlError::Port) => Ok(()),
-        Err(UrlError::TooLong) => Err(Reason::TooLarge),
+        Err(UrlError::TooLong) => Err(Reason::UrlTooLong),
         Err(UrlError::Scheme) => Err(Reason::UrlScheme),
         Err(UrlError::IpLiteral | UrlError::DeniedName | UrlError::Own | UrlError::Moved) => Err(Reason::UrlHost),
         Err(UrlError::BadCharacter | UrlError::Invalid | UrlError::UserInfo) => Err(Reason::UrlInvalid),
