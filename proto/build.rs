@@ -40,6 +40,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     tonic_prost_build::configure()
         .bytes(".")
+        // The same document has the same bytes, whoever encodes it.
+        .btree_map(".")
         .skip_debug(messages.iter().map(|message| format!(".{}", message.full_name())))
         .client_mod_attribute(".", "#[cfg(feature = \"client\")]")
         .server_mod_attribute(".", "#[cfg(feature = \"server\")]")

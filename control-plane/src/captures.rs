@@ -34,7 +34,7 @@ use crate::publish::frame;
 use crate::resource::{Resource as _, Rules};
 use crate::shared::Shared;
 use crate::store::{CaptureRow, Transaction, WorkspaceRow};
-use crate::stored::Stored;
+use crate::stored::{Stored, drop_icon};
 use crate::watching::{Out, Watched, watched};
 
 /// How long a capture waits (R165).
@@ -109,6 +109,7 @@ pub(crate) async fn start(shared: &Arc<Shared>, call: Call, asked: StartCaptureR
 fn opening(workspace: &WorkspaceRow, stored: &Stored<IncomingIntegration>, uid: &str) -> OpenCapture {
     let frame = frame(workspace);
     let mut document = stored.draft.clone();
+    drop_icon(&mut document);
     document.name.clone_from(&stored.row.name);
     // The list of an earlier sample is not needed, and the rules that choose from it are not applied.
     document.deduplication = None;

@@ -233,7 +233,9 @@ mod tests {
         let contract = Contract::new();
         for (path, method) in &contract.methods {
             let name = path.rsplit('/').next().unwrap();
-            let reads = ["Get", "List", "Watch", "Diff", "Find", "Wait", "Verify", "Parse", "Export", "Sync", "Report"];
+            let reads = [
+                "Get", "List", "Watch", "Diff", "Find", "Wait", "Verify", "Parse", "Export", "Infer", "Sync", "Report",
+            ];
             assert_eq!(method.changes, !reads.iter().any(|verb| name.starts_with(verb)), "{path}");
         }
     }

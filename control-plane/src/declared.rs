@@ -9,13 +9,13 @@ use sluice_proto::admin::v1::apply_configuration_request::Source;
 use sluice_proto::admin::v1::{
     ApplyConfigurationRequest, ApplyConfigurationResponse, Connection, DocumentFormat, EventDefinition,
     ExportConfigurationRequest, ExportConfigurationResponse, FieldChange, IncomingIntegration, OutgoingIntegration,
-    ResourceChange, ResourceChangeKind, Snippet, TestProfile, Workflow, WorkspaceConfiguration,
+    ResourceChange, ResourceChangeKind, SchemaTemplate, Snippet, TestProfile, Workflow, WorkspaceConfiguration,
 };
 use uuid::Uuid;
 
 use crate::call::{Begun, Call, Change};
 use crate::error::{Failure, violation};
-use crate::fields::{REDACTED, differences, kind, set_text, tree};
+use crate::fields::{REDACTED, canonical_json, differences, kind, set_text, tree};
 use crate::lifecycle::{READ_AT_ONCE, USERS_NAMED, lock, remove, save, settle};
 use crate::names::{self, Name};
 use crate::resource::{Resource, Stamp};
@@ -45,6 +45,7 @@ pub(crate) async fn export(
     let configuration = WorkspaceConfiguration {
         connections: exported(&mut tx, &workspace).await?,
         snippets: exported(&mut tx, &workspace).await?,
+        schema_templates: exported(&mut tx, &workspace).await?,
         event_definitions: exported(&mut tx, &workspace).await?,
         test_profiles: exported(&mut tx, &workspace).await?,
         incoming_integrations: exported(&mut tx, &workspace).await?,
@@ -58,7 +59,8 @@ pub(crate) async fn export(
             return Ok(ExportConfigurationResponse { configuration: Some(configuration), document: String::new() });
         }
         Ok(DocumentFormat::Yaml) => yaml::write(&tree()?),
-        Ok(DocumentFormat::Json) => serde_json::to_string_pretty(&tree()?)
+        Ok(DocumentFormat::Json) => canonical_json(&tree()?)
+            .and_then(|shown| serde_json::to_string_pretty(&shown))
             .map_err(|error| Failure::Internal(format!("a configuration is not shown as JSON: {error}")))?,
         Err(_) => return Err(Failure::field("format", "UNKNOWN", "is none of the formats of the contract")),
     };
@@ -115,6 +117,7 @@ async fn apply_source(
     // All stand there before any is checked: they may need each other.
     let connections = applying.place(wanted.connections).await?;
     let snippets = applying.place(wanted.snippets).await?;
+    let schema_templates = applying.place(wanted.schema_templates).await?;
     let event_definitions = applying.place(wanted.event_definitions).await?;
     let test_profiles = applying.place(wanted.test_profiles).await?;
     let incoming_integrations = applying.place(wanted.incoming_integrations).await?;
@@ -122,6 +125,7 @@ async fn apply_source(
     let workflows = applying.place(wanted.workflows).await?;
     applying.keep(connections).await?;
     applying.keep(snippets).await?;
+    applying.keep(schema_templates).await?;
     applying.keep(event_definitions).await?;
     applying.keep(test_profiles).await?;
     applying.keep(incoming_integrations).await?;
@@ -138,6 +142,7 @@ fn relocate(wanted: &mut WorkspaceConfiguration, workspace: &str) -> Result<(), 
     let mut homes = BTreeSet::new();
     homes_of(&wanted.connections, &mut homes);
     homes_of(&wanted.snippets, &mut homes);
+    homes_of(&wanted.schema_templates, &mut homes);
     homes_of(&wanted.event_definitions, &mut homes);
     homes_of(&wanted.test_profiles, &mut homes);
     homes_of(&wanted.incoming_integrations, &mut homes);
@@ -151,6 +156,7 @@ fn relocate(wanted: &mut WorkspaceConfiguration, workspace: &str) -> Result<(), 
     let (from, to) = (names::workspace_name(&from) + "/", names::workspace_name(workspace) + "/");
     move_all(&mut wanted.connections, &from, &to)?;
     move_all(&mut wanted.snippets, &from, &to)?;
+    move_all(&mut wanted.schema_templates, &from, &to)?;
     move_all(&mut wanted.event_definitions, &from, &to)?;
     move_all(&mut wanted.test_profiles, &from, &to)?;
     move_all(&mut wanted.incoming_integrations, &from, &to)?;
@@ -182,6 +188,7 @@ fn move_all<R: Resource>(resources: &mut [R], from: &str, to: &str) -> Result<()
 fn refuse_size(field: &str, configuration: &WorkspaceConfiguration) -> Result<(), Failure> {
     let resources = configuration.connections.len()
         + configuration.snippets.len()
+        + configuration.schema_templates.len()
         + configuration.event_definitions.len()
         + configuration.test_profiles.len()
         + configuration.incoming_integrations.len()
@@ -357,6 +364,7 @@ impl Applying<'_> {
         let incoming_integrations = self.unnamed::<IncomingIntegration>().await?;
         let test_profiles = self.unnamed::<TestProfile>().await?;
         let event_definitions = self.unnamed::<EventDefinition>().await?;
+        let schema_templates = self.unnamed::<SchemaTemplate>().await?;
         let snippets = self.unnamed::<Snippet>().await?;
         let connections = self.unnamed::<Connection>().await?;
         self.remove_all(workflows).await?;
@@ -364,6 +372,7 @@ impl Applying<'_> {
         self.remove_all(incoming_integrations).await?;
         self.remove_all(test_profiles).await?;
         self.remove_all(event_definitions).await?;
+        self.remove_all(schema_templates).await?;
         self.remove_all(snippets).await?;
         self.remove_all(connections).await
     }

@@ -1,6 +1,7 @@
 //! Messages as trees of named fields, from the contract's own descriptors: one way for all kinds to be compared and shown as
 //! JSON. A new field of a message is part of it without being named here.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use base64::Engine as _;
@@ -146,7 +147,32 @@ pub(crate) fn json(field: &FieldDescriptor, value: &Value) -> serde_json::Value 
             let of_entry = field.kind().as_message().and_then(|entry| entry.get_field_by_name("value"));
             let value_of = |value| of_entry.as_ref().map_or(serde_json::Value::Null, |field| json(field, value));
             let text = |key: &MapKey| of_key(key).trim_matches('"').to_owned();
-            values.iter().map(|(key, value)| (text(key), value_of(value))).collect()
+            // In the same order each time.
+            let sorted: BTreeMap<String, _> = values.iter().map(|(key, value)| (text(key), value_of(value))).collect();
+            sorted.into_iter().collect()
+        }
+    }
+}
+
+/// A message in the canonical JSON form, maps in the order of their keys: the same message gives the same text each time.
+pub(crate) fn canonical_json(message: &DynamicMessage) -> Result<serde_json::Value, serde_json::Error> {
+    let mut shown = serde_json::to_value(message)?;
+    sort_maps(message, &mut shown);
+    Ok(shown)
+}
+
+fn sort_maps(message: &DynamicMessage, shown: &mut serde_json::Value) {
+    for (field, value) in message.fields() {
+        let Some(shown) = shown.get_mut(field.json_name()) else { continue };
+        match value {
+            Value::Message(within) => sort_maps(within, shown),
+            Value::List(values) => {
+                let places = shown.as_array_mut().into_iter().flatten();
+                let within = values.iter().zip(places);
+                within.for_each(|(value, place)| value.as_message().into_iter().for_each(|one| sort_maps(one, place)));
+            }
+            Value::Map(_) => shown.as_object_mut().into_iter().for_each(serde_json::Map::sort_keys),
+            _ => {}
         }
     }
 }

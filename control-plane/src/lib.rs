@@ -32,6 +32,8 @@
 //! | `master_keys` | how the key of all keys is changed |
 //! | `rotation` | how a secret is changed without a gap |
 //! | `snippets` | which texts templates insert |
+//! | `forms` | which forms integrations are published with |
+//! | `inference` | which forms samples suggest |
 //! | `store` | where all of it is kept |
 //! | `error` | what can go wrong and how callers hear of it |
 
@@ -51,6 +53,8 @@ mod door;
 mod endpoint;
 mod error;
 mod fields;
+mod forms;
+mod inference;
 mod json_door;
 mod lifecycle;
 mod list_filter;
@@ -101,6 +105,7 @@ use sluice_proto::admin::v1::master_key_service_server::MasterKeyServiceServer;
 use sluice_proto::admin::v1::operation_service_server::OperationServiceServer;
 use sluice_proto::admin::v1::outgoing_integration_service_server::OutgoingIntegrationServiceServer;
 use sluice_proto::admin::v1::role_service_server::RoleServiceServer;
+use sluice_proto::admin::v1::schema_template_service_server::SchemaTemplateServiceServer;
 use sluice_proto::admin::v1::secret_service_server::SecretServiceServer;
 use sluice_proto::admin::v1::service_account_service_server::ServiceAccountServiceServer;
 use sluice_proto::admin::v1::snippet_service_server::SnippetServiceServer;
@@ -240,6 +245,7 @@ impl ControlPlane {
             DeliveryServiceServer,
             SecretServiceServer,
             SnippetServiceServer,
+            SchemaTemplateServiceServer,
             EventDefinitionServiceServer,
             TestProfileServiceServer,
             VersionServiceServer,

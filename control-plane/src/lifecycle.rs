@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::call::{Begun, Call, Change};
 use crate::error::{Failure, violation};
 use crate::fields::tree;
+use crate::forms;
 use crate::listing::{Listing, Query};
 use crate::login_keys;
 use crate::names::{self, Name};
@@ -87,9 +88,9 @@ pub(crate) async fn list<R: Resource>(
         let rows = tx.documents(&workspace, R::COLLECTION, &after, query.show_deleted, READ_AT_ONCE).await?;
         let Some(last) = rows.last().map(|row| row.name.clone()) else { break };
         for row in rows {
-            let (name, size) = (row.name.clone(), row.draft.len());
-            let shown = Stored::<R>::of(row)?.present();
-            listing.offer(&name, &tree(R::MESSAGE, &shown)?, size, shown);
+            let name = row.name.clone();
+            let shown = Stored::<R>::of(row)?.listed();
+            listing.offer(&name, &tree(R::MESSAGE, &shown)?, shown.encoded_len(), shown);
         }
         if listing.by_name().is_some() && listing.is_full() {
             break;
@@ -251,13 +252,14 @@ pub(crate) async fn settle<R: Resource>(
     wanted.complete(before.map(|(document, _)| document));
     mark(&mut wanted, secrets);
     let snippets = snippets::load(&mut change.tx, &name.workspace, wanted.snippets(), Reading::Draft).await?;
-    change.found.extend(wanted.violations(&Rules { urls: &shared.settings.urls, snippets }).into_iter().map(
-        |broken| match moved {
-            Some((stored, sent)) if broken.field == stored => Violation { field: sent.to_owned(), ..broken },
-            _ => broken,
-        },
-    ));
-    for (field, target) in wanted.references() {
+    let references = wanted.references();
+    let form = forms::of_draft(&mut change.tx, &name.workspace, &references).await?;
+    let rules = Rules { urls: &shared.settings.urls, snippets, form };
+    change.found.extend(wanted.violations(&rules).into_iter().map(|broken| match moved {
+        Some((stored, sent)) if broken.field == stored => Violation { field: sent.to_owned(), ..broken },
+        _ => broken,
+    }));
+    for (field, target) in references {
         // A name that is none is a broken rule of the document already.
         if names::split(&target).is_none() {
             continue;
@@ -301,7 +303,7 @@ pub(crate) async fn save<R: Resource>(
 ) -> Result<(), Failure> {
     let secrets = shared.secrets.seal(workspace, &stored.row.name, stored.row.saves + 1, taken, change.now)?;
     stored.save(draft, secrets, change.now);
-    let in_force = R::IMMEDIATE.then(|| stored.put_in_force());
+    let in_force = R::IMMEDIATE.then(|| stored.put_in_force(Vec::new()));
     change.tx.document_put(&stored.row).await?;
     change.tx.references_set(&stored.row.name, false, &stored.targets()).await?;
     if let Some(resource) = in_force {

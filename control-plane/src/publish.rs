@@ -7,7 +7,7 @@ use sluice_core::snapshot::{content_hash, digest};
 use sluice_core::validate::Violation;
 use sluice_proto::admin::v1::{
     DraftToPublish, IncomingIntegration, OutgoingIntegration, PublishDraftsRequest, PublishDraftsResponse,
-    PublishedDraft, Snippet, Workflow,
+    PublishedDraft, SchemaTemplate, Snippet, Workflow,
 };
 use sluice_proto::sync::v1::resource::Document;
 use sluice_proto::sync::v1::{self as sync, WorkspaceBody};
@@ -15,6 +15,7 @@ use sluice_proto::sync::v1::{self as sync, WorkspaceBody};
 use crate::call::{Begun, Call, Change};
 use crate::clock::UnixMillis;
 use crate::error::{Failure, violation};
+use crate::forms;
 use crate::lifecycle::{answer, lock, refuse_used};
 use crate::login_keys;
 use crate::names;
@@ -56,13 +57,17 @@ pub(crate) async fn publish_together(
     };
     let mut workspace = lock(&mut change, &workspace, &asked.parent).await?;
     refuse_list(&asked.drafts)?;
-    let (mut published, mut staged) = (Vec::new(), Vec::new());
-    for (index, draft) in asked.drafts.iter().enumerate() {
+    let (mut published, mut staged) = (BTreeMap::new(), Vec::new());
+    // Integrations take the version of their schema template that comes into force with them.
+    let mut drafts: Vec<(usize, &DraftToPublish)> = asked.drafts.iter().enumerate().collect();
+    let is_schema = |name: &str| names::split(name).is_some_and(|(_, kind, _)| kind == SchemaTemplate::COLLECTION);
+    drafts.sort_by_key(|(_, draft)| !is_schema(&draft.name));
+    for (index, draft) in drafts {
         let field = format!("drafts[{index}].name");
         let parts = names::split(&draft.name).filter(|(of, _, _)| *of == workspace.id);
         let collection = parts.map(|(_, collection, _)| collection);
         let (answer, draft) = of_published_kind!(collection, stage_named(shared, &mut change, draft), field)?;
-        published.push(answer);
+        published.insert(index, answer);
         staged.extend(draft.map(|draft| (index, draft)));
     }
     let (places, staged): (Vec<usize>, Vec<Staged>) = staged.into_iter().unzip();
@@ -72,6 +77,7 @@ pub(crate) async fn publish_together(
         let field = format!("drafts[{place}].{}", broken.field);
         Violation { field, message: format!("in `{name}`: {}", broken.message), ..broken }
     }));
+    let published = published.into_values().collect();
     change.finish(shared, PublishDraftsResponse { revision: workspace.revision, published }).await
 }
 
@@ -94,6 +100,8 @@ fn refuse_list(drafts: &[DraftToPublish]) -> Result<(), Failure> {
 struct Staged {
     /// As data planes get it.
     resource: sync::Resource,
+    /// They do get it.
+    in_revisions: bool,
     /// The draft, and what it refers to.
     document: Document,
     references: Vec<(String, String)>,
@@ -118,19 +126,25 @@ async fn stage<R: Versioned>(
     change: &mut Change,
     stored: &mut Stored<R>,
 ) -> Result<Option<Staged>, Failure> {
-    if stored.is_in_force() {
+    let (tx, now) = (&mut change.tx, change.now);
+    let (schema_template, pinned) = stored.draft.schema_template();
+    let form = forms::in_force(tx, &stored.row.workspace, schema_template).await?;
+    // A later version of its form is a change too.
+    if stored.is_in_force() && form.version == pinned {
         return Ok(None);
     }
-    let (tx, now) = (&mut change.tx, change.now);
     stored.touch(now);
-    let resource = stored.put_in_force();
+    stored.pin(form.version);
+    let resource = stored.put_in_force(form.fields.clone());
     tx.document_put(&stored.row).await?;
     // Secrets do not belong to versions: one that comes back gets those of then, and never one that was retired (K13).
     let version = sync::Resource { secrets: Vec::new(), ..resource.clone() };
     tx.version_insert(&stored.row.name, resource.version, &version.encode_to_vec(), now).await?;
     tx.versions_purge(&stored.row.name, resource.version - i64::from(shared.settings.versions_kept.get())).await?;
     tx.references_set(&stored.row.name, true, &stored.targets()).await?;
-    Ok(Some(Staged { resource, references: stored.draft.references(), document: stored.draft.clone().into_document() }))
+    let (references, mut document) = (stored.draft.references(), stored.draft.clone());
+    document.embed(form.fields);
+    Ok(Some(Staged { resource, in_revisions: R::IN_REVISIONS, document: document.into_document(), references }))
 }
 
 /// Puts one draft in force, or refuses it by name.
@@ -160,8 +174,11 @@ async fn enforce(
     if staged.is_empty() {
         return Ok(Vec::new());
     }
-    let upserts = staged.iter().map(|staged| staged.resource.clone()).collect();
-    commit_revision(&mut change.tx, workspace, upserts, Vec::new(), change.now).await?;
+    let upserts: Vec<_> =
+        staged.iter().filter(|staged| staged.in_revisions).map(|staged| staged.resource.clone()).collect();
+    if !upserts.is_empty() {
+        commit_revision(&mut change.tx, workspace, upserts, Vec::new(), change.now).await?;
+    }
     let together: BTreeSet<String> = staged.iter().map(|staged| staged.resource.name.clone()).collect();
     let mut found = Vec::new();
     for (at, staged) in staged.into_iter().enumerate() {
@@ -186,10 +203,13 @@ pub(crate) async fn unpublish<R: Versioned>(shared: &Shared, call: Call, name: &
     }
     refuse_used(&mut change.tx, &name.full, true).await?;
     stored.touch(change.now);
+    stored.pin(0);
     stored.take_out_of_force();
     change.tx.document_put(&stored.row).await?;
     change.tx.references_set(&name.full, true, &[]).await?;
-    commit_revision(&mut change.tx, &mut workspace, Vec::new(), vec![name.full], change.now).await?;
+    if R::IN_REVISIONS {
+        commit_revision(&mut change.tx, &mut workspace, Vec::new(), vec![name.full], change.now).await?;
+    }
     answer(shared, change, &stored).await
 }
 
@@ -238,6 +258,14 @@ pub(crate) fn frame(workspace: &WorkspaceRow) -> WorkspaceBody {
     }
 }
 
+/// Whether something can be used by what is in force. API keys are no documents; what is in no revision has no head.
+async fn is_in_force(tx: &mut Transaction, workspace: &str, name: &str) -> Result<bool, Failure> {
+    if tx.head(workspace, name).await?.is_some() {
+        return Ok(true);
+    }
+    Ok(tx.document(workspace, name).await?.is_some_and(|row| row.published_version > 0))
+}
+
 /// Every rule a document must keep to be in force: its own, that what it refers to is in force, and that it holds together
 /// with the workflows that use it. Those among `together` are checked by themselves.
 async fn check(
@@ -250,7 +278,7 @@ async fn check(
     let name = &staged.resource.name;
     let mut found = together::broken_alone(shared, tx, workspace, name, &staged.document).await?;
     for (field, target) in &staged.references {
-        if tx.head(workspace, target).await?.is_none() {
+        if !is_in_force(tx, workspace, target).await? {
             found.push(
                 login_keys::unusable(field, target)
                     .unwrap_or_else(|| violation(field, "NOT_PUBLISHED", format!("`{target}` is not published"))),

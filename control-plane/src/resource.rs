@@ -4,15 +4,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use prost::Message;
 use prost_types::Timestamp;
 use sluice_core::address::UrlPolicy;
+use sluice_core::icon;
 use sluice_core::template::Snippets;
 use sluice_core::validate::{self, Violation};
 use sluice_core::wire::{self, References, SecretFields};
 use sluice_proto::admin::v1::{
-    Connection, EventDefinition, IncomingIntegration, OutgoingIntegration, Snippet, TestProfile, VersionedDocument,
-    Workflow,
+    Connection, EventDefinition, IncomingIntegration, OutgoingIntegration, SchemaField, SchemaTemplate, Snippet,
+    TestProfile, VersionedDocument, Workflow,
 };
 use sluice_proto::admin::v1::{connection::Scheme, incoming_integration::Authorization, versioned_document};
 use sluice_proto::sync::v1::resource::Document;
@@ -40,12 +42,14 @@ pub(crate) struct Rules<'a> {
     pub(crate) urls: &'a UrlPolicy,
     /// What its templates may insert.
     pub(crate) snippets: Arc<Snippets>,
+    /// The fields of the form that its steps are to fill in.
+    pub(crate) form: Vec<SchemaField>,
 }
 
 impl<'a> Rules<'a> {
     /// For documents that insert nothing.
     pub(crate) fn without_snippets(urls: &'a UrlPolicy) -> Self {
-        Self { urls, snippets: Arc::default() }
+        Self { urls, snippets: Arc::default(), form: Vec::new() }
     }
 }
 
@@ -82,6 +86,12 @@ pub(crate) trait Resource:
     }
     /// Empties what [`Resource::complete`] made and was not stored.
     fn forget_made(&mut self) {}
+    /// Takes the fields of the form that it is published with, or empties them.
+    fn embed(&mut self, _: Vec<SchemaField>) {}
+    /// Its icon and the icon's type, for kinds that have one. They count when they are saved: no version and no data plane has them.
+    fn icon(&mut self) -> Option<(&mut Bytes, &mut String)> {
+        None
+    }
     /// Every broken rule of the document by itself.
     fn violations(&self, rules: &Rules<'_>) -> Vec<Violation>;
     /// As data planes get it.
@@ -92,8 +102,17 @@ pub(crate) trait Resource:
 
 /// A kind that is published, version by version.
 pub(crate) trait Versioned: Resource {
+    /// What is in force is part of the workspace's revision and goes to data planes.
+    const IN_REVISIONS: bool;
+
     /// As callers see one of its versions.
     fn into_versioned(self) -> VersionedDocument;
+    /// The schema template that it takes a form from, and the version that it was published with; empty and 0: none.
+    fn schema_template(&self) -> (&str, i64) {
+        ("", 0)
+    }
+    /// Notes the version of its schema template that it is published with.
+    fn pin(&mut self, _: i64) {}
 }
 
 /// Calls a function for the published kind that a collection (an `Option<&str>`) holds; `field` is where the name was given.
@@ -104,6 +123,7 @@ macro_rules! of_published_kind {
             Some(OutgoingIntegration::COLLECTION) => $function::<OutgoingIntegration>($($argument),*).await,
             Some(Workflow::COLLECTION) => $function::<Workflow>($($argument),*).await,
             Some(Snippet::COLLECTION) => $function::<Snippet>($($argument),*).await,
+            Some(SchemaTemplate::COLLECTION) => $function::<SchemaTemplate>($($argument),*).await,
             _ => Err($crate::resource::not_published_kind(&$field)),
         }
     };
@@ -113,14 +133,16 @@ pub(crate) use of_published_kind;
 /// The name is of nothing that is published.
 pub(crate) fn not_published_kind(field: &str) -> Failure {
     let message = "must be `workspaces/{workspace}/{collection}/{id}` with a collection that is published: \
-                   incomingIntegrations, outgoingIntegrations, snippets or workflows";
+                   incomingIntegrations, outgoingIntegrations, schemaTemplates, snippets or workflows";
     Failure::field(field, "NAME_INVALID", message)
 }
 
 /// How a version of a kind is shown.
 macro_rules! versioned {
-    ($($kind:ident),*) => {
+    ($($kind:ident: $in_revisions:literal),*) => {
         $(impl Versioned for $kind {
+            const IN_REVISIONS: bool = $in_revisions;
+
             fn into_versioned(self) -> VersionedDocument {
                 VersionedDocument { kind: Some(versioned_document::Kind::$kind(self)) }
             }
@@ -128,7 +150,24 @@ macro_rules! versioned {
     };
 }
 
-versioned!(IncomingIntegration, OutgoingIntegration, Snippet, Workflow);
+// Integrations bring the form they were published with.
+versioned!(IncomingIntegration: true, SchemaTemplate: false, Snippet: true, Workflow: true);
+
+impl Versioned for OutgoingIntegration {
+    const IN_REVISIONS: bool = true;
+
+    fn into_versioned(self) -> VersionedDocument {
+        VersionedDocument { kind: Some(versioned_document::Kind::OutgoingIntegration(self)) }
+    }
+
+    fn schema_template(&self) -> (&str, i64) {
+        (&self.schema_template, self.schema_template_version)
+    }
+
+    fn pin(&mut self, version: i64) {
+        self.schema_template_version = version;
+    }
+}
 
 /// The fields all kinds but connections share.
 macro_rules! stamp_published {
@@ -192,6 +231,20 @@ macro_rules! travels_as {
             }
         }
     };
+}
+
+/// A kind with an icon (R014).
+macro_rules! icon {
+    () => {
+        fn icon(&mut self) -> Option<(&mut Bytes, &mut String)> {
+            Some((&mut self.icon, &mut self.icon_type))
+        }
+    };
+}
+
+/// The media type of an icon; empty for none.
+fn icon_type(icon: &Bytes) -> String {
+    icon::check(icon).map_or_else(|_| String::new(), |format| format.media_type().to_owned())
 }
 
 /// Copies one alternative of a oneof: taken when `other` chose it, cleared when only `self` did.
@@ -283,7 +336,8 @@ impl Resource for IncomingIntegration {
     const FIELD: &'static str = "incoming_integration";
     const ID_FIELD: &'static str = "incoming_integration_id";
     const IMMEDIATE: bool = false;
-    const MUTABLE: &'static [&'static str] = &["display_name", "none", "meta", "jwt", "deduplication", "rate_limit"];
+    const MUTABLE: &'static [&'static str] =
+        &["display_name", "none", "meta", "jwt", "deduplication", "rate_limit", "icon"];
 
     stamp_published!();
 
@@ -295,6 +349,7 @@ impl Resource for IncomingIntegration {
             "jwt" => copy_choice!(self.authorization, other, Authorization::Jwt(_)),
             "deduplication" => self.deduplication.clone_from(&other.deduplication),
             "rate_limit" => self.rate_limit.clone_from(&other.rate_limit),
+            "icon" => self.icon.clone_from(&other.icon),
             _ => {}
         }
     }
@@ -305,7 +360,10 @@ impl Resource for IncomingIntegration {
         self.paused = stored.is_some_and(|stored| stored.paused);
         self.sample = stored.and_then(|stored| stored.sample.clone());
         self.endpoint_path = wire::endpoint_path(&self.endpoint_id);
+        self.icon_type = icon_type(&self.icon);
     }
+
+    icon!();
 
     fn forget_made(&mut self) {
         self.endpoint_id.clear();
@@ -325,7 +383,7 @@ impl Resource for OutgoingIntegration {
     const FIELD: &'static str = "outgoing_integration";
     const ID_FIELD: &'static str = "outgoing_integration_id";
     const IMMEDIATE: bool = false;
-    const MUTABLE: &'static [&'static str] = &["display_name", "request"];
+    const MUTABLE: &'static [&'static str] = &["display_name", "request", "schema_template", "icon"];
 
     stamp_published!();
 
@@ -333,14 +391,28 @@ impl Resource for OutgoingIntegration {
         match field {
             "display_name" => self.display_name.clone_from(&other.display_name),
             "request" => self.request.clone_from(&other.request),
+            "schema_template" => self.schema_template.clone_from(&other.schema_template),
+            "icon" => self.icon.clone_from(&other.icon),
             _ => {}
         }
     }
 
-    fn complete(&mut self, _: Option<&Self>) {}
+    /// Publishing pins the version of its schema template.
+    fn complete(&mut self, stored: Option<&Self>) {
+        self.schema_template_version = stored.map_or(0, |stored| stored.schema_template_version);
+        self.schema_fields.clear();
+        self.icon_type = icon_type(&self.icon);
+    }
+
+    icon!();
+
+    fn embed(&mut self, fields: Vec<SchemaField>) {
+        self.schema_fields = fields;
+    }
 
     fn violations(&self, rules: &Rules<'_>) -> Vec<Violation> {
-        validate::outgoing_integration(self, rules.urls, &rules.snippets)
+        let whole = Self { schema_fields: rules.form.clone(), ..self.clone() };
+        validate::outgoing_integration(&whole, rules.urls, &rules.snippets)
     }
 
     travels_as!(OutgoingIntegration);
@@ -372,6 +444,33 @@ impl Resource for Snippet {
     }
 
     travels_as!(Snippet);
+}
+
+impl Resource for SchemaTemplate {
+    const COLLECTION: &'static str = "schemaTemplates";
+    const MESSAGE: &'static str = "sluice.admin.v1.SchemaTemplate";
+    const FIELD: &'static str = "schema_template";
+    const ID_FIELD: &'static str = "schema_template_id";
+    const IMMEDIATE: bool = false;
+    const MUTABLE: &'static [&'static str] = &["display_name", "fields"];
+
+    stamp_published!();
+
+    fn copy(&mut self, field: &str, other: &Self) {
+        match field {
+            "display_name" => self.display_name.clone_from(&other.display_name),
+            "fields" => self.fields.clone_from(&other.fields),
+            _ => {}
+        }
+    }
+
+    fn complete(&mut self, _: Option<&Self>) {}
+
+    fn violations(&self, _: &Rules<'_>) -> Vec<Violation> {
+        validate::schema_template(self)
+    }
+
+    travels_as!(SchemaTemplate);
 }
 
 impl Resource for EventDefinition {
@@ -512,6 +611,7 @@ mod tests {
             let servers = [
                 &servers[..],
                 &["published_version", "has_unpublished_changes", "endpoint_id", "endpoint_path", "paused", "sample"],
+                &["schema_template_version", "schema_fields", "icon_type"],
             ];
             let servers = servers.concat();
             let fields = message.field.iter().map(|field| field.name());
@@ -523,6 +623,7 @@ mod tests {
         check("OutgoingIntegration", OutgoingIntegration::MUTABLE);
         check("Workflow", Workflow::MUTABLE);
         check("Snippet", Snippet::MUTABLE);
+        check("SchemaTemplate", SchemaTemplate::MUTABLE);
         check("EventDefinition", EventDefinition::MUTABLE);
         check("TestProfile", TestProfile::MUTABLE);
     }

@@ -82,7 +82,7 @@ pub(crate) async fn rotate<R: Resource>(shared: &Shared, call: Call, rotation: &
     }
     stored.save(draft, secrets, change.now);
     let refreshed = match in_force.clone() {
-        _ if R::IMMEDIATE => Some(stored.put_in_force()),
+        _ if R::IMMEDIATE => Some(stored.put_in_force(Vec::new())),
         Some(in_force) if has_field::<R>(&in_force, &rotation.field) => {
             Some(stored.refresh_in_force(in_force, |secrets| replaced(secrets, &rotation.field, &slots))?)
         }

@@ -5,12 +5,13 @@ use prost::Message as _;
 use prost_types::Timestamp;
 use sha2::{Digest as _, Sha256};
 use sluice_core::snapshot::content_hash;
+use sluice_proto::admin::v1::SchemaField;
 use sluice_proto::sync::v1::{self as sync, SealedSecret};
 
 use crate::clock::{UnixMillis, timestamp};
 use crate::error::Failure;
 use crate::names::Name;
-use crate::resource::{Resource, Stamp};
+use crate::resource::{Resource, Stamp, Versioned};
 use crate::secrets::mark;
 use crate::snippets;
 use crate::store::{DocumentRow, Transaction};
@@ -102,9 +103,10 @@ impl<R: Resource> Stored<R> {
     /// Takes other sealed secrets over. The same ones sealed anew are no change.
     pub(crate) fn reseal(&mut self, secrets: Vec<SealedSecret>) {
         self.secrets = secrets;
-        let resource = self.encoded(self.draft.clone(), 0, self.secrets.clone());
-        self.row.draft_hash = content_hash(&resource).to_vec();
-        self.row.draft = resource.encode_to_vec();
+        self.row.draft = self.encoded(self.draft.clone(), 0, self.secrets.clone()).encode_to_vec();
+        let mut versioned = self.draft.clone();
+        drop_icon(&mut versioned);
+        self.row.draft_hash = content_hash(&self.encoded(versioned, 0, self.secrets.clone())).to_vec();
     }
 
     /// Counts a change.
@@ -113,12 +115,25 @@ impl<R: Resource> Stored<R> {
         self.row.update_time = now;
     }
 
-    /// Puts the draft in force under the next version number and returns it as data planes get it.
-    pub(crate) fn put_in_force(&mut self) -> sync::Resource {
+    /// Notes the version of the schema template that is in force with it.
+    pub(crate) fn pin(&mut self, version: i64)
+    where
+        R: Versioned,
+    {
+        self.draft.pin(version);
+        let secrets = std::mem::take(&mut self.secrets);
+        self.reseal(secrets);
+    }
+
+    /// Puts the draft in force under the next version number, with the form that its steps fill in, and returns it as data planes
+    /// get it.
+    pub(crate) fn put_in_force(&mut self, form: Vec<SchemaField>) -> sync::Resource {
         self.row.last_version = if R::IMMEDIATE { self.row.saves } else { self.row.last_version + 1 };
         self.row.published_version = self.row.last_version;
         self.row.published_hash.clone_from(&self.row.draft_hash);
         let mut document = self.draft.clone();
+        document.embed(form);
+        drop_icon(&mut document);
         document.stamp(Stamp {
             name: self.row.name.clone(),
             uid: self.row.uid.clone(),
@@ -155,6 +170,7 @@ impl<R: Resource> Stored<R> {
 
     fn stay_in_force(&mut self, version: i64, document: R, secrets: Vec<SealedSecret>) -> sync::Resource {
         let mut draft = document.clone();
+        draft.embed(Vec::new());
         draft.stamp(Stamp::default());
         self.row.published_hash = content_hash(&self.encoded(draft, 0, secrets.clone())).to_vec();
         self.encoded(document, version, secrets)
@@ -192,6 +208,15 @@ impl<R: Resource> Stored<R> {
         self.draft.references().into_iter().map(|(_, target)| target).chain(snippets).collect()
     }
 
+    /// As callers see it among others.
+    pub(crate) fn listed(&self) -> R {
+        let mut shown = self.present();
+        if let Some((icon, _)) = shown.icon() {
+            icon.clear();
+        }
+        shown
+    }
+
     /// As callers see it.
     pub(crate) fn present(&self) -> R {
         let mut shown = self.draft.clone();
@@ -211,6 +236,14 @@ impl<R: Resource> Stored<R> {
 
     fn encoded(&self, document: R, version: i64, secrets: Vec<SealedSecret>) -> sync::Resource {
         sync::Resource { name: self.row.name.clone(), version, document: Some(document.into_document()), secrets }
+    }
+}
+
+/// Takes away what is no part of versions and not for data planes.
+pub(crate) fn drop_icon<R: Resource>(document: &mut R) {
+    if let Some((icon, icon_type)) = document.icon() {
+        icon.clear();
+        icon_type.clear();
     }
 }
 

@@ -13,6 +13,7 @@ use sluice_proto::sync::v1 as sync;
 use sluice_proto::sync::v1::resource::Document;
 
 use crate::error::{Failure, violation};
+use crate::forms;
 use crate::lifecycle::USERS_NAMED;
 use crate::resource::Resource;
 use crate::shared::Shared;
@@ -72,6 +73,7 @@ impl Used {
                 Some(
                     Document::Workflow(_)
                     | Document::Snippet(_)
+                    | Document::SchemaTemplate(_)
                     | Document::EventDefinition(_)
                     | Document::TestProfile(_)
                     | Document::LoginKey(_)
@@ -81,6 +83,22 @@ impl Used {
             }
         }
         used.snippets = snippets::load(tx, workspace, ids, Reading::InForce).await?;
+        Ok(used)
+    }
+
+    /// The drafts of the outgoing integrations of a workflow's draft, each with the draft of its form.
+    async fn drafts(tx: &mut Transaction, workspace: &str, user: &Workflow) -> Result<Self, Failure> {
+        let mut used = Self::default();
+        let mut ids = user.snippets();
+        for (_, target) in user.references() {
+            let row = tx.document(workspace, &target).await?;
+            let Some(row) = row.filter(|row| row.collection == OutgoingIntegration::COLLECTION) else { continue };
+            let mut draft = Stored::<OutgoingIntegration>::of(row)?.draft;
+            draft.embed(forms::of_draft(tx, workspace, &draft.references()).await?);
+            ids.extend(draft.snippets());
+            used.outgoing.insert(target, draft);
+        }
+        used.snippets = snippets::load(tx, workspace, ids, Reading::Draft).await?;
         Ok(used)
     }
 }
@@ -114,6 +132,7 @@ pub(crate) async fn broken(
         Document::Connection(_)
         | Document::IncomingIntegration(_)
         | Document::Snippet(_)
+        | Document::SchemaTemplate(_)
         | Document::EventDefinition(_)
         | Document::TestProfile(_)
         | Document::LoginKey(_)
@@ -136,6 +155,7 @@ pub(crate) async fn broken_alone(
         Document::Snippet(snippet) => snippet.snippets(),
         Document::Connection(_)
         | Document::IncomingIntegration(_)
+        | Document::SchemaTemplate(_)
         | Document::EventDefinition(_)
         | Document::TestProfile(_)
         | Document::LoginKey(_)
@@ -150,6 +170,7 @@ pub(crate) async fn broken_alone(
         Document::Snippet(snippet) => {
             validate::snippet(snippet, name.rsplit('/').next().unwrap_or_default(), &snippets)
         }
+        Document::SchemaTemplate(template) => validate::schema_template(template),
         Document::EventDefinition(_) | Document::TestProfile(_) | Document::LoginKey(_) | Document::TokenKeys(_) => {
             Vec::new()
         }
@@ -313,8 +334,8 @@ async fn workflows_in_force(
     Ok(found)
 }
 
-/// What no later change of anything else can make right in a draft: more headers than are sent (O08). Everything that adds to them
-/// is known when it is saved.
+/// What is wrong with a draft together with what it uses, and known when it is saved: more headers than are sent (O08), which no later
+/// change of anything else can make right, and values that their form does not take (S40).
 pub(crate) async fn broken_draft(
     shared: &Shared,
     tx: &mut Transaction,
@@ -323,6 +344,10 @@ pub(crate) async fn broken_draft(
 ) -> Result<Vec<Violation>, Failure> {
     let mut found = broken(shared, tx, workspace, draft, None).await?;
     found.retain(|broken| broken.reason == validate::HEADERS);
+    if let Document::Workflow(workflow) = draft {
+        let used = Used::drafts(tx, workspace, workflow).await?;
+        found.extend(validate::workflow_forms(workflow, &shared.settings.urls, &used));
+    }
     Ok(found)
 }
 

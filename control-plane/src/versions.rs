@@ -14,7 +14,7 @@ use crate::publish::put_in_force;
 use crate::resource::{Stamp, Versioned};
 use crate::shared::Shared;
 use crate::store::{Transaction, VersionRow};
-use crate::stored::{Stored, decode};
+use crate::stored::{Stored, decode, drop_icon};
 
 /// Reads `{document}/versions/{number}`; `field` is where it was given.
 pub(crate) fn split<'a>(name: &'a str, field: &str) -> Result<(&'a str, i64), Failure> {
@@ -66,7 +66,11 @@ pub(crate) async fn diff<R: Versioned>(
     let mut sides = Vec::new();
     for (field, number) in [("from_version", from), ("to_version", to)] {
         let document = match number {
-            0 => stored.draft.clone(),
+            0 => {
+                let mut draft = stored.draft.clone();
+                drop_icon(&mut draft);
+                draft
+            }
             1.. => content::<R>(&mut tx, &name, number).await?,
             _ => return Err(Failure::field(field, "OUT_OF_RANGE", "must be the number of a version, or 0: the draft")),
         };
@@ -90,7 +94,11 @@ pub(crate) async fn rollback<R: Versioned>(
     };
     let mut workspace = lock(&mut change, &name.workspace, &name.full).await?;
     let mut stored = Stored::<R>::load(&mut change.tx, &name, etag).await?;
-    let wanted = content::<R>(&mut change.tx, &name, number).await?;
+    let mut wanted = content::<R>(&mut change.tx, &name, number).await?;
+    // An icon is no part of versions.
+    if R::MUTABLE.contains(&"icon") {
+        wanted.copy("icon", &stored.draft);
+    }
     let before = Some((&stored.draft, stored.secrets.as_slice()));
     let (draft, taken) = settle(shared, &mut change, &name, wanted, before).await?;
     if draft != stored.draft {
@@ -117,6 +125,7 @@ pub(crate) async fn content<R: Versioned>(tx: &mut Transaction, name: &Name, num
     let row = version(tx, name, number).await?;
     let (mut document, _) = decode::<R>(&row.resource)?;
     document.stamp(Stamp::default());
+    document.embed(Vec::new());
     Ok(document)
 }
 

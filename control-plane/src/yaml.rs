@@ -350,11 +350,24 @@ impl Builder {
 /// A value as the JSON form of its field has it; `None` when it is none of its kind.
 fn json_of(field: &FieldDescriptor, node: &Node) -> Option<serde_json::Value> {
     match (&node.what, field.kind()) {
+        (What::Map(nodes), Kind::Message(entry)) if field.is_map() && holds_texts(&entry) => {
+            // A text needs no quotes to be one: here the field says its kind.
+            let text = |node: &Node| match &node.what {
+                What::Scalar { text, .. } => text.as_str().into(),
+                What::List(_) | What::Map(_) => open(node),
+            };
+            Some(nodes.iter().map(|(key, _, node)| (key.clone(), text(node))).collect())
+        }
         (_, Kind::Message(kind)) if field.is_map() || OPEN.contains(&kind.full_name()) => Some(open(node)),
         (What::Scalar { text, plain: true }, Kind::Bool) => text.parse().ok().map(serde_json::Value::Bool),
         (What::Scalar { .. }, Kind::Bool) | (What::List(_) | What::Map(_), _) => None,
         (What::Scalar { text, .. }, _) => Some(text.as_str().into()),
     }
+}
+
+/// Whether a map's values are texts.
+fn holds_texts(entry: &MessageDescriptor) -> bool {
+    entry.get_field_by_name("value").is_some_and(|value| value.kind() == Kind::String)
 }
 
 /// One value of a field from its JSON form.

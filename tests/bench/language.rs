@@ -261,7 +261,8 @@ fn stored(body: &Value) -> Vec<u8> {
 
 fn delivered(stored: &[u8], template: &Template) -> Result<Rendered, Unrendered> {
     let envelope = Envelope::from_json(stored).expect("it was written by us");
-    let step = Step { id: "s1".into(), name: "Send".into(), action: Action::Outgoing("x".into()) };
+    let step =
+        Step { id: "s1".into(), name: "Send".into(), action: Action::Outgoing("x".into()), form_values: Vec::new() };
     let workflow = Workflow {
         name: "workspaces/acme/workflows/flow".into(),
         uid: "u1".into(),

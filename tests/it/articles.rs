@@ -131,6 +131,13 @@ async fn configured(world: &World) -> admin::IncomingIntegration {
     let other = create(&world.client, "other", named("Other", open())).await.unwrap();
     assert!(is_endpoint(&other.endpoint_path) && other.endpoint_path != forms.endpoint_path);
 
+    // 3. "Optionally, you can personalize the integration by adding an icon." 4. "Confirm the settings by clicking Apply."
+    let no_picture = admin::IncomingIntegration { icon: "no picture".into(), ..forms.clone() };
+    assert!(update(world, no_picture).await.unwrap_err().message().contains("PNG, JPEG or WebP"));
+    let forms = update(world, admin::IncomingIntegration { icon: super::articles_outgoing::PNG.into(), ..forms }).await;
+    let forms = forms.unwrap();
+    assert_eq!(forms.icon_type, "image/png");
+
     // 5. "In the Incoming data, send the first request to the endpoint … by clicking Retrieve data." Data "must be in the JSON format";
     // "if the data is nested, it will be flattened in accordance with the structure".
     let sample = order();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod articles;
+mod articles_outgoing;
 mod attack_table;
 mod capture;
 mod chain;
@@ -12,6 +13,7 @@ mod deliveries;
 mod dispatch;
 mod endpoint;
 mod flows;
+mod forms;
 mod jwt;
 mod lineage;
 mod meta;

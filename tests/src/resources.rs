@@ -109,6 +109,31 @@ pub fn existing(step_name: &str, outgoing: &admin::OutgoingIntegration) -> admin
     admin::Step { step_name: step_name.to_owned(), action, ..Default::default() }
 }
 
+/// A field of a form.
+pub fn field(id: &str, kind: admin::schema_field::Type) -> admin::SchemaField {
+    admin::SchemaField { id: id.to_owned(), r#type: kind.into(), label: id.to_owned(), ..Default::default() }
+}
+
+/// An outgoing integration whose steps fill in the form of a schema template (R007).
+pub fn with_form(schema: &admin::SchemaTemplate, request: admin::OutgoingRequest) -> admin::OutgoingIntegration {
+    admin::OutgoingIntegration {
+        display_name: "With a form".to_owned(),
+        request: Some(request),
+        schema_template: schema.name.clone(),
+        ..Default::default()
+    }
+}
+
+/// A step that fills in the form of an outgoing integration.
+pub fn filled<const N: usize>(
+    step_name: &str,
+    outgoing: &admin::OutgoingIntegration,
+    values: [(&str, &str); N],
+) -> admin::Step {
+    let form_values = values.map(|(id, value)| (id.to_owned(), value.to_owned())).into();
+    admin::Step { form_values, ..existing(step_name, outgoing) }
+}
+
 /// A workflow that all requests of an incoming integration start.
 pub fn workflow(incoming: &admin::IncomingIntegration, steps: impl Into<Vec<admin::Step>>) -> admin::Workflow {
     admin::Workflow {

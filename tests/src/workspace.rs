@@ -121,6 +121,23 @@ impl Workspace {
         UnpublishWorkflowRequest unpublish_workflow
     );
 
+    kind!(
+        "a schema template", draft_schema, update_schema, publish_schema, unpublish_schema,
+        schema_templates, SchemaTemplate,
+        CreateSchemaTemplateRequest { schema_template_id, schema_template } create_schema_template,
+        UpdateSchemaTemplateRequest update_schema_template,
+        PublishSchemaTemplateRequest publish_schema_template,
+        UnpublishSchemaTemplateRequest unpublish_schema_template
+    );
+
+    /// Creates and publishes a schema template.
+    pub async fn schema(&self, id: &str, fields: impl Into<Vec<admin::SchemaField>>) -> admin::SchemaTemplate {
+        let template =
+            admin::SchemaTemplate { display_name: id.to_owned(), fields: fields.into(), ..Default::default() };
+        let draft = self.draft_schema(id, template).await;
+        self.publish_schema(&draft.name).await.unwrap()
+    }
+
     /// Creates and publishes an incoming integration.
     pub async fn incoming(&self, id: &str, incoming: admin::IncomingIntegration) -> admin::IncomingIntegration {
         let draft = self.draft_incoming(id, incoming).await;

@@ -17,6 +17,7 @@ use sluice_proto::admin::v1::master_key_service_client::MasterKeyServiceClient;
 use sluice_proto::admin::v1::operation_service_client::OperationServiceClient;
 use sluice_proto::admin::v1::outgoing_integration_service_client::OutgoingIntegrationServiceClient;
 use sluice_proto::admin::v1::role_service_client::RoleServiceClient;
+use sluice_proto::admin::v1::schema_template_service_client::SchemaTemplateServiceClient;
 use sluice_proto::admin::v1::secret_service_client::SecretServiceClient;
 use sluice_proto::admin::v1::service_account_service_client::ServiceAccountServiceClient;
 use sluice_proto::admin::v1::snippet_service_client::SnippetServiceClient;
@@ -147,6 +148,11 @@ impl Client {
     /// Workflows.
     pub fn workflows(&self) -> WorkflowServiceClient<Authorized> {
         WorkflowServiceClient::new(self.authorized())
+    }
+
+    /// Schema templates.
+    pub fn schema_templates(&self) -> SchemaTemplateServiceClient<Authorized> {
+        SchemaTemplateServiceClient::new(self.authorized())
     }
 
     /// Snippets.

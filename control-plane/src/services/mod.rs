@@ -15,6 +15,7 @@ mod master_keys;
 mod operations;
 mod outgoing_integrations;
 mod roles;
+mod schema_templates;
 mod secrets;
 mod service_accounts;
 mod snippets;

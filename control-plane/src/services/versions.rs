@@ -3,8 +3,8 @@
 use sluice_proto::admin::v1::version_service_server::VersionService;
 use sluice_proto::admin::v1::{
     DiffVersionsRequest, DiffVersionsResponse, GetVersionRequest, IncomingIntegration, ListVersionsRequest,
-    ListVersionsResponse, OutgoingIntegration, RollbackVersionRequest, RollbackVersionResponse, Snippet, Version,
-    Workflow,
+    ListVersionsResponse, OutgoingIntegration, RollbackVersionRequest, RollbackVersionResponse, SchemaTemplate,
+    Snippet, Version, Workflow,
 };
 use tonic::{Request, async_trait};
 

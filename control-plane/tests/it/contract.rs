@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, ReflectMessage as _,
     Value,
@@ -18,7 +20,7 @@ use crate::world::{ACME, World};
 
 const PACKAGE: &str = "sluice.admin.v1";
 /// What a method that changes nothing begins with. Every other method is one that changes something.
-const READING: &[&str] = &["Get", "List", "Watch", "Find", "Diff", "Wait", "Verify", "Parse", "Export"];
+const READING: &[&str] = &["Get", "List", "Watch", "Find", "Diff", "Wait", "Verify", "Parse", "Export", "Infer"];
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| DescriptorPool::decode(sluice_proto::DESCRIPTORS).unwrap());
 
@@ -136,7 +138,7 @@ fn fillable(message: &MessageDescriptor, within: &str, inside: &mut Vec<String>,
     for field in message.fields().filter(|field| !is_servers(field)) {
         let path = joined(within, field.name());
         match field.kind() {
-            Kind::Message(kind) if !is_plain(&kind) => {
+            Kind::Message(kind) if !is_plain(&kind) && !field.is_map() => {
                 if !inside.contains(&kind.full_name().to_owned()) {
                     fillable(&kind, &path, inside, found);
                 }
@@ -205,6 +207,11 @@ fn other(field: &FieldDescriptor, value: &Value, wanted: Option<&serde_json::Val
             let seconds = message.get_field_by_name("seconds").unwrap().as_i64().unwrap();
             message.set_field_by_name("seconds", Value::I64(seconds + 1));
             Value::Message(message)
+        }
+        (Value::Bytes(_), _) => Value::Bytes(STANDARD.decode(wanted_text.unwrap()).unwrap().into()),
+        (Value::Map(values), _) => {
+            let other = |value: &Value| Value::String(format!("{}2", value.as_str().unwrap()));
+            Value::Map(values.iter().map(|(key, value)| (key.clone(), other(value))).collect())
         }
         // There is nothing in it to change.
         (Value::Message(message), _) => Value::Message(message.clone()),
@@ -341,7 +348,15 @@ async fn prepare(world: &World) {
         };
         world.connections().create_connection(request).await.unwrap();
         world.incoming_integration(&format!("orders{suffix}")).await;
-        world.outgoing_integration(&format!("send{suffix}"), "").await;
+        let fields = serde_json::json!([{"id": "note", "type": "TEXT", "label": "Note"}]);
+        let schema_template = world.schema_template(&format!("order{suffix}"), &fields).await.unwrap().name;
+        let name = world.outgoing_integration(&format!("send{suffix}"), "").await.name;
+        let request = admin::UpdateOutgoingIntegrationRequest {
+            outgoing_integration: Some(admin::OutgoingIntegration { name, schema_template, ..Default::default() }),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["schema_template".to_owned()] }),
+            ..Default::default()
+        };
+        world.outgoing().update_outgoing_integration(request).await.unwrap();
     }
 }
 

@@ -35,6 +35,7 @@ fn moved(configuration: &WorkspaceConfiguration) -> WorkspaceConfiguration {
     let mut moved = configuration.clone();
     moved.connections.iter_mut().for_each(|one| move_name(&mut one.name));
     moved.snippets.iter_mut().for_each(|one| move_name(&mut one.name));
+    moved.schema_templates.iter_mut().for_each(|one| move_name(&mut one.name));
     moved.event_definitions.iter_mut().for_each(|one| move_name(&mut one.name));
     moved.test_profiles.iter_mut().for_each(|one| move_name(&mut one.name));
     moved.incoming_integrations.iter_mut().for_each(|one| move_name(&mut one.name));
@@ -78,13 +79,14 @@ async fn an_export_holds_all_drafts_and_no_secret_and_changes_nothing_where_it_c
     assert_eq!(names, ["workspaces/acme/connections/another", "workspaces/acme/connections/ours"]);
     let each = [
         exported.snippets.len(),
+        exported.schema_templates.len(),
         exported.event_definitions.len(),
         exported.test_profiles.len(),
         exported.incoming_integrations.len(),
         exported.outgoing_integrations.len(),
         exported.workflows.len(),
     ];
-    assert_eq!(each, [1; 6]);
+    assert_eq!(each, [1; 7]);
     let incoming = &exported.incoming_integrations[0];
     let servers = [&incoming.uid, &incoming.etag, &incoming.endpoint_id, &incoming.endpoint_path];
     assert!(servers.iter().all(|text| text.is_empty()) && incoming.create_time.is_none(), "{incoming:?}");
@@ -120,7 +122,7 @@ async fn an_empty_workspace_gets_all_drafts() {
     let request = admin::ApplyConfigurationRequest { request_id: id, ..applying(BETA, with_secret) };
     let made = apply(&world, request.clone()).await.unwrap();
     assert_eq!(apply(&world, request).await.unwrap(), made, "the same request has the same answer");
-    assert_eq!((made.len(), kinds(&tried)), (7, kinds(&made)));
+    assert_eq!((made.len(), kinds(&tried)), (8, kinds(&made)));
     assert!(made.iter().all(|change| change.kind() == ResourceChangeKind::ResourceAdded), "{made:?}");
     assert!(!format!("{made:?}").contains("CANARY") && format!("{made:?}").contains("[redacted]"));
     assert_eq!(export(&world, BETA).await, document);

@@ -202,6 +202,21 @@ async fn furnish_desk(world: &World, parent: &str, id: &str, display_name: &str)
         ..Default::default()
     };
     world.snippets().create_snippet(request).await.unwrap();
+    let field = admin::SchemaField {
+        id: "note".to_owned(),
+        r#type: admin::schema_field::Type::Text.into(),
+        label: display_name.clone(),
+        ..Default::default()
+    };
+    let schema_template =
+        admin::SchemaTemplate { display_name: display_name.clone(), fields: vec![field], ..Default::default() };
+    let request = admin::CreateSchemaTemplateRequest {
+        parent: parent.clone(),
+        schema_template_id: id.to_owned(),
+        schema_template: Some(schema_template),
+        ..Default::default()
+    };
+    world.schema_templates().create_schema_template(request).await.unwrap();
     let definition = admin::EventDefinition {
         display_name: display_name.clone(),
         action: display_name.clone(),
@@ -239,12 +254,13 @@ async fn everything(world: &World, parent: &str) -> Vec<String> {
 }
 
 /// Of which a workspace has one of each.
-const COLLECTIONS: [&str; 7] = [
+const COLLECTIONS: [&str; 8] = [
     "connections",
     "incomingIntegrations",
     "outgoingIntegrations",
     "workflows",
     "snippets",
+    "schemaTemplates",
     "roles",
     "serviceAccounts",
 ];

@@ -297,7 +297,15 @@ mod tests {
             triggers: Vec::new(),
             steps: Vec::new(),
         };
-        (workflow, Step { id: String::new(), name: String::new(), action: Action::Outgoing(String::new()) })
+        (
+            workflow,
+            Step {
+                id: String::new(),
+                name: String::new(),
+                action: Action::Outgoing(String::new()),
+                form_values: Vec::new(),
+            },
+        )
     }
 
     #[test]

@@ -146,6 +146,17 @@ impl Pattern {
         if pattern.len() > MAX_PATTERN_BYTES {
             return Err(FilterError::PatternTooLong { bytes: pattern.len() });
         }
+        Self::compile(pattern)
+    }
+
+    /// Compiles `pattern` to match whole texts only.
+    pub fn whole(pattern: &str) -> Result<Self, FilterError> {
+        // By itself first: it may not close the group that it is put in.
+        Self::new(pattern)?;
+        Self::compile(&format!("^(?:{pattern})$"))
+    }
+
+    fn compile(pattern: &str) -> Result<Self, FilterError> {
         let compiled = RegexBuilder::new(pattern)
             .size_limit(MAX_COMPILED_BYTES)
             .dfa_size_limit(MAX_COMPILED_BYTES)
@@ -156,6 +167,11 @@ impl Pattern {
             Err(regex::Error::CompiledTooBig(_)) => Err(FilterError::PatternTooComplex),
             Err(error) => Err(FilterError::Pattern { problem: error.to_string() }),
         }
+    }
+
+    /// Whether it is found in `text`.
+    pub fn is_match(&self, text: &str) -> bool {
+        self.0.is_match(text)
     }
 }
 

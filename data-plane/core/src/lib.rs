@@ -5,6 +5,8 @@
 //! | [`wire`] | how a proto message becomes the model, and every rule it breaks |
 //! | [`validate`] | what a broken rule looks like |
 //! | [`model`] | configuration as it is used |
+//! | [`form`] | which values a form takes, and as what templates get them |
+//! | [`icon`] | which pictures are icons |
 //! | [`request`] | what is sent |
 //! | [`cause`] | what starts a workflow: a request or an event |
 //! | [`lineage`] | what a call carries on from the request that caused it |
@@ -36,6 +38,8 @@ pub mod envelope;
 pub mod failed_keys;
 pub mod filter;
 pub mod flatten;
+pub mod form;
+pub mod icon;
 pub mod incoming_auth;
 pub mod jwt;
 pub mod lineage;

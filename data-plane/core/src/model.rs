@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use crate::address::CheckedUrl;
 use crate::dedup;
 use crate::filter::Filter;
+use crate::form::Form;
 use crate::jwt::{TokenKey, Verifier};
 use crate::seal::{Secret, Slot};
 use crate::template::{OnMissing, Template};
@@ -153,6 +154,8 @@ pub struct Outgoing {
     pub version: i64,
     /// The request.
     pub request: OutgoingRequest,
+    /// What its steps fill in; absent: they fill in nothing (R009).
+    pub form: Option<Form>,
 }
 
 /// A request built from templates, and what belongs to sending it.
@@ -361,6 +364,8 @@ pub struct Step {
     pub name: String,
     /// What it sends.
     pub action: Action,
+    /// What it fills into the form of the integration, by field.
+    pub form_values: Vec<(String, Template)>,
 }
 
 /// What a step sends (R002).

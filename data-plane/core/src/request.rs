@@ -54,6 +54,16 @@ pub struct RenderedRequest {
     pub missing: Vec<String>,
 }
 
+impl RenderedRequest {
+    /// Notes paths that were asked for before the request itself, and not found.
+    pub fn add_missing(&mut self, paths: Vec<String>) {
+        self.missing.extend(paths);
+        self.missing.sort();
+        self.missing.dedup();
+        self.missing.truncate(crate::template::limits::MISSING_PATHS);
+    }
+}
+
 /// Why there is no request. Nothing was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unmade {
@@ -218,13 +228,13 @@ pub fn render(request: &RequestTemplate, context: &Context, urls: &UrlPolicy) ->
     if request.default_json_type {
         headers.push(("Content-Type".to_owned(), "application/json".to_owned()));
     }
-    missing.sort();
-    missing.dedup();
-    missing.truncate(crate::template::limits::MISSING_PATHS);
-    Ok(RenderedRequest { method: request.method.to_owned(), url, headers, body, missing })
+    let mut rendered = RenderedRequest { method: request.method.to_owned(), url, headers, body, missing: Vec::new() };
+    rendered.add_missing(missing);
+    Ok(rendered)
 }
 
-fn unmade(field: &str, unrendered: Unrendered) -> Unmade {
+/// Why the template of `field` has not become part of a request.
+pub(crate) fn unmade(field: &str, unrendered: Unrendered) -> Unmade {
     match unrendered {
         Unrendered::Skipped(skip) => {
             let Skip { reason, line, column, .. } = skip;
@@ -298,7 +308,12 @@ mod tests {
                 "headers":{"X-Request-ID":"r-1"},"method":"POST","time":1718010930123}"#,
         )
         .unwrap();
-        let step = Step { id: "s1".into(), name: "Send".into(), action: crate::model::Action::Outgoing("x".into()) };
+        let step = Step {
+            id: "s1".into(),
+            name: "Send".into(),
+            action: crate::model::Action::Outgoing("x".into()),
+            form_values: Vec::new(),
+        };
         let workflow = Workflow {
             name: "workspaces/w/workflows/f".into(),
             uid: "u1".into(),

@@ -75,6 +75,8 @@ pub enum FailureReason {
     RenderError,
     /// The rendered body is not the JSON it should be (D07).
     RenderInvalidJson,
+    /// A value of the form breaks a rule of its field (S40).
+    FormValueInvalid,
     /// The rendered URL or a rendered header cannot be sent.
     RequestInvalid,
     /// The delivery became older than its age limit before it could be attempted (D09).
@@ -87,7 +89,7 @@ pub enum FailureReason {
 
 impl FailureReason {
     /// Every reason.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Timeout,
         Self::DnsError,
         Self::ConnectError,
@@ -102,6 +104,7 @@ impl FailureReason {
         Self::StepRemoved,
         Self::RenderError,
         Self::RenderInvalidJson,
+        Self::FormValueInvalid,
         Self::RequestInvalid,
         Self::Expired,
         Self::CrashLoop,
@@ -125,6 +128,7 @@ impl FailureReason {
             Self::StepRemoved => "STEP_REMOVED",
             Self::RenderError => "RENDER_ERROR",
             Self::RenderInvalidJson => "RENDER_INVALID_JSON",
+            Self::FormValueInvalid => "FORM_VALUE_INVALID",
             Self::RequestInvalid => "REQUEST_INVALID",
             Self::Expired => "EXPIRED",
             Self::CrashLoop => "CRASH_LOOP",

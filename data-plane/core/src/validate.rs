@@ -1,6 +1,8 @@
 //! Broken rules, all of them at once. A document is checked by parsing it ([`crate::wire`]); this module holds what a broken
 //! rule looks like, how they are collected, and the limits that have no better home.
 
+mod forms;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,12 +10,16 @@ use sluice_proto::admin::v1 as admin;
 
 use crate::address::UrlPolicy;
 use crate::credentials::header_names;
+use crate::form::Form;
 use crate::lineage::{TRACE_HEADERS, is_trace_header};
 use crate::model::{Purpose, RequestTemplate, Scheme, Start, Trigger};
 use crate::request::SENT_HEADERS_MAX;
 use crate::sample::Seen;
-use crate::template::{Context, OnMissing, Snippets, Template, TemplateError};
+use crate::template::{Context, OnMissing, RootUse, Snippets, Template, TemplateError};
 use crate::wire;
+
+use forms::Completeness;
+pub use forms::{FORM_VALUES_NOT_TAKEN, workflow_forms};
 
 /// Longest display name, step name and webhook name, in characters.
 pub const NAME_CHARS_MAX: usize = 128;
@@ -108,6 +114,27 @@ impl Check {
         }
     }
 
+    /// Requires that `template` takes from a form only what it has.
+    pub fn known_fields(&mut self, field: &str, template: &Template, form: Option<&Form>) {
+        for used in template.context_fields() {
+            let id = &used.name;
+            let why = match form {
+                Some(form) if form.field(id).is_some() => continue,
+                Some(_) => format!("the schema template has no field `{id}`"),
+                None => format!("`context.{id}`: there is no form here to fill in"),
+            };
+            self.fail_use(field, "UNKNOWN_FORM_FIELD", &why, used);
+        }
+    }
+
+    /// Records what is wrong with a name that the template of `field` uses.
+    fn fail_use(&mut self, field: &str, reason: &'static str, why: &str, used: &RootUse) {
+        let (line, column) = (used.line, used.column);
+        let message = format!("{why} (line {line}, column {column})\n{}", used.excerpt);
+        let field = self.field(field);
+        self.found.push(Violation { field, reason, message, line, column });
+    }
+
     /// Requires between 1 and `max` characters and no control characters.
     pub fn name(&mut self, field: &str, text: &str, max: usize) {
         let chars = text.chars().count();
@@ -198,6 +225,11 @@ pub fn snippet(snippet: &admin::Snippet, id: &str, snippets: &Arc<Snippets>) -> 
     wire::snippet(snippet, id, snippets).err().unwrap_or_default()
 }
 
+/// Broken rules of a schema template.
+pub fn schema_template(template: &admin::SchemaTemplate) -> Vec<Violation> {
+    wire::schema_template(template).err().unwrap_or_default()
+}
+
 /// Broken rules of an event definition.
 pub fn event_definition(definition: &admin::EventDefinition) -> Vec<Violation> {
     wire::event_definition(definition).err().unwrap_or_default()
@@ -252,7 +284,11 @@ pub fn workflow_publish(workflow: &admin::Workflow, urls: &UrlPolicy, in_force: 
                 let found = in_force
                     .outgoing(name)
                     .and_then(|proto| wire::outgoing_with(proto, urls, in_force.snippets()).ok());
+                for (id, value) in &step.form_values {
+                    refuse_customer_in(check, without.as_deref(), &format!("form_values[{id}]"), value, "");
+                }
                 if let Some(found) = found {
+                    forms::check_values(check, step, found.form.as_ref(), Completeness::Whole);
                     check.within("outgoing_integration", |check| {
                         refuse_customer(check, without.as_deref(), &found.request, name)
                     });
@@ -365,19 +401,17 @@ fn check_seen(check: &mut Check, trigger: &Trigger, in_force: &impl InForce) {
 
 /// `why` there is no customer, if there may be none.
 fn refuse_customer(check: &mut Check, why: Option<&str>, request: &crate::model::OutgoingRequest, resource: &str) {
-    let Some(why) = why else { return };
     for (field, template) in request.templates() {
-        for root in template.roots().iter().filter(|root| root.name == "customer") {
-            let (line, column) = (root.line, root.column);
-            let place = if resource.is_empty() { String::new() } else { format!(" in field `{field}` of {resource}") };
-            let message = format!(
-                "`customer` cannot be used in this workflow{place}: {why} \
-                 (line {line}, column {column})\n{}",
-                root.excerpt
-            );
-            let field = check.field(if resource.is_empty() { &field } else { "" });
-            check.found.push(Violation { field, reason: "CUSTOMER_NOT_AVAILABLE", message, line, column });
-        }
+        let place = if resource.is_empty() { String::new() } else { format!(" in field `{field}` of {resource}") };
+        refuse_customer_in(check, why, if resource.is_empty() { &field } else { "" }, template, &place);
+    }
+}
+
+fn refuse_customer_in(check: &mut Check, why: Option<&str>, field: &str, template: &Template, place: &str) {
+    let Some(why) = why else { return };
+    for root in template.roots().iter().filter(|root| root.name == "customer") {
+        let why = format!("`customer` cannot be used in this workflow{place}: {why}");
+        check.fail_use(field, "CUSTOMER_NOT_AVAILABLE", &why, root);
     }
 }
 

@@ -223,7 +223,10 @@ impl Work<'_> {
         if let Some(steps) = steps {
             context.limit_steps(steps);
         }
-        request::render(&request_of(target).template, &context, &self.plane.urls)
+        let missing = target.fill(&mut context)?;
+        let mut rendered = request::render(&request_of(target).template, &context, &self.plane.urls)?;
+        rendered.add_missing(missing);
+        Ok(rendered)
     }
 
     fn kept(&self) -> Option<RenderedRequest> {

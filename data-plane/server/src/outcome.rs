@@ -329,19 +329,21 @@ fn parameters(record: &Record<'_>, headers: &Headers) -> Vec<(String, String)> {
         None => Context::new(),
     };
     context.set("response", response(record.end, headers));
-    let print = |context: &Context| {
+    let print = |mut context: Context| {
+        // Values that are wrong have ended the delivery; its event is told without them.
+        let is_filled = target.fill(&mut context).is_ok();
         let print = |(name, template): &(String, Template)| {
-            let text = template.render(context, OnMissing::Empty).map(|rendered| rendered.text);
+            let text = template.render(&context, OnMissing::Empty).map(|rendered| rendered.text);
             (name.clone(), text)
         };
-        request.event_parameters.iter().map(print).collect::<Vec<_>>()
+        (is_filled, request.event_parameters.iter().map(print).collect::<Vec<_>>())
     };
     let mut quick = context.clone();
     quick.limit_steps(QUICK_STEPS / request.event_parameters.len());
-    let mut printed = print(&quick);
-    if printed.iter().any(|(_, text)| matches!(text, Err(Unrendered::Failed(_)))) {
+    let (is_filled, mut printed) = print(quick);
+    if !is_filled || printed.iter().any(|(_, text)| matches!(text, Err(Unrendered::Failed(_)))) {
         // One takes longer, or is wrong and will be again.
-        printed = aside(|| print(&context));
+        (_, printed) = aside(|| print(context));
     }
     printed.into_iter().map(|(name, text)| (name, text.unwrap_or_default())).collect()
 }

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use governor::DefaultDirectRateLimiter;
 use sluice_core::model::{Action, Incoming, LoginKey, Outgoing, OutgoingRequest, Step, Workflow};
+use sluice_core::request::Unmade;
 use sluice_core::snapshot::{self, Resources};
+use sluice_core::template::Context;
 use sluice_proto::admin::v1::AttemptVersions;
 use sluice_proto::sync::v1::WorkspaceBody;
 
@@ -177,6 +179,16 @@ impl Target {
             Action::Custom(request) => Some(request),
             Action::Outgoing(_) => self.outgoing.as_ref().map(|outgoing| &outgoing.request),
         }
+    }
+
+    /// Fills in the form of the integration, so that its templates find the values. The paths that were missing.
+    ///
+    /// # Errors
+    /// As [`Form::fill`](sluice_core::form::Form::fill).
+    pub fn fill(&self, context: &mut Context) -> Result<Vec<String>, Unmade> {
+        let filled = self.outgoing.as_ref().and_then(|outgoing| Some((outgoing.form.as_ref()?, &outgoing.request)));
+        let Some((form, request)) = filled else { return Ok(Vec::new()) };
+        form.fill(&self.step().form_values, request.template.on_missing, context)
     }
 }
 

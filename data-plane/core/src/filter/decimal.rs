@@ -22,6 +22,17 @@ impl Decimal {
         &self.0
     }
 
+    /// Its decimal places, without zeros at the end: 2 of `12.50e-1`, 0 of `1e2`.
+    pub fn places(&self) -> i64 {
+        let Some(Parts { magnitude, digits: (whole, fraction), .. }) = Parts::of(&self.0) else { return 0 };
+        let last = |digits: &[u8]| digits.iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
+        let digits = match last(fraction) {
+            0 => last(whole),
+            fraction => whole.len() + fraction,
+        };
+        i64::try_from(digits).map_or(i64::MAX, |digits| (digits - magnitude).max(0))
+    }
+
     /// How the number written `text` compares to this one; `None` when `text` cannot be compared (see
     /// [`Decimal::parse`]).
     pub fn compare(&self, text: &str) -> Option<Ordering> {
@@ -128,6 +139,24 @@ impl Exponent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_decimal_places() {
+        for (text, places) in [
+            ("0", 0),
+            ("0.000", 0),
+            ("12", 0),
+            ("1200", 0),
+            ("12.50", 1),
+            ("12.50e-1", 2),
+            ("1e2", 0),
+            ("100e-4", 2),
+            ("0.001", 3),
+            ("-0.0010e1", 2),
+        ] {
+            assert_eq!(Decimal::parse(text).unwrap().places(), places, "{text}");
+        }
+    }
 
     #[test]
     fn orders_numbers_exactly() {

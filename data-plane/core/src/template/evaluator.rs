@@ -211,11 +211,15 @@ impl<'t> Evaluator<'t> {
         Ok(written(value, if harmless { Origin::Author } else { origin }))
     }
 
-    /// The text of a field of the form, or an attribute of the customer, without which nothing is sent (F81).
+    /// The text of a field of the form, or an attribute of the customer, without which nothing is sent (F81). A list is left to its
+    /// place: in a JSON value it is JSON (D07), anywhere else the text of that.
     #[inline(never)]
     fn field(&mut self, base: NameId, field: &Arc<str>, required: bool, at: Span) -> Run<Traced> {
         let whole = self.variable(base)?;
         let value = values::attr(&whole.value, field);
+        if value.kind() == ValueKind::Seq {
+            return Ok(Traced::data(value));
+        }
         if !is_null(&value) {
             return Ok(Traced::data(Value::from(text_of(&value, &mut self.meter)?)));
         }

@@ -464,7 +464,12 @@ impl<'e> Expressions<'e> {
             Hung::Lookups => self.is(".") || self.is("["),
         } {
             match self.link(&mut parts)? {
-                Some(link) => links.push(link),
+                Some(link) => {
+                    if links.is_empty() {
+                        self.field_of_form(base, &link);
+                    }
+                    links.push(link);
+                }
                 None => break,
             }
         }
@@ -473,6 +478,22 @@ impl<'e> Expressions<'e> {
         }
         let at = self.ast.expr(base).at.to(self.before());
         self.node(ExprKind::Postfix { base, links }, at, parts)
+    }
+
+    /// `context.id` and `context["id"]` name a field as `{% context id %}` does.
+    fn field_of_form(&mut self, base: ExprId, link: &Link) {
+        let ExprKind::Var(name) = self.ast.expr(base).kind else { return };
+        let (field, at): (Arc<str>, Span) = match link {
+            Link::Attr(field) => (field.clone(), self.before()),
+            Link::Item(key) => match &self.ast.expr(*key).kind {
+                ExprKind::Const(key_text) if key_text.as_str().is_some() => {
+                    (key_text.as_str().unwrap_or_default().into(), self.ast.expr(*key).at)
+                }
+                _ => return,
+            },
+            Link::Slice(..) | Link::Filter { .. } | Link::Test { .. } | Link::Method { .. } => return,
+        };
+        self.names.field_of(name, &field, at);
     }
 
     fn link(&mut self, parts: &mut usize) -> Result<Option<Link>, Stop> {

@@ -276,7 +276,7 @@ impl Template {
         self.ast.block(self.root).iter().all(|node| matches!(node, Node::Text(_)))
     }
 
-    /// The fields of the form that `{% context id %}` names, each once. An id that the schema does not have is refused by
+    /// The fields of the form that `{% context id %}`, `context.id` and `context["id"]` name, each once. An id that the schema does not have is refused by
     /// whoever knows the schema (D25).
     pub fn context_fields(&self) -> &[RootUse] {
         &self.fields

@@ -11,6 +11,9 @@ use super::functions::{self, Function};
 use super::limits;
 use super::source::Source;
 
+/// What templates call the form they are filled in with (R081).
+pub(super) const FORM: &str = "context";
+
 pub(super) struct Names {
     ids: HashMap<Arc<str>, NameId>,
     list: Vec<Arc<str>>,
@@ -21,7 +24,7 @@ pub(super) struct Names {
     rooted: HashSet<u32>,
     called: Vec<(NameId, Span)>,
     macros: HashSet<u32>,
-    /// Fields of the form, by their places (`{% context id %}`).
+    /// Fields of the form, by their places (`{% context id %}`, `context.id`).
     fields: Vec<(Arc<str>, Span)>,
 }
 
@@ -63,6 +66,14 @@ impl Names {
     pub(super) fn field(&mut self, field: &Arc<str>, at: Span) {
         if self.fields.len() < limits::ROOTS && !self.fields.iter().any(|(known, _)| known == field) {
             self.fields.push((field.clone(), at));
+        }
+    }
+
+    /// A field of what is called so: of the form, when that is its name.
+    pub(super) fn field_of(&mut self, name: NameId, field: &Arc<str>, at: Span) {
+        let is_form = self.list.get(name.0 as usize).is_some_and(|name| **name == *FORM);
+        if is_form && !self.bound.iter().flatten().any(|bound| *bound == name) {
+            self.field(field, at);
         }
     }
 

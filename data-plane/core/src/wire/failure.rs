@@ -21,6 +21,7 @@ impl From<FailureReason> for Reason {
             FailureReason::StepRemoved => Self::StepRemoved,
             FailureReason::RenderError => Self::RenderError,
             FailureReason::RenderInvalidJson => Self::RenderInvalidJson,
+            FailureReason::FormValueInvalid => Self::FormValueInvalid,
             FailureReason::RequestInvalid => Self::RequestInvalid,
             FailureReason::Expired => Self::Expired,
             FailureReason::CrashLoop => Self::CrashLoop,

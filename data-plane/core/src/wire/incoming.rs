@@ -3,7 +3,7 @@
 use sluice_proto::admin::v1 as admin;
 
 use super::sender::authorization;
-use super::{Parsed, duration};
+use super::{Parsed, duration, icon};
 use crate::dedup;
 use crate::model::{Incoming, RateLimit};
 use crate::path::{Path, Root};
@@ -27,6 +27,7 @@ pub fn endpoint_path(endpoint_id: &str) -> String {
 pub fn incoming(proto: &admin::IncomingIntegration) -> Parsed<Incoming> {
     let mut check = Check::default();
     check.name("display_name", &proto.display_name, NAME_CHARS_MAX);
+    icon(&mut check, &proto.icon);
     let authorization = authorization(&mut check, proto.authorization.as_ref());
     let sample = proto.sample.as_ref().map(Seen::of);
     let dedup = check.within("deduplication", |check| rule(check, proto.deduplication.as_ref(), sample.as_ref()));

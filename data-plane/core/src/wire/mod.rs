@@ -9,6 +9,8 @@ mod failure;
 mod filter;
 mod incoming;
 mod outgoing;
+mod proposal;
+mod schema;
 mod secrets;
 mod sender;
 mod signing;
@@ -16,6 +18,9 @@ mod workflow;
 
 use std::time::Duration;
 
+use crate::form::Form;
+use crate::icon;
+use crate::model::OutgoingRequest;
 use crate::template::{Mode, Template};
 use crate::validate::{Check, Violation};
 
@@ -23,6 +28,8 @@ pub use authoring::{event_definition, snippet, test_profile};
 pub use connection::{connection, normalise};
 pub use incoming::{endpoint_path, incoming};
 pub use outgoing::{outgoing, outgoing_with};
+pub use proposal::{Proposal, of_json, of_sample};
+pub use schema::{FIELDS_MAX, schema_template};
 pub use secrets::{References, SecretField, SecretFields, slot_of};
 pub use sender::{login_key, token_keys, token_seed_field};
 pub use workflow::{workflow, workflow_with};
@@ -42,6 +49,22 @@ fn template(check: &mut Check, field: &str, source: &str, mode: Mode, bytes_max:
             check.fail_template(field, &errors);
             None
         }
+    }
+}
+
+/// The icon of an integration (R014).
+fn icon(check: &mut Check, bytes: &[u8]) {
+    if !bytes.is_empty()
+        && let Err(problem) = icon::check(bytes)
+    {
+        check.fail("icon", "ICON_INVALID", problem.to_string());
+    }
+}
+
+/// Refuses what templates take from a form that does not have it (D25).
+fn refuse_unknown_fields(check: &mut Check, request: &OutgoingRequest, form: Option<&Form>) {
+    for (field, template) in request.templates() {
+        check.known_fields(&field, template, form);
     }
 }
 

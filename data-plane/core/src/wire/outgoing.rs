@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use sluice_proto::admin::v1 as admin;
 
-use super::{Parsed, duration, reference, template};
+use super::schema::form;
+use super::{Parsed, duration, icon, reference, refuse_unknown_fields, template};
 use crate::address::{CheckedUrl, MAX_URL_BYTES, UrlPolicy, check_url};
 use crate::model::{
     AGE_DEFAULT, ATTEMPTS_DEFAULT, Outgoing, OutgoingRequest, RateLimit, RequestTemplate, RetryPolicy, WAITS_DEFAULT,
@@ -55,10 +56,23 @@ pub fn outgoing_with(
             None
         }
     };
+    icon(&mut check, &proto.icon);
+    // A draft whose schema template is not there is refused for that by whoever looks for it.
+    let has_schema = !proto.schema_template.is_empty();
+    let is_whole = !proto.schema_fields.is_empty() || proto.published_version > 0;
+    let form = if has_schema && reference(&mut check, "schema_template", &proto.schema_template, "schemaTemplates") {
+        is_whole.then(|| form(&mut check, "schema_fields", &proto.schema_fields)).flatten()
+    } else {
+        None
+    };
+    if let Some(request) = request.as_ref().filter(|_| form.is_some() || !has_schema) {
+        check.within("request", |check| refuse_unknown_fields(check, request, form.as_ref()));
+    }
     check.finish(request.map(|request| Outgoing {
         name: proto.name.clone(),
         version: proto.published_version,
         request,
+        form,
     }))
 }
 

@@ -134,7 +134,7 @@ macro_rules! no_secrets {
     };
 }
 
-no_secrets!(Snippet, EventDefinition, TestProfile);
+no_secrets!(Snippet, SchemaTemplate, EventDefinition, TestProfile);
 
 /// Documents that may refer to others.
 pub trait References {
@@ -157,7 +157,7 @@ macro_rules! no_references {
     };
 }
 
-no_references!(EventDefinition, TestProfile);
+no_references!(SchemaTemplate, EventDefinition, TestProfile);
 
 impl References for admin::Snippet {
     fn references(&self) -> Vec<(String, String)> {
@@ -190,7 +190,9 @@ impl References for admin::IncomingIntegration {
 
 impl References for admin::OutgoingIntegration {
     fn references(&self) -> Vec<(String, String)> {
-        self.request.iter().flat_map(|request| connections_of(request, "request")).collect()
+        let schema = Some(&self.schema_template).filter(|name| !name.is_empty());
+        let schema = schema.map(|name| ("schema_template".to_owned(), name.clone()));
+        self.request.iter().flat_map(|request| connections_of(request, "request")).chain(schema).collect()
     }
 
     fn snippets(&self) -> Vec<String> {
@@ -220,7 +222,8 @@ impl References for admin::Workflow {
             Some(admin::step::Action::CustomWebhook(request)) => Some(request),
             Some(admin::step::Action::OutgoingIntegration(_)) | None => None,
         });
-        requests.flat_map(snippets_of).collect()
+        let values = self.steps.iter().flat_map(|step| step.form_values.values());
+        requests.flat_map(snippets_of).chain(values.flat_map(|text| snippets_named(text))).collect()
     }
 }
 

@@ -6,11 +6,13 @@ use sluice_proto::admin::v1 as admin;
 
 use super::filter::Of;
 use super::outgoing::request;
-use super::{Parsed, filter, reference};
+use super::schema::{FIELD_ID, FIELDS_MAX, is_field_id};
+use super::{Parsed, filter, reference, refuse_unknown_fields, template};
 use crate::address::UrlPolicy;
 use crate::model::{Action, Start, Step, Trigger, Workflow};
-use crate::template::Snippets;
-use crate::validate::{Check, NAME_CHARS_MAX, STEPS_MAX, TRIGGERS_MAX};
+use crate::template::limits::SOURCE_BYTES;
+use crate::template::{Mode, Snippets, Template};
+use crate::validate::{Check, FORM_VALUES_NOT_TAKEN, NAME_CHARS_MAX, STEPS_MAX, TRIGGERS_MAX};
 
 /// Parses a workflow that uses no snippets.
 pub fn workflow(proto: &admin::Workflow, urls: &UrlPolicy) -> Parsed<Workflow> {
@@ -100,12 +102,38 @@ fn step(check: &mut Check, wire: &admin::Step, earlier: &[admin::Step], urls: &U
         Some(Wire::OutgoingIntegration(name)) => reference(check, "outgoing_integration", name, "outgoingIntegrations")
             .then(|| Action::Outgoing(name.clone())),
         Some(Wire::CustomWebhook(wire)) => {
-            check.within("custom_webhook", |check| request(check, wire, urls)).map(Action::Custom)
+            let request = check.within("custom_webhook", |check| {
+                request(check, wire, urls).inspect(|request| refuse_unknown_fields(check, request, None))
+            });
+            request.map(Action::Custom)
         }
         None => {
             check.fail("action", "REQUIRED", "one of outgoing_integration, custom_webhook is required (R002)");
             None
         }
     };
-    Some(Step { id: wire.step_id.clone(), name: wire.step_name.clone(), action: action? })
+    let form_values = form_values(check, wire)?;
+    Some(Step { id: wire.step_id.clone(), name: wire.step_name.clone(), action: action?, form_values })
+}
+
+/// What a step fills in. Which fields there are, and what they take, is known to whoever looks up the integration.
+fn form_values(check: &mut Check, wire: &admin::Step) -> Option<Vec<(String, Template)>> {
+    let of_integration = matches!(wire.action, Some(admin::step::Action::OutgoingIntegration(_)));
+    if !of_integration && !wire.form_values.is_empty() {
+        let message = "only a step with an outgoing integration fills in a form";
+        check.fail("form_values", FORM_VALUES_NOT_TAKEN, message);
+    }
+    check.count("form_values", wire.form_values.len(), FIELDS_MAX);
+    let values = wire.form_values.iter().take(FIELDS_MAX).map(|(id, text)| {
+        if !is_field_id(id) {
+            check.fail("form_values", "ID_INVALID", FIELD_ID);
+            return None;
+        }
+        let field = format!("form_values[{id}]");
+        let value = template(check, &field, text, Mode::Text, SOURCE_BYTES)?;
+        check.known_fields(&field, &value, None);
+        Some((id.clone(), value))
+    });
+    let values: Vec<Option<(String, Template)>> = values.collect();
+    values.into_iter().collect()
 }

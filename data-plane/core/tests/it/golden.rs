@@ -45,7 +45,8 @@ pub(crate) fn envelope(body: Value, headers: &Value) -> Envelope {
 
 /// What the templates of a delivery see of it.
 pub(crate) fn context(envelope: &Envelope) -> Context {
-    let step = Step { id: "s1".into(), name: "Send".into(), action: Action::Outgoing("x".into()) };
+    let step =
+        Step { id: "s1".into(), name: "Send".into(), action: Action::Outgoing("x".into()), form_values: Vec::new() };
     let workflow = Workflow {
         name: "workspaces/acme/workflows/flow".into(),
         uid: "u1".into(),

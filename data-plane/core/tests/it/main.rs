@@ -4,6 +4,7 @@
 mod attacks;
 mod configuration;
 mod credentials;
+mod forms;
 mod golden;
 mod hostile;
 mod laws;

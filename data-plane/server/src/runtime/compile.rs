@@ -232,7 +232,7 @@ fn parse(
             let id = snippet_id(&resource.name);
             wire::snippet(&document, id, snippets).map(|()| Parsed::Snippet).map_err(problems)
         }
-        Some(Document::EventDefinition(_) | Document::TestProfile(_)) => {
+        Some(Document::EventDefinition(_) | Document::TestProfile(_) | Document::SchemaTemplate(_)) => {
             Err(vec![problem(&resource.name, "", "KIND_UNKNOWN", "this kind of resource is not for data planes")])
         }
         Some(Document::LoginKey(document)) => wire::login_key(&resource.name, &document)

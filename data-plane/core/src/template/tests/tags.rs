@@ -32,11 +32,16 @@ fn a_template_can_say_that_nothing_is_to_be_sent() {
 
 #[test]
 fn fields_of_the_form_are_known_before_anything_is_sent() {
-    let template =
-        Template::compile("{% context b_1 %}{{ context.c }}\n{% CONTEXT a %}{% context a %}", Mode::Text).unwrap();
+    let template = Template::compile(
+        "{% context b_1 %}{{ context.c }}\n{% CONTEXT a %}{{ context['d'] }}{% context a %}",
+        Mode::Text,
+    )
+    .unwrap();
     let fields: Vec<_> =
         template.context_fields().iter().map(|field| (&*field.name, field.line, field.column)).collect();
-    assert_eq!(fields, [("b_1", 1, 12), ("a", 2, 12)]);
+    assert_eq!(fields, [("b_1", 1, 12), ("c", 1, 29), ("a", 2, 12), ("d", 2, 27)]);
+    let other = Template::compile("{% set context = {'x': 1} %}{{ context.x }}{{ a.context.y }}", Mode::Text).unwrap();
+    assert_eq!(other.context_fields(), [], "a name of its own, and one behind another");
     for source in ["{% context %}", "{% context a.b %}", "{% context 'a' %}", "{% customer a-b %}", "{% context a b %}"]
     {
         assert_eq!(errors(source)[0].code, ErrorCode::Syntax, "{source}");
