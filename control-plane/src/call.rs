@@ -238,6 +238,7 @@ impl Change {
         self.call.caller.settled.begin();
         self.tx.commit().await?;
         self.call.caller.settled.settle();
+        shared.metrics.audit_entry(AuditOutcome::Done);
         shared.snapshots.wake();
         Ok(answer)
     }

@@ -23,6 +23,8 @@ pub(crate) struct Contract {
 pub(crate) struct Method {
     /// The gRPC path.
     pub(crate) path: String,
+    /// The path without its first slash, as the contract's list has it.
+    pub(crate) name: &'static str,
     /// What a caller must hold.
     pub(crate) permission: &'static str,
     /// Many messages come from the caller, for as long as it likes.
@@ -59,6 +61,8 @@ impl Contract {
             CONTRACT.services().flat_map(|service| service.methods().collect::<Vec<_>>()).filter_map(|method| {
                 let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
                 let permission = sluice_proto::permission(&path)?;
+                let (listed, _) = sluice_proto::PERMISSIONS.iter().find(|(listed, _)| *listed == path)?;
+                let name = listed.strip_prefix('/').unwrap_or(listed);
                 let resource = resource(&method);
                 let takes_stream = method.is_client_streaming();
                 let verb = permission.rsplit('.').next().unwrap_or_default();
@@ -68,6 +72,7 @@ impl Contract {
                 let (input, output) = (method.input(), method.output());
                 let method = Method {
                     path: path.clone(),
+                    name,
                     permission,
                     takes_stream,
                     answers_stream,

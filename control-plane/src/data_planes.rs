@@ -126,6 +126,11 @@ impl Registry {
         planes.by_id.iter().filter(|(_, plane)| takes(plane)).map(|(id, _)| id.clone()).collect()
     }
 
+    /// How many are connected.
+    pub(crate) fn connected(&self) -> usize {
+        self.lock().by_id.values().filter(|plane| plane.session.is_some()).count()
+    }
+
     /// A connected data plane that serves this workspace and takes commands.
     pub(crate) fn serving(&self, workspace: &str) -> Option<String> {
         let planes = self.lock();

@@ -10,7 +10,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -31,6 +31,7 @@ use crate::audit::{self, Attempt};
 use crate::clock::UnixMillis;
 use crate::contract::Method;
 use crate::error::{Failure, chain};
+use crate::metrics::StoreUse;
 use crate::names::workspace_name;
 use crate::shared::Shared;
 use crate::sockets::Peer;
@@ -103,6 +104,7 @@ impl Door {
                 Ok(access)
             }
             Err(Failure::KeyInvalid(problem)) => {
+                self.shared.metrics.failed_key(problem);
                 let per_minute = self.shared.settings.limits.failed_keys_per_minute;
                 let within = self.watch.failed.count(source, per_minute, now);
                 Err(if within { Failure::KeyInvalid(problem) } else { Failure::Overloaded("failed_keys_per_minute") })
@@ -211,7 +213,22 @@ impl Door {
         let mut tx = self.shared.store.write().await?;
         let log = visit.attempt.log(&mut tx, visit.access.as_ref()).await?;
         audit::append(&mut tx, &self.shared.secrets, &log, entry, self.shared.settings.clock.now()).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        self.shared.metrics.audit_entry(outcome);
+        Ok(())
+    }
+
+    /// Counts a call that was answered.
+    fn count(&self, path: &str, response: &Response<Body>, began: Instant) {
+        let method = self.shared.contract.method(path).map(|method| method.name);
+        let status = Status::from_header_map(response.headers());
+        let code = status.as_ref().map_or(Code::Ok, Status::code);
+        self.shared.metrics.call(method, code, began.elapsed());
+        let reason = |status: &Status| status.get_error_details().error_info().map(|info| info.reason.clone());
+        let unavailable = status.filter(|status| status.code() == Code::Unavailable).and_then(|status| reason(&status));
+        if unavailable.is_some_and(|reason| reason == ErrorReason::StoreUnavailable.as_str_name()) {
+            self.shared.metrics.store_failed(StoreUse::Call);
+        }
     }
 }
 
@@ -375,7 +392,9 @@ where
         let (key, principal) = (tracing::field::Empty, tracing::field::Empty);
         let span = tracing::info_span!("call", id, method = request.uri().path(), key, principal);
         Box::pin(async move {
+            let (began, path) = (Instant::now(), request.uri().path().to_owned());
             let mut response = door.answer(inner, request, &id).instrument(span).await;
+            door.count(&path, &response, began);
             if let Ok(id) = HeaderValue::from_str(&id) {
                 response.headers_mut().insert(REQUEST_ID, id);
             }

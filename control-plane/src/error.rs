@@ -189,6 +189,19 @@ pub(crate) enum KeyProblem {
 }
 
 impl KeyProblem {
+    /// Its name in numbers.
+    pub(crate) fn code(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Mistyped => "mistyped",
+            Self::Unknown => "unknown",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+            Self::Network => "network",
+        }
+    }
+
     fn message(self) -> &'static str {
         match self {
             Self::Missing => "send exactly one header `authorization: Bearer <API key>`",
@@ -420,12 +433,9 @@ impl Failure {
                 let kind = self.verdict().1.as_str_name();
                 details.set_precondition_failure(precondition(kind, subject, self.message()));
             }
-            Self::PageToken => {
-                let field = FieldViolation { field: "page_token".to_owned(), description: self.message(), ..none() };
-                details.set_bad_request(vec![field]);
-            }
-            Self::RequestIdReused => {
-                let field = FieldViolation { field: "request_id".to_owned(), description: self.message(), ..none() };
+            Self::PageToken | Self::RequestIdReused => {
+                let field = if matches!(self, Self::PageToken) { "page_token" } else { "request_id" };
+                let field = FieldViolation { field: field.to_owned(), description: self.message(), ..none() };
                 details.set_bad_request(vec![field]);
             }
             Self::Overloaded(_) | Self::Stopping | Self::DataPlaneAway(_) => {

@@ -35,6 +35,7 @@
 //! | `forms` | which forms integrations are published with |
 //! | `inference` | which forms samples suggest |
 //! | `store` | where all of it is kept |
+//! | [`Health`], `metrics` | how it is, for whoever operates it |
 //! | `error` | what can go wrong and how callers hear of it |
 
 mod access;
@@ -55,12 +56,14 @@ mod error;
 mod fields;
 mod forms;
 mod inference;
+mod health;
 mod json_door;
 mod lifecycle;
 mod list_filter;
 mod listing;
 mod login_keys;
 mod master_keys;
+mod metrics;
 mod names;
 mod operations;
 mod paging;
@@ -126,12 +129,14 @@ use uuid::Uuid;
 
 pub use clock::{Clock, UnixMillis};
 pub use error::Error;
+pub use health::Health;
 pub use settings::{Limits, Settings};
 pub use store::StoreError;
 
 use door::Door;
 use error::chain;
 use json_door::JsonDoor;
+use metrics::{Metrics, StoreUse};
 use secrets::Secrets;
 use services::Services;
 use shared::Shared;
@@ -172,10 +177,22 @@ impl ControlPlane {
         access::reconcile_keys(&settings, &store).await?;
         let stop = CancellationToken::new();
         let tls = sockets::encryption(&settings, &stop).await?;
-        let snapshots = Snapshots::start(store.clone(), stop.clone()).await?;
-        tokio::spawn(sweep(settings.clone(), store.clone(), secrets.clone(), stop.clone()));
+        let metrics = Arc::new(Metrics::default());
+        let snapshots = Snapshots::start(store.clone(), metrics.clone(), stop.clone()).await?;
+        let sweeping = Sweep {
+            settings: settings.clone(),
+            store: store.clone(),
+            secrets: secrets.clone(),
+            metrics: metrics.clone(),
+        };
+        tokio::spawn(sweeping.run(stop.clone()));
         tokio::spawn(master_keys::keep(settings.clone(), store.clone(), secrets.clone(), stop.clone()));
-        Ok(Self { shared: Arc::new(Shared::new(settings, store, secrets, snapshots, epoch, stop)), tls })
+        Ok(Self { shared: Arc::new(Shared::new(settings, store, secrets, snapshots, metrics, epoch, stop)), tls })
+    }
+
+    /// What tells how it is; served on a listener of its own, and still there while the control plane stops.
+    pub fn health(&self) -> Health {
+        Health::new(self.shared.clone())
     }
 
     /// Serves gRPC on `listener` until `shutdown`, then ends streams, lets calls finish and closes the store.
@@ -280,32 +297,44 @@ pub async fn run(settings: Settings, listener: TcpListener, shutdown: Cancellati
 
 /// Deletes outcomes, audit entries and versions that are kept long enough, requests that need not be remembered any more, and what was
 /// deleted long ago.
-async fn sweep(settings: Settings, store: Store, secrets: Arc<Secrets>, stop: CancellationToken) {
-    loop {
+struct Sweep {
+    settings: Settings,
+    store: Store,
+    secrets: Arc<Secrets>,
+    metrics: Arc<Metrics>,
+}
+
+impl Sweep {
+    async fn run(self, stop: CancellationToken) {
+        loop {
+            if let Err(error) = self.once().await {
+                self.metrics.store_failed(StoreUse::Sweep);
+                tracing::error!(error = %chain(&error), "cannot delete what is too old; trying again later");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(SWEEP_EVERY) => {}
+            }
+        }
+    }
+
+    async fn once(&self) -> Result<(), StoreError> {
+        let (settings, store) = (&self.settings, &self.store);
         let now = settings.clock.now();
         let before = |kept: Duration| now.saturating_sub(i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
-        let swept = async {
-            audit::prune(&store, &secrets, before(settings.audit_retention)).await?;
-            loop {
-                let mut write = store.write().await?;
-                let mut more = write.sweep(before(settings.retention), now - call::REMEMBERED_MILLIS).await?;
-                more |= write.versions_sweep(settings.versions_kept.get().into(), PURGED_AT_ONCE).await?;
-                let deleted_before = now.saturating_sub(stored::KEPT_MILLIS);
-                more |= write.documents_purge(deleted_before, PURGED_AT_ONCE).await?;
-                more |= write.workspace_purge(deleted_before).await?;
-                write.captures_sweep(now.saturating_sub(captures::KEPT_MILLIS)).await?;
-                write.commit().await?;
-                if !more {
-                    return Ok::<_, StoreError>(());
-                }
+        audit::prune(store, &self.secrets, before(settings.audit_retention)).await?;
+        loop {
+            let mut write = store.write().await?;
+            let mut more = write.sweep(before(settings.retention), now - call::REMEMBERED_MILLIS).await?;
+            more |= write.versions_sweep(settings.versions_kept.get().into(), PURGED_AT_ONCE).await?;
+            let deleted_before = now.saturating_sub(stored::KEPT_MILLIS);
+            more |= write.documents_purge(deleted_before, PURGED_AT_ONCE).await?;
+            more |= write.workspace_purge(deleted_before).await?;
+            write.captures_sweep(now.saturating_sub(captures::KEPT_MILLIS)).await?;
+            write.commit().await?;
+            if !more {
+                return Ok(());
             }
-        };
-        if let Err(error) = swept.await {
-            tracing::error!(error = %chain(&error), "cannot delete what is too old; trying again later");
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(SWEEP_EVERY) => {}
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::commands::{Order, WAITING_MAX};
 use crate::data_planes::Registration;
 use crate::error::Failure;
 use crate::login_keys;
+use crate::metrics::StreamEnd;
 use crate::shared::Shared;
 use crate::snapshots::{Body, Head, Heads};
 
@@ -63,6 +64,8 @@ struct Held {
 struct Sent {
     cursor: Cursor,
     whole: bool,
+    /// Since when it was to be served, of a data plane that was up to date before.
+    since: Option<std::time::Instant>,
 }
 
 /// What to send next.
@@ -115,6 +118,7 @@ pub(crate) async fn run(
     let replaced = registration.replaced.clone();
     tracing::info!(data_plane = hello.data_plane_id, build = hello.build, "a data plane is connected");
     let captures = captures::open(&shared).await?;
+    let metrics = shared.metrics.clone();
     let mut session = Session::new(shared, registration, &hello);
     if hello.takes_commands {
         captures.into_iter().for_each(|kind| session.say(kind));
@@ -122,7 +126,10 @@ pub(crate) async fn run(
     tokio::select! {
         ended = session.serve(inbound, &out) => ended,
         () = stop.cancelled() => Err(Failure::Stopping.into()),
-        () = replaced.cancelled() => Err(Failure::Replaced.into()),
+        () = replaced.cancelled() => {
+            metrics.stream_ended(StreamEnd::Replaced);
+            Err(Failure::Replaced.into())
+        }
     }
 }
 
@@ -188,7 +195,10 @@ impl Session {
             let waits = work && out.capacity() == 0;
             stalled = waits.then(|| stalled.unwrap_or_else(Instant::now));
             tokio::select! {
-                () = until(stalled, patience) => return Err(Failure::DataPlaneTooSlow(patience).into()),
+                () = until(stalled, patience) => {
+                    self.shared.metrics.stream_ended(StreamEnd::TooSlow);
+                    return Err(Failure::DataPlaneTooSlow(patience).into());
+                }
                 said = inbound.message() => match said? {
                     // A sample that cannot be stored ends the stream, and comes again with the next.
                     Some(SyncRequest { kind: Some(Said::Sample(sample)) }) => {
@@ -276,6 +286,7 @@ impl Session {
 
     /// Puts the parts that lead to `head` in line.
     async fn prepare(&mut self, workspace: &str, head: &Arc<Head>) -> Result<(), Failure> {
+        let since = self.synced.then_some(head.seen);
         let held = self.held.entry(workspace.to_owned()).or_default();
         let store = &self.shared.store;
         let step = held.next(&head.cursor);
@@ -289,10 +300,10 @@ impl Session {
             Step::Snapshot => None,
         };
         if let Some((base_revision, Body { cursor, bytes: body })) = delta {
-            held.sent = Some(Sent { cursor: cursor.clone(), whole: false });
+            held.sent = Some(Sent { cursor: cursor.clone(), whole: false, since });
             self.parts.push_back(Answer::Delta(Delta { cursor: Some(cursor), base_revision, body }));
         } else if let Some(body) = head.snapshot(store).await? {
-            held.sent = Some(Sent { cursor: body.cursor.clone(), whole: true });
+            held.sent = Some(Sent { cursor: body.cursor.clone(), whole: true, since });
             self.parts.extend(chunks(&body));
         }
         Ok(())
@@ -337,6 +348,9 @@ impl Session {
         self.registration.served(ack);
         let sent = held.sent.take_if(|sent| sent.cursor.revision == serving.revision);
         if let Some(sent) = sent {
+            if let Some(since) = sent.since {
+                self.shared.metrics.acknowledged(since.elapsed());
+            }
             held.foreign = false;
             held.wants_snapshot = false;
             held.refused = None;
@@ -405,7 +419,7 @@ mod tests {
     fn what_to_send() {
         let head = cursor(5, 5);
         let foreign = |held| Held { foreign: true, ..held };
-        let unanswered = Some(Sent { cursor: cursor(4, 4), whole: false });
+        let unanswered = Some(Sent { cursor: cursor(4, 4), whole: false, since: None });
         let table = [
             (Held::default(), Step::Snapshot),
             (holding(5, 5), Step::Nothing),

@@ -9,10 +9,11 @@ use crate::clock::UnixMillis;
 use crate::contract::Contract;
 use crate::data_planes::Registry;
 use crate::error::Failure;
+use crate::metrics::Metrics;
 use crate::secrets::Secrets;
 use crate::settings::Settings;
 use crate::snapshots::Snapshots;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// The parts of a running control plane.
 pub(crate) struct Shared {
@@ -22,6 +23,7 @@ pub(crate) struct Shared {
     pub(crate) snapshots: Snapshots,
     pub(crate) data_planes: Registry,
     pub(crate) contract: Contract,
+    pub(crate) metrics: Arc<Metrics>,
     /// Moves when outcomes were stored; carries nothing but the wake-up.
     pub(crate) outcomes: watch::Sender<()>,
     /// Moves when an operation was started, cancelled or has moved on.
@@ -45,6 +47,7 @@ impl Shared {
         store: Store,
         secrets: Arc<Secrets>,
         snapshots: Snapshots,
+        metrics: Arc<Metrics>,
         epoch: String,
         stop: CancellationToken,
     ) -> Self {
@@ -58,6 +61,7 @@ impl Shared {
             snapshots,
             data_planes: Registry::default(),
             contract: Contract::new(),
+            metrics,
             outcomes,
             operations,
             captures: watch::Sender::new(()),
@@ -78,6 +82,16 @@ impl Shared {
         let mut starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
         let begins = starts.take(per_second, self.settings.clock.now());
         if begins { Ok(()) } else { Err(Failure::Overloaded("stream_starts_per_second")) }
+    }
+
+    /// How many places for streams are taken.
+    pub(crate) fn streams_taken(&self) -> usize {
+        self.settings.limits.streams.saturating_sub(self.streams.available_permits())
+    }
+
+    /// How many captures wait for a request.
+    pub(crate) async fn captures_open(&self) -> Result<i64, StoreError> {
+        self.store.read().await?.captures_open_count(self.settings.clock.now()).await
     }
 
     /// A place for a stream, given back when dropped.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -17,6 +17,7 @@ use tokio::sync::{Notify, OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Failure, chain};
+use crate::metrics::Metrics;
 use crate::names::workspace_name;
 use crate::publish::frame;
 use crate::store::{Store, StoreError, Transaction};
@@ -38,6 +39,8 @@ pub(crate) struct Heads {
 pub(crate) struct Head {
     /// Workspace, revision and digest.
     pub(crate) cursor: Cursor,
+    /// When it was read from the store first: at once after its commit.
+    pub(crate) seen: Instant,
     id: String,
     /// The change from the revision before.
     change: OnceCell<Option<Bytes>>,
@@ -54,7 +57,7 @@ pub(crate) struct Body {
 impl Head {
     fn new(id: String, revision: i64, digest: Vec<u8>) -> Self {
         let cursor = Cursor { workspace: workspace_name(&id), revision, digest: digest.into() };
-        Self { cursor, id, change: OnceCell::new(), snapshot: OnceCell::new() }
+        Self { cursor, seen: Instant::now(), id, change: OnceCell::new(), snapshot: OnceCell::new() }
     }
 
     /// The change from `base` to this revision: as it was stored, or several merged. `None` when some are forgotten.
@@ -126,12 +129,16 @@ struct Asked {
 
 impl Snapshots {
     /// Reads the truth and keeps reading it in a task until `stop`.
-    pub(crate) async fn start(store: Store, stop: CancellationToken) -> Result<Self, StoreError> {
+    pub(crate) async fn start(
+        store: Store,
+        metrics: Arc<Metrics>,
+        stop: CancellationToken,
+    ) -> Result<Self, StoreError> {
         let first = read(&store, &Heads::default()).await?.unwrap_or_default();
         let (sender, heads) = watch::channel(Arc::new(first));
         let (done, answered) = watch::channel(0);
         let asked = Arc::new(Asked::default());
-        tokio::spawn(reconcile(store, sender, asked.clone(), done, stop));
+        tokio::spawn(reconcile((store, metrics), sender, asked.clone(), done, stop));
         Ok(Self { asked, heads, answered })
     }
 
@@ -155,7 +162,7 @@ impl Snapshots {
 }
 
 async fn reconcile(
-    store: Store,
+    (store, metrics): (Store, Arc<Metrics>),
     heads: watch::Sender<Arc<Heads>>,
     asked: Arc<Asked>,
     done: watch::Sender<u64>,
@@ -170,7 +177,13 @@ async fn reconcile(
         let number = asked.number.load(Ordering::SeqCst);
         let known = heads.borrow().clone();
         match read(&store, &known).await {
-            Ok(Some(new)) => drop(heads.send_replace(Arc::new(new))),
+            Ok(Some(new)) => {
+                let fresh = |head: &&Arc<Head>| {
+                    !known.workspaces.get(&head.cursor.workspace).is_some_and(|before| Arc::ptr_eq(before, head))
+                };
+                new.workspaces.values().filter(fresh).for_each(|_| metrics.revision());
+                heads.send_replace(Arc::new(new));
+            }
             Ok(None) => {}
             Err(error) => {
                 tracing::error!(error = %chain(&error), "cannot read the published revisions; keeping those known")

@@ -7,6 +7,7 @@ mod attack_table;
 mod capture;
 mod chain;
 mod connections;
+mod control_numbers;
 mod crash;
 mod dedup;
 mod deliveries;

@@ -136,15 +136,15 @@ async fn plaintext_leaves_the_machine_only_where_that_is_allowed() {
     let folder = Folder::open(&parent.path().join("data")).unwrap();
     folder.ensure_master_key().unwrap();
     let mut settings = folder.control_plane(UrlPolicy::default());
-    let anywhere = "0.0.0.0:0".parse().unwrap();
-    let refused = dev::run_control_plane(settings.clone(), anywhere).await.unwrap_err().to_string();
+    let [anywhere, local] = ["0.0.0.0:0", "127.0.0.1:0"].map(|address| address.parse().unwrap());
+    let refused = dev::run_control_plane(settings.clone(), anywhere, local).await.unwrap_err().to_string();
     assert!(refused.contains("--tls-certificate") && refused.contains("--allow-plaintext"), "{refused}");
     settings.allow_plaintext = true;
-    dev::run_control_plane(settings.clone(), anywhere).await.unwrap().stop().await.unwrap();
+    dev::run_control_plane(settings.clone(), anywhere, local).await.unwrap().stop().await.unwrap();
     settings.allow_plaintext = false;
     settings.tls = Some(Authority::new().write(parent.path(), &NAMES));
-    dev::run_control_plane(settings.clone(), anywhere).await.unwrap().stop().await.unwrap();
+    dev::run_control_plane(settings.clone(), anywhere, local).await.unwrap().stop().await.unwrap();
     settings.tls = Some(Files::new("nowhere.pem".into(), "nowhere.key".into()));
-    let refused = dev::run_control_plane(settings, anywhere).await.unwrap_err().to_string();
+    let refused = dev::run_control_plane(settings, anywhere, local).await.unwrap_err().to_string();
     assert!(refused.contains("nowhere.pem"), "{refused}");
 }

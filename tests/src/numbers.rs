@@ -1,10 +1,10 @@
-//! A data plane's numbers, read from its `/metrics` as an operator reads them.
+//! A plane's numbers, read from its `/metrics` as an operator reads them.
 
 use std::net::SocketAddr;
 
 use crate::raw_http::{RawHttp, Request};
 
-/// All numbers of a data plane at one moment.
+/// All numbers of a plane at one moment.
 #[derive(Clone, Debug)]
 pub struct Numbers(String);
 

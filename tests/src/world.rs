@@ -50,6 +50,7 @@ pub struct World {
     control_plane: Option<RunningControlPlane>,
     data_plane: Option<RunningDataPlane>,
     grpc: SocketAddr,
+    control_health: SocketAddr,
     ingress: SocketAddr,
     health: SocketAddr,
     _folder: TempDir,
@@ -88,9 +89,9 @@ impl World {
         data_plane.egress.extra_networks.push("127.0.0.0/8".parse().unwrap());
         data_plane.egress.extra_ca_pem.push(destination.ca_pem().into_bytes());
 
-        let running = dev::run_control_plane(control_plane.clone(), ANY_PORT).await.unwrap();
+        let running = dev::run_control_plane(control_plane.clone(), ANY_PORT, ANY_PORT).await.unwrap();
         data_plane.control_plane_url = running.url();
-        let (grpc, admin_key) = (running.grpc, running.admin_key.clone());
+        let (grpc, control_health, admin_key) = (running.grpc, running.health, running.admin_key.clone());
         let ca = data_plane.control_plane_ca_file.as_ref().map(|file| std::fs::read_to_string(file).unwrap());
         let client = match ca {
             Some(ca) => Client::connect_trusting(&running.url(), &admin_key, &ca).await.unwrap(),
@@ -109,6 +110,7 @@ impl World {
             control_plane: Some(running),
             data_plane: Some(plane),
             grpc,
+            control_health,
             ingress,
             health,
             _folder: parent,
@@ -123,6 +125,16 @@ impl World {
     /// Where the control plane answers, for example `http://127.0.0.1:4711`.
     pub fn grpc_url(&self) -> String {
         format!("http://{}", self.grpc)
+    }
+
+    /// The same as an address.
+    pub fn grpc(&self) -> SocketAddr {
+        self.grpc
+    }
+
+    /// Where health and numbers of the control plane are.
+    pub fn control_health(&self) -> SocketAddr {
+        self.control_health
     }
 
     /// Where triggers come in.
@@ -188,7 +200,7 @@ impl World {
     pub async fn start_control_plane(&mut self) {
         assert!(self.control_plane.is_none(), "the control plane runs already");
         let settings = self.settings.control_plane.clone();
-        self.control_plane = Some(dev::run_control_plane(settings, self.grpc).await.unwrap());
+        self.control_plane = Some(dev::run_control_plane(settings, self.grpc, self.control_health).await.unwrap());
     }
 
     /// Stops the data plane, lets it drain and waits for its end.

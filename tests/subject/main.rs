@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use sluice::dev::{self, Dev};
@@ -38,7 +39,7 @@ async fn start(setup: &Setup) -> Result<Dev, Box<dyn Error>> {
     let mut settings = folder.control_plane(UrlPolicy::default());
     // Nobody waits for a changed ring of master keys to be looked at.
     settings.ring_read_every = Duration::from_millis(50);
-    let control_plane = dev::run_control_plane(settings, setup.grpc).await?;
+    let control_plane = dev::run_control_plane(settings, setup.grpc, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let settings = folder.data_plane("subject", control_plane.url(), egress);
     let settings = with_fault(settings, setup)?;
     let data_plane = dev::run_data_plane(settings, setup.ingress, setup.health).await?;

@@ -11,6 +11,7 @@ use tracing::Instrument as _;
 
 use super::{Answer, Services};
 use crate::error::Failure;
+use crate::metrics::{StoreUse, StreamEnd};
 use crate::shared::Shared;
 use crate::{reports, session};
 
@@ -23,7 +24,7 @@ impl SyncService for Services {
 
     async fn sync(&self, request: Request<Streaming<SyncRequest>>) -> Answer<Self::SyncStream> {
         let place = self.0.stream_place()?;
-        self.0.begin_stream()?;
+        self.0.begin_stream().inspect_err(|_full| self.0.metrics.stream_ended(StreamEnd::TurnedAway))?;
         let (out, answers) = mpsc::channel(AHEAD);
         let shared = self.0.clone();
         let work = async move {
@@ -73,7 +74,11 @@ async fn listen(
             () = out.closed() => return Ok(()),
         };
         let Some(report) = report else { return Ok(()) };
-        reports::store(shared, &report).await?;
+        reports::store(shared, &report).await.inspect_err(|failure| {
+            if matches!(failure, Failure::Store(_)) {
+                shared.metrics.store_failed(StoreUse::Report);
+            }
+        })?;
         if out.send(Ok(ReportResponse { sequence: report.sequence })).await.is_err() {
             return Ok(());
         }

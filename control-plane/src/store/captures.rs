@@ -70,6 +70,12 @@ impl Transaction {
         self.rows(sql, &[since.into(), now.into()]).await?.into_iter().map(capture).collect()
     }
 
+    /// How many captures wait at `now`.
+    pub(crate) async fn captures_open_count(&mut self, now: UnixMillis) -> Result<i64, StoreError> {
+        let sql = "SELECT COUNT(*) FROM capture WHERE expire_time > $1 AND data_plane = ''";
+        self.row(sql, &[now.into()]).await?.map_or(Ok(0), |mut row| row.integer(0))
+    }
+
     /// Puts a capture in the place of the one that its incoming integration had.
     pub(crate) async fn capture_put(&mut self, row: &CaptureRow) -> Result<(), StoreError> {
         let sql = "INSERT INTO capture (integration, workspace, uid, start_time, expire_time, opening, data_plane, sample) \

@@ -105,9 +105,9 @@ async fn open(started: Instant, say: &mut (dyn FnMut(String) + Send)) -> Step<St
     egress.extra_networks.push("127.0.0.0/8".parse().at("settings")?);
     egress.ports.push(port);
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let dev = dev::start(dev::Options { folder: folder.clone(), grpc: any, ingress: any, health: any, egress })
-        .await
-        .at("start")?;
+    let options =
+        dev::Options { folder: folder.clone(), grpc: any, control_health: any, ingress: any, health: any, egress };
+    let dev = dev::start(options).await.at("start")?;
     let client = Client::connect(&dev.control_plane.url(), &dev.control_plane.admin_key).await.at("connect")?;
     say("Sluice demo: both planes in this process, over real sockets, on embedded storage.".to_owned());
     say(format!("  control plane   gRPC   {}", dev.control_plane.grpc));
@@ -485,5 +485,6 @@ pub fn commands(dev: &Dev, key_file: &Path) -> Vec<String> {
         format!("  {call} {grpc} sluice.admin.v1.DataPlaneService/ListDataPlanes"),
         format!("  curl http://{}/readyz", dev.data_plane.health),
         format!("  curl http://{}/metrics", dev.data_plane.health),
+        format!("  curl http://{}/metrics", dev.control_plane.health),
     ]
 }

@@ -18,6 +18,8 @@ pub struct Options {
     pub folder: Folder,
     /// The control plane's gRPC.
     pub grpc: SocketAddr,
+    /// The control plane's health and numbers.
+    pub control_health: SocketAddr,
     /// The data plane's triggers.
     pub ingress: SocketAddr,
     /// The data plane's health and numbers.
@@ -59,6 +61,8 @@ pub enum Error {
 pub struct RunningControlPlane {
     /// Its gRPC address.
     pub grpc: SocketAddr,
+    /// Health and numbers.
+    pub health: SocketAddr,
     /// The admin API key.
     pub admin_key: String,
     encrypted: bool,
@@ -133,25 +137,37 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error>
 pub async fn start_control_plane(
     folder: &Folder,
     grpc: SocketAddr,
+    health: SocketAddr,
     urls: UrlPolicy,
 ) -> Result<RunningControlPlane, Error> {
     folder.ensure_master_key()?;
-    run_control_plane(folder.control_plane(urls), grpc).await
+    run_control_plane(folder.control_plane(urls), grpc, health).await
 }
 
 /// Starts a control plane.
 pub async fn run_control_plane(
     settings: sluice_control_plane::Settings,
     grpc: SocketAddr,
+    health: SocketAddr,
 ) -> Result<RunningControlPlane, Error> {
     let (listener, grpc) = listen(grpc).await?;
+    let (health_listener, health) = listen(health).await?;
     settings.check_listener(&listener)?;
     let (admin_key_file, encrypted) = (settings.admin_key_file.clone(), settings.tls.is_some());
     let control_plane = ControlPlane::start(settings).await?;
     let admin_key = std::fs::read_to_string(admin_key_file).map_err(Error::AdminKey)?.trim().to_owned();
     let stop = CancellationToken::new();
-    let ended = tokio::spawn(control_plane.serve(listener, stop.clone()));
-    Ok(RunningControlPlane { grpc, admin_key, encrypted, stop, ended })
+    let (serving, telling, end) = (stop.clone(), control_plane.health(), CancellationToken::new());
+    let ended = tokio::spawn(async move {
+        let telling = tokio::spawn(telling.serve(health_listener, end.clone()));
+        let served = control_plane.serve(listener, serving).await;
+        end.cancel();
+        // Who still asks when all is over gets no answer. What it ended with is of no use to anybody.
+        telling.abort();
+        let _ended = telling.await;
+        served
+    });
+    Ok(RunningControlPlane { grpc, health, admin_key, encrypted, stop, ended })
 }
 
 /// Starts a data plane.
@@ -179,9 +195,9 @@ pub struct Dev {
 
 /// Starts both planes.
 pub async fn start(options: Options) -> Result<Dev, Error> {
-    let Options { folder, grpc, ingress, health, egress } = options;
+    let Options { folder, grpc, control_health, ingress, health, egress } = options;
     let urls = UrlPolicy { ports: egress.ports.clone(), own_names: egress.own_names.clone() };
-    let control_plane = start_control_plane(&folder, grpc, urls).await?;
+    let control_plane = start_control_plane(&folder, grpc, control_health, urls).await?;
     let settings = folder.data_plane("dev", control_plane.url(), egress);
     match run_data_plane(settings, ingress, health).await {
         Ok(data_plane) => Ok(Dev { control_plane, data_plane }),

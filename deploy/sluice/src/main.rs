@@ -2,9 +2,10 @@
 
 use std::io::IsTerminal as _;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
@@ -60,6 +61,9 @@ struct DevArgs {
     /// The control plane's gRPC.
     #[arg(long, default_value = "127.0.0.1:7070")]
     grpc: SocketAddr,
+    /// The control plane's health, readiness and metrics.
+    #[arg(long, default_value = "127.0.0.1:9091")]
+    control_health: SocketAddr,
     /// The data plane's triggers.
     #[arg(long, default_value = "127.0.0.1:8080")]
     ingress: SocketAddr,
@@ -83,6 +87,15 @@ struct ControlPlaneArgs {
     /// Serve plaintext beyond this machine. API keys and secrets can be read on the way: only in a network that nobody else is in.
     #[arg(long, env = "SLUICE_CONTROL_PLANE__ALLOW_PLAINTEXT")]
     allow_plaintext: bool,
+    /// Health, readiness and metrics, without a key: for the operator's network alone.
+    #[arg(long, default_value = "127.0.0.1:9091", env = "SLUICE_CONTROL_PLANE__HEALTH")]
+    health: SocketAddr,
+    /// How many days entries of the audit logs are kept. The newest of each log is kept for ever.
+    #[arg(long, default_value = "400", env = "SLUICE_CONTROL_PLANE__AUDIT_RETENTION_DAYS")]
+    audit_retention_days: u32,
+    /// How many published versions of each resource are kept, the newest ones and the one in force.
+    #[arg(long, default_value = "1000", env = "SLUICE_CONTROL_PLANE__VERSIONS_KEPT")]
+    versions_kept: NonZeroU32,
     /// A port that integrations may call, beside 443 and 8443. Repeatable.
     #[arg(long = "allow-port")]
     allow_ports: Vec<u16>,
@@ -242,13 +255,19 @@ async fn run(command: Command, started: Instant) -> Result<(), String> {
             urls.ports.extend(args.allow_ports);
             urls.own_names = args.own_names;
             folder.ensure_master_key().map_err(|error| error.to_string())?;
-            let mut settings = folder.control_plane(urls);
-            settings.tls = args.certificate.files();
-            settings.allow_plaintext = args.allow_plaintext;
-            let running = dev::run_control_plane(settings, args.grpc).await.map_err(|error| error.to_string())?;
+            let settings = sluice_control_plane::Settings {
+                tls: args.certificate.files(),
+                allow_plaintext: args.allow_plaintext,
+                audit_retention: Duration::from_secs(u64::from(args.audit_retention_days) * 24 * 3600),
+                versions_kept: args.versions_kept,
+                ..folder.control_plane(urls)
+            };
+            let running = dev::run_control_plane(settings, args.grpc, args.health).await;
+            let running = running.map_err(|error| error.to_string())?;
             say(&format!(
-                "control plane: gRPC on {}, admin key in {}",
+                "control plane: gRPC on {}, health on {}, admin key in {}",
                 running.grpc,
+                running.health,
                 folder.admin_key_file().display()
             ));
             running.run_until(interrupted()).await.map_err(|error| error.to_string())
@@ -273,6 +292,7 @@ async fn run_dev(args: DevArgs) -> Result<(), String> {
     let options = dev::Options {
         folder: folder.clone(),
         grpc: args.grpc,
+        control_health: args.control_health,
         ingress: args.ingress,
         health: args.health,
         egress: args.egress.settings()?,
@@ -288,6 +308,7 @@ fn welcome(dev: &Dev, folder: &Folder) -> Vec<String> {
     let key_file = folder.admin_key_file();
     let mut lines = vec![
         format!("control plane   gRPC     {}", dev.control_plane.grpc),
+        format!("                health   http://{}/readyz", dev.control_plane.health),
         format!("data plane      triggers http://{}", dev.data_plane.ingress),
         format!("                health   http://{}/readyz", dev.data_plane.health),
         format!("data folder     {}", folder.path().display()),
