@@ -20,7 +20,7 @@ use crate::access::Access;
 use crate::clock::{UnixMillis, millis, timestamp};
 use crate::error::Failure;
 use crate::names::{workspace_id, workspace_name};
-use crate::paging::List;
+use crate::scan::{self, Scan};
 use crate::secrets::Secrets;
 use crate::shared::Shared;
 use crate::store::{AuditAnchor, AuditRow, AuditSelection, Store, StoreError, Transaction, WorkspaceRow};
@@ -184,19 +184,45 @@ fn sealed(secrets: &Secrets, anchor: &AuditAnchor) -> Vec<u8> {
     secrets.mac(&[b"audit anchor", anchor.place.as_bytes(), &anchor.number.to_be_bytes(), &anchor.hash]).to_vec()
 }
 
-/// Lists entries, newest first.
+/// Lists entries.
 pub(crate) async fn list(shared: &Shared, asked: ListAuditEntriesRequest) -> Result<ListAuditEntriesResponse, Failure> {
     let mut tx = shared.store.read().await?;
     let log = Log::find(&mut tx, &asked.parent).await?;
     let filter = asked.filter.unwrap_or_default();
     let selection = selection(&filter)?;
     let scope = hex::encode(filter.encode_to_vec());
-    let list = List::new(&shared.secrets, &["auditEntries", &log.place, &scope]);
-    let page = list.page(asked.page_size, &asked.page_token)?;
-    let before = page.after.as_deref().map_or(Ok(i64::MAX), str::parse).map_err(|_| Failure::PageToken)?;
-    let mut rows = tx.audit_before(&log.place, &selection, before, page.limit()).await?;
-    let next_page_token = list.cut(&page, &mut rows, |row| row.body.len(), |row| row.number.to_string());
-    let audit_entries = rows.into_iter().map(present).collect::<Result<_, _>>()?;
+    let query = scan::Asked {
+        page_size: asked.page_size,
+        page_token: &asked.page_token,
+        filter: "",
+        order_by: &asked.order_by,
+    };
+    let mut scan = Scan::<AuditEntry>::new(&shared.secrets, &["auditEntries", &log.place, &scope], query)?;
+    let (first, last) = tx.audit_bounds(&log.place, selection.from, selection.before).await?;
+    while let Some((position, limit)) = scan.next() {
+        let rows = match scan.descending {
+            true => {
+                let before = Scan::<AuditEntry>::number(position, i64::MAX)?.min(last.saturating_add(1));
+                tx.audit_before(&log.place, before, limit).await?
+            }
+            false => {
+                let after = Scan::<AuditEntry>::number(position, 0)?.max(first - 1);
+                tx.audit_after(&log.place, after, limit).await?
+            }
+        };
+        let within = rows.into_iter().take_while(|row| (first..=last).contains(&row.number));
+        let within: Vec<AuditRow> = within.collect();
+        // What lies beyond the time that is asked for is as good as the end.
+        scan.read(within.len(), limit);
+        for row in within {
+            let position = row.number.to_string();
+            match selection.matches(&row) {
+                true => scan.offer(position, present(row)?)?,
+                false => scan.pass(position),
+            }
+        }
+    }
+    let (audit_entries, next_page_token) = scan.finish();
     Ok(ListAuditEntriesResponse { audit_entries, next_page_token })
 }
 

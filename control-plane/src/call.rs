@@ -9,6 +9,7 @@ use tonic::Request;
 use crate::access::Access;
 use crate::audit::{self, FIELDS_MAX};
 use crate::clock::UnixMillis;
+use crate::crash::Moment;
 use crate::door::Caller;
 use crate::error::{Failure, violation};
 use crate::fields::{differences, tree};
@@ -235,8 +236,11 @@ impl Change {
             let request = Remembered { hash: self.call.fingerprint.to_vec(), answer: encoded };
             self.tx.request_put(caller, id, &request, self.now).await?;
         }
+        let method = self.call.caller.attempt.method.as_str();
         self.call.caller.settled.begin();
+        shared.settings.reached(Moment::ChangeWritten, method);
         self.tx.commit().await?;
+        shared.settings.reached(Moment::ChangeCommitted, method);
         self.call.caller.settled.settle();
         shared.metrics.audit_entry(AuditOutcome::Done);
         shared.snapshots.wake();

@@ -59,6 +59,7 @@ pub(crate) async fn ask(shared: &Shared, data_plane: &str, subject: &str, kind: 
             };
             Failure::Draft { name: subject, violations: error.problems.into_iter().map(told).collect() }
         }
+        Code::LimitReached => Failure::Overloaded("open captures of a data plane"),
         Code::UnknownCommand => Failure::DataPlaneTooOld(data_plane.to_owned()),
         Code::Unspecified | Code::Unavailable | Code::StepRemoved => away(),
     })

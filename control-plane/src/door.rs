@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use ipnet::IpNet;
 use sluice_core::failed_keys::FailedKeys;
 use sluice_proto::admin::v1::{AuditOutcome, ErrorReason};
 use tokio::sync::Semaphore;
@@ -30,11 +31,13 @@ use crate::access::{Access, authenticate};
 use crate::audit::{self, Attempt};
 use crate::clock::UnixMillis;
 use crate::contract::Method;
+use crate::crash::Moment;
 use crate::error::{Failure, chain};
 use crate::metrics::StoreUse;
 use crate::names::workspace_name;
 use crate::shared::Shared;
 use crate::sockets::Peer;
+use crate::store::StoreError;
 
 /// The header and metadata entry that carries the id of a call.
 pub(crate) const REQUEST_ID: &str = "x-request-id";
@@ -43,7 +46,7 @@ const DETAILS: &str = "grpc-status-details-bin";
 pub(crate) const FRAME_BYTES: usize = 5;
 /// How often is written down that a key is used, in milliseconds.
 const USE_NOTED_EVERY: i64 = 60_000;
-/// Keys whose last use is remembered.
+/// Keys, each from a network, whose last use is remembered.
 const USES_MAX: usize = 10_000;
 
 /// Puts the door before a service.
@@ -58,8 +61,8 @@ pub(crate) struct Door {
 #[derive(Default)]
 struct Watch {
     failed: FailedKeys,
-    /// When each key was used last, as far as that was written down; at most [`USES_MAX`].
-    used: Mutex<HashMap<String, UnixMillis>>,
+    /// When each key was used last from each network, as far as that was written down; at most [`USES_MAX`].
+    used: Mutex<HashMap<(String, Option<IpNet>), UnixMillis>>,
 }
 
 impl Door {
@@ -75,7 +78,7 @@ impl Door {
         if path.starts_with("/grpc.health.v1.Health/") {
             return Ok(());
         }
-        let access = self.recognise(request.headers(), visit.attempt.source).await?;
+        let access = self.recognise(request.headers(), &visit.attempt).await?;
         tracing::Span::current().record("key", &access.key_id).record("principal", &access.principal);
         visit.access = Some(access.clone());
         // Reflection shows the contract, which is public; any key will do.
@@ -96,11 +99,12 @@ impl Door {
     }
 
     /// Finds the caller by its key. Wrong ones are counted by where they come from.
-    async fn recognise(&self, headers: &HeaderMap, source: Option<IpAddr>) -> Result<Access, Failure> {
+    async fn recognise(&self, headers: &HeaderMap, attempt: &Attempt) -> Result<Access, Failure> {
+        let source = attempt.source;
         let now = self.shared.settings.clock.now();
         match authenticate(&self.shared.store, headers, source, now).await {
             Ok(access) => {
-                self.note_use(&access, now);
+                self.note_use(&access, attempt, now);
                 Ok(access)
             }
             Err(Failure::KeyInvalid(problem)) => {
@@ -113,27 +117,26 @@ impl Door {
         }
     }
 
-    /// Writes down that a key is used, at most once a minute and without making the call wait.
-    fn note_use(&self, access: &Access, now: UnixMillis) {
+    /// Has written down that a key is used, at most once a minute from each network and without making the call wait.
+    fn note_use(&self, access: &Access, attempt: &Attempt, now: UnixMillis) {
+        let network = attempt.source.map(network);
         let mut used = self.watch.used.lock().unwrap_or_else(PoisonError::into_inner);
         if used.len() >= USES_MAX {
             // What is forgotten is read from the store again.
             used.clear();
         }
-        let last = used.entry(access.key_id.clone()).or_insert(access.last_use_time);
-        if now - *last < USE_NOTED_EVERY {
+        let known = used.insert((access.key_id.clone(), network), now);
+        if let Some(last) = known.filter(|last| now - last < USE_NOTED_EVERY) {
+            used.insert((access.key_id.clone(), network), last);
             return;
         }
-        *last = now;
-        let (store, id) = (self.shared.store.clone(), access.key_id.clone());
-        let note = async move {
-            let mut write = store.write().await?;
-            write.api_key_used(&id, now).await?;
-            write.commit().await
-        };
+        drop(used);
+        // Since the start nothing is known of a use; the store may know of one a moment ago.
+        let is_recent = now - access.last_use_time < USE_NOTED_EVERY;
+        let note = Use { shared: self.shared.clone(), access: access.clone(), attempt: attempt.clone(), is_recent };
         tokio::spawn(
             async move {
-                if let Err(error) = note.await {
+                if let Err(error) = note.write_down(network, now).await {
                     tracing::warn!(error = %chain(&error), "cannot write down that an API key was used");
                 }
             }
@@ -213,6 +216,7 @@ impl Door {
         let mut tx = self.shared.store.write().await?;
         let log = visit.attempt.log(&mut tx, visit.access.as_ref()).await?;
         audit::append(&mut tx, &self.shared.secrets, &log, entry, self.shared.settings.clock.now()).await?;
+        self.shared.settings.reached(Moment::RefusalWritten, &visit.attempt.method);
         tx.commit().await?;
         self.shared.metrics.audit_entry(outcome);
         Ok(())
@@ -230,6 +234,49 @@ impl Door {
             self.shared.metrics.store_failed(StoreUse::Call);
         }
     }
+}
+
+/// The use of a key, to be written down.
+struct Use {
+    shared: Arc<Shared>,
+    access: Access,
+    attempt: Attempt,
+    /// When it was used last is known well enough.
+    is_recent: bool,
+}
+
+impl Use {
+    /// Writes down when the key was used and, in the audit log, that it is used from a network of which nothing was known (A09).
+    async fn write_down(self, network: Option<IpNet>, now: UnixMillis) -> Result<(), StoreError> {
+        let Self { shared, access, attempt, is_recent } = self;
+        let mut tx = shared.store.write().await?;
+        if !is_recent {
+            tx.api_key_used(&access.key_id, now).await?;
+        }
+        let network = network.map(|network| network.to_string());
+        let is_new = match &network {
+            Some(network) => tx.api_key_network(&access.key_id, network, now).await?,
+            None => false,
+        };
+        if is_new {
+            let attempt = Attempt { resource: Some(access.key_name()), ..attempt };
+            let entry = attempt.entry(Some(&access), AuditOutcome::NewNetwork);
+            let log = attempt.log(&mut tx, Some(&access)).await?;
+            audit::append(&mut tx, &shared.secrets, &log, entry, now).await?;
+        }
+        tx.commit().await?;
+        if is_new {
+            shared.metrics.audit_entry(AuditOutcome::NewNetwork);
+        }
+        Ok(())
+    }
+}
+
+/// Who has an address has, for all that is known, those beside it.
+fn network(source: IpAddr) -> IpNet {
+    let source = source.to_canonical();
+    let bits = if source.is_ipv4() { 24 } else { 48 };
+    IpNet::new(source, bits).map_or_else(|_impossible| source.into(), |network| network.trunc())
 }
 
 /// Why a request could not be translated into a call; an extension of the call without a message that stands for it.

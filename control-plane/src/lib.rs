@@ -11,7 +11,7 @@
 //! | `contract` | what a request is about, whichever method it calls |
 //! | `services` | what each method does, unpacked |
 //! | `lifecycle` | how a document is created, changed and deleted, the same for all kinds |
-//! | `listing`, `list_filter` | what a list shows and in which order |
+//! | `listing`, `scan`, `list_filter` | what a list shows and in which order: of what is kept, and of what was recorded over time |
 //! | `publish` | how a draft, or several at once, become what every data plane serves |
 //! | `versions` | what was published: read, compared, brought back |
 //! | `usages` | who uses what |
@@ -36,6 +36,7 @@
 //! | `inference` | which forms samples suggest |
 //! | `store` | where all of it is kept |
 //! | [`Health`], `metrics` | how it is, for whoever operates it |
+//! | `crash` | the moments at which tests end the process |
 //! | `error` | what can go wrong and how callers hear of it |
 
 mod access;
@@ -45,6 +46,7 @@ mod captures;
 mod clock;
 mod commands;
 mod contract;
+mod crash;
 mod curl;
 mod data_keys;
 mod data_planes;
@@ -55,8 +57,8 @@ mod endpoint;
 mod error;
 mod fields;
 mod forms;
-mod inference;
 mod health;
+mod inference;
 mod json_door;
 mod lifecycle;
 mod list_filter;
@@ -73,6 +75,7 @@ mod replay;
 mod reports;
 mod resource;
 mod rotation;
+mod scan;
 mod secrets;
 mod services;
 mod serving;
@@ -128,6 +131,9 @@ use tonic_web::GrpcWebLayer;
 use uuid::Uuid;
 
 pub use clock::{Clock, UnixMillis};
+#[cfg(feature = "fault-injection")]
+pub use crash::Crash;
+pub use crash::Moment;
 pub use error::Error;
 pub use health::Health;
 pub use settings::{Limits, Settings};

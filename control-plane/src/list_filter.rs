@@ -99,6 +99,11 @@ impl Filter {
         }
     }
 
+    /// It lets everything through.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Whether it lets the message through.
     pub(crate) fn matches(&self, message: &DynamicMessage) -> bool {
         self.0.as_ref().is_none_or(|node| node.matches(message))

@@ -160,6 +160,7 @@ impl Metrics {
             AuditOutcome::Unspecified => "unspecified",
             AuditOutcome::Done => "done",
             AuditOutcome::Refused => "refused",
+            AuditOutcome::NewNetwork => "new_network",
         };
         self.audit_entries.get_or_create(&[("outcome", outcome)]).inc();
     }

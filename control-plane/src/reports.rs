@@ -8,6 +8,7 @@ use sluice_proto::admin::v1::{Attempt, Delivery};
 use sluice_proto::sync::v1::{AcceptedRequest, Outcome, ReportRequest};
 
 use crate::clock::{UnixMillis, millis};
+use crate::crash::Moment;
 use crate::error::Failure;
 use crate::names;
 use crate::secrets::Vault;
@@ -55,7 +56,9 @@ pub(crate) async fn store(shared: &Shared, report: &ReportRequest) -> Result<(),
         batch.push(told);
     }
     storing.write(batch).await?;
+    shared.settings.reached(Moment::ReportWritten, "");
     storing.tx.commit().await?;
+    shared.settings.reached(Moment::ReportCommitted, "");
     shared.outcomes.send_replace(());
     Ok(())
 }

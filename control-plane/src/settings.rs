@@ -46,6 +46,9 @@ pub struct Settings {
     pub limits: Limits,
     /// The time of day.
     pub clock: Clock,
+    /// Where to end the process, for tests.
+    #[cfg(feature = "fault-injection")]
+    pub crash: Option<crate::crash::Crash>,
 }
 
 /// Limits of one control plane; a call above one is refused and the error names it.
@@ -121,6 +124,8 @@ impl Settings {
             rewrap_pause: Duration::from_millis(20),
             limits: Limits::default(),
             clock: Clock::system(),
+            #[cfg(feature = "fault-injection")]
+            crash: None,
         }
     }
 }

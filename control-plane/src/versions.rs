@@ -1,20 +1,24 @@
 //! The numbered versions of a document, the same for all kinds that are published: listed, read, compared with each other and
 //! with the draft, and brought back.
 
+use prost::Message as _;
 use sluice_proto::admin::v1::{FieldChange, RollbackVersionResponse, Version};
 
 use crate::call::{Begun, Call};
 use crate::clock::timestamp;
 use crate::error::Failure;
 use crate::fields::{differences, tree};
-use crate::lifecycle::{lock, save, settle, shown};
+use crate::lifecycle::{READ_AT_ONCE, lock, save, settle, shown};
+use crate::listing::{Listing, Query};
 use crate::names::{self, Name};
-use crate::paging::List;
 use crate::publish::put_in_force;
 use crate::resource::{Stamp, Versioned};
 use crate::shared::Shared;
 use crate::store::{Transaction, VersionRow};
 use crate::stored::{Stored, decode, drop_icon};
+
+/// What lists show.
+const VERSION: &str = "sluice.admin.v1.Version";
 
 /// Reads `{document}/versions/{number}`; `field` is where it was given.
 pub(crate) fn split<'a>(name: &'a str, field: &str) -> Result<(&'a str, i64), Failure> {
@@ -26,22 +30,27 @@ pub(crate) fn split<'a>(name: &'a str, field: &str) -> Result<(&'a str, i64), Fa
     })
 }
 
-/// The versions of `parent`, the newest first, and the token of the next page.
+/// The versions of `parent`, and the token of the next page. There are as many as are kept, so all of them are looked at.
 pub(crate) async fn list<R: Versioned>(
     shared: &Shared,
     parent: &str,
-    page_size: i32,
-    page_token: &str,
+    query: Query<'_>,
 ) -> Result<(Vec<Version>, String), Failure> {
     let name = names::parse(parent, R::COLLECTION, "parent")?;
     let mut tx = shared.store.read().await?;
     let stored = Stored::<R>::find(&mut tx, &name, "").await?;
-    let list = List::new(&shared.secrets, &["versions", &stored.row.uid]);
-    let page = list.page(page_size, page_token)?;
-    let before = page.after.as_deref().map_or(Ok(i64::MAX), str::parse).map_err(|_| Failure::PageToken)?;
-    let mut rows = tx.versions(&name.full, before, page.limit()).await?;
-    let next = list.cut(&page, &mut rows, |_| 64, |row| row.version.to_string());
-    Ok((rows.iter().map(|row| present(&stored, row)).collect(), next))
+    let mut listing = Listing::new(&shared.secrets, VERSION, &["versions", &stored.row.uid], query)?;
+    let mut before = i64::MAX;
+    loop {
+        let rows = tx.versions(&name.full, before, READ_AT_ONCE).await?;
+        let Some(last) = rows.last().map(|row| row.version) else { break };
+        for row in rows {
+            let shown = present(&stored, &row);
+            listing.offer(&shown.name.clone(), &tree(VERSION, &shown)?, shown.encoded_len(), shown);
+        }
+        before = last;
+    }
+    Ok(listing.finish())
 }
 
 /// One version with its document.

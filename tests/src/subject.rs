@@ -39,6 +39,8 @@ pub struct Setup {
     pub user_agent: String,
     /// A bug to have. Only in builds with the feature `fault-injection`.
     pub fault: Option<Fault>,
+    /// Where the control plane ends the process. Only in builds with the feature `fault-injection`.
+    pub crash: Option<Crash>,
     /// What is logged to standard error, for example `sluice=trace`; empty: nothing.
     pub log: String,
 }
@@ -50,6 +52,30 @@ pub enum Fault {
     KeyBeforeJobs,
     /// Requests are answered before they are durable.
     AnswerBeforeCommit,
+}
+
+/// Where the control plane ends the process: see its `Moment`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crash {
+    /// The moment's name.
+    pub at: Moment,
+    /// What the gRPC path of the call ends with; reports have none.
+    pub method: String,
+}
+
+/// A moment of the control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Moment {
+    /// Before the commit of a change.
+    ChangeWritten,
+    /// After it.
+    ChangeCommitted,
+    /// Before the commit of the audit entry of a refusal.
+    RefusalWritten,
+    /// Before the commit of a report.
+    ReportWritten,
+    /// After it.
+    ReportCommitted,
 }
 
 impl Setup {
@@ -65,6 +91,7 @@ impl Setup {
             static_addresses: HashMap::new(),
             user_agent: "subject".to_owned(),
             fault: None,
+            crash: None,
             log: String::new(),
         }
     }
@@ -126,6 +153,14 @@ impl Subject {
             return Err(io::Error::other(format!("it had ended by itself: {status}")));
         }
         self.child.kill().await
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Errors
+    /// It does not end in time.
+    pub async fn ended(mut self) -> io::Result<ExitStatus> {
+        tokio::time::timeout(PATIENCE, self.child.wait()).await?
     }
 
     /// Lets it stop properly.

@@ -39,6 +39,7 @@ async fn start(setup: &Setup) -> Result<Dev, Box<dyn Error>> {
     let mut settings = folder.control_plane(UrlPolicy::default());
     // Nobody waits for a changed ring of master keys to be looked at.
     settings.ring_read_every = Duration::from_millis(50);
+    let settings = with_crash(settings, setup)?;
     let control_plane = dev::run_control_plane(settings, setup.grpc, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let settings = folder.data_plane("subject", control_plane.url(), egress);
     let settings = with_fault(settings, setup)?;
@@ -68,6 +69,37 @@ fn with_fault(
     match setup.fault {
         None => Ok(settings),
         Some(fault) => Err(format!("{fault:?} needs a build with the feature fault-injection").into()),
+    }
+}
+
+#[cfg(feature = "fault-injection")]
+fn with_crash(
+    mut settings: sluice_control_plane::Settings,
+    setup: &Setup,
+) -> Result<sluice_control_plane::Settings, Box<dyn Error>> {
+    use sluice_control_plane::Moment as At;
+    use sluice_tests::subject::Moment;
+    settings.crash = setup.crash.as_ref().map(|crash| sluice_control_plane::Crash {
+        at: match crash.at {
+            Moment::ChangeWritten => At::ChangeWritten,
+            Moment::ChangeCommitted => At::ChangeCommitted,
+            Moment::RefusalWritten => At::RefusalWritten,
+            Moment::ReportWritten => At::ReportWritten,
+            Moment::ReportCommitted => At::ReportCommitted,
+        },
+        method: crash.method.clone(),
+    });
+    Ok(settings)
+}
+
+#[cfg(not(feature = "fault-injection"))]
+fn with_crash(
+    settings: sluice_control_plane::Settings,
+    setup: &Setup,
+) -> Result<sluice_control_plane::Settings, Box<dyn Error>> {
+    match &setup.crash {
+        None => Ok(settings),
+        Some(crash) => Err(format!("{crash:?} needs a build with the feature fault-injection").into()),
     }
 }
 

@@ -4,7 +4,7 @@ use prost::Message as _;
 use sluice_proto::admin::v1::connection_service_server::ConnectionService;
 use sluice_proto::admin::v1::{
     Connection, CreateConnectionRequest, DeleteConnectionRequest, DeleteConnectionResponse, GetConnectionRequest,
-    ListConnectionsRequest, ListConnectionsResponse, ListTokenStatesRequest, ListTokenStatesResponse, TokenState,
+    ListConnectionsRequest, ListConnectionsResponse, ListTokenStatesRequest, ListTokenStatesResponse,
     UndeleteConnectionRequest, UpdateConnectionRequest,
 };
 use tonic::{Request, async_trait};
@@ -12,12 +12,15 @@ use tonic::{Request, async_trait};
 use super::{Answer, Services, pack};
 use crate::call::Call;
 use crate::error::Failure;
-use crate::lifecycle::{create, delete, get, list, undelete, update};
-use crate::listing::query;
+use crate::fields::tree;
+use crate::lifecycle::{READ_AT_ONCE, create, delete, get, list, undelete, update};
+use crate::listing::{Listing, Query, query};
 use crate::names;
-use crate::paging::List;
 use crate::shared::Shared;
 use crate::stored::Stored;
+
+/// What ListTokenStates lists.
+const TOKEN_STATE: &str = "sluice.admin.v1.TokenState";
 
 #[async_trait]
 impl ConnectionService for Services {
@@ -59,12 +62,24 @@ impl ConnectionService for Services {
 async fn token_states(shared: &Shared, asked: &ListTokenStatesRequest) -> Result<ListTokenStatesResponse, Failure> {
     let name = names::parse(&asked.parent, "connections", "parent")?;
     let uid = Stored::<Connection>::load(&mut shared.store.read().await?, &name, "").await?.row.uid;
-    let list = List::new(&shared.secrets, &["tokenStates", &uid]);
-    let page = list.page(asked.page_size, &asked.page_token)?;
-    let after = page.after.as_deref().unwrap_or_default();
-    let mut token_states = shared.data_planes.token_states(&name.full, after, page.limit());
-    let next_page_token = list.cut(&page, &mut token_states, TokenState::encoded_len, |state| {
-        state.data_plane.strip_prefix("dataPlanes/").unwrap_or_default().to_owned()
-    });
+    let order_by = if asked.order_by.trim().is_empty() { "data_plane" } else { &asked.order_by };
+    let query = Query {
+        page_size: asked.page_size,
+        page_token: &asked.page_token,
+        filter: &asked.filter,
+        order_by,
+        show_deleted: false,
+    };
+    let mut listing = Listing::new(&shared.secrets, TOKEN_STATE, &["tokenStates", &uid], query)?;
+    let mut after = String::new();
+    loop {
+        let states = shared.data_planes.token_states(&name.full, &after, READ_AT_ONCE);
+        let Some(last) = states.last().map(|state| state.data_plane.clone()) else { break };
+        for state in states {
+            listing.offer(&state.data_plane.clone(), &tree(TOKEN_STATE, &state)?, state.encoded_len(), state);
+        }
+        last.strip_prefix("dataPlanes/").unwrap_or_default().clone_into(&mut after);
+    }
+    let (token_states, next_page_token) = listing.finish();
     Ok(ListTokenStatesResponse { token_states, next_page_token })
 }

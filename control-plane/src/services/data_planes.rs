@@ -7,7 +7,13 @@ use tonic::{Request, async_trait};
 
 use super::{Answer, Services, pack};
 use crate::error::Failure;
-use crate::paging::List;
+use crate::fields::tree;
+use crate::lifecycle::READ_AT_ONCE;
+use crate::listing::{Listing, Query};
+
+const KIND: &str = "sluice.admin.v1.DataPlane";
+/// What the names of data planes begin with.
+const PREFIX: &str = "dataPlanes/";
 
 #[async_trait]
 impl DataPlaneService for Services {
@@ -18,12 +24,27 @@ impl DataPlaneService for Services {
 
 impl Services {
     fn list(&self, asked: &ListDataPlanesRequest) -> Result<ListDataPlanesResponse, Failure> {
-        let list = List::new(&self.0.secrets, &["dataPlanes"]);
-        let page = list.page(asked.page_size, &asked.page_token)?;
-        let mut data_planes = self.0.data_planes.list(page.after.as_deref().unwrap_or_default(), page.limit());
-        let next_page_token = list.cut(&page, &mut data_planes, Message::encoded_len, |plane| {
-            plane.name.strip_prefix("dataPlanes/").unwrap_or_default().to_owned()
-        });
+        let query = Query {
+            page_size: asked.page_size,
+            page_token: &asked.page_token,
+            filter: &asked.filter,
+            order_by: &asked.order_by,
+            show_deleted: false,
+        };
+        let mut listing = Listing::new(&self.0.secrets, KIND, &["dataPlanes"], query)?;
+        let mut after = listing.by_name().unwrap_or_default().to_owned();
+        loop {
+            let planes = self.0.data_planes.list(after.strip_prefix(PREFIX).unwrap_or_default(), READ_AT_ONCE);
+            let Some(last) = planes.last().map(|plane| plane.name.clone()) else { break };
+            for plane in planes {
+                listing.offer(&plane.name.clone(), &tree(KIND, &plane)?, plane.encoded_len(), plane);
+            }
+            if listing.by_name().is_some() && listing.is_full() {
+                break;
+            }
+            after = last;
+        }
+        let (data_planes, next_page_token) = listing.finish();
         Ok(ListDataPlanesResponse { data_planes, next_page_token })
     }
 }

@@ -8,7 +8,7 @@ use tonic::{Request, async_trait};
 use super::{Answer, Services, pack};
 use crate::error::Failure;
 use crate::names;
-use crate::paging::List;
+use crate::scan::{self, Scan};
 use crate::shared::Shared;
 use crate::store::{OutcomeRow, StoreError, Transaction};
 use crate::watching::{Feed, Watched, Watcher};
@@ -39,12 +39,25 @@ async fn list(shared: &Shared, asked: &ListEventsRequest) -> Result<ListEventsRe
     let workspace = names::workspace_id(&asked.parent, "parent")?;
     let mut tx = shared.store.read().await?;
     let uid = tx.workspace(&workspace).await?.ok_or_else(|| Failure::NotFound(asked.parent.clone()))?.uid;
-    let list = List::new(&shared.secrets, &["events", &uid, &asked.action]);
-    let page = list.page(asked.page_size, &asked.page_token)?;
-    let before = page.after.as_deref().map_or(Ok(i64::MAX), str::parse).map_err(|_| Failure::PageToken)?;
-    let mut rows = tx.events_before(&workspace, &asked.action, before, page.limit()).await?;
-    let next_page_token = list.cut(&page, &mut rows, |row| row.body.len(), |row| row.sequence.to_string());
-    Ok(ListEventsResponse { events: rows.iter().map(decode).collect::<Result<_, _>>()?, next_page_token })
+    let mut scan = Scan::<Event>::new(&shared.secrets, &["events", &uid, &asked.action], scan::asked!(asked))?;
+    while let Some((position, limit)) = scan.next() {
+        let rows = match scan.descending {
+            true => {
+                let before = Scan::<Event>::number(position, i64::MAX)?;
+                tx.events_before(&workspace, &asked.action, before, limit).await?
+            }
+            false => {
+                let after = Scan::<Event>::number(position, i64::MIN)?;
+                tx.events_after(&workspace, &asked.action, after, limit).await?
+            }
+        };
+        scan.read(rows.len(), limit);
+        for row in rows {
+            scan.offer(row.sequence.to_string(), decode(&row)?)?;
+        }
+    }
+    let (events, next_page_token) = scan.finish();
+    Ok(ListEventsResponse { events, next_page_token })
 }
 
 /// Where a watcher begins.

@@ -12,7 +12,7 @@ use super::{Answer, Services, pack};
 use crate::delivery_filter::accepted;
 use crate::error::{Failure, violation};
 use crate::names;
-use crate::paging::List;
+use crate::scan::{self, Scan};
 use crate::shared::Shared;
 use crate::store::{IncomingSelection, Place};
 
@@ -64,11 +64,17 @@ async fn list(shared: &Shared, asked: &ListIncomingRequestsRequest) -> Result<Li
     let uid = tx.workspace(&workspace).await?.ok_or_else(|| Failure::NotFound(asked.parent.clone()))?.uid;
     let selection = selection(asked, &workspace)?;
     let (from, before) = (selection.accepted_from.to_string(), selection.accepted_before.to_string());
-    let list = List::new(&shared.secrets, &["incomingRequests", &uid, &selection.incoming, &from, &before]);
-    let page = list.page(asked.page_size, &asked.page_token)?;
-    let after = page.after.as_deref().map_or(Some(Place::NEWEST), Place::parse).ok_or(Failure::PageToken)?;
-    let mut rows = tx.incoming_requests(&workspace, &selection, after, page.limit()).await?;
-    let next_page_token = list.cut(&page, &mut rows, |row| row.body.len(), |row| row.place.to_string());
-    let incoming_requests = rows.iter().map(|row| decode(&row.body)).collect::<Result<_, _>>()?;
+    let scope = ["incomingRequests", &uid, &selection.incoming, &from, &before];
+    let mut scan = Scan::<IncomingRequest>::new(&shared.secrets, &scope, scan::asked!(asked))?;
+    while let Some((position, limit)) = scan.next() {
+        let none = if scan.descending { Place::NEWEST } else { Place::OLDEST };
+        let after = position.map_or(Some(none), Place::parse).ok_or(Failure::PageToken)?;
+        let rows = tx.incoming_requests(&workspace, &selection, (after, scan.descending), limit).await?;
+        scan.read(rows.len(), limit);
+        for row in rows {
+            scan.offer(row.place.to_string(), decode(&row.body)?)?;
+        }
+    }
+    let (incoming_requests, next_page_token) = scan.finish();
     Ok(ListIncomingRequestsResponse { incoming_requests, next_page_token })
 }

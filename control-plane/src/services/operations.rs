@@ -15,7 +15,7 @@ use crate::call::{Begun, Call};
 use crate::error::Failure;
 use crate::names;
 use crate::operations::present;
-use crate::paging::List;
+use crate::scan::{self, Scan};
 use crate::shared::Shared;
 use crate::store::OperationKind;
 use crate::watching::{Watched, watched};
@@ -52,13 +52,18 @@ async fn list(shared: &Shared, asked: &ListOperationsRequest) -> Result<ListOper
     let workspace = names::workspace_id(&asked.parent, "parent")?;
     let mut tx = shared.store.read().await?;
     let uid = tx.workspace(&workspace).await?.ok_or_else(|| Failure::NotFound(asked.parent.clone()))?.uid;
-    let list = List::new(&shared.secrets, &["operations", &uid]);
-    let page = list.page(asked.page_size, &asked.page_token)?;
-    let before = page.after.as_deref().map_or(Ok(i64::MAX), str::parse).map_err(|_| Failure::PageToken)?;
-    let mut rows = tx.operations(&workspace, before, page.limit()).await?;
-    let size = |row: &crate::store::OperationRow| row.filter.len() + row.plan.len();
-    let next_page_token = list.cut(&page, &mut rows, size, |row| row.sequence.to_string());
-    Ok(ListOperationsResponse { operations: rows.iter().map(present).collect::<Result<_, _>>()?, next_page_token })
+    let mut scan = Scan::<Operation>::new(&shared.secrets, &["operations", &uid], scan::asked!(asked))?;
+    while let Some((position, limit)) = scan.next() {
+        let none = if scan.descending { i64::MAX } else { i64::MIN };
+        let position = Scan::<Operation>::number(position, none)?;
+        let rows = tx.operations(&workspace, (position, scan.descending), limit).await?;
+        scan.read(rows.len(), limit);
+        for row in rows {
+            scan.offer(row.sequence.to_string(), present(&row)?)?;
+        }
+    }
+    let (operations, next_page_token) = scan.finish();
+    Ok(ListOperationsResponse { operations, next_page_token })
 }
 
 async fn cancel(shared: &Shared, call: Call, name: &str) -> Result<Operation, Failure> {

@@ -11,6 +11,7 @@ use tonic::{Request, async_trait};
 use super::{Answer, Services, pack};
 use crate::call::Call;
 use crate::error::Failure;
+use crate::listing::Query;
 use crate::names;
 use crate::resource::{Resource as _, of_published_kind};
 use crate::shared::Shared;
@@ -20,11 +21,8 @@ use crate::versions::{diff, get, list, rollback, split};
 impl VersionService for Services {
     async fn list_versions(&self, request: Request<ListVersionsRequest>) -> Answer<ListVersionsResponse> {
         let asked = request.get_ref();
-        let listed = of_published_kind!(
-            collection(&asked.parent),
-            list(&self.0, &asked.parent, asked.page_size, &asked.page_token),
-            "parent"
-        );
+        let listed =
+            of_published_kind!(collection(&asked.parent), list(&self.0, &asked.parent, query(asked)), "parent");
         pack(listed.map(|(versions, next_page_token)| ListVersionsResponse { versions, next_page_token }))
     }
 
@@ -54,6 +52,17 @@ async fn rolled_back(
     let (document, number) = split(&asked.name, "name")?;
     let version = (document, number);
     of_published_kind!(collection(document), rollback(shared, call, version, &asked.etag, asked.publish), "name")
+}
+
+/// The newest come first unless another order is asked for.
+fn query(asked: &ListVersionsRequest) -> Query<'_> {
+    Query {
+        page_size: asked.page_size,
+        page_token: &asked.page_token,
+        filter: &asked.filter,
+        order_by: if asked.order_by.trim().is_empty() { "number desc" } else { &asked.order_by },
+        show_deleted: false,
+    }
 }
 
 fn collection(name: &str) -> Option<&str> {

@@ -3,6 +3,9 @@
 use super::{Row, StoreError, Transaction};
 use crate::clock::UnixMillis;
 
+/// From how many networks a key's use is remembered.
+const NETWORKS_REMEMBERED: i64 = 100;
+
 /// An API key as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ApiKeyRow {
@@ -107,5 +110,22 @@ impl Transaction {
     pub(crate) async fn api_key_used(&mut self, id: &str, now: UnixMillis) -> Result<(), StoreError> {
         let sql = "UPDATE api_key SET last_use_time = $1 WHERE id = $2 AND last_use_time < $1";
         self.run(sql, &[now.into(), id.into()]).await.map(drop)
+    }
+
+    /// Notes that a key was used from a network. `true`: it had been used before, and never from there. Of a key that was used from
+    /// very many the newest are remembered.
+    pub(crate) async fn api_key_network(
+        &mut self,
+        id: &str,
+        network: &str,
+        now: UnixMillis,
+    ) -> Result<bool, StoreError> {
+        let used = self.row("SELECT 1 FROM key_network WHERE api_key = $1 LIMIT 1", &[id.into()]).await?.is_some();
+        let sql = "INSERT INTO key_network (api_key, network, first_time) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        let is_new = self.run(sql, &[id.into(), network.into(), now.into()]).await? > 0;
+        let sql = "DELETE FROM key_network WHERE api_key = $1 AND network NOT IN \
+                   (SELECT network FROM key_network WHERE api_key = $1 ORDER BY first_time DESC, network LIMIT $2)";
+        self.run(sql, &[id.into(), NETWORKS_REMEMBERED.into()]).await?;
+        Ok(used && is_new)
     }
 }

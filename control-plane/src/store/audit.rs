@@ -50,6 +50,19 @@ pub(crate) struct AuditSelection {
     pub(crate) before: UnixMillis,
 }
 
+impl AuditSelection {
+    /// Whether an entry is meant.
+    pub(crate) fn matches(&self, row: &AuditRow) -> bool {
+        let same = |wanted: &str, found: &str| wanted.is_empty() || wanted == found;
+        let within = |found: &str| found.strip_prefix(&self.resource).is_some_and(|rest| rest.starts_with('/'));
+        same(&self.principal, &row.principal)
+            && same(&self.method, &row.method)
+            && (same(&self.resource, &row.resource) || within(&row.resource))
+            && (self.outcome == 0 || self.outcome == row.outcome)
+            && (self.from..self.before).contains(&row.time)
+    }
+}
+
 macro_rules! select_audit {
     ($tail:literal) => {
         concat!("SELECT place, number, time, principal, method, resource, outcome, body, hash FROM audit_entry ", $tail)
@@ -100,27 +113,36 @@ impl Transaction {
     pub(crate) async fn audit_before(
         &mut self,
         place: &str,
-        selection: &AuditSelection,
         before: i64,
         limit: i64,
     ) -> Result<Vec<AuditRow>, StoreError> {
-        let sql = select_audit!(
-            "WHERE place = $1 AND number < $2 AND ($3 = '' OR principal = $3) AND ($4 = '' OR method = $4) \
-             AND ($5 = '' OR resource = $5 OR substr(resource, 1, length($5) + 1) = $5 || '/') \
-             AND ($6 = 0 OR outcome = $6) AND time >= $7 AND time < $8 ORDER BY number DESC LIMIT $9"
-        );
-        let values = [
-            place.into(),
-            before.into(),
-            (&selection.principal).into(),
-            (&selection.method).into(),
-            (&selection.resource).into(),
-            selection.outcome.into(),
-            selection.from.into(),
-            selection.before.into(),
-            limit.into(),
-        ];
-        self.rows(sql, &values).await?.into_iter().map(entry).collect()
+        let sql = select_audit!("WHERE place = $1 AND number < $2 ORDER BY number DESC LIMIT $3");
+        self.rows(sql, &[place.into(), before.into(), limit.into()]).await?.into_iter().map(entry).collect()
+    }
+
+    /// Numbers between which lie all entries of a log that were written from `from` to before `before`: those next to the bounds by time,
+    /// so that none has to be looked at in between. Without any, the second is less than the first.
+    pub(crate) async fn audit_bounds(
+        &mut self,
+        place: &str,
+        from: UnixMillis,
+        before: UnixMillis,
+    ) -> Result<(i64, i64), StoreError> {
+        // A clock that was set back makes later entries with earlier times: the bounds are those of the whole log then, as they are
+        // when no time is asked for.
+        let first = "SELECT number FROM audit_entry WHERE place = $1 AND time >= $2 ORDER BY time, number LIMIT 1";
+        let last =
+            "SELECT number FROM audit_entry WHERE place = $1 AND time < $2 ORDER BY time DESC, number DESC LIMIT 1";
+        let number = |row: Option<Row>, none: i64| row.map_or(Ok(none), |mut row| row.integer(0));
+        let first = match from {
+            UnixMillis::MIN => 1,
+            from => number(self.row(first, &[place.into(), from.into()]).await?, i64::MAX)?,
+        };
+        let last = match before {
+            UnixMillis::MAX => i64::MAX,
+            before => number(self.row(last, &[place.into(), before.into()]).await?, 0)?,
+        };
+        Ok((first, last))
     }
 
     /// At most `limit` entries of a log after the one with the number `after`, oldest first.

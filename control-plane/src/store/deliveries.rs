@@ -62,6 +62,9 @@ impl Place {
     /// Before every page that goes down.
     pub(crate) const NEWEST: Self = Self { accept_time: UnixMillis::MAX, sequence: i64::MAX };
 
+    /// Before every page that goes up.
+    pub(crate) const OLDEST: Self = Self { accept_time: UnixMillis::MIN, sequence: i64::MIN };
+
     /// Reads what it is written as.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (accept_time, sequence) = text.split_once('/')?;

@@ -27,13 +27,14 @@ pub(crate) struct IncomingSelection {
     pub(crate) accepted_before: UnixMillis,
 }
 
-macro_rules! newest_first {
-    ($driver:literal) => {
+macro_rules! placed {
+    ($driver:literal, $beyond:literal) => {
         concat!(
             "SELECT accept_time, sequence, body FROM incoming_request WHERE workspace = $1 AND ($2 = '' OR incoming = $2) ",
             $driver,
-            "AND accept_time >= $3 AND accept_time < $4 AND (accept_time, sequence) < ($5, $6) ",
-            "ORDER BY accept_time DESC, sequence DESC LIMIT $7"
+            "AND accept_time >= $3 AND accept_time < $4 AND (accept_time, sequence) ",
+            $beyond,
+            " LIMIT $7"
         )
     };
 }
@@ -103,15 +104,20 @@ impl Transaction {
         row.map(|mut row| Ok((row.blob(0)?, row.blob(1)?))).transpose()
     }
 
-    /// Those that match and come after `after`, newest first.
+    /// Those that match and come after `after`: the newest first if `descending`, else the oldest.
     pub(crate) async fn incoming_requests(
         &mut self,
         workspace: &str,
         selection: &IncomingSelection,
-        after: Place,
+        (after, descending): (Place, bool),
         limit: i64,
     ) -> Result<Vec<Placed>, StoreError> {
-        let sql = if selection.incoming.is_empty() { newest_first!("") } else { newest_first!("AND incoming = $2 ") };
+        let sql = match (selection.incoming.is_empty(), descending) {
+            (true, true) => placed!("", "< ($5, $6) ORDER BY accept_time DESC, sequence DESC"),
+            (true, false) => placed!("", "> ($5, $6) ORDER BY accept_time, sequence"),
+            (false, true) => placed!("AND incoming = $2 ", "< ($5, $6) ORDER BY accept_time DESC, sequence DESC"),
+            (false, false) => placed!("AND incoming = $2 ", "> ($5, $6) ORDER BY accept_time, sequence"),
+        };
         let values = [
             workspace.into(),
             (&selection.incoming).into(),

@@ -35,7 +35,7 @@ pub(crate) use requests::Remembered;
 pub(crate) use workspaces::{DataKeyRow, ServerKeyRow, WorkspaceRow};
 
 /// One script per schema version, the first for version 1.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 11] = [
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_deliveries.sql"),
     include_str!("migrations/0003_operations.sql"),
@@ -45,6 +45,8 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("migrations/0007_audit.sql"),
     include_str!("migrations/0008_data_keys.sql"),
     include_str!("migrations/0009_audit_anchor.sql"),
+    include_str!("migrations/0010_lists.sql"),
+    include_str!("migrations/0011_key_networks.sql"),
 ];
 
 /// Why the store failed.

@@ -159,15 +159,18 @@ impl Transaction {
         self.row(sql, &[name.into(), workspace.into()]).await?.map(operation).transpose()
     }
 
-    /// Operations before the sequence `before`, newest first.
+    /// Operations beyond the sequence `position`: older ones, the newest first, if `descending`; else newer ones, the oldest first.
     pub(crate) async fn operations(
         &mut self,
         workspace: &str,
-        before: i64,
+        (position, descending): (i64, bool),
         limit: i64,
     ) -> Result<Vec<OperationRow>, StoreError> {
-        let sql = select_operation!("WHERE workspace = $1 AND sequence < $2 ORDER BY sequence DESC LIMIT $3");
-        self.rows(sql, &[workspace.into(), before.into(), limit.into()]).await?.into_iter().map(operation).collect()
+        let sql = match descending {
+            true => select_operation!("WHERE workspace = $1 AND sequence < $2 ORDER BY sequence DESC LIMIT $3"),
+            false => select_operation!("WHERE workspace = $1 AND sequence > $2 ORDER BY sequence LIMIT $3"),
+        };
+        self.rows(sql, &[workspace.into(), position.into(), limit.into()]).await?.into_iter().map(operation).collect()
     }
 
     /// The rotation of the workspace's data key that has not ended.

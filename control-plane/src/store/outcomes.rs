@@ -30,6 +30,13 @@ pub(crate) struct EventRow {
     pub(crate) body: Vec<u8>,
 }
 
+/// One statement with the action, whose index is used then, and one without.
+macro_rules! events {
+    ($action:literal, $order:literal) => {
+        concat!("SELECT sequence, body FROM event WHERE workspace = $1 ", $action, "AND ", $order, " LIMIT $3")
+    };
+}
+
 pub(super) fn outcome(mut row: Row) -> Result<OutcomeRow, StoreError> {
     Ok(OutcomeRow { sequence: row.integer(0)?, body: row.blob(1)? })
 }
@@ -86,10 +93,11 @@ impl Transaction {
         before: i64,
         limit: i64,
     ) -> Result<Vec<OutcomeRow>, StoreError> {
-        let sql = "SELECT sequence, body FROM event WHERE workspace = $1 AND sequence < $2 AND ($3 = '' OR action = $3) \
-                   ORDER BY sequence DESC LIMIT $4";
-        let values = [workspace.into(), before.into(), action.into(), limit.into()];
-        self.rows(sql, &values).await?.into_iter().map(outcome).collect()
+        let sql = match action {
+            "" => events!("", "sequence < $2 ORDER BY sequence DESC"),
+            _ => events!("AND action = $4 ", "sequence < $2 ORDER BY sequence DESC"),
+        };
+        self.events(sql, workspace, action, [before, limit]).await
     }
 
     /// Events after the sequence `after`, oldest first; an empty `action` means any.
@@ -100,10 +108,23 @@ impl Transaction {
         after: i64,
         limit: i64,
     ) -> Result<Vec<OutcomeRow>, StoreError> {
-        let sql = "SELECT sequence, body FROM event WHERE workspace = $1 AND sequence > $2 AND ($3 = '' OR action = $3) \
-                   ORDER BY sequence LIMIT $4";
-        let values = [workspace.into(), after.into(), action.into(), limit.into()];
-        self.rows(sql, &values).await?.into_iter().map(outcome).collect()
+        let sql = match action {
+            "" => events!("", "sequence > $2 ORDER BY sequence"),
+            _ => events!("AND action = $4 ", "sequence > $2 ORDER BY sequence"),
+        };
+        self.events(sql, workspace, action, [after, limit]).await
+    }
+
+    async fn events(
+        &mut self,
+        sql: &'static str,
+        workspace: &str,
+        action: &str,
+        [position, limit]: [i64; 2],
+    ) -> Result<Vec<OutcomeRow>, StoreError> {
+        let values = [workspace.into(), position.into(), limit.into(), action.into()];
+        let bound = if action.is_empty() { &values[..3] } else { &values[..] };
+        self.rows(sql, bound).await?.into_iter().map(outcome).collect()
     }
 
     /// An event of the workspace, encoded.

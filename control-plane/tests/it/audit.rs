@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use sluice_control_plane::{Clock, Settings};
 use sluice_core::address::UrlPolicy;
 use sluice_proto::admin::v1::audit_service_client::AuditServiceClient;
+use sluice_proto::admin::v1::workspace_service_client::WorkspaceServiceClient;
 use sluice_proto::admin::v1::{self as admin, AuditEntry, AuditFilter, AuditOutcome, ErrorReason};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::any_call::{AnyMethod, methods};
@@ -47,6 +49,7 @@ impl World {
                 page_size: 7,
                 page_token,
                 filter: Some(filter.clone()),
+                ..Default::default()
             };
             let page = self.audit().list_audit_entries(request).await.unwrap().into_inner();
             entries.extend(page.audit_entries);
@@ -436,4 +439,53 @@ impl World {
         })
         .await
     }
+}
+
+#[tokio::test]
+async fn a09_the_first_use_of_a_key_from_another_network_is_written_down() {
+    let world = World::new().await;
+    let asked = async |from: &str| {
+        let endpoint = Channel::from_shared(format!("http://{}", world.address)).unwrap();
+        let channel = endpoint.local_address(Some(from.parse().unwrap())).connect().await.unwrap();
+        let mut client = WorkspaceServiceClient::with_interceptor(channel, world.admin.clone());
+        client.list_workspaces(admin::ListWorkspacesRequest::default()).await.unwrap();
+    };
+    let seen = async || -> Vec<_> {
+        let log = world.log("", AuditFilter { outcome: AuditOutcome::NewNetwork.into(), ..Default::default() }).await;
+        log.into_iter().map(|entry| (entry.source_address, entry.resource == entry.api_key)).collect()
+    };
+    // From where it was used first nothing is written; nor from beside it.
+    asked("127.0.0.9").await;
+    asked("127.0.1.7").await;
+    let expected = [("127.0.1.7".to_owned(), true)];
+    within(async {
+        while seen().await != expected {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // Once is enough, also after a restart and a minute.
+    asked("127.0.1.8").await;
+    world.clock.advance(61_000);
+    asked("127.0.1.7").await;
+    let world = world.restart().await;
+    let used = || async {
+        let name = world.log("", AuditFilter::default()).await[0].api_key.clone();
+        let request = admin::GetApiKeyRequest { name };
+        world.api_keys().get_api_key(request).await.unwrap().into_inner().last_use_time.unwrap().seconds
+    };
+    let endpoint = Channel::from_shared(format!("http://{}", world.address)).unwrap();
+    let channel = endpoint.local_address(Some("127.0.1.9".parse().unwrap())).connect().await.unwrap();
+    world.clock.advance(61_000);
+    let mut client = WorkspaceServiceClient::with_interceptor(channel, world.admin.clone());
+    client.list_workspaces(admin::ListWorkspacesRequest::default()).await.unwrap();
+    within(async {
+        while used().await * 1000 < crate::world::START + 122_000 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let log = world.log("", AuditFilter { outcome: AuditOutcome::NewNetwork.into(), ..Default::default() }).await;
+    assert_eq!(log.len(), 1, "{log:?}");
+    assert_eq!(world.verify("").await.broken, "");
 }

@@ -1,8 +1,12 @@
 //! Lists: which documents they show, and in which order, page by page.
 
+use prost::Message as _;
 use sluice_proto::admin::v1 as admin;
+use sluice_proto::admin::v1::audit_service_client::AuditServiceClient;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use tonic::Status;
 
+use crate::sync::DataPlane;
 use crate::world::{ACME, World, has, refusal, violations};
 
 /// The ids on all pages of `size`.
@@ -110,4 +114,139 @@ async fn workspaces_are_filtered_and_ordered_too() {
     let page = world.workspaces().list_workspaces(request).await.unwrap().into_inner();
     let names: Vec<_> = page.workspaces.iter().map(|one| one.display_name.as_str()).collect();
     assert_eq!(names, ["gamma", "acme"]);
+}
+
+#[tokio::test]
+async fn versions_and_data_planes_are_filtered_and_ordered() {
+    let world = World::new().await;
+    let name = world.outgoing_integration("send", "").await.name;
+    for number in 1..=4 {
+        let mut changed = admin::OutgoingIntegration { name: name.clone(), ..crate::world::outgoing("") };
+        changed.display_name = format!("number {number}");
+        let request =
+            admin::UpdateOutgoingIntegrationRequest { outgoing_integration: Some(changed), ..Default::default() };
+        world.outgoing().update_outgoing_integration(request).await.unwrap();
+        world.publish_outgoing(&name).await.unwrap();
+        world.clock.advance(1000);
+    }
+    let versions = async |filter: &str, order_by: &str| {
+        let mut numbers = String::new();
+        let mut page_token = String::new();
+        loop {
+            let request = admin::ListVersionsRequest {
+                parent: name.clone(),
+                page_size: 1,
+                page_token,
+                filter: filter.to_owned(),
+                order_by: order_by.to_owned(),
+            };
+            let page = world.versions().list_versions(request).await?.into_inner();
+            numbers.extend(page.versions.iter().map(|version| version.number.to_string()));
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok::<_, Status>(numbers);
+            }
+        }
+    };
+    for (filter, order_by, expected) in [
+        ("", "", "4321"),
+        ("", "number", "1234"),
+        ("number > 1 AND in_force = false", "", "32"),
+        ("create_time < \"2027-01-15T08:00:02Z\"", "create_time", "12"),
+    ] {
+        assert_eq!(versions(filter, order_by).await.unwrap(), expected, "{filter:?} {order_by:?}");
+    }
+    assert!(has(&violations(&versions("", "document").await.unwrap_err()), "order_by", "ORDER_INVALID"));
+
+    let _one = DataPlane::connect(&world, "dp-1", "", &[]).await;
+    let _two = DataPlane::connect(&world, "dp-2", "", &[]).await;
+    let planes = async |filter: &str, order_by: &str| {
+        let request = admin::ListDataPlanesRequest {
+            filter: filter.to_owned(),
+            order_by: order_by.to_owned(),
+            ..Default::default()
+        };
+        let planes = world.data_planes().list_data_planes(request).await.unwrap().into_inner().data_planes;
+        planes.into_iter().map(|plane| plane.name).collect::<Vec<_>>()
+    };
+    assert_eq!(planes("", "").await, ["dataPlanes/dp-1", "dataPlanes/dp-2"]);
+    assert_eq!(planes("connected = true", "name desc").await, ["dataPlanes/dp-2", "dataPlanes/dp-1"]);
+    assert_eq!(planes("name : \"-2\"", "").await, ["dataPlanes/dp-2"]);
+}
+
+async fn database(world: &World) -> SqlitePool {
+    let options = SqliteConnectOptions::new().filename(world.folder.path().join("control-plane.db"));
+    SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap()
+}
+
+/// Rows that are looked at for one page.
+const LOOKED_AT: i64 = 10_000;
+
+#[tokio::test]
+async fn a_page_of_events_looks_at_so_many_and_says_where_to_go_on() {
+    let world = World::new().await;
+    let database = database(&world).await;
+    let many = "INSERT INTO event (sequence, workspace, name, action, body, store_time) \
+                WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i <= $1) \
+                SELECT i, 'acme', 'workspaces/acme/events/' || i, 'common', x'', 0 FROM n";
+    sqlx::query(many).bind(LOOKED_AT + 500).execute(&database).await.unwrap();
+    let name = "workspaces/acme/events/1";
+    let wanted = admin::Event { name: name.to_owned(), action: "rare".to_owned(), ..Default::default() };
+    let one =
+        "INSERT INTO event (sequence, workspace, name, action, body, store_time) VALUES (1, 'acme', $1, 'rare', $2, 0)";
+    sqlx::query(one).bind(name).bind(wanted.encode_to_vec()).execute(&database).await.unwrap();
+    let list = async |asked: admin::ListEventsRequest| {
+        let asked = admin::ListEventsRequest { parent: ACME.to_owned(), ..asked };
+        world.events().list_events(asked).await.unwrap().into_inner()
+    };
+    let by_filter = |page_token: String| admin::ListEventsRequest {
+        filter: "action = rare".to_owned(),
+        page_token,
+        ..Default::default()
+    };
+    let first = list(by_filter(String::new())).await;
+    assert!(first.events.is_empty() && !first.next_page_token.is_empty(), "what is far away is not looked for at once");
+    let second = list(by_filter(first.next_page_token)).await;
+    assert_eq!((second.events.as_slice(), second.next_page_token.as_str()), (std::slice::from_ref(&wanted), ""));
+    // The oldest first it is found at once, by its action with the index.
+    let oldest = list(admin::ListEventsRequest { order_by: "time".to_owned(), ..by_filter(String::new()) }).await;
+    assert_eq!(oldest.events, std::slice::from_ref(&wanted));
+    let by_action = list(admin::ListEventsRequest { action: "rare".to_owned(), ..Default::default() }).await;
+    assert_eq!((by_action.events.as_slice(), by_action.next_page_token.as_str()), (std::slice::from_ref(&wanted), ""));
+    let plan = "EXPLAIN QUERY PLAN SELECT sequence, body FROM event WHERE workspace = 'acme' AND action = 'rare' AND \
+                sequence < 9 ORDER BY sequence DESC LIMIT 3";
+    let (_, _, _, plan): (i64, i64, i64, String) = sqlx::query_as(plan).fetch_one(&database).await.unwrap();
+    assert!(plan.contains("event_by_action"), "{plan}");
+}
+
+#[tokio::test]
+async fn a_page_of_a_log_looks_at_so_many_and_finds_a_time_at_once() {
+    let world = World::new().await;
+    world.connection("crm", "s3cret").await;
+    let database = database(&world).await;
+    let many = "INSERT INTO audit_entry (place, number, time, principal, method, resource, outcome, body, hash) \
+                WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i <= $1) \
+                SELECT (SELECT place FROM audit_entry WHERE place <> ''), i, $2 + i, 'nobody', 'x', '', 1, x'', x'' FROM n";
+    sqlx::query(many).bind(LOOKED_AT + 500).bind(crate::world::START).execute(&database).await.unwrap();
+    let list = async |filter: admin::AuditFilter, order_by: &str, page_token: String| {
+        let asked = admin::ListAuditEntriesRequest {
+            parent: ACME.to_owned(),
+            filter: Some(filter),
+            order_by: order_by.to_owned(),
+            page_token,
+            ..Default::default()
+        };
+        let mut client = AuditServiceClient::with_interceptor(world.channel(), world.admin.clone());
+        client.list_audit_entries(asked).await.unwrap().into_inner()
+    };
+    let resource = || admin::AuditFilter { resource: format!("{ACME}/connections/crm"), ..Default::default() };
+    let first = list(resource(), "", String::new()).await;
+    assert!(first.audit_entries.is_empty() && !first.next_page_token.is_empty());
+    let second = list(resource(), "", first.next_page_token).await;
+    assert_eq!((second.audit_entries.len(), second.next_page_token.as_str()), (1, ""));
+    assert_eq!(list(resource(), "time", String::new()).await.audit_entries, second.audit_entries);
+    // Whatever lies before or after the time that is asked for is not looked at.
+    let before = second.audit_entries[0].time.map(|time| prost_types::Timestamp { nanos: 1_000_000, ..time });
+    let early = list(admin::AuditFilter { before, ..Default::default() }, "", String::new()).await;
+    assert_eq!((early.audit_entries, early.next_page_token.as_str()), (second.audit_entries, ""));
 }

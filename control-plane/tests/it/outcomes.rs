@@ -61,6 +61,7 @@ async fn events(world: &World, action: &str, page_size: i32, page_token: &str) -
         page_size,
         page_token: page_token.to_owned(),
         action: action.to_owned(),
+        ..Default::default()
     };
     world.events().list_events(request).await.unwrap().into_inner()
 }

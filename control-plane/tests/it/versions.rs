@@ -62,7 +62,8 @@ async fn versions_are_listed_read_and_compared() {
     let mut numbers = Vec::new();
     let mut page_token = String::new();
     loop {
-        let request = admin::ListVersionsRequest { parent: name.clone(), page_size: 1, page_token };
+        let request =
+            admin::ListVersionsRequest { parent: name.clone(), page_size: 1, page_token, ..Default::default() };
         let page = world.versions().list_versions(request).await.unwrap().into_inner();
         numbers.extend(page.versions.into_iter().map(|one| (one.number, one.in_force, one.document.is_some())));
         page_token = page.next_page_token;

@@ -73,7 +73,7 @@ async fn open_capture(plane: &Plane, asked: OpenCapture) -> Result<CaptureSet, C
     let opened = tokio::task::spawn_blocking(move || captures::open(&plane, &asked)).await;
     match opened {
         Ok(Ok(())) => Ok(CaptureSet {}),
-        Ok(Err(NotOpened::TooMany)) => Err(refuse(Code::Unavailable, "too many captures are open; try again later")),
+        Ok(Err(NotOpened::TooMany)) => Err(refuse(Code::LimitReached, "too many captures are open; try again later")),
         Ok(Err(NotOpened::Draft(problems))) => {
             let error = refuse(Code::DraftInvalid, "the draft cannot be used here");
             Err(CommandError { problems, ..error })
