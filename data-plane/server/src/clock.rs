@@ -53,6 +53,11 @@ impl Clock {
         }
     }
 
+    /// What a manual clock says; nothing for the machine's: a store with a clock of its own goes by that.
+    pub fn set_by_hand(&self) -> Option<UnixMillis> {
+        self.manual.as_ref().map(|at| at.load(Ordering::SeqCst))
+    }
+
     /// Moves a manual clock forward; a system clock ignores it.
     pub fn advance(&self, millis: i64) {
         if let Some(at) = &self.manual {

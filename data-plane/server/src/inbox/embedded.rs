@@ -17,6 +17,8 @@ use thiserror::Error;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use uuid::Uuid;
 
+use super::board::FlowBoard;
+use super::life::{self, Life};
 use super::{
     Accept, Accepted, Fence, Finish, Found, Grant, Lane, LeaseError, Leased, News, Place, Stats, Steer, Unavailable,
     Waited,
@@ -34,8 +36,7 @@ mod script;
 mod store;
 
 use book::{Book, Counts};
-use committer::{Board, Committer, Life, Limits, OutboxView};
-use flows::FlowBoard;
+use committer::{Board, Committer, Limits, OutboxView};
 use group::{Command, Question, Reply};
 use store::Store;
 
@@ -334,26 +335,12 @@ impl Embedded {
             realtime: counts[0].stats(oldest[0]),
             bulk: counts[1].stats(oldest[1]),
             outbox: u64::try_from(outbox.last - outbox.trimmed).unwrap_or(0),
+            store_losses: 0,
         })
     }
 
     pub(super) async fn failed(&self) -> String {
-        let mut life = self.0.life.clone();
-        loop {
-            match &*life.borrow_and_update() {
-                Life::Failed(reason) => return reason.clone(),
-                Life::Closed => break,
-                Life::Working => {}
-            }
-            if life.changed().await.is_err() {
-                return match &*life.borrow() {
-                    Life::Failed(reason) => reason.clone(),
-                    Life::Closed => break,
-                    Life::Working => "the inbox's committer panicked".to_owned(),
-                };
-            }
-        }
-        std::future::pending().await
+        life::failed(self.0.life.clone()).await
     }
 
     pub(super) async fn close(&self) {

@@ -27,8 +27,11 @@ use uuid::Uuid;
 
 use crate::clock::UnixMillis;
 
+mod board;
 mod embedded;
 mod flow;
+mod life;
+mod redis;
 #[cfg(test)]
 mod suite;
 
@@ -36,6 +39,7 @@ mod suite;
 pub use embedded::Fault;
 pub use embedded::{Embedded, EmbeddedSettings, OpenError};
 pub use flow::{Flow, FlowId, Grant, HEADS, News, Waiting};
+pub use redis::{Durability, Redis, RedisOpenError, RedisSettings, Unfit};
 
 /// How many leases in a row may end without a word (crash, hang) before a job is handed out as poisoned.
 pub const MAX_LEASES: u32 = 5;
@@ -197,6 +201,32 @@ pub enum Finish {
     },
 }
 
+impl Finish {
+    fn report(&self) -> &Report {
+        match self {
+            Self::Done { report } | Self::Dead { report, .. } | Self::Retry { report, .. } => report,
+        }
+    }
+
+    fn rendered(&self) -> Option<&Bytes> {
+        match self {
+            Self::Done { .. } => None,
+            Self::Retry { rendered, .. } => Some(rendered),
+            Self::Dead { rendered, .. } => rendered.as_ref(),
+        }
+    }
+
+    /// How much it brings along.
+    fn bytes(&self) -> usize {
+        let report = self.report();
+        report.told.len() + bytes_of(&report.jobs) + self.rendered().map_or(0, Bytes::len)
+    }
+}
+
+fn bytes_of(jobs: &[NewJob]) -> usize {
+    jobs.iter().map(|job| job.payload.len()).sum()
+}
+
 /// Where a job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -257,6 +287,14 @@ pub enum Steer {
     },
 }
 
+impl Steer {
+    fn report(&self) -> &Bytes {
+        match self {
+            Self::Retry { report } | Self::Cancel { report } => report,
+        }
+    }
+}
+
 /// How many jobs a lane holds, each job counted once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LaneStats {
@@ -272,15 +310,18 @@ pub struct LaneStats {
     pub oldest_ready_ms: u64,
 }
 
-/// What the inbox holds.
+/// What the inbox holds; a shared store, for all who share it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Lane `realtime`.
     pub realtime: LaneStats,
     /// Lane `bulk`.
     pub bulk: LaneStats,
-    /// Reports not yet trimmed.
+    /// Reports not yet trimmed; of a shared store, those of this plane.
     pub outbox: u64,
+    /// How often a shared store turned out to be another one than before, or an older state of it (ST6): what it had accepted may
+    /// be lost. An embedded one does not open at all then.
+    pub store_losses: u64,
 }
 
 /// The inbox cannot keep or give anything now: its disk is full, it was closed, or it failed (see [`Inbox::failed`]).
@@ -306,6 +347,8 @@ pub enum LeaseError {
 pub enum Inbox {
     /// SQLite in this process, on its own file.
     Embedded(Embedded),
+    /// A Redis that several processes share.
+    Redis(Redis),
 }
 
 impl Inbox {
@@ -316,6 +359,7 @@ impl Inbox {
     pub async fn accept(&self, accept: Accept) -> Result<Accepted, Unavailable> {
         match self {
             Self::Embedded(inbox) => inbox.accept(accept).await,
+            Self::Redis(inbox) => inbox.accept(accept).await,
         }
     }
 
@@ -327,6 +371,7 @@ impl Inbox {
     pub async fn lease(&self, grants: Vec<Grant>) -> Result<Vec<Leased>, Unavailable> {
         match self {
             Self::Embedded(inbox) => inbox.lease(grants).await,
+            Self::Redis(inbox) => inbox.lease(grants).await,
         }
     }
 
@@ -337,6 +382,7 @@ impl Inbox {
     pub async fn renew(&self, leases: &[(Uuid, Fence)]) -> Result<Vec<Uuid>, Unavailable> {
         match self {
             Self::Embedded(inbox) => inbox.renew(leases).await,
+            Self::Redis(inbox) => inbox.renew(leases).await,
         }
     }
 
@@ -348,6 +394,7 @@ impl Inbox {
     pub async fn begin(&self, id: Uuid, fence: Fence, rendered: Bytes) -> Result<(), LeaseError> {
         match self {
             Self::Embedded(inbox) => inbox.begin(id, fence, rendered).await,
+            Self::Redis(inbox) => inbox.begin(id, fence, rendered).await,
         }
     }
 
@@ -358,6 +405,7 @@ impl Inbox {
     pub async fn finish(&self, id: Uuid, fence: Fence, finish: Finish) -> Result<(), LeaseError> {
         match self {
             Self::Embedded(inbox) => inbox.finish(id, fence, finish).await,
+            Self::Redis(inbox) => inbox.finish(id, fence, finish).await,
         }
     }
 
@@ -369,6 +417,7 @@ impl Inbox {
     pub async fn postpone(&self, id: Uuid, fence: Fence, due: UnixMillis) -> Result<(), LeaseError> {
         match self {
             Self::Embedded(inbox) => inbox.postpone(id, fence, due).await,
+            Self::Redis(inbox) => inbox.postpone(id, fence, due).await,
         }
     }
 
@@ -379,6 +428,7 @@ impl Inbox {
     pub async fn find(&self, id: Uuid) -> Result<Option<Found>, Unavailable> {
         match self {
             Self::Embedded(inbox) => inbox.find(id).await,
+            Self::Redis(inbox) => inbox.find(id).await,
         }
     }
 
@@ -396,6 +446,7 @@ impl Inbox {
     ) -> Result<Vec<Waited>, Unavailable> {
         match self {
             Self::Embedded(inbox) => inbox.waited(after, accepted_before, max_rows, max_bytes).await,
+            Self::Redis(inbox) => inbox.waited(after, accepted_before, max_rows, max_bytes).await,
         }
     }
 
@@ -408,6 +459,7 @@ impl Inbox {
     pub async fn steer(&self, id: Uuid, fence: Fence, steer: Steer) -> Result<(), LeaseError> {
         match self {
             Self::Embedded(inbox) => inbox.steer(id, fence, steer).await,
+            Self::Redis(inbox) => inbox.steer(id, fence, steer).await,
         }
     }
 
@@ -424,6 +476,7 @@ impl Inbox {
     ) -> Result<Vec<(i64, Bytes)>, Unavailable> {
         match self {
             Self::Embedded(inbox) => inbox.outbox_read(after_seq, max_rows, max_bytes).await,
+            Self::Redis(inbox) => inbox.outbox_read(after_seq, max_rows, max_bytes).await,
         }
     }
 
@@ -434,6 +487,7 @@ impl Inbox {
     pub async fn outbox_trim(&self, up_to_seq: i64) -> Result<(), Unavailable> {
         match self {
             Self::Embedded(inbox) => inbox.outbox_trim(up_to_seq).await,
+            Self::Redis(inbox) => inbox.outbox_trim(up_to_seq).await,
         }
     }
 
@@ -445,6 +499,7 @@ impl Inbox {
     pub async fn waiting(&self, lane: Lane, since: u64) -> Result<News, Unavailable> {
         match self {
             Self::Embedded(inbox) => inbox.waiting(lane, since).await,
+            Self::Redis(inbox) => inbox.waiting(lane, since).await,
         }
     }
 
@@ -455,6 +510,7 @@ impl Inbox {
     pub async fn wait_outbox(&self, after_seq: i64) -> Result<(), Unavailable> {
         match self {
             Self::Embedded(inbox) => inbox.wait_outbox(after_seq).await,
+            Self::Redis(inbox) => inbox.wait_outbox(after_seq).await,
         }
     }
 
@@ -465,6 +521,7 @@ impl Inbox {
     pub async fn stats(&self) -> Result<Stats, Unavailable> {
         match self {
             Self::Embedded(inbox) => inbox.stats().await,
+            Self::Redis(inbox) => inbox.stats().await,
         }
     }
 
@@ -473,6 +530,7 @@ impl Inbox {
     pub async fn failed(&self) -> String {
         match self {
             Self::Embedded(inbox) => inbox.failed().await,
+            Self::Redis(inbox) => inbox.failed().await,
         }
     }
 
@@ -480,6 +538,7 @@ impl Inbox {
     pub async fn close(&self) {
         match self {
             Self::Embedded(inbox) => inbox.close().await,
+            Self::Redis(inbox) => inbox.close().await,
         }
     }
 }

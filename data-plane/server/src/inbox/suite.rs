@@ -10,20 +10,25 @@ use futures::future::join_all;
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use super::redis::tests::server::Server;
 use super::*;
 use crate::clock::Clock;
 
-const START: UnixMillis = 1_700_000_000_000;
-const MINUTE: i64 = 60_000;
-const DAY: i64 = 24 * 60 * MINUTE;
+pub(super) const START: UnixMillis = 1_700_000_000_000;
+pub(super) const MINUTE: i64 = 60_000;
+pub(super) const DAY: i64 = 24 * 60 * MINUTE;
 const LEASE: i64 = 60_000;
 /// Nothing takes this long: a test that waits for it has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The backends the suite runs on.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Backend {
     Embedded,
+    /// A crash is one of the plane: it goes away without a word.
+    Redis,
+    /// A crash is one of the server as well: `kill -9`, and a new one on what it left on disk.
+    RedisKilled,
 }
 
 /// An inbox on trial, with a clock that can be moved.
@@ -32,8 +37,12 @@ pub(super) struct Bench {
     pub(super) clock: Clock,
     max_jobs: u64,
     lease: Duration,
-    dir: TempDir,
-    generation: u32,
+    store: Store,
+}
+
+enum Store {
+    Embedded { dir: TempDir, generation: u32 },
+    Redis { server: Server, kill: bool },
 }
 
 impl Bench {
@@ -42,43 +51,64 @@ impl Bench {
     }
 
     async fn with(backend: Backend, clock: Clock, max_jobs: u64, lease: Duration) -> Self {
-        match backend {
-            Backend::Embedded => {
-                let dir = tempfile::tempdir().unwrap();
-                let inbox = Self::open(dir.path().join("inbox-0"), &clock, max_jobs, lease).await;
-                Self { inbox, clock, max_jobs, lease, dir, generation: 0 }
+        let store = match backend {
+            Backend::Embedded => Store::Embedded { dir: tempfile::tempdir().unwrap(), generation: 0 },
+            Backend::Redis => Store::Redis { server: Server::start().await, kill: false },
+            Backend::RedisKilled => Store::Redis { server: Server::start().await, kill: true },
+        };
+        let inbox = Self::open(&store, &clock, max_jobs, lease).await;
+        Self { inbox, clock, max_jobs, lease, store }
+    }
+
+    async fn open(store: &Store, clock: &Clock, max_jobs: u64, lease: Duration) -> Inbox {
+        match store {
+            Store::Embedded { dir, generation } => {
+                let settings = EmbeddedSettings { max_jobs, lease, ..EmbeddedSettings::new(file(dir, *generation)) };
+                Inbox::Embedded(Embedded::open(settings, clock.clone()).await.unwrap())
+            }
+            Store::Redis { server, .. } => {
+                let settings = RedisSettings { max_jobs, lease, ..RedisSettings::new(server.url(), "plane") };
+                Inbox::Redis(Redis::open(settings, clock.clone()).await.unwrap())
             }
         }
     }
 
-    async fn open(path: PathBuf, clock: &Clock, max_jobs: u64, lease: Duration) -> Inbox {
-        let settings = EmbeddedSettings { max_jobs, lease, ..EmbeddedSettings::new(path) };
-        Inbox::Embedded(Embedded::open(settings, clock.clone()).await.unwrap())
+    async fn reopen(&mut self) -> Inbox {
+        Self::open(&self.store, &self.clock, self.max_jobs, self.lease).await
     }
 
-    pub(super) fn path(&self) -> PathBuf {
-        self.dir.path().join(format!("inbox-{}", self.generation))
-    }
-
-    /// Continues from what a kill would have left on disk at this moment: nothing is closed before it is copied.
+    /// Continues from what a kill would have left at this moment: nothing is closed before.
     async fn crash(&mut self) {
-        let old = self.path();
-        self.generation += 1;
-        let new = self.path();
-        for suffix in ["", "-wal"] {
-            let (from, to) = (format!("{}{suffix}", old.display()), format!("{}{suffix}", new.display()));
-            if std::fs::exists(&from).unwrap() {
-                std::fs::copy(from, to).unwrap();
+        match &mut self.store {
+            Store::Embedded { dir, generation } => {
+                let old = file(dir, *generation);
+                *generation += 1;
+                let new = file(dir, *generation);
+                for suffix in ["", "-wal"] {
+                    let (from, to) = (format!("{}{suffix}", old.display()), format!("{}{suffix}", new.display()));
+                    if std::fs::exists(&from).unwrap() {
+                        std::fs::copy(from, to).unwrap();
+                    }
+                }
             }
+            Store::Redis { server, kill: true } => {
+                server.kill();
+                server.restart().await;
+            }
+            Store::Redis { kill: false, .. } => {}
         }
-        let inbox = Self::open(new, &self.clock, self.max_jobs, self.lease).await;
-        std::mem::replace(&mut self.inbox, inbox).close().await;
+        let inbox = self.reopen().await;
+        let before = std::mem::replace(&mut self.inbox, inbox);
+        match self.store {
+            Store::Embedded { .. } => before.close().await,
+            Store::Redis { .. } => drop(before),
+        }
     }
 
     /// An orderly restart.
     async fn restart(&mut self) {
         self.inbox.close().await;
-        self.inbox = Self::open(self.path(), &self.clock, self.max_jobs, self.lease).await;
+        self.inbox = self.reopen().await;
     }
 
     async fn stats(&self) -> Stats {
@@ -134,11 +164,15 @@ impl Bench {
     }
 }
 
-fn job(lane: Lane) -> NewJob {
+fn file(dir: &TempDir, generation: u32) -> PathBuf {
+    dir.path().join(format!("inbox-{generation}"))
+}
+
+pub(super) fn job(lane: Lane) -> NewJob {
     job_of(lane, "api.example.com")
 }
 
-fn job_of(lane: Lane, destination: &str) -> NewJob {
+pub(super) fn job_of(lane: Lane, destination: &str) -> NewJob {
     let id = Uuid::new_v4();
     let flow = Flow {
         workspace: "workspaces/acme".to_owned(),
@@ -148,27 +182,27 @@ fn job_of(lane: Lane, destination: &str) -> NewJob {
     NewJob { id, lane, flow: Arc::new(flow), payload: Bytes::copy_from_slice(id.as_bytes()) }
 }
 
-fn request(claim: Option<Claim>, jobs: Vec<NewJob>) -> Accept {
+pub(super) fn request(claim: Option<Claim>, jobs: Vec<NewJob>) -> Accept {
     Accept { request: Uuid::new_v4(), claim, jobs }
 }
 
-fn key(n: u8, window_ms: i64) -> Option<Claim> {
+pub(super) fn key(n: u8, window_ms: i64) -> Option<Claim> {
     Some(Claim { key: [n; 32], window: Duration::from_millis(window_ms as u64) })
 }
 
-fn done() -> Finish {
+pub(super) fn done() -> Finish {
     Finish::Done { report: Bytes::from_static(b"done").into() }
 }
 
-fn again(due: UnixMillis, rendered: Bytes) -> Finish {
+pub(super) fn again(due: UnixMillis, rendered: Bytes) -> Finish {
     Finish::Retry { due, rendered, report: Bytes::from_static(b"waits").into() }
 }
 
-fn dead(reason: &str) -> Finish {
+pub(super) fn dead(reason: &str) -> Finish {
     Finish::Dead { reason: reason.to_owned(), rendered: None, report: Bytes::from_static(b"dead").into() }
 }
 
-async fn soon<T>(future: impl Future<Output = T>) -> T {
+pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it happens at all")
 }
 
@@ -968,4 +1002,15 @@ macro_rules! suite {
     };
 }
 
-suite!(Embedded as embedded);
+suite!(Embedded as embedded Redis as redis);
+// Those in which something crashes.
+suite!(RedisKilled, redis_killed:
+    an_end_and_what_it_starts_are_one_step
+    a_delayed_job_is_due_when_an_operator_says_so
+    a_dead_job_lives_again_and_counts_on
+    a_job_that_waits_can_be_cancelled_and_is_gone
+    a_job_that_kills_its_workers_is_poisoned_and_reported_once
+    everything_survives_a_crash
+    the_dead_are_kept_for_their_time
+    no_job_is_ever_lost_or_doubled
+);

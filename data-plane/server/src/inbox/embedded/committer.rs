@@ -12,12 +12,14 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
+use super::super::board::FlowBoard;
+use super::super::life::Life;
 use super::super::{
     Accept, Accepted, Fence, Finish, Flow, Grant, LEASE_LIMIT, Lane, Leased, NewJob, Place, REQUEST_MEMORY, Steer,
     Waiting,
 };
 use super::book::{Book, Counts, Held};
-use super::flows::{FlowBoard, ReadyJob};
+use super::flows::ReadyJob;
 use super::fresh::Fresh;
 use super::group::{Answers, Command, Group, Leases, Question, Reply};
 use super::pack::Lease;
@@ -52,15 +54,6 @@ pub(super) struct Board {
     pub(super) outbox: watch::Sender<OutboxView>,
     pub(super) counts: watch::Sender<[Counts; 2]>,
     pub(super) life: watch::Sender<Life>,
-}
-
-/// Whether the committer works. Gone without having ended one way or the other means that it panicked.
-#[derive(Clone, Debug)]
-pub(super) enum Life {
-    Working,
-    Closed,
-    /// Why, for the log.
-    Failed(String),
 }
 
 /// The limits the committer enforces, in milliseconds where they are times.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::super::{Accept, Accepted, Fence, Finish, Grant, Lane, Leased, Report, Steer};
+use super::super::{Accept, Accepted, Fence, Finish, Grant, Lane, Leased, Steer, bytes_of};
 use crate::clock::UnixMillis;
 
 /// Commands in one transaction.
@@ -102,7 +102,7 @@ impl Group {
         self.ops += 1;
         match command {
             Command::Accept(accept, reply) => {
-                self.bytes += accept.jobs.iter().map(|job| job.payload.len()).sum::<usize>();
+                self.bytes += bytes_of(&accept.jobs);
                 self.accepts.push((accept, reply));
             }
             Command::Lease(grants, reply) => self.leases.push((grants, reply)),
@@ -152,31 +152,5 @@ impl Group {
 fn tell<T>(replies: impl IntoIterator<Item = Reply<T>>, answers: Vec<T>) {
     for (reply, answer) in replies.into_iter().zip(answers) {
         let _nobody_waits = reply.send(answer);
-    }
-}
-
-impl Steer {
-    pub(super) fn report(&self) -> &Bytes {
-        match self {
-            Self::Retry { report } | Self::Cancel { report } => report,
-        }
-    }
-}
-
-impl Finish {
-    pub(super) fn report(&self) -> &Report {
-        match self {
-            Self::Done { report } | Self::Dead { report, .. } | Self::Retry { report, .. } => report,
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        let rendered = match self {
-            Self::Done { .. } => 0,
-            Self::Retry { rendered, .. } => rendered.len(),
-            Self::Dead { rendered, .. } => rendered.as_ref().map_or(0, Bytes::len),
-        };
-        let report = self.report();
-        report.told.len() + report.jobs.iter().map(|job| job.payload.len()).sum::<usize>() + rendered
     }
 }

@@ -1,0 +1,396 @@
+//! What a shard may be asked, as arguments of the script, and its answers as they come back.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::super::{
+    Accept, Accepted, Fence, Finish, Flow, FlowId, Found, Grant, HEADS, Lane, Leased, MAX_LEASES, NewJob, Place,
+    REQUEST_MEMORY, Steer, Waited, bytes_of,
+};
+use super::value::{self, int, ints, list, opaque};
+use crate::clock::UnixMillis;
+
+/// Something to ask in a step.
+#[derive(Debug)]
+pub(super) enum Ask {
+    Accept(Accept),
+    Lease {
+        grants: Vec<Grant>,
+        most: usize,
+    },
+    Renew(Vec<(Uuid, Fence)>),
+    Begin {
+        id: Uuid,
+        fence: Fence,
+        rendered: Bytes,
+    },
+    Postpone {
+        id: Uuid,
+        fence: Fence,
+        due: UnixMillis,
+    },
+    Finish {
+        id: Uuid,
+        fence: Fence,
+        finish: Finish,
+    },
+    Steer {
+        id: Uuid,
+        fence: Fence,
+        steer: Steer,
+    },
+    Find(Uuid),
+    Waited {
+        after: i64,
+        accepted_before: UnixMillis,
+        max_rows: u32,
+        max_bytes: usize,
+    },
+    /// Reports after a number of this shard.
+    Reports {
+        after: i64,
+        max_rows: u32,
+        max_bytes: usize,
+    },
+    Trim(i64),
+    /// Every flow as it is.
+    Flows,
+    /// Counts, and the age of the oldest ready job in these flows of each lane.
+    Counts([Vec<FlowId>; 2]),
+    Here {
+        away_ms: i64,
+        absent_after_ms: i64,
+    },
+    Enter,
+    Leave,
+}
+
+/// What a lane holds beside ready jobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) leased: u64,
+    pub(super) delayed: u64,
+    pub(super) dead: u64,
+    pub(super) oldest_ready_ms: u64,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Accepted(Accepted),
+    Leased(Vec<Leased>),
+    Lost(Vec<Uuid>),
+    /// Whether the lease or the job was the caller's.
+    Held(bool),
+    Found(Option<Found>),
+    Waited(Vec<Waited>),
+    Reports(Vec<Bytes>),
+    Counts([Counts; 2]),
+    /// Whether there is more to do.
+    More(bool),
+}
+
+impl Ask {
+    /// Whether it changes what a caller was promised: an answer is given when that is durable.
+    pub(super) fn is_promise(&self) -> bool {
+        match self {
+            Self::Accept(_) | Self::Begin { .. } | Self::Postpone { .. } | Self::Finish { .. } | Self::Steer { .. } => {
+                true
+            }
+            Self::Lease { .. }
+            | Self::Renew(_)
+            | Self::Find(_)
+            | Self::Waited { .. }
+            | Self::Reports { .. }
+            | Self::Trim(_)
+            | Self::Flows
+            | Self::Counts(_)
+            | Self::Here { .. }
+            | Self::Enter
+            | Self::Leave => false,
+        }
+    }
+
+    /// Bytes it brings along.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Accept(accept) => bytes_of(&accept.jobs),
+            Self::Begin { rendered, .. } => rendered.len(),
+            Self::Finish { finish, .. } => finish.bytes(),
+            Self::Steer { steer, .. } => steer.report().len(),
+            Self::Lease { .. }
+            | Self::Renew(_)
+            | Self::Postpone { .. }
+            | Self::Find(_)
+            | Self::Waited { .. }
+            | Self::Reports { .. }
+            | Self::Trim(_)
+            | Self::Flows
+            | Self::Counts(_)
+            | Self::Here { .. }
+            | Self::Enter
+            | Self::Leave => 0,
+        }
+    }
+
+    /// Adds it to the arguments of a step; the store's numbers of reports are less by `offset`.
+    pub(super) fn write(&self, to: &mut Arguments, offset: i64) {
+        match self {
+            Self::Accept(accept) => write_accept(accept, to),
+            Self::Lease { grants, most } => write_lease(grants, *most, to),
+            Self::Renew(leases) => {
+                to.letter("N").number(leases.len());
+                leases.iter().for_each(|(id, fence)| to.lease(*id, *fence));
+            }
+            Self::Begin { id, fence, rendered } => {
+                to.letter("B").lease(*id, *fence);
+                to.bytes(rendered);
+            }
+            Self::Postpone { id, fence, due } => {
+                to.letter("P").lease(*id, *fence);
+                to.number(*due);
+            }
+            Self::Finish { id, fence, finish } => write_finish(*id, *fence, finish, to),
+            Self::Steer { id, fence, steer } => {
+                to.letter("S").lease(*id, *fence);
+                to.letter(match steer {
+                    Steer::Retry { .. } => "R",
+                    Steer::Cancel { .. } => "C",
+                });
+                to.bytes(steer.report());
+            }
+            Self::Find(id) => {
+                to.letter("I").bytes(id.as_bytes());
+            }
+            Self::Waited { after, accepted_before, max_rows, max_bytes } => {
+                to.letter("W").number(*after).number(*accepted_before).number(*max_rows).room(*max_bytes);
+            }
+            Self::Reports { after, max_rows, max_bytes } => {
+                to.letter("O").number(after.saturating_sub(offset)).number(*max_rows).room(*max_bytes);
+            }
+            Self::Trim(up_to) => {
+                to.letter("T").number(up_to.saturating_sub(offset));
+            }
+            Self::Flows => {
+                to.letter("V");
+            }
+            Self::Counts(flows) => {
+                to.letter("C");
+                for flows in flows {
+                    to.number(flows.len());
+                    flows.iter().for_each(|flow| {
+                        to.number(flow.0);
+                    });
+                }
+            }
+            Self::Here { away_ms, absent_after_ms } => {
+                to.letter("H").number(*away_ms).number(*absent_after_ms);
+            }
+            Self::Enter => {
+                to.letter("E");
+            }
+            Self::Leave => {
+                to.letter("Q");
+            }
+        }
+    }
+
+    /// Reads what the script answered to it; nothing if it was something else.
+    pub(super) fn read(&self, value: ::redis::Value) -> Option<Answer> {
+        Some(match self {
+            Self::Accept(_) => Answer::Accepted(match int(&value)? {
+                1 => Accepted::Accepted,
+                2 => Accepted::Duplicate,
+                3 => Accepted::Full,
+                _ => return None,
+            }),
+            Self::Lease { .. } => Answer::Leased(list(value)?.into_iter().map(leased).collect::<Option<_>>()?),
+            Self::Renew(_) => Answer::Lost(list(value)?.iter().map(value::uuid).collect::<Option<_>>()?),
+            Self::Begin { .. } | Self::Postpone { .. } | Self::Steer { .. } => Answer::Held(int(&value)? == 1),
+            Self::Finish { id, finish, .. } => {
+                let held = int(&value)?;
+                if held == 2 {
+                    let jobs = finish.report().jobs.len();
+                    tracing::error!(delivery = %id, jobs, "the inbox is full: an event starts nothing");
+                }
+                Answer::Held(held > 0)
+            }
+            Self::Find(_) => match value {
+                ::redis::Value::Nil => Answer::Found(None),
+                found => Answer::Found(Some(read_found(found)?)),
+            },
+            Self::Waited { .. } => Answer::Waited(list(value)?.into_iter().map(waited).collect::<Option<_>>()?),
+            Self::Reports { .. } => Answer::Reports(list(value)?.into_iter().map(opaque).collect::<Option<_>>()?),
+            Self::Counts(_) => Answer::Counts(counts(value)?),
+            Self::Trim(_) | Self::Flows | Self::Here { .. } | Self::Enter | Self::Leave => {
+                Answer::More(int(&value)? == 1)
+            }
+        })
+    }
+}
+
+/// The key under which a request is known: its dedup key, or its own id. Sixteen bytes of a digest tell keys apart, and the random ones
+/// of its id a request from others that carry the same key: half as much memory.
+fn write_accept(accept: &Accept, to: &mut Arguments) {
+    let (key, window) = match &accept.claim {
+        Some(claim) => ([b"d", claim.key.get(..16).unwrap_or_default()].concat(), claim.window),
+        None => ([b"a", &accept.request.as_bytes()[..]].concat(), REQUEST_MEMORY),
+    };
+    to.letter("A").bytes(accept.request.as_bytes().get(8..).unwrap_or_default()).bytes(&key);
+    // Redis counts no further than this when it adds the time of day: 8,000 years.
+    const WINDOW_MAX: u128 = (1 << 48) - (1 << 42);
+    to.number(window.as_millis().clamp(1, WINDOW_MAX));
+    to.jobs(&accept.jobs);
+}
+
+fn write_lease(grants: &[Grant], most: usize, to: &mut Arguments) {
+    to.letter("L").number(most).number(HEADS).number(grants.len());
+    for grant in grants {
+        to.number(grant.flow.0).number(grant.first).number(grant.retries);
+        if grant.accepted_until == UnixMillis::MAX {
+            to.letter("")
+        } else {
+            to.number(grant.accepted_until)
+        };
+    }
+}
+
+fn write_finish(id: Uuid, fence: Fence, finish: &Finish, to: &mut Arguments) {
+    let (kind, due, reason) = match finish {
+        Finish::Done { .. } => ("D", 0, ""),
+        Finish::Retry { due, .. } => ("R", *due, ""),
+        Finish::Dead { reason, .. } => ("X", 0, reason.as_str()),
+    };
+    to.letter("F").lease(id, fence);
+    to.letter(kind).number(due).letter(reason);
+    match finish.rendered() {
+        Some(rendered) => to.letter("1").bytes(rendered),
+        None => to.letter("0").letter(""),
+    };
+    let report = finish.report();
+    to.bytes(&report.told);
+    to.jobs(&report.jobs);
+}
+
+/// Arguments of a script, one after the other.
+#[derive(Debug)]
+pub(super) struct Arguments(::redis::Cmd);
+
+impl Arguments {
+    pub(super) fn new(command: ::redis::Cmd) -> Self {
+        Self(command)
+    }
+
+    pub(super) fn into_command(self) -> ::redis::Cmd {
+        self.0
+    }
+
+    pub(super) fn letter(&mut self, letter: &str) -> &mut Self {
+        self.0.arg(letter);
+        self
+    }
+
+    pub(super) fn number(&mut self, number: impl std::fmt::Display) -> &mut Self {
+        self.0.arg(number.to_string());
+        self
+    }
+
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.arg(bytes);
+        self
+    }
+
+    /// Bytes there is room for; scripts count in doubles.
+    fn room(&mut self, bytes: usize) -> &mut Self {
+        self.number(bytes.min(1 << 52))
+    }
+
+    fn lease(&mut self, id: Uuid, fence: Fence) {
+        self.bytes(id.as_bytes()).number(fence.row).number(fence.epoch);
+    }
+
+    fn jobs(&mut self, jobs: &[NewJob]) {
+        self.number(jobs.len());
+        for job in jobs {
+            let Flow { workspace, destination, owner } = &*job.flow;
+            self.bytes(job.id.as_bytes()).letter(lane_letter(job.lane));
+            self.letter(&format!("{workspace}\n{destination}\n{owner}")).bytes(&job.payload);
+        }
+    }
+}
+
+fn lane_letter(lane: Lane) -> &'static str {
+    match lane {
+        Lane::Realtime => "0",
+        Lane::Bulk => "1",
+    }
+}
+
+/// A lane and a flow as the script names them together.
+pub(super) fn read_flow(name: &str) -> Option<(Lane, Flow)> {
+    let (lane, rest) = name.split_at_checked(1)?;
+    let lane = Lane::ALL.into_iter().find(|one| lane_letter(*one) == lane)?;
+    let mut parts = rest.splitn(3, '\n').map(str::to_owned);
+    Some((lane, Flow { workspace: parts.next()?, destination: parts.next()?, owner: parts.next()? }))
+}
+
+fn leased(value: ::redis::Value) -> Option<Leased> {
+    let [row, epoch, id, lane, flow, attempts, leases, ambiguous, accepted, payload, rendered] =
+        <[_; 11]>::try_from(list(value)?).ok()?;
+    Some(Leased {
+        fence: Fence { row: int(&row)?, epoch: int(&epoch)? },
+        id: value::uuid(&id)?,
+        lane: Lane::ALL.get(usize::try_from(int(&lane)?).ok()?).copied()?,
+        flow: FlowId(int(&flow)?),
+        attempt: u32::try_from(int(&attempts)?).ok()?,
+        poisoned: int(&leases)? >= i64::from(MAX_LEASES),
+        ambiguous: int(&ambiguous)? == 1,
+        accepted_at: int(&accepted)?,
+        payload: opaque(payload)?,
+        rendered: opaque(rendered),
+    })
+}
+
+fn place(value: &::redis::Value) -> Option<Place> {
+    match value::text(value)? {
+        "r" => Some(Place::Ready),
+        "l" => Some(Place::Leased),
+        "d" => Some(Place::Delayed),
+        "x" => Some(Place::Dead),
+        _ => None,
+    }
+}
+
+fn read_found(value: ::redis::Value) -> Option<Found> {
+    let [row, epoch, at, accepted, payload, rendered] = <[_; 6]>::try_from(list(value)?).ok()?;
+    Some(Found {
+        place: place(&at)?,
+        fence: Fence { row: int(&row)?, epoch: int(&epoch)? },
+        accepted_at: int(&accepted)?,
+        payload: opaque(payload)?,
+        rendered: opaque(rendered),
+    })
+}
+
+fn waited(value: ::redis::Value) -> Option<Waited> {
+    let [row, id, epoch, is_at, accepted, at, payload] = <[_; 7]>::try_from(list(value)?).ok()?;
+    let (place, epoch) = (place(&is_at)?, int(&epoch)?);
+    Some(Waited {
+        number: int(&row)?,
+        id: value::uuid(&id)?,
+        payload: opaque(payload)?,
+        due: if place == Place::Delayed { Some(int(&at)?) } else { None },
+        // Its lease has taken the next number already.
+        order: epoch - i64::from(place == Place::Leased),
+        accepted_at: int(&accepted)?,
+    })
+}
+
+fn counts(value: ::redis::Value) -> Option<[Counts; 2]> {
+    let numbers: Vec<u64> = ints(value)?.into_iter().map(|number| u64::try_from(number).unwrap_or(0)).collect();
+    let of = |numbers: &[u64]| {
+        let [leased, delayed, dead, oldest_ready_ms] = *numbers else { return None };
+        Some(Counts { leased, delayed, dead, oldest_ready_ms })
+    };
+    Some([of(numbers.get(..4)?)?, of(numbers.get(4..)?)?])
+}

@@ -1,0 +1,271 @@
+//! A connection to the node that keeps a shard, which is asked for by nobody else: found, checked, with its scripts loaded and its news
+//! subscribed to.
+//!
+//! A cluster is followed when connecting: a node that says that a shard lives elsewhere names where. When a shard moves or
+//! its node fails, the connection is given up and the shard is looked for anew.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, ProtocolVersion,
+    PushInfo, PushKind, RedisError, ServerErrorKind, TlsCertificates, Value, cmd,
+};
+use tokio::sync::mpsc;
+
+use super::ask::Arguments;
+use super::check::{Unfit, check};
+use super::value;
+use super::{Durability, RedisSettings};
+
+/// For a connection to be made.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
+/// For an answer. Who asked is told that it is unavailable after it.
+pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
+/// For replicas to have flushed what was written.
+const REPLICA_DEADLINE: Duration = Duration::from_secs(1);
+/// How often a node may send us on to another.
+const REDIRECTS_MAX: usize = 5;
+/// News that wait to be heard; when there are more, all flows are read anew.
+const NEWS_MAX: usize = 256;
+
+/// Refused as a whole when there is no memory left, before anything is written.
+const STEP: &str = concat!(
+    "#!lua\n",
+    include_str!("lua/store.lua"),
+    include_str!("lua/plane.lua"),
+    include_str!("lua/jobs.lua"),
+    include_str!("lua/steps.lua"),
+    include_str!("lua/step.lua"),
+);
+/// Makes room, and is done also then.
+const RELIEF: &str = concat!(
+    "#!lua flags=allow-oom\n",
+    include_str!("lua/store.lua"),
+    include_str!("lua/plane.lua"),
+    include_str!("lua/jobs.lua"),
+    include_str!("lua/steps.lua"),
+    include_str!("lua/step.lua"),
+);
+const OPEN: &str = concat!("#!lua\n", include_str!("lua/store.lua"), include_str!("lua/open.lua"));
+
+/// A script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Script {
+    Step,
+    Relief,
+    Open,
+}
+
+impl Script {
+    const ALL: [Self; 3] = [Self::Step, Self::Relief, Self::Open];
+
+    fn source(self) -> &'static str {
+        match self {
+            Self::Step => STEP,
+            Self::Relief => RELIEF,
+            Self::Open => OPEN,
+        }
+    }
+}
+
+/// Why a step was not done, or why it is not known whether it was.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// Refused before anything was written; the connection is well.
+    Refused(String),
+    /// Refused for want of memory, before anything was written.
+    NoMemory,
+    /// It is not the store it was, or an older state of it.
+    StoreChanged,
+    /// The plane was opened by another process.
+    Superseded,
+    /// Whether it was done is unknown, or this is not the place any more.
+    Lost(String),
+}
+
+impl Trouble {
+    pub(super) fn of(error: &RedisError) -> Self {
+        match error.code() {
+            Some("STORECHANGED") => return Self::StoreChanged,
+            Some("SUPERSEDED") => return Self::Superseded,
+            Some("OOM") => return Self::NoMemory,
+            Some(
+                "READONLY" | "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "NOREPLICAS",
+            ) => {
+                return Self::Lost(error.to_string());
+            }
+            Some(_) | None => {}
+        }
+        match error.kind() {
+            ErrorKind::Server(_) | ErrorKind::Extension => Self::Refused(error.to_string()),
+            _ => Self::Lost(error.to_string()),
+        }
+    }
+}
+
+/// What comes by itself over a connection.
+#[derive(Debug)]
+pub(super) enum Push {
+    News(Vec<u8>),
+    Disconnected,
+}
+
+/// A connection.
+pub(super) struct Link {
+    connection: MultiplexedConnection,
+    base: String,
+    hashes: Vec<(Script, String)>,
+    pub(super) pushes: mpsc::Receiver<Push>,
+    missed: Arc<AtomicBool>,
+}
+
+/// The address of a server, from its URL. What is wrong with it is said without quoting it: it may hold a password.
+pub(super) fn parse(settings: &RedisSettings) -> Result<ConnectionInfo, RedisError> {
+    let info = settings.url.expose().into_connection_info()?;
+    let protocol = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    Ok(info.set_redis_settings(protocol))
+}
+
+/// Where it is, without who we say we are.
+pub(super) fn place(info: &ConnectionInfo) -> String {
+    info.addr().to_string()
+}
+
+fn at(info: &ConnectionInfo, host: &str, port: u16) -> ConnectionInfo {
+    let addr = match info.addr() {
+        ConnectionAddr::Tcp(seed, _) => ConnectionAddr::Tcp(if host.is_empty() { seed } else { host }.to_owned(), port),
+        ConnectionAddr::TcpTls { host: seed, insecure, tls_params, .. } => ConnectionAddr::TcpTls {
+            host: if host.is_empty() { seed } else { host }.to_owned(),
+            port,
+            insecure: *insecure,
+            tls_params: tls_params.clone(),
+        },
+        other => other.clone(),
+    };
+    info.clone().set_addr(addr)
+}
+
+/// Why a shard cannot be worked with.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    #[error(transparent)]
+    Unreachable(#[from] RedisError),
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+}
+
+impl Link {
+    /// Connects to the node that keeps the keys under `base`, and checks it.
+    pub(super) async fn connect(settings: &RedisSettings, base: &str) -> Result<Self, LinkError> {
+        let seed = parse(settings)?;
+        let mut info = seed.clone();
+        for _ in 0..REDIRECTS_MAX {
+            let mut link = Self::dial(settings, &info, base).await?;
+            let looked = cmd("EXISTS").arg(format!("{base}meta")).query_async::<i64>(&mut link.connection).await;
+            match looked {
+                Ok(_) => {
+                    check(&mut link.connection, settings.durability).await?;
+                    link.load().await?;
+                    link.connection.subscribe(format!("{base}news")).await?;
+                    return Ok(link);
+                }
+                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) => {
+                    let Some((host, port)) = error.redirect_node() else { return Err(error.into()) };
+                    info = at(&seed, host, port);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Unfit::Redirects.into())
+    }
+
+    async fn dial(settings: &RedisSettings, info: &ConnectionInfo, base: &str) -> Result<Self, RedisError> {
+        let client = match &settings.ca_pem {
+            None => Client::open(info.clone())?,
+            Some(pem) => {
+                let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem.clone()) };
+                Client::build_with_tls(info.clone(), certificates)?
+            }
+        };
+        let (told, pushes) = mpsc::channel(NEWS_MAX);
+        let missed = Arc::new(AtomicBool::new(false));
+        let overflow = missed.clone();
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_DEADLINE))
+            .set_response_timeout(Some(ANSWER_DEADLINE))
+            .set_push_sender(move |info: PushInfo| {
+                if let Some(push) = push(info)
+                    && told.try_send(push).is_err()
+                {
+                    overflow.store(true, Ordering::SeqCst);
+                }
+                Ok::<(), std::convert::Infallible>(())
+            });
+        let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok(Self { connection, base: base.to_owned(), hashes: Vec::new(), pushes, missed })
+    }
+
+    async fn load(&mut self) -> Result<(), RedisError> {
+        self.hashes.clear();
+        for script in Script::ALL {
+            let hash = cmd("SCRIPT").arg("LOAD").arg(script.source()).query_async(&mut self.connection).await?;
+            self.hashes.push((script, hash));
+        }
+        Ok(())
+    }
+
+    /// Whether news were lost since this was asked last.
+    pub(super) fn has_missed(&self) -> bool {
+        self.missed.swap(false, Ordering::SeqCst)
+    }
+
+    /// Runs a script, loading it again if the server has forgotten it.
+    pub(super) async fn run(&mut self, script: Script, write: impl Fn(&mut Arguments)) -> Result<Value, RedisError> {
+        let answer = self.call(script, &write).await;
+        match answer {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                self.load().await?;
+                self.call(script, &write).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn call(&mut self, script: Script, write: &impl Fn(&mut Arguments)) -> Result<Value, RedisError> {
+        let hash = self.hashes.iter().find(|(one, _)| *one == script).map_or("", |(_, hash)| hash);
+        let mut command = cmd("EVALSHA");
+        command.arg(hash).arg(1).arg(&self.base);
+        let mut arguments = Arguments::new(command);
+        write(&mut arguments);
+        arguments.into_command().query_async(&mut self.connection).await
+    }
+
+    /// Waits until what was written over this connection is as durable as promised. A reply under `Strict` says so itself, as the
+    /// server flushes before it replies.
+    pub(super) async fn flushed(&mut self, durability: Durability) -> Result<(), Trouble> {
+        let Durability::Replicated { replicas } = durability else { return Ok(()) };
+        let mut wait = cmd("WAITAOF");
+        wait.arg(1).arg(replicas).arg(REPLICA_DEADLINE.as_millis().to_string());
+        let flushed: Result<Value, RedisError> = wait.query_async(&mut self.connection).await;
+        let flushed = flushed.map_err(|error| Trouble::of(&error))?;
+        match value::ints(flushed).as_deref() {
+            Some([local, remote]) if *local >= 1 && *remote >= i64::from(replicas) => Ok(()),
+            Some(_) => Err(Trouble::Refused(format!("fewer than {replicas} replicas have flushed what was written"))),
+            None => Err(Trouble::Refused("WAITAOF answered something else than two numbers".to_owned())),
+        }
+    }
+}
+
+fn push(info: PushInfo) -> Option<Push> {
+    match info.kind {
+        PushKind::Message => match info.data.into_iter().nth(1) {
+            Some(Value::BulkString(message)) => Some(Push::News(message)),
+            _ => None,
+        },
+        PushKind::Disconnection => Some(Push::Disconnected),
+        _ => None,
+    }
+}

@@ -1,0 +1,11 @@
+-- Who asks, what it knows of the store, and its limits: the first arguments of every step.
+local is_time_given = ARGV[1] ~= ''
+local now = time(arg())
+local store = arg()
+local me = arg()
+local opened = arg()
+local seen = int()
+local shard = int()
+local lease_ms = int()
+local dead_ms = int()
+local quota = int()

@@ -1,0 +1,43 @@
+-- What both scripts know: names of keys, the time, and arguments one after the other.
+--
+-- All keys of a shard start with its hash tag, KEYS[1], for example `{sluice:0}`:
+--
+--   meta       hash: layout, shards, store (its id), version (of what is ready), tick and flows (last numbers given)
+--   planes     hash: plane -> how often it was opened
+--   seen, gone zsets: plane -> when it was heard of last, when its reports had been adopted
+--   ids        hash: job id -> row of every job that is kept
+--   j:<row>    hash: one job, see jobs.lua    p:<row>  its payload    r:<row>  the bytes of its first attempt
+--   flows, names   hashes: lane and flow -> number, and back          uses   hash: number -> jobs of it that are kept
+--   q:<flow>:<0|1> list: rows that are ready, 0 first attempts, 1 retries
+--   x:<lane>   zset: row -> end of its lease      z:<lane>  zset: row -> due      dead:<lane>  zset: row -> died
+--   waited     zset: rows that have had no attempt, by themselves
+--   d<16 bytes>, a<16 bytes>   a dedup key, a request without one: 8 bytes of the request that took it
+--   o:<plane>  list: reports of a plane           trimmed   hash: plane -> reports it has forgotten
+--
+-- Rows grow with time (milliseconds * 1024, the shard in the lowest 6 bits) and stay below 2^53, as scripts count in
+-- doubles. They are texts here: Lua would round them when it joins them to others.
+local call = redis.call
+local base = KEYS[1]
+local META, PLANES, SEEN, GONE = base .. 'meta', base .. 'planes', base .. 'seen', base .. 'gone'
+local IDS, WAITED, TRIMMED = base .. 'ids', base .. 'waited', base .. 'trimmed'
+local FLOWS, NAMES, USES = base .. 'flows', base .. 'names', base .. 'uses'
+local REALTIME, BULK = '0', '1'
+
+-- How many jobs are promoted, ended or forgotten, and how many reports are adopted, in one step.
+local BATCH = 100
+
+local position = 0
+local function arg()
+    position = position + 1
+    return ARGV[position]
+end
+local function int() return tonumber(arg()) end
+
+-- The time of the store, unless the caller brings its own (a test that moves it).
+local function time(given)
+    if given ~= '' then return tonumber(given) end
+    local t = call('TIME')
+    return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local function text(number) return string.format('%.0f', number) end

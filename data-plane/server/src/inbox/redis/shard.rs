@@ -1,0 +1,542 @@
+//! The one who talks to a shard for this plane: takes a first question and whatever is already waiting, asks it all in one script call,
+//! and answers everybody when that is as durable as promised. A busy shard makes large steps by itself, an idle one answers at
+//! once. Nothing is polled: what other planes did comes as news, what becomes ready with time at a computed moment.
+//!
+//! Dropped, a reply is the answer "unavailable". While the store is away every question is answered so at once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::super::{Flow, FlowId, Lane, Waiting};
+use super::ask::{Answer, Arguments, Ask, read_flow};
+use super::link::{ANSWER_DEADLINE, Link, LinkError, Push, Script, Trouble};
+use super::memory::{Identity, Memory};
+use super::value::{int, list};
+use super::{Board, LAYOUT, Life, RedisSettings, Unfit};
+use crate::clock::Clock;
+use crate::link::dice;
+
+/// Accepted requests in one step.
+const STEP_ACCEPTS: usize = 64;
+/// Questions in one step.
+const STEP_ASKS: usize = 256;
+/// Bytes in one step; one question may exceed it alone.
+const STEP_BYTES: usize = 8 << 20;
+/// A plane that was not heard of for so many leases is gone: another adopts its reports.
+const ABSENT_LEASES: i64 = 3;
+/// Between tries to come back.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LONGEST: Duration = Duration::from_secs(2);
+/// After a step that was refused nothing is tried again before this without being asked.
+const REST: Duration = Duration::from_secs(1);
+/// A longer sleep is slept in parts, so that a clock that jumps is noticed.
+const SLEEP_MAX: Duration = Duration::from_secs(3_600);
+
+/// A question, and whom to tell.
+pub(super) struct Call {
+    ask: Ask,
+    reply: Option<oneshot::Sender<Answer>>,
+    since: Instant,
+    /// It was asked before, and the answer was lost: it is safe to repeat.
+    again: bool,
+}
+
+impl Call {
+    pub(super) fn new(ask: Ask, reply: Option<oneshot::Sender<Answer>>) -> Self {
+        Self { ask, reply, since: Instant::now(), again: false }
+    }
+}
+
+/// What others see of a shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// Reports of this plane: how many were ever written here, and how many of them were forgotten. Never goes back, not
+    /// even when the store was lost.
+    pub(super) last: i64,
+    pub(super) trimmed: i64,
+    /// Since when it does not answer.
+    pub(super) away_since: Option<Instant>,
+}
+
+/// News, as scripts write them.
+#[derive(Debug, Deserialize)]
+struct News {
+    version: i64,
+    next_at: i64,
+    #[serde(default)]
+    flows: Vec<(i64, u64, u64, String)>,
+}
+
+struct Known {
+    version: i64,
+    lane: Lane,
+    flow: Arc<Flow>,
+}
+
+/// How work over a connection ended.
+enum End {
+    Closed,
+    /// Why, and since when.
+    Away(String, Instant),
+    Failed(String),
+}
+
+/// Talks to one shard.
+pub(super) struct Shard {
+    number: u16,
+    settings: Arc<RedisSettings>,
+    clock: Clock,
+    memory: Memory,
+    board: Arc<Board>,
+    asks: mpsc::Receiver<Call>,
+    identity: Identity,
+    /// The last version seen, and what it said.
+    version: i64,
+    known: HashMap<i64, Known>,
+    /// What has to be added to the store's numbers of reports, so that they never go back.
+    offset: i64,
+    wake_at: Option<Instant>,
+    here_at: Instant,
+    repeat: Vec<Call>,
+}
+
+/// A shard that was opened.
+pub(super) struct Opened {
+    pub(super) link: Link,
+    pub(super) identity: Identity,
+    /// It is not the store that this plane worked with before, or an older state of it.
+    pub(super) changed: bool,
+}
+
+/// The prefix of all keys of a shard: its hash tag.
+pub(super) fn base(prefix: &str, number: u16) -> String {
+    format!("{{{prefix}:{number}}}")
+}
+
+/// Connects to a shard and says who is there; as a new life of the plane if it `starts`, or if the store does not know it.
+pub(super) async fn open(
+    settings: &RedisSettings,
+    clock: &Clock,
+    number: u16,
+    before: Option<&Identity>,
+    starts: bool,
+) -> Result<Opened, LinkError> {
+    let mut link = Link::connect(settings, &base(&settings.prefix, number)).await?;
+    let mut identity = enter(&mut link, settings, clock, starts).await?;
+    let (mut changed, same) = (false, before.is_some_and(|before| before.store == identity.store));
+    if let Some(before) = before {
+        // A life fewer than there were: restored from a copy.
+        changed = !same || identity.opened < before.opened.saturating_add(i64::from(starts));
+    }
+    if changed && !starts {
+        identity = enter(&mut link, settings, clock, true).await?;
+    }
+    Ok(Opened { link, identity, changed })
+}
+
+async fn enter(link: &mut Link, settings: &RedisSettings, clock: &Clock, starts: bool) -> Result<Identity, LinkError> {
+    let fresh = Uuid::new_v4().to_string();
+    let write = |to: &mut Arguments| {
+        to.letter(&clock.set_by_hand().map(|now| now.to_string()).unwrap_or_default());
+        to.letter(LAYOUT).number(settings.shards).letter(&fresh).letter(&settings.plane);
+        to.number(settings.dead_retention.as_millis()).number(u8::from(starts));
+    };
+    let answer = link.run(Script::Open, write).await?;
+    let fields = list(answer).and_then(|fields| <[_; 4]>::try_from(fields).ok());
+    let [layout, shards, store, opened] = fields.ok_or(Unfit::Answer("open"))?;
+    let text = |value| super::value::text(value).map(str::to_owned).ok_or(Unfit::Answer("open"));
+    if text(&layout)? != LAYOUT {
+        return Err(Unfit::Layout(text(&layout)?).into());
+    }
+    if text(&shards)? != settings.shards.to_string() {
+        return Err(Unfit::Shards { found: text(&shards)?, wanted: settings.shards }.into());
+    }
+    Ok(Identity { store: text(&store)?, opened: int(&opened).ok_or(Unfit::Answer("open"))? })
+}
+
+/// Work that was acknowledged may be gone: said as loudly as can be (ST6).
+pub(super) fn alarm(shard: u16, before: Option<&Identity>, now: &Identity) {
+    let before = before.map_or("", |before| &before.store);
+    tracing::error!(
+        shard,
+        before,
+        now = now.store,
+        "ALARM: the store of the inbox was replaced, emptied or restored from a copy: accepted requests may be lost, and \
+         duplicates accepted"
+    );
+}
+
+impl Shard {
+    pub(super) fn new(
+        number: u16,
+        (settings, clock, memory, board): (Arc<RedisSettings>, Clock, Memory, Arc<Board>),
+        asks: mpsc::Receiver<Call>,
+        identity: Identity,
+    ) -> Self {
+        Self {
+            number,
+            settings,
+            clock,
+            memory,
+            board,
+            asks,
+            identity,
+            version: 0,
+            known: HashMap::new(),
+            offset: 0,
+            wake_at: None,
+            here_at: Instant::now(),
+            repeat: Vec::new(),
+        }
+    }
+
+    /// The first step of a life: the leases of earlier ones end, and every flow is read.
+    pub(super) async fn start(&mut self, link: &mut Link) -> Result<(), LinkError> {
+        let asked = self.step(link, vec![Call::new(Ask::Enter, None), Call::new(Ask::Flows, None)]).await;
+        asked.map_err(|trouble| Unfit::NotStarted(format!("{trouble:?}")).into())
+    }
+
+    /// Runs until everybody let go of the inbox, it was closed, or it failed.
+    pub(super) async fn run(mut self, mut link: Link) {
+        let mut tries = 0;
+        loop {
+            match self.work(&mut link).await {
+                End::Closed => {
+                    self.board.life.send_replace(Life::Closed);
+                    return;
+                }
+                End::Failed(reason) => {
+                    tracing::error!(reason, "inbox failed; nothing is acknowledged any more");
+                    self.board.life.send_replace(Life::Failed(reason));
+                    return;
+                }
+                End::Away(reason, since) => {
+                    tracing::warn!(shard = self.number, reason, "the store of the inbox is away");
+                    self.show(|shown| shown.away_since = Some(since));
+                }
+            }
+            drop(link);
+            match self.come_back(&mut tries).await {
+                Some(Ok(back)) => link = back,
+                Some(Err(reason)) => {
+                    self.board.life.send_replace(Life::Failed(reason));
+                    return;
+                }
+                None => {
+                    self.board.life.send_replace(Life::Closed);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Connects again, telling everybody who asks meanwhile that the inbox is unavailable; nothing when it was closed.
+    async fn come_back(&mut self, tries: &mut u32) -> Option<Result<Link, String>> {
+        loop {
+            let longest = RETRY_FIRST.saturating_mul(1 << (*tries).min(10)).min(RETRY_LONGEST);
+            *tries = tries.saturating_add(1);
+            let pause = longest.mul_f64(dice().max(0.25));
+            let (settings, clock, before) = (self.settings.clone(), self.clock.clone(), self.identity.clone());
+            let number = self.number;
+            let opening = async move {
+                tokio::time::sleep(pause).await;
+                open(&settings, &clock, number, Some(&before), false).await
+            };
+            tokio::pin!(opening);
+            self.repeat.retain(|call| call.since.elapsed() < ANSWER_DEADLINE);
+            let opened = loop {
+                tokio::select! {
+                    opened = &mut opening => break opened,
+                    call = self.asks.recv() => match call {
+                        // Its reply is dropped.
+                        Some(call) if !matches!(call.ask, Ask::Leave) => {}
+                        Some(_) | None => return None,
+                    },
+                }
+            };
+            match opened {
+                Err(error) => {
+                    tracing::warn!(shard = self.number, %error, "the store of the inbox cannot be worked with")
+                }
+                Ok(Opened { identity, changed: false, .. }) if identity.opened > self.identity.opened => {
+                    return Some(Err(superseded(&self.settings.plane)));
+                }
+                Ok(Opened { mut link, identity, changed }) => {
+                    if changed {
+                        self.lose(identity);
+                    }
+                    let first = if changed { Ask::Enter } else { Ask::Flows };
+                    match self.step(&mut link, vec![Call::new(first, None), Call::new(Ask::Flows, None)]).await {
+                        Ok(()) => {
+                            *tries = 0;
+                            tracing::info!(shard = self.number, "the store of the inbox is back");
+                            return Some(Ok(link));
+                        }
+                        Err(Trouble::StoreChanged) => self.lose(self.identity.clone()),
+                        Err(trouble) => tracing::warn!(shard = self.number, ?trouble, "the store refuses to go on"),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Goes on with what there is.
+    fn lose(&mut self, identity: Identity) {
+        alarm(self.number, Some(&self.identity), &identity);
+        self.board.losses.send_modify(|losses| *losses += 1);
+        self.memory.remember(self.number, &identity);
+        self.identity = identity;
+        self.version = 0;
+        let gone: Vec<(i64, Known)> = self.known.drain().collect();
+        let gone = gone.into_iter().map(|(number, known)| {
+            (known.lane, Waiting { id: FlowId(number), flow: known.flow, first: 0, retries: 0 })
+        });
+        self.board.show(gone.collect());
+        // Whatever number it begins with, it follows the last one here.
+        self.offset = i64::MIN;
+    }
+
+    async fn work(&mut self, link: &mut Link) -> End {
+        loop {
+            let mut calls = std::mem::take(&mut self.repeat);
+            let sleep = self.wake_at.map_or(self.here_at, |at| at.min(self.here_at));
+            if calls.is_empty() {
+                tokio::select! {
+                    biased;
+                    call = self.asks.recv() => match call {
+                        Some(call) => calls.push(call),
+                        None => return End::Closed,
+                    },
+                    push = link.pushes.recv() => match push {
+                        Some(Push::News(news)) => {
+                            self.hear(&news);
+                            continue;
+                        }
+                        Some(Push::Disconnected) | None => {
+                            return End::Away("the connection ended".to_owned(), Instant::now());
+                        }
+                    },
+                    () = tokio::time::sleep_until(sleep) => {}
+                }
+            }
+            if link.has_missed() {
+                calls.push(Call::new(Ask::Flows, None));
+            }
+            if self.here_at <= Instant::now() {
+                calls.push(self.here());
+            }
+            self.gather(&mut calls).await;
+            let leaves = calls.iter().any(|call| matches!(call.ask, Ask::Leave));
+            let began = Instant::now();
+            let done = self.step(link, calls).await;
+            if leaves {
+                return End::Closed;
+            }
+            match done {
+                Ok(()) => {}
+                Err(Trouble::Refused(reason)) => {
+                    tracing::warn!(shard = self.number, reason, "the store refused a step");
+                    self.wake_at = Some(Instant::now() + REST);
+                }
+                Err(Trouble::NoMemory) => {
+                    tracing::warn!(shard = self.number, "the store has no memory left");
+                    self.wake_at = Some(Instant::now() + REST);
+                }
+                Err(Trouble::StoreChanged) => return End::Away("it is not the store it was".to_owned(), began),
+                Err(Trouble::Superseded) => return End::Failed(superseded(&self.settings.plane)),
+                Err(Trouble::Lost(reason)) => return End::Away(reason, began),
+            }
+        }
+    }
+
+    /// Adds what is already waiting. Yielding once lets those run who were answered a moment ago and are about to ask again.
+    async fn gather(&mut self, calls: &mut Vec<Call>) {
+        tokio::task::yield_now().await;
+        let mut bytes: usize = calls.iter().map(|call| call.ask.bytes()).sum();
+        let mut accepts = calls.iter().filter(|call| matches!(call.ask, Ask::Accept(_))).count();
+        while calls.len() < STEP_ASKS && accepts < STEP_ACCEPTS && bytes < STEP_BYTES {
+            let Ok(call) = self.asks.try_recv() else { return };
+            bytes += call.ask.bytes();
+            accepts += usize::from(matches!(call.ask, Ask::Accept(_)));
+            let leaves = matches!(call.ask, Ask::Leave);
+            calls.push(call);
+            if leaves {
+                return;
+            }
+        }
+    }
+
+    fn here(&mut self) -> Call {
+        let every = self.settings.lease / 3;
+        self.here_at = Instant::now() + every.min(SLEEP_MAX);
+        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let absent_after_ms = millis(self.settings.lease).saturating_mul(ABSENT_LEASES);
+        Call::new(Ask::Here { away_ms: millis(self.settings.lease), absent_after_ms }, None)
+    }
+
+    /// One script call, and its answers. What was lost on the way and is safe to repeat is repeated once.
+    async fn step(&mut self, link: &mut Link, mut calls: Vec<Call>) -> Result<(), Trouble> {
+        // Who stopped waiting gets no jobs.
+        calls.retain(|call| {
+            !matches!(call.ask, Ask::Lease { .. }) || call.reply.as_ref().is_some_and(|to| !to.is_closed())
+        });
+        let accepts = calls.iter().any(|call| matches!(call.ask, Ask::Accept(_)));
+        let done = self.ask(link, if accepts { Script::Step } else { Script::Relief }, &calls).await;
+        let done = match done {
+            Err(Trouble::NoMemory) if accepts => {
+                // What makes room is done without what takes it.
+                calls.retain(|call| !matches!(call.ask, Ask::Accept(_)));
+                tracing::warn!(shard = self.number, "the store has no memory left: nothing is accepted");
+                self.ask(link, Script::Relief, &calls).await
+            }
+            done => done,
+        };
+        let answers = match done {
+            Ok(answers) => answers,
+            Err(trouble) => {
+                if matches!(trouble, Trouble::Lost(_)) {
+                    self.keep_for_repetition(calls);
+                }
+                return Err(trouble);
+            }
+        };
+        let kept = if calls.iter().any(|call| call.ask.is_promise()) {
+            link.flushed(self.settings.durability).await
+        } else {
+            Ok(())
+        };
+        self.answer(calls, answers, kept.is_ok());
+        kept
+    }
+
+    fn keep_for_repetition(&mut self, calls: Vec<Call>) {
+        let repeatable =
+            |call: &Call| matches!(call.ask, Ask::Accept(_)) && !call.again && call.since.elapsed() < ANSWER_DEADLINE;
+        self.repeat = calls.into_iter().filter(repeatable).map(|call| Call { again: true, ..call }).collect();
+    }
+
+    async fn ask(&mut self, link: &mut Link, script: Script, calls: &[Call]) -> Result<Vec<::redis::Value>, Trouble> {
+        let write = |to: &mut Arguments| {
+            to.letter(&self.clock.set_by_hand().map(|now| now.to_string()).unwrap_or_default());
+            to.letter(&self.identity.store).letter(&self.settings.plane).number(self.identity.opened);
+            to.number(self.version).number(self.number).number(self.settings.lease.as_millis());
+            to.number(self.settings.dead_retention.as_millis())
+                .number(self.settings.max_jobs / u64::from(self.settings.shards));
+            calls.iter().for_each(|call| call.ask.write(to, self.offset));
+        };
+        let answer = link.run(script, write).await.map_err(|error| Trouble::of(&error))?;
+        let unexpected = || Trouble::Refused("a script answered something unexpected".to_owned());
+        let fields = list(answer).and_then(|fields| <[_; 7]>::try_from(fields).ok());
+        let [now, version, next_at, trimmed, last, news, answers] = fields.ok_or_else(unexpected)?;
+        let number = |value| int(value).ok_or_else(unexpected);
+        self.version = number(&version)?;
+        self.plan(number(&now)?, number(&next_at)?);
+        if let ::redis::Value::BulkString(news) = &news
+            && !news.is_empty()
+        {
+            self.take_news(news, true);
+        }
+        let (trimmed, last) = (number(&trimmed)?, number(&last)?);
+        self.show_reports(trimmed, last);
+        list(answers).filter(|answers| answers.len() == calls.len()).ok_or_else(unexpected)
+    }
+
+    fn answer(&mut self, calls: Vec<Call>, answers: Vec<::redis::Value>, kept: bool) {
+        for (call, value) in calls.into_iter().zip(answers) {
+            if call.ask.is_promise() && !kept {
+                continue;
+            }
+            let Some(answer) = call.ask.read(value) else {
+                tracing::error!(shard = self.number, "a script answered something unexpected");
+                continue;
+            };
+            if matches!((&call.ask, &answer), (Ask::Here { .. }, Answer::More(true))) {
+                self.here_at = Instant::now();
+            }
+            let untaken = match call.reply {
+                Some(reply) => reply.send(answer).err(),
+                None => None,
+            };
+            // Nobody took them: they are given back with the next step, which is at once.
+            if let Some(Answer::Leased(jobs)) = untaken {
+                let back = jobs.into_iter().map(|job| Ask::Postpone { id: job.id, fence: job.fence, due: 0 });
+                self.repeat.extend(back.map(|ask| Call::new(ask, None)));
+            }
+        }
+    }
+
+    /// When to take a step that nobody asks for. Times are the store's.
+    fn plan(&mut self, now: i64, next_at: i64) {
+        let wait = next_at.saturating_sub(now).max(0).unsigned_abs();
+        self.wake_at = (next_at > 0).then(|| Instant::now() + Duration::from_millis(wait).min(SLEEP_MAX));
+    }
+
+    /// What another plane did.
+    fn hear(&mut self, news: &[u8]) {
+        self.take_news(news, false);
+    }
+
+    fn take_news(&mut self, news: &[u8], mine: bool) {
+        let News { version, next_at, flows } = match serde_json::from_slice(news) {
+            Ok(news) => news,
+            Err(error) => {
+                tracing::error!(shard = self.number, %error, "news of the store cannot be read");
+                return;
+            }
+        };
+        let mut changed = Vec::new();
+        for (number, first, retries, name) in flows {
+            let (lane, flow) = match self.known.get(&number) {
+                // Its own answer told the same, or something newer.
+                Some(known) if known.version > version || (known.version == version && !mine) => continue,
+                Some(known) => (known.lane, known.flow.clone()),
+                None => match read_flow(&name) {
+                    Some((lane, flow)) => (lane, Arc::new(flow)),
+                    // It was forgotten, and nothing is in it.
+                    None => continue,
+                },
+            };
+            self.known.insert(number, Known { version, lane, flow: flow.clone() });
+            changed.push((lane, Waiting { id: FlowId(number), flow, first, retries }));
+        }
+        self.board.show(changed);
+        if !mine && next_at > 0 {
+            let now = self.clock.now();
+            let at = Instant::now()
+                + Duration::from_millis(next_at.saturating_sub(now).max(0).unsigned_abs()).min(SLEEP_MAX);
+            self.wake_at = Some(self.wake_at.map_or(at, |before| before.min(at)));
+        }
+    }
+
+    fn show_reports(&mut self, trimmed: i64, last: i64) {
+        let offset = &mut self.offset;
+        self.board.shards.send_if_modified(|all| {
+            let Some(shown) = all.get_mut(usize::from(self.number)) else { return false };
+            if *offset == i64::MIN {
+                *offset = shown.last - trimmed;
+            }
+            let new = Shown { last: last + *offset, trimmed: trimmed + *offset, away_since: None };
+            let news = *shown != new;
+            *shown = new;
+            news
+        });
+    }
+
+    fn show(&self, change: impl FnOnce(&mut Shown)) {
+        self.board.shards.send_modify(|all| {
+            if let Some(shown) = all.get_mut(usize::from(self.number)) {
+                change(shown);
+            }
+        });
+    }
+}
+
+fn superseded(plane: &str) -> String {
+    format!("another process runs as data plane `{plane}` on the same store: ids must be different")
+}

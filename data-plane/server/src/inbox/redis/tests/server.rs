@@ -1,0 +1,89 @@
+//! A Redis server of a test's own, on a socket in a folder of its own, to be killed and started again.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use sluice_core::seal::Secret;
+use tempfile::TempDir;
+
+/// A start takes no longer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(in crate::inbox) struct Server {
+    dir: TempDir,
+    options: Vec<String>,
+    child: Child,
+}
+
+impl Server {
+    /// One that keeps what mode `strict` promises.
+    pub(in crate::inbox) async fn start() -> Self {
+        Self::with(&["--appendfsync", "always"]).await
+    }
+
+    /// One with these options.
+    pub(in crate::inbox) async fn with(options: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let child = spawn(dir.path(), &options).await;
+        Self { dir, options, child }
+    }
+
+    pub(in crate::inbox) fn url(&self) -> Secret {
+        Secret::new(format!("unix://{}", self.dir.path().join("socket").display()))
+    }
+
+    pub(in crate::inbox) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(in crate::inbox) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`.
+    pub(in crate::inbox) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let _gone = std::fs::remove_file(self.dir.path().join("socket"));
+    }
+
+    /// Starts it again on what it left on disk.
+    pub(in crate::inbox) async fn restart(&mut self) {
+        self.child = spawn(self.dir.path(), &self.options).await;
+    }
+
+    /// A connection for the test itself.
+    pub(in crate::inbox) fn client(&self) -> ::redis::Connection {
+        connect(self.dir.path()).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _already_gone = self.child.kill();
+        let _already_gone = self.child.wait();
+    }
+}
+
+fn connect(dir: &Path) -> ::redis::RedisResult<::redis::Connection> {
+    let mut connection = ::redis::Client::open(format!("unix://{}", dir.join("socket").display()))?.get_connection()?;
+    ::redis::cmd("PING").query::<String>(&mut connection)?;
+    Ok(connection)
+}
+
+async fn spawn(dir: &Path, options: &[String]) -> Child {
+    let mut command = Command::new("redis-server");
+    command.args(["--port", "0", "--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction"]);
+    command.arg("--unixsocket").arg(dir.join("socket")).arg("--dir").arg(dir).args(options);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let child = child.expect("redis-server is needed: tests/run installs it");
+    let deadline = Instant::now() + PATIENCE;
+    let refused = |error: &::redis::RedisError| error.code() == Some("NOAUTH");
+    while let Some(error) = connect(dir).err().filter(|error| !refused(error)) {
+        assert!(Instant::now() < deadline, "redis-server does not start: {error}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    child
+}
