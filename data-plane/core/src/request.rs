@@ -87,6 +87,19 @@ pub struct RenderFailure {
     pub reason: FailureReason,
     /// The field, line and column, and what to do. Never holds data.
     pub message: String,
+    /// The field alone, as `headers[0].value`; empty: none of them.
+    pub field: String,
+    /// The line in it, from 1; 0: no one of them.
+    pub line: u32,
+    /// The column in that line, from 1; 0: no one of them.
+    pub column: u32,
+}
+
+impl RenderFailure {
+    /// One that is of no line.
+    pub fn new(reason: FailureReason, field: &str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), field: field.to_owned(), line: 0, column: 0 }
+    }
 }
 
 /// What a body is, by its `Content-Type` header.
@@ -150,7 +163,7 @@ pub fn check_header_name(name: &str) -> Result<(), HeaderProblem> {
 /// request arrived or the event was told, so that a delivery that is rendered again prints the same; who needs another
 /// sets it.
 pub fn context<'a>(cause: impl Into<Cause<'a>>, workflow: &Workflow, step: &Step, execution_id: &str) -> Context {
-    let mut context = Context::new();
+    let mut context = step_context(workflow, step, execution_id);
     match cause.into() {
         Cause::Request(envelope) => {
             context.set("request", request_value(envelope));
@@ -164,6 +177,12 @@ pub fn context<'a>(cause: impl Into<Cause<'a>>, workflow: &Workflow, step: &Step
             context.set_now(event.time());
         }
     }
+    context
+}
+
+/// What templates see when nothing has started the step.
+pub fn step_context(workflow: &Workflow, step: &Step, execution_id: &str) -> Context {
+    let mut context = Context::new();
     let current_step = map_value([
         ("diagramId", Value::from(workflow.uid.as_str())),
         ("diagramName", Value::from(workflow.display_name.as_str())),
@@ -252,20 +271,23 @@ fn failure(field: &str, error: &RenderError) -> RenderFailure {
     };
     let (line, column) = (error.line, error.column);
     let message = format!("{field}: {} (line {line}, column {column})\n{}", error.message, error.excerpt);
-    RenderFailure { reason, message }
+    RenderFailure { reason, message, field: field.to_owned(), line, column }
 }
 
 /// `all` counts the bytes of this header and those before it.
 fn check_rendered_header(index: usize, name: &str, value: &str, all: usize) -> Result<(), RenderFailure> {
-    let fail = |message: String| Err(RenderFailure { reason: FailureReason::RequestInvalid, message });
+    let fail = |part: &str, what: String| {
+        let field = format!("headers[{index}]{part}");
+        Err(RenderFailure::new(FailureReason::RequestInvalid, &field, format!("{field}: {what}")))
+    };
     if let Err(problem) = check_header_name(name) {
-        return fail(format!("headers[{index}].name: the rendered name {problem}"));
+        return fail(".name", format!("the rendered name {problem}"));
     }
     if name.len() + value.len() > HEADER_BYTES_MAX {
-        return fail(format!("headers[{index}].value: name and value are longer than {HEADER_BYTES_MAX} bytes"));
+        return fail(".value", format!("name and value are longer than {HEADER_BYTES_MAX} bytes"));
     }
     if all > HEADERS_BYTES_MAX {
-        return fail(format!("headers[{index}]: the headers are longer than {HEADERS_BYTES_MAX} bytes in all"));
+        return fail("", format!("the headers are longer than {HEADERS_BYTES_MAX} bytes in all"));
     }
     Ok(())
 }
@@ -276,7 +298,7 @@ fn check_url(request: &RequestTemplate, url: &str, urls: &UrlPolicy) -> Result<S
         Ok(checked) => Ok(checked.as_url().as_str().to_owned()),
         Err(error) => {
             let message = format!("url: the rendered URL is refused: {error}");
-            Err(RenderFailure { reason: FailureReason::RequestInvalid, message })
+            Err(RenderFailure::new(FailureReason::RequestInvalid, "url", message))
         }
     }
 }

@@ -7,22 +7,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::Method;
 use prost::Message as _;
-use sluice_core::lineage::{Trace, is_trace_header};
-use sluice_core::redact::Redactor;
 use sluice_core::request::{self, RenderFailure, Unmade};
 use sluice_core::response_event::FailureReason;
-use sluice_egress::{Exchange, Request, SendError};
+use sluice_core::template::Context;
+use sluice_egress::{Exchange, SendError};
 use sluice_proto::admin::v1::failure::Reason;
-use sluice_proto::admin::v1::{Attempt, DeliveryState, RequestHeader, SentRequest};
+use sluice_proto::admin::v1::{Attempt, DeliveryState, SentRequest};
 use sluice_proto::sync::v1::{Job, RenderedRequest};
 
-use crate::aside::{QUICK_BYTES, QUICK_STEPS, aside};
+use crate::aside::QUICK_BYTES;
 use crate::chain::{Started, started_bytes};
 use crate::clock::UnixMillis;
-use crate::credentials::{self, Given, Withheld};
+use crate::credentials::Withheld;
 use crate::dispatch::{Heard, Permit, destination_of};
+use crate::exchange::{Call, Sent, failure, reason, result_label};
 use crate::inbox::{Finish, LeaseError, Leased, Report};
 use crate::link::dice;
 use crate::outcome::{self, Record, timestamp};
@@ -116,7 +115,9 @@ impl Work<'_> {
         let target = self.target()?;
         let mut kept = self.rendered(&target)?;
         self.permit.call(destination_of(&kept.url)).map_err(Stopped::Waits)?;
-        let (request, given) = self.authorised(&target, &kept).await?;
+        let call = self.call(&target);
+        let withheld = |withheld| self.withheld(&target, &kept, withheld);
+        let (request, given) = call.authorised(&kept).await.map_err(withheld)?;
         self.check_age(&target, &kept)?;
         let shown = kept.attempts.is_empty().then(|| outcome::shown(&kept, &request));
         let request_bytes = i64::try_from(request.body.len()).unwrap_or(i64::MAX);
@@ -125,7 +126,7 @@ impl Work<'_> {
         let begun = self.plane.inbox.begin(self.leased.id, self.leased.fence, kept.encode_to_vec().into()).await;
         begun.map_err(Stopped::Lease)?;
         let (started, clock) = (self.plane.clock.now(), Instant::now());
-        let (sent, token_renewed) = self.send(&target, &kept, request, given).await?;
+        let Sent { result: sent, token_renewed } = call.send(&kept, request, given).await.map_err(withheld)?;
         let took = clock.elapsed();
         let now = self.plane.clock.now();
         let attempted = attempted(&sent, now);
@@ -192,89 +193,41 @@ impl Work<'_> {
             attempts: Vec::new(),
         };
         let quick = started_bytes(self.job) <= QUICK_BYTES;
-        let rendered = match quick.then(|| self.render(target, Some(QUICK_STEPS))) {
-            Some(quick @ (Ok(_) | Err(Unmade::Skipped(_)))) => quick,
-            // It takes longer, or is wrong and will be again.
-            _ => aside(|| self.render(target, None)),
-        };
-        let rendered = rendered.map_err(|unmade| match unmade {
+        self.call(target).render(quick, || self.context(target)).map_err(|unmade| match unmade {
             Unmade::Skipped(message) => Stopped::Skipped(message),
             Unmade::Failed(failure) => refuse(failure),
-        })?;
-        let header = |(name, value)| RequestHeader { name, value };
-        Ok(RenderedRequest {
-            method: rendered.method,
-            url: rendered.url,
-            headers: rendered.headers.into_iter().map(header).collect(),
-            body: rendered.body.map(Bytes::from),
-            missing_paths: rendered.missing,
-            revision: target.revision,
-            attempts: Vec::new(),
         })
     }
 
-    /// Renders the request with what the trigger brought, in so many steps if there is no time for more.
-    fn render(&self, target: &Target, steps: Option<usize>) -> Result<request::RenderedRequest, Unmade> {
-        let started = Started::read(self.job).ok_or_else(|| RenderFailure {
-            reason: FailureReason::RenderError,
-            message: "the stored request cannot be read".to_owned(),
-        })?;
-        let mut context = request::context(started.cause(), &target.workflow, target.step(), &self.job.trigger_id);
-        if let Some(steps) = steps {
-            context.limit_steps(steps);
+    /// What templates see: what the trigger brought.
+    fn context(&self, target: &Target) -> Result<Context, Unmade> {
+        let unreadable = || RenderFailure::new(FailureReason::RenderError, "", "the stored request cannot be read");
+        let started = Started::read(self.job).ok_or_else(unreadable)?;
+        Ok(request::context(started.cause(), &target.workflow, target.step(), &self.job.trigger_id))
+    }
+
+    fn call<'c>(&'c self, target: &'c Target) -> Call<'c> {
+        Call {
+            plane: self.plane,
+            workspace: self.workspace,
+            target,
+            request: request_of(target),
+            id: self.leased.id,
+            hops: self.job.hops,
+            trace: self.job.trace.as_ref(),
         }
-        let missing = target.fill(&mut context)?;
-        let mut rendered = request::render(&request_of(target).template, &context, &self.plane.urls)?;
-        rendered.add_missing(missing);
-        Ok(rendered)
     }
 
     fn kept(&self) -> Option<RenderedRequest> {
         self.leased.rendered.as_ref().and_then(|bytes| RenderedRequest::decode(bytes.clone()).ok())
     }
 
-    /// The request with the credentials in force now (D08), and signed.
-    async fn authorised(&self, target: &Target, kept: &RenderedRequest) -> Result<(Request, Given), Stopped> {
-        let mut request = self.request(kept)?;
-        let id = self.leased.id.to_string();
-        let put = credentials::put(self.plane, self.workspace, request_of(target), &mut request, &id).await;
-        match put {
-            Ok(given) => Ok((request, given)),
-            Err(Withheld::Refused { reason, message }) => Err(self.refuse(reason, message, kept)),
-            Err(Withheld::NoToken { after, message }) => Err(self.wait(target, kept, after, message)),
+    /// Why the request is not sent now.
+    fn withheld(&self, target: &Target, kept: &RenderedRequest, withheld: Withheld) -> Stopped {
+        match withheld {
+            Withheld::Refused { reason, message } => self.refuse(reason, message, kept),
+            Withheld::NoToken { after, message } => self.wait(target, kept, after, message),
         }
-    }
-
-    /// The request as rendered, with the headers that Sluice itself adds to every delivery; credentials follow.
-    fn request(&self, kept: &RenderedRequest) -> Result<Request, Stopped> {
-        let Ok(method) = Method::from_bytes(kept.method.as_bytes()) else {
-            return Err(self.refuse(FailureReason::RequestInvalid, "the method cannot be sent".to_owned(), kept));
-        };
-        let mut headers: Vec<(String, String)> =
-            kept.headers.iter().map(|header| (header.name.clone(), header.value.clone())).collect();
-        headers.push(("Idempotency-Key".to_owned(), self.leased.id.to_string()));
-        headers.extend(self.trace(&headers));
-        let body = kept.body.clone().unwrap_or_default();
-        Ok(Request { method, url: kept.url.clone(), headers, body, hops: self.job.hops })
-    }
-
-    /// Sends the request; and once more, with another token, when the destination answers 401 to a fetched one (S21, R14). What came of
-    /// it, and whether it is the repetition that is told of.
-    async fn send(
-        &self,
-        target: &Target,
-        kept: &RenderedRequest,
-        request: Request,
-        given: Given,
-    ) -> Result<(Result<Exchange, SendError>, bool), Stopped> {
-        let sent = self.plane.egress.send(request, timeout(target)).await;
-        let unauthorised = matches!(&sent, Ok(exchange) if exchange.status == 401);
-        if !(unauthorised && given.token.is_some_and(|token| token.refused())) {
-            return Ok((sent.map(|exchange| redacted(exchange, &given.redactor)), false));
-        }
-        let (request, given) = self.authorised(target, kept).await?;
-        let sent = self.plane.egress.send(request, timeout(target)).await;
-        Ok((sent.map(|exchange| redacted(exchange, &given.redactor)), true))
     }
 
     /// Deliveries wait for a token, they do not fail: no attempt is used, until the delivery is too old (D21). Those behind it
@@ -296,18 +249,6 @@ impl Work<'_> {
             refused: Refused::new(reason, message),
             target: self.workspace.target(&self.job.workflow, &self.job.step_id),
             attempts: kept.attempts.clone(),
-        }
-    }
-
-    /// The trigger's trace goes on, unless the author says where the request stands.
-    fn trace(&self, headers: &[(String, String)]) -> Vec<(String, String)> {
-        match &self.job.trace {
-            Some(trace) if !headers.iter().any(|(name, _)| is_trace_header(name)) => {
-                let flags = u8::try_from(trace.flags).unwrap_or_default();
-                let trace = Trace { id: trace.id.clone(), flags, state: trace.state.clone() };
-                trace.headers(self.leased.id.as_bytes())
-            }
-            Some(_) | None => Vec::new(),
         }
     }
 
@@ -433,20 +374,6 @@ fn request_of(target: &Target) -> &sluice_core::model::OutgoingRequest {
     target.request().expect("a target without a request is refused before")
 }
 
-fn timeout(target: &Target) -> Duration {
-    request_of(target).timeout
-}
-
-/// The answer without what the attempt was let in with (R11, I7).
-fn redacted(mut exchange: Exchange, redactor: &Redactor) -> Exchange {
-    if exchange.body.len() <= QUICK_BYTES {
-        exchange.redact(redactor)
-    } else {
-        aside(|| exchange.redact(redactor))
-    }
-    exchange
-}
-
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
@@ -459,15 +386,6 @@ fn attempted(sent: &Result<Exchange, SendError>, now: UnixMillis) -> Attempted {
             Attempted::Answered { status: exchange.status, retry_after }
         }
         Err(error) => Attempted::Failed { reason: failure(error), retryable: error.is_retryable() },
-    }
-}
-
-/// What went wrong, if anything did.
-fn reason(sent: &Result<Exchange, SendError>) -> Reason {
-    match sent {
-        Ok(exchange) if (200..300).contains(&exchange.status) => Reason::Unspecified,
-        Ok(_) => Reason::Status,
-        Err(error) => failure(error).into(),
     }
 }
 
@@ -491,34 +409,6 @@ fn heard(sent: &Result<Exchange, SendError>) -> Heard {
             | SendError::ConnectionClosed { .. }
             | SendError::ResponseInvalid => Heard::Trouble,
         },
-    }
-}
-
-/// What the response event says when there was no response (S20, D18).
-fn failure(error: &SendError) -> FailureReason {
-    match error {
-        SendError::UrlDenied(_) | SendError::AddressDenied | SendError::ProxyDenied => FailureReason::EgressDenied,
-        SendError::LoopDetected => FailureReason::LoopDetected,
-        SendError::BadRequest(_) => FailureReason::RequestInvalid,
-        SendError::Dns | SendError::DnsTimeout => FailureReason::DnsError,
-        SendError::Connect => FailureReason::ConnectError,
-        SendError::TlsHandshake | SendError::CertificateInvalid => FailureReason::TlsError,
-        SendError::Timeout { .. } => FailureReason::Timeout,
-        SendError::ConnectionClosed { .. } => FailureReason::ConnectionReset,
-        SendError::ResponseInvalid => FailureReason::ResponseInvalid,
-    }
-}
-
-fn result_label(sent: &Result<Exchange, SendError>) -> &'static str {
-    match sent {
-        Ok(exchange) => match exchange.status / 100 {
-            2 => "2xx",
-            3 => "3xx",
-            4 => "4xx",
-            5 => "5xx",
-            _ => "other",
-        },
-        Err(error) => failure(error).description(),
     }
 }
 

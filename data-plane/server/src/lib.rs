@@ -19,6 +19,7 @@ pub mod commands;
 pub mod credentials;
 pub mod delivery;
 pub mod dispatch;
+mod exchange;
 pub mod inbox;
 pub mod ingress;
 pub mod intake;
