@@ -118,6 +118,7 @@ changing!(
     CreateServiceAccountRequest,
     UpdateServiceAccountRequest,
     DeleteServiceAccountRequest,
+    SendTestRequestRequest,
 );
 
 /// What is known of a changing call before it begins.
@@ -166,6 +167,11 @@ impl Call {
             .then(|| (caller.access.key_id.clone(), id.to_owned()));
         let fingerprint = shared.secrets.mac(&[b"request", caller.attempt.method.as_bytes(), &message.encode_to_vec()]);
         Ok((Self { validate_only, caller, request, fingerprint, found }, message))
+    }
+
+    /// Who makes it.
+    pub(crate) fn access(&self) -> &Access {
+        &self.caller.access
     }
 
     /// The answer to the same request, if it was answered before; for calls that hold no transaction while they work.

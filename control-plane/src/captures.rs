@@ -177,6 +177,24 @@ pub(crate) fn close(shared: &Arc<Shared>, uid: &str) {
     tokio::spawn(work.in_current_span());
 }
 
+/// The request that was captured last for the incoming integration `name`, which was named in `field`.
+pub(crate) async fn sample(
+    shared: &Shared,
+    tx: &mut Transaction,
+    workspace: &WorkspaceRow,
+    name: &str,
+    field: &str,
+) -> Result<Envelope, Failure> {
+    let parsed = names::parse(name, COLLECTION, field)?;
+    if parsed.workspace != workspace.id {
+        return Err(Failure::NotFound(name.to_owned()));
+    }
+    Stored::<IncomingIntegration>::load(tx, &parsed, "").await?;
+    let row = tx.capture(&parsed.full).await?;
+    let sample = row.map(|row| unsealed(shared, workspace, &row)).transpose()?.flatten();
+    sample.ok_or_else(|| Failure::NotCaptured(parsed.full))
+}
+
 /// The last capture of an incoming integration.
 pub(crate) async fn get(shared: &Shared, name: &str) -> Result<Capture, Failure> {
     let integration = parse(name)?;

@@ -8,6 +8,7 @@ use sluice_proto::sync::v1::command::Kind;
 use sluice_proto::sync::v1::command_error::Code;
 use sluice_proto::sync::v1::command_result::Outcome;
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 use crate::error::{Failure, violation};
 use crate::shared::Shared;
@@ -33,21 +34,70 @@ pub(crate) type Orders = mpsc::Sender<Order>;
 /// # Errors
 /// Why it was not done, or that it is not known whether it was.
 pub(crate) async fn ask(shared: &Shared, data_plane: &str, subject: &str, kind: Kind) -> Result<Outcome, Failure> {
-    let away = || Failure::DataPlaneAway(data_plane.to_owned());
+    let answer = give(shared, data_plane, kind)?;
+    hear(data_plane, subject, answer, COMMAND_TIME).await
+}
+
+/// Has any connected data plane do something once, and says which. Another one is asked only if the one before has certainly not
+/// begun. `subject` is the field that a data plane may refuse.
+///
+/// # Errors
+/// Nobody could do it (`nobody`, or the last one's reason), or it is not known whether it was done.
+pub(crate) async fn ask_any(
+    shared: &Shared,
+    subject: &str,
+    kind: Kind,
+    patience: Duration,
+    nobody: fn() -> Failure,
+) -> Result<(String, Outcome), Failure> {
+    let mut planes = shared.data_planes.taking_commands();
+    if let Some(first) = Uuid::new_v4().as_u64_pair().1.checked_rem(planes.len() as u64) {
+        planes.rotate_left(usize::try_from(first).unwrap_or_default());
+    }
+    let mut refused = nobody();
+    for data_plane in planes {
+        let answered = match give(shared, &data_plane, kind.clone()) {
+            Ok(answer) => hear(&data_plane, subject, answer, patience).await,
+            Err(failure) => {
+                refused = failure;
+                continue;
+            }
+        };
+        match answered {
+            Err(failure @ (Failure::DataPlaneTooOld(_) | Failure::Overloaded(_))) => refused = failure,
+            answered => return answered.map(|outcome| (data_plane, outcome)),
+        }
+    }
+    Err(refused)
+}
+
+/// Puts a command in line for a data plane's stream.
+fn give(shared: &Shared, data_plane: &str, kind: Kind) -> Result<oneshot::Receiver<Outcome>, Failure> {
     let (reply, answer) = oneshot::channel();
     let orders = shared.data_planes.orders(data_plane)?;
     orders.try_send(Order { kind, reply }).map_err(|refused| match refused {
         mpsc::error::TrySendError::Full(_) => Failure::Overloaded("commands of a data plane"),
-        mpsc::error::TrySendError::Closed(_) => away(),
+        mpsc::error::TrySendError::Closed(_) => Failure::DataPlaneAway(data_plane.to_owned()),
     })?;
-    let outcome = tokio::time::timeout(COMMAND_TIME, answer).await.map_err(|_late| away())?.map_err(|_gone| away())?;
+    Ok(answer)
+}
+
+/// Waits for what came of a command.
+async fn hear(
+    data_plane: &str,
+    subject: &str,
+    answer: oneshot::Receiver<Outcome>,
+    patience: Duration,
+) -> Result<Outcome, Failure> {
+    let away = || Failure::DataPlaneAway(data_plane.to_owned());
+    let outcome = tokio::time::timeout(patience, answer).await.map_err(|_late| away())?.map_err(|_gone| away())?;
     let Outcome::Error(error) = outcome else { return Ok(outcome) };
     tracing::info!(data_plane, code = error.code().as_str_name(), message = error.message, "a command was refused");
-    let subject = subject.to_owned();
+    let of = subject.to_owned();
     Err(match error.code() {
-        Code::JobNotKept => Failure::DeliveryNotKept(subject),
-        Code::JobInWork => Failure::DeliveryInWork(subject),
-        Code::JobEnded => Failure::DeliveryEnded(subject),
+        Code::JobNotKept => Failure::DeliveryNotKept(of),
+        Code::JobInWork => Failure::DeliveryInWork(of),
+        Code::JobEnded => Failure::DeliveryEnded(of),
         Code::WorkspaceNotServed => Failure::NoDataPlane(format!("data plane `{data_plane}` does not serve it yet")),
         Code::DraftInvalid => {
             let told = |problem: Problem| {
@@ -57,10 +107,12 @@ pub(crate) async fn ask(shared: &Shared, data_plane: &str, subject: &str, kind: 
                     format!("data plane `{data_plane}`: {}", problem.message),
                 )
             };
-            Failure::Draft { name: subject, violations: error.problems.into_iter().map(told).collect() }
+            Failure::Draft { name: of, violations: error.problems.into_iter().map(told).collect() }
         }
         Code::LimitReached => Failure::Overloaded("open captures of a data plane"),
         Code::UnknownCommand => Failure::DataPlaneTooOld(data_plane.to_owned()),
+        Code::ConfigurationInvalid => Failure::field(subject, "NOT_USABLE", error.message),
+        Code::TooManyTests => Failure::Overloaded("tests of a data plane"),
         Code::Unspecified | Code::Unavailable | Code::StepRemoved => away(),
     })
 }

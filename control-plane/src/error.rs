@@ -163,6 +163,8 @@ pub(crate) enum Failure {
     DeliveryNotKept(String),
     /// This is not the last capture of the incoming integration, or no request has come.
     NotCaptured(String),
+    /// A test was made under this request id.
+    TestMade,
     /// The call could not be read.
     CallInvalid { code: Code, message: String },
     /// A defect; the text is for the log.
@@ -275,6 +277,7 @@ impl Failure {
             | Self::DeliveryInWork(_)
             | Self::DeliveryNotKept(_)
             | Self::NotCaptured(_)
+            | Self::TestMade
             | Self::CallInvalid { .. } => tracing::info!(reason = reason.as_str_name(), "refused"),
         }
         let mut details = ErrorDetails::new();
@@ -319,6 +322,7 @@ impl Failure {
             Self::DeliveryInWork(_) => (Code::FailedPrecondition, ErrorReason::DeliveryInWork),
             Self::DeliveryNotKept(_) => (Code::FailedPrecondition, ErrorReason::DeliveryNotKept),
             Self::NotCaptured(_) => (Code::FailedPrecondition, ErrorReason::NotCaptured),
+            Self::TestMade => (Code::AlreadyExists, ErrorReason::TestMade),
             Self::CallInvalid { code, .. } => (*code, ErrorReason::CallInvalid),
             Self::Internal(_) => (Code::Internal, ErrorReason::InternalError),
         }
@@ -377,6 +381,10 @@ impl Failure {
             }
             Self::NotCaptured(name) => {
                 format!("`{name}` has not captured this request: start a capture, or read the last one again")
+            }
+            Self::TestMade => {
+                "a test was made with this request_id; nothing is kept of its answer: test again with another one"
+                    .to_owned()
             }
             Self::CallInvalid { message, .. } => short(message),
             Self::Store(StoreError::Corrupt(_) | StoreError::Newer { .. }) | Self::Internal(_) => {
@@ -450,6 +458,7 @@ impl Failure {
             | Self::DataPlaneTooSlow(_)
             | Self::NoDataPlane(_)
             | Self::DataPlaneTooOld(_)
+            | Self::TestMade
             | Self::CallInvalid { .. }
             | Self::Internal(_) => {}
         }

@@ -24,6 +24,7 @@
 //! | `login_keys` | which API keys may log in at data planes, and what signs their tokens |
 //! | `curl` | what a cURL command changes of a draft, and which command says one |
 //! | `captures` | what a sender really sends, while an integration is built |
+//! | `trial` | what a request would be, and what is answered to it, before anything is published |
 //! | `commands` | what a data plane does for an operator |
 //! | `replay` | which deliveries are delivered again, and when |
 //! | `reports` | what data planes tell |
@@ -88,6 +89,7 @@ mod sockets;
 mod store;
 mod stored;
 mod together;
+mod trial;
 mod usages;
 mod versions;
 mod watching;
@@ -116,6 +118,7 @@ use sluice_proto::admin::v1::secret_service_server::SecretServiceServer;
 use sluice_proto::admin::v1::service_account_service_server::ServiceAccountServiceServer;
 use sluice_proto::admin::v1::snippet_service_server::SnippetServiceServer;
 use sluice_proto::admin::v1::test_profile_service_server::TestProfileServiceServer;
+use sluice_proto::admin::v1::test_service_server::TestServiceServer;
 use sluice_proto::admin::v1::token_key_service_server::TokenKeyServiceServer;
 use sluice_proto::admin::v1::version_service_server::VersionServiceServer;
 use sluice_proto::admin::v1::workflow_service_server::WorkflowServiceServer;
@@ -271,6 +274,7 @@ impl ControlPlane {
             SchemaTemplateServiceServer,
             EventDefinitionServiceServer,
             TestProfileServiceServer,
+            TestServiceServer,
             VersionServiceServer,
             ConfigurationServiceServer,
             MasterKeyServiceServer,

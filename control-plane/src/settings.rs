@@ -70,6 +70,10 @@ pub struct Limits {
     /// Wrong API keys that one address may show in a minute, counted over time; those above are answered with another error: 20 by
     /// default.
     pub failed_keys_per_minute: u32,
+    /// Tests of one workspace that run at once: 5 by default.
+    pub tests_at_once: usize,
+    /// Tests of one workspace in any minute: 60 by default.
+    pub tests_per_minute: usize,
     /// How long streams may take to end when the server stops: 10 s by default.
     pub drain_time: Duration,
     /// TLS handshakes: at most 256 at once, each within 10 s by default. Further connections wait; a late one is closed.
@@ -86,6 +90,8 @@ impl Default for Limits {
             replays_per_second: 100,
             watcher_patience: Duration::from_secs(30),
             failed_keys_per_minute: 20,
+            tests_at_once: 5,
+            tests_per_minute: 60,
             drain_time: Duration::from_secs(10),
             handshakes: HandshakeLimits::default(),
         }

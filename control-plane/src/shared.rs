@@ -14,6 +14,7 @@ use crate::secrets::Secrets;
 use crate::settings::Settings;
 use crate::snapshots::Snapshots;
 use crate::store::{Store, StoreError};
+use crate::trial::Tests;
 
 /// The parts of a running control plane.
 pub(crate) struct Shared {
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) operations: watch::Sender<()>,
     /// Moves when a capture was started, taken or cancelled.
     pub(crate) captures: watch::Sender<()>,
+    /// Tests that are made.
+    pub(crate) tests: Tests,
     /// The name of this store.
     pub(crate) epoch: String,
     /// Ends every stream.
@@ -65,6 +68,7 @@ impl Shared {
             outcomes,
             operations,
             captures: watch::Sender::new(()),
+            tests: Tests::default(),
             epoch,
             _end: stop.clone().drop_guard(),
             stop,

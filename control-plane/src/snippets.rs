@@ -1,5 +1,6 @@
 //! The snippets that a document's templates name, and those that these name (D26). Hides where they are kept.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sluice_core::template::Snippets;
@@ -32,19 +33,33 @@ pub(crate) fn name(workspace: &str, id: &str) -> String {
 pub(crate) async fn load(
     tx: &mut Transaction,
     workspace: &str,
-    mut ids: Vec<String>,
+    ids: Vec<String>,
     reading: Reading,
 ) -> Result<Arc<Snippets>, Failure> {
     let mut found = Snippets::new();
+    for (id, snippet) in documents(tx, workspace, ids, reading).await? {
+        found.set(&id, &snippet.text);
+    }
+    Ok(Arc::new(found))
+}
+
+/// Reads what [`load`] reads, by their ids.
+pub(crate) async fn documents(
+    tx: &mut Transaction,
+    workspace: &str,
+    mut ids: Vec<String>,
+    reading: Reading,
+) -> Result<BTreeMap<String, Snippet>, Failure> {
+    let mut found = BTreeMap::new();
     while let Some(id) = ids.pop() {
-        if found.has(&id) {
+        if found.contains_key(&id) {
             continue;
         }
         let Some(snippet) = read(tx, workspace, &name(workspace, &id), reading).await? else { continue };
-        found.set(&id, &snippet.text);
         ids.extend(snippet.snippets());
+        found.insert(id, snippet);
     }
-    Ok(Arc::new(found))
+    Ok(found)
 }
 
 async fn read(tx: &mut Transaction, workspace: &str, name: &str, reading: Reading) -> Result<Option<Snippet>, Failure> {

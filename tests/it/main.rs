@@ -31,4 +31,5 @@ mod snippets;
 mod tidy;
 mod tls;
 mod tokens;
+mod trials;
 mod trigger;

@@ -22,6 +22,7 @@ use sluice_proto::admin::v1::secret_service_client::SecretServiceClient;
 use sluice_proto::admin::v1::service_account_service_client::ServiceAccountServiceClient;
 use sluice_proto::admin::v1::snippet_service_client::SnippetServiceClient;
 use sluice_proto::admin::v1::test_profile_service_client::TestProfileServiceClient;
+use sluice_proto::admin::v1::test_service_client::TestServiceClient;
 use sluice_proto::admin::v1::token_key_service_client::TokenKeyServiceClient;
 use sluice_proto::admin::v1::version_service_client::VersionServiceClient;
 use sluice_proto::admin::v1::workflow_service_client::WorkflowServiceClient;
@@ -168,6 +169,11 @@ impl Client {
     /// Test profiles.
     pub fn test_profiles(&self) -> TestProfileServiceClient<Authorized> {
         TestProfileServiceClient::new(self.authorized())
+    }
+
+    /// Requests that are tried out.
+    pub fn tests(&self) -> TestServiceClient<Authorized> {
+        TestServiceClient::new(self.authorized())
     }
 
     /// Published versions.

@@ -72,7 +72,17 @@ pub(crate) const BUILT_IN: &[BuiltIn] = &[
     role!(
         "editor",
         "Editor",
-        ["*.get", "*.list", "*.watch", "*.findUsages", "*.waitServed", "*.create", "*.update", "*.delete"],
+        [
+            "*.get",
+            "*.list",
+            "*.watch",
+            "*.findUsages",
+            "*.waitServed",
+            "*.create",
+            "*.update",
+            "*.delete",
+            "tests.send"
+        ],
         RESERVED
     ),
     role!(

@@ -21,6 +21,7 @@ mod service_accounts;
 mod snippets;
 mod sync;
 mod test_profiles;
+mod tests;
 mod token_keys;
 mod versions;
 mod workflows;

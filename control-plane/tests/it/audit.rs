@@ -124,8 +124,10 @@ async fn a09_every_change_writes_exactly_one_entry_and_no_value() {
         assert_eq!((entry.source_address.as_str(), entry.call_id.len()), ("127.0.0.1", 36));
         assert!(!format!("{entry:?}").contains("CANARY"), "{entry:?}");
     }
-    let reads =
-        ["Get", "List", "Watch", "Diff", "Find", "Wait", "Verify", "Parse", "Export", "Infer", "Sync", "Report"];
+    let reads = [
+        "Get", "List", "Watch", "Diff", "Find", "Wait", "Verify", "Parse", "Preview", "Export", "Infer", "Sync",
+        "Report",
+    ];
     for method in methods() {
         let path = method.path();
         let changes = !reads.iter().any(|verb| path.rsplit('/').next().unwrap().starts_with(verb));

@@ -20,7 +20,8 @@ use crate::world::{ACME, World};
 
 const PACKAGE: &str = "sluice.admin.v1";
 /// What a method that changes nothing begins with. Every other method is one that changes something.
-const READING: &[&str] = &["Get", "List", "Watch", "Find", "Diff", "Wait", "Verify", "Parse", "Export", "Infer"];
+const READING: &[&str] =
+    &["Get", "List", "Watch", "Find", "Diff", "Wait", "Verify", "Parse", "Preview", "Export", "Infer"];
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| DescriptorPool::decode(sluice_proto::DESCRIPTORS).unwrap());
 

@@ -52,9 +52,8 @@ impl Form {
                     rendered.text
                 }
             };
-            let value = field.value(&given).map_err(|refused| RenderFailure {
-                reason: FailureReason::FormValueInvalid,
-                message: format!("{place}: {refused}"),
+            let value = field.value(&given).map_err(|refused| {
+                RenderFailure::new(FailureReason::FormValueInvalid, &place, format!("{place}: {refused}"))
             })?;
             filled.push((field.id.as_str(), value));
         }

@@ -125,6 +125,11 @@ pub fn body_type<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> BodyT
     BodyType::Unset
 }
 
+/// Whether a body is a JSON document.
+pub fn is_json(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
+}
+
 /// What is wrong with a header's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderProblem {

@@ -24,6 +24,7 @@ use crate::captures::{self, NotOpened};
 use crate::inbox::{Accept, Accepted, Claim, Flow, Found, Lane, LeaseError, NewJob, Place, Steer, Unavailable};
 use crate::outcome::{End, Of, Record, tell};
 use crate::plane::Plane;
+use crate::trial;
 
 /// How long it is remembered that an operation has repeated a delivery: longer than an operation may be held up.
 const REPLAY_WINDOW: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -48,6 +49,7 @@ pub async fn run(plane: &Plane, command: Command) -> CommandResult {
             plane.captures.close(&asked.capture_id);
             Ok(Outcome::Capture(CaptureSet {}))
         }
+        Some(Kind::TestRequest(asked)) => trial::request(plane, asked).await.map(Outcome::TestedRequest),
         None => Err(refuse(Code::UnknownCommand, "this release does not know the command")),
     };
     CommandResult { id: command.id, outcome: Some(done.unwrap_or_else(Outcome::Error)) }
@@ -59,7 +61,8 @@ pub fn busy(command: &Command) -> CommandResult {
     CommandResult { id: command.id, outcome: Some(Outcome::Error(error)) }
 }
 
-fn refuse(code: Code, message: &str) -> CommandError {
+/// Why a command is not done.
+pub(crate) fn refuse(code: Code, message: &str) -> CommandError {
     CommandError { code: code.into(), message: message.to_owned(), problems: Vec::new() }
 }
 

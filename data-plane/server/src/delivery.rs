@@ -226,7 +226,7 @@ impl Work<'_> {
     fn withheld(&self, target: &Target, kept: &RenderedRequest, withheld: Withheld) -> Stopped {
         match withheld {
             Withheld::Refused { reason, message } => self.refuse(reason, message, kept),
-            Withheld::NoToken { after, message } => self.wait(target, kept, after, message),
+            Withheld::NoToken { after, message, under_way: _ } => self.wait(target, kept, after, message),
         }
     }
 

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | take requests, keep them, answer 200 or 204 | [`ingress`] → [`trigger`] (spine 1) → [`inbox`] |
 //! | decide what is next, lease it, send it, record what came of it; one for each lane | [`worker`] → [`dispatch`] → [`delivery`] (spine 2) |
-//! | follow the control plane's configuration, do its commands | [`sync`] → [`runtime`], [`commands`] |
+//! | follow the control plane's configuration, do its commands | [`sync`] → [`runtime`], [`commands`], [`trial`] |
 //! | report outcomes, and what waits long | [`report`], [`waiting`] |
 //! | health and numbers | [`admin`] |
 
@@ -39,6 +39,7 @@ pub mod runtime;
 pub mod senders;
 pub mod settings;
 pub mod sync;
+pub mod trial;
 pub mod trigger;
 pub mod waiting;
 pub mod worker;
@@ -67,6 +68,7 @@ use plane::{Parts, Plane};
 use ring::Ring;
 use runtime::Served;
 pub use settings::{IngressSettings, Settings};
+use trial::Tests;
 
 /// How long requests in work may take when the plane stops.
 const INGRESS_DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -173,6 +175,7 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
         failed_logins: FailedKeys::default(),
         key_uses: KeyUses::default(),
         captures: Captures::default(),
+        tests: Tests::default(),
         last_good,
         inbox,
         dispatch,

@@ -31,6 +31,7 @@ pub struct Metrics {
     attempts: Family<Label, Counter>,
     attempt_seconds: Histogram,
     deliveries: Family<Label, Counter>,
+    test_requests: Family<Label, Counter>,
     event_values_cut: Counter,
     token_fetches: Family<Label, Counter>,
     tokens: Gauge,
@@ -67,6 +68,7 @@ impl Default for Metrics {
             attempts: Family::default(),
             attempt_seconds: Histogram::new(buckets()),
             deliveries: Family::default(),
+            test_requests: Family::default(),
             event_values_cut: Counter::default(),
             token_fetches: Family::default(),
             tokens: Gauge::default(),
@@ -117,6 +119,7 @@ impl Metrics {
             self.attempt_seconds.clone(),
         );
         registry.register("sluice_deliveries", "Ended deliveries by state", self.deliveries.clone());
+        registry.register("sluice_test_requests", "Test requests by result; no attempts", self.test_requests.clone());
         registry.register(
             "sluice_event_values_cut",
             "Additional event parameters cut at 230 characters",
@@ -202,6 +205,11 @@ impl Metrics {
     /// A delivery ended.
     pub fn delivery(&self, state: &'static str) {
         self.deliveries.get_or_create(&[("state", state)]).inc();
+    }
+
+    /// A test request was made, or why not: not counted among attempts.
+    pub(crate) fn test_request(&self, result: &'static str) {
+        self.test_requests.get_or_create(&[("result", result)]).inc();
     }
 
     /// Values of an event were cut (D24).

@@ -188,7 +188,7 @@ fn accepted(record: &Record<'_>) -> AcceptedRequest {
 
 /// The request as it is shown. Whatever was not rendered is a credential, unless it is known to be none; so is what was rendered
 /// under the name of one, for example a sender's `Authorization` that goes on to the destination.
-pub fn shown(kept: &RenderedRequest, sent: &Request) -> SentRequest {
+pub(crate) fn shown(kept: &RenderedRequest, sent: &Request) -> SentRequest {
     let rendered = |name: &str, value: &str| {
         kept.headers.iter().any(|header| header.name == name && header.value == value && !is_secret_name(name))
             || OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name))
@@ -207,27 +207,28 @@ pub fn shown(kept: &RenderedRequest, sent: &Request) -> SentRequest {
     }
 }
 
-/// The rendered URL, and the names of the parameters that were added to it.
+/// The rendered URL and the names of the parameters that were added to it, without the values of those that hold secrets by their
+/// names.
 fn shown_url(rendered: &str, sent: &str) -> String {
-    if sent == rendered {
-        return rendered.to_owned();
-    }
-    let fragment = rendered.find('#').unwrap_or(rendered.len());
-    let added = sent.strip_prefix(&rendered[..fragment]).unwrap_or_default();
+    let (rendered, fragment) = rendered.split_at(rendered.find('#').unwrap_or(rendered.len()));
+    let added = sent.strip_prefix(rendered).unwrap_or_default();
     let added = added.split('#').next().unwrap_or_default().trim_start_matches(['?', '&']);
-    let mut url = rendered[..fragment].to_owned();
-    for parameter in added.split('&') {
-        let name = parameter.split('=').next().unwrap_or_default();
-        url.push(if url.contains('?') { '&' } else { '?' });
-        url.push_str(name);
-        url.push('=');
-        url.push_str(MASK);
+    let (path, own) = rendered.split_once('?').map_or((rendered, None), |(path, own)| (path, Some(own)));
+    let own = own.into_iter().flat_map(|own| own.split('&')).map(|parameter| match parameter.split_once('=') {
+        Some((name, _)) if is_secret_name(name) => format!("{name}={MASK}"),
+        Some(_) | None => parameter.to_owned(),
+    });
+    let added = added.split('&').filter(|parameter| !parameter.is_empty());
+    let added = added.map(|parameter| format!("{}={MASK}", parameter.split('=').next().unwrap_or_default()));
+    let parameters: Vec<String> = own.chain(added).collect();
+    if parameters.is_empty() {
+        return format!("{rendered}{fragment}");
     }
-    url
+    format!("{path}?{}{fragment}", parameters.join("&"))
 }
 
 /// The response as it is shown.
-fn received(exchange: &Exchange) -> ReceivedResponse {
+pub(crate) fn received(exchange: &Exchange) -> ReceivedResponse {
     let shown = exchange.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("set-cookie"));
     let headers = shown.map(|(name, value)| HttpHeader { name: name.clone(), value: value.clone() }).collect();
     let (body, cut) = cut(&exchange.body);

@@ -18,6 +18,7 @@ use crate::requests_told::RequestsTold;
 use crate::ring::Ring;
 use crate::runtime::Served;
 use crate::settings::Settings;
+use crate::trial::Tests;
 
 /// A handle on the shared parts; cheap to clone.
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub struct Parts {
     pub key_uses: KeyUses,
     /// Requests that are waited for while integrations are built.
     pub captures: Captures,
+    /// Places for requests that are tried out.
+    pub tests: Tests,
     /// The last configuration that was served, on disk.
     pub last_good: LastGoodStore,
     /// The durable heart.

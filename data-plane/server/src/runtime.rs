@@ -16,7 +16,7 @@ use sluice_core::template::Context;
 use sluice_proto::admin::v1::AttemptVersions;
 use sluice_proto::sync::v1::WorkspaceBody;
 
-pub use self::compile::{DATA_KEY_UNREADABLE, PROBLEMS_MAX, Position, compile, draft};
+pub use self::compile::{DATA_KEY_UNREADABLE, PROBLEMS_MAX, Position, compile, draft, for_test};
 use crate::credentials::Connected;
 use crate::dispatch::{Limits, destination_of};
 use crate::inbox::Flow;
@@ -24,6 +24,8 @@ use crate::senders::{Login, Remembered, TokenIssuer};
 
 /// Between a workflow's name and the id of one of its steps, where that step is named.
 const STEPS: &str = "/steps/";
+/// The revision of what is compiled for a test; those that are published count from 1.
+const TEST_REVISION: i64 = 0;
 /// All that is served. A request holds the one it started with.
 #[derive(Debug, Default)]
 pub struct Runtime {
@@ -226,6 +228,11 @@ impl Runtime {
 }
 
 impl Workspace {
+    /// It is compiled for a test and served nowhere.
+    pub fn is_for_test(&self) -> bool {
+        self.revision == TEST_REVISION
+    }
+
     /// What a job of this workflow's step needs; `None` when it is no longer published.
     pub fn target(&self, workflow: &str, step_id: &str) -> Option<Target> {
         let Parsed::Workflow(workflow) = &self.compiled.get(workflow)?.document else { return None };

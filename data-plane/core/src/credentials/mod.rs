@@ -34,6 +34,7 @@ use crate::address::MAX_URL_BYTES;
 use crate::address::UrlPolicy;
 use crate::flatten::{Limits, parse_body};
 use crate::model::{Placement, Scheme};
+use crate::redact::MASK;
 use crate::request::HEADER_BYTES_MAX;
 use crate::seal::Secret;
 use crate::template::{Context, OnMissing, Unrendered, Value};
@@ -289,6 +290,26 @@ pub fn header_names(scheme: &Scheme) -> Vec<&str> {
             let own = [&recipe.timestamp_header, &recipe.id_header];
             own.into_iter().flatten().chain([&recipe.header_name]).map(String::as_str).collect()
         }
+    }
+}
+
+/// What [`credential`] and [`sign`] put on a request, masks in place of the values.
+pub fn masked(scheme: &Scheme) -> Credential {
+    let mask = |name: &str| (name.to_owned(), Secret::new(MASK));
+    let url_parameters = match scheme {
+        Scheme::ApiKey { placements, .. } => placed(&placements.url_parameters),
+        Scheme::Custom(custom) => placed(&custom.placements.url_parameters),
+        Scheme::None
+        | Scheme::LoginPassword { .. }
+        | Scheme::OAuth2ClientCredentials(_)
+        | Scheme::SyneriseApiKey { .. }
+        | Scheme::Sha256 { .. }
+        | Scheme::StandardWebhooks { .. }
+        | Scheme::HmacSignature(_) => Vec::new(),
+    };
+    Credential {
+        headers: header_names(scheme).into_iter().map(mask).collect(),
+        url_parameters: url_parameters.into_iter().map(mask).collect(),
     }
 }
 

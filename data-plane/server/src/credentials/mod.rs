@@ -87,7 +87,12 @@ pub(crate) enum Withheld {
     /// Nor later.
     Refused { reason: FailureReason, message: String },
     /// There is no token; there may be one after this time.
-    NoToken { after: Duration, message: String },
+    NoToken {
+        after: Duration,
+        message: String,
+        /// It is being fetched.
+        under_way: bool,
+    },
 }
 
 /// Which token is on a request.
@@ -145,6 +150,23 @@ pub(crate) async fn put(
     let secrets = secrets.iter().map(|(scheme, credential)| (*scheme, credential));
     let redactor = used.first().map_or_else(Redactor::default, |connected| connected.redactor.of_attempt(secrets));
     Ok(Given { token, redactor })
+}
+
+/// Puts masks where [`put`] puts credentials and signatures.
+///
+/// # Errors
+/// The request would not be sent.
+pub(crate) fn put_masked(
+    plane: &Plane,
+    workspace: &Workspace,
+    target: &OutgoingRequest,
+    request: &mut Request,
+) -> Result<(), Withheld> {
+    for name in [&target.connection, &target.signature].into_iter().flatten() {
+        let connected = find(plane, workspace, name, request)?;
+        sluice_egress::apply(request, core::masked(&connected.connection.scheme));
+    }
+    Ok(())
 }
 
 /// A connection of the request, if it may go where the request goes: its secrets are sent nowhere else, whatever a template or a
@@ -216,16 +238,23 @@ async fn lend(
     let Some(keeper) = &connected.token else { return Ok(None) };
     let name = &connected.connection.name;
     let lent = keeper.lend(|| fetch(plane.clone(), connected.clone())).await;
+    if workspace.is_for_test() {
+        return lent.map(Some).map_err(|come_back| withheld(name, come_back));
+    }
     let runtime = plane.served.load();
     let in_force = runtime.workspace(&workspace.name).and_then(|served| served.connection(name));
     if !in_force.is_some_and(|in_force| Arc::ptr_eq(in_force, connected)) {
         // Changed while it waited: what was fetched with the old secret is not used (S16).
-        return Err(Withheld::NoToken { after: Duration::ZERO, message: format!("{name} has changed") });
+        let message = format!("{name} has changed");
+        return Err(Withheld::NoToken { after: Duration::ZERO, message, under_way: false });
     }
-    lent.map(Some).map_err(|ComeBack { after, error }| {
-        let message = error.map_or_else(|| "fetching a token takes long".to_owned(), |error| error.to_string());
-        Withheld::NoToken { after, message: format!("{name}: {message}") }
-    })
+    lent.map(Some).map_err(|come_back| withheld(name, come_back))
+}
+
+fn withheld(name: &str, ComeBack { after, error }: ComeBack) -> Withheld {
+    let under_way = error.is_none();
+    let message = error.map_or_else(|| "fetching a token takes long".to_owned(), |error| error.to_string());
+    Withheld::NoToken { after, message: format!("{name}: {message}"), under_way }
 }
 
 /// One fetch, through the one way out.

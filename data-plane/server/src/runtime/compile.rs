@@ -16,9 +16,10 @@ use sluice_core::wire::{self, SecretFields};
 use sluice_proto::admin::v1::{IncomingIntegration, Problem};
 use sluice_proto::sync::v1::{self as proto, Resource, resource::Document};
 
-use super::{Compiled, Endpoint, Parsed, Source, Wanting, Workspace};
+use super::{Compiled, Endpoint, Parsed, Source, TEST_REVISION, Wanting, Workspace};
 use crate::captures::Draft;
 use crate::credentials::Tokens;
+use crate::plane::Plane;
 use crate::senders::{Login, TokenIssuer};
 
 /// Why a revision is refused whose data key no master key of the ring opens.
@@ -101,6 +102,27 @@ pub fn compile(
     workspace.submitted = wanting_by(&workspace, |_, trigger| trigger.events());
     workspace.audiences = wanting_by(&workspace, |workflow, trigger| trigger.is_audience().then_some(&workflow.name));
     Ok(workspace)
+}
+
+/// Compiles what a test needs; nothing of it is served. Connections that are as the workspace has them in force are the same ones: their
+/// tokens are fetched once for deliveries and tests.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn for_test(plane: &Plane, workspace: &str, body: proto::WorkspaceBody) -> Result<Workspace, Vec<Problem>> {
+    let source = Source::from_snapshot(body);
+    let contents: Vec<(&str, [u8; 32])> =
+        source.resources.iter().map(|(name, resource)| (name.as_str(), snapshot::content_hash(resource))).collect();
+    let digest = snapshot::digest(contents.iter().map(|(name, content)| (*name, content)));
+    let at = Position {
+        workspace: workspace.to_owned(),
+        store_epoch: String::new(),
+        revision: TEST_REVISION,
+        digest: digest.to_vec(),
+    };
+    let keys = plane.ring.keys_for(&source.data_key.key_id);
+    let runtime = plane.served.load();
+    compile(&at, source, runtime.workspace(workspace).map(Arc::as_ref), &keys, &plane.urls, &plane.tokens)
 }
 
 /// The texts that templates of the workspace may insert (D26).

@@ -1,0 +1,481 @@
+//! Requests that are tried out before anything is published (R080, R110 to R121, D22, S41).
+
+use serde_json::json;
+use sluice::destination::{Answer, Gate};
+use sluice::dev;
+use sluice_client::admin::failure::Reason;
+use sluice_client::admin::test_context::StartedBy;
+use sluice_client::admin::test_target::Kind;
+use sluice_client::{Client, admin};
+use sluice_tests::patience::eventually;
+use sluice_tests::resources::{
+    api_key_header, api_key_parameter, custom_webhook, existing, header, oauth2, open, post,
+};
+use sluice_tests::resources::{login_password, workflow};
+use sluice_tests::{Numbers, Request, World, reason, violations};
+use tonic::{Code, Status};
+
+const URL: &str = "https://api.example.com/orders";
+const SECRET: &str = "CANARY-secret-7f3a";
+
+/// A world whose data plane takes commands.
+async fn world() -> World {
+    let world = World::start().await;
+    connected(&world, 1).await;
+    world
+}
+
+async fn connected(world: &World, count: usize) {
+    eventually(&format!("{count} data planes to be connected"), || async {
+        let request = admin::ListDataPlanesRequest::default();
+        let planes = world.client.data_planes().list_data_planes(request).await.unwrap().into_inner().data_planes;
+        (planes.iter().filter(|plane| plane.connected).count() == count).then_some(())
+    })
+    .await;
+}
+
+fn target(kind: Kind) -> Option<admin::TestTarget> {
+    Some(admin::TestTarget { kind: Some(kind), ..Default::default() })
+}
+
+fn inline(request: admin::OutgoingRequest) -> Option<admin::TestTarget> {
+    target(Kind::Request(request))
+}
+
+fn step(workflow: &str, step_id: &str) -> Option<admin::TestTarget> {
+    target(Kind::Step(admin::TestStep { workflow: workflow.to_owned(), step_id: step_id.to_owned() }))
+}
+
+fn started(by: StartedBy) -> Option<admin::TestContext> {
+    Some(admin::TestContext { started_by: Some(by), ..Default::default() })
+}
+
+/// A request of a sender with this body.
+fn sample(body: &str) -> Option<admin::TestContext> {
+    let headers = vec![admin::TestHeader { name: "X-Shop".to_owned(), value: "7".to_owned() }];
+    started(StartedBy::Request(admin::TestTrigger { body: body.to_owned(), headers }))
+}
+
+async fn preview(
+    world: &World,
+    target: Option<admin::TestTarget>,
+    context: Option<admin::TestContext>,
+) -> Result<admin::RequestPreview, Status> {
+    let request = admin::PreviewRequestRequest { parent: world.acme.name.clone(), target, context };
+    Ok(world.client.tests().preview_request(request).await?.into_inner().preview.unwrap())
+}
+
+async fn send(
+    world: &World,
+    target: Option<admin::TestTarget>,
+    context: Option<admin::TestContext>,
+) -> Result<admin::SendTestRequestResponse, Status> {
+    send_by(&world.client, sending(world, target, context)).await
+}
+
+fn sending(
+    world: &World,
+    target: Option<admin::TestTarget>,
+    context: Option<admin::TestContext>,
+) -> admin::SendTestRequestRequest {
+    admin::SendTestRequestRequest { parent: world.acme.name.clone(), target, context, ..Default::default() }
+}
+
+async fn send_by(
+    client: &Client,
+    request: admin::SendTestRequestRequest,
+) -> Result<admin::SendTestRequestResponse, Status> {
+    Ok(client.tests().send_test_request(request).await?.into_inner())
+}
+
+fn body(preview: &admin::RequestPreview) -> String {
+    String::from_utf8(preview.request.as_ref().unwrap_or_else(|| panic!("{preview:?}")).body.to_vec()).unwrap()
+}
+
+fn header_of<'p>(preview: &'p admin::RequestPreview, name: &str) -> &'p str {
+    let headers = &preview.request.as_ref().unwrap().headers;
+    &headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).unwrap_or_else(|| panic!("{name}")).value
+}
+
+/// A client that holds these roles of the workspace.
+async fn caller(world: &World, roles: &[&str]) -> Client {
+    let api_key = admin::AccessKey {
+        display_name: "Tester".to_owned(),
+        roles: roles.iter().map(|role| format!("{}/roles/{role}", world.acme.name)).collect(),
+        ..Default::default()
+    };
+    let parent = world.acme.name.clone();
+    let request = admin::CreateApiKeyRequest { parent, api_key: Some(api_key), ..Default::default() };
+    let key = world.client.api_keys().create_api_key(request).await.unwrap().into_inner().key;
+    Client::connect(&world.grpc_url(), &key).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_static_request_is_previewed_at_once_and_a_dynamic_one_says_what_it_needs_r112_r113_r114() {
+    let world = world().await;
+    let fixed = post(URL, r#"{"a": 1}"#);
+    let shown = preview(&world, inline(fixed.clone()), None).await.unwrap();
+    let request = shown.request.as_ref().unwrap();
+    assert_eq!((request.method.as_str(), request.url.as_str(), body(&shown).as_str()), ("POST", URL, r#"{"a": 1}"#));
+    assert_eq!((shown.json_check(), shown.needs_context.len()), (admin::JsonCheck::JsonValid, 0));
+    let dynamic = admin::OutgoingRequest {
+        headers: vec![header("X-Shop", "{{ request.headers['x-shop'] }}")],
+        ..post(URL, "{\"id\": {{ request.body.id }},\n \"who\": \"{{ customer.email }}\"}")
+    };
+    let asked = preview(&world, inline(dynamic.clone()), None).await.unwrap();
+    assert!(asked.request.is_none());
+    let needs: Vec<_> = asked
+        .needs_context
+        .iter()
+        .map(|used| (used.root.as_str(), used.field.as_str(), used.line, used.column))
+        .collect();
+    assert_eq!(needs, [("request", "headers[0].value", 1, 4), ("request", "body", 1, 11), ("customer", "body", 2, 13)]);
+    let refused = send(&world, inline(dynamic.clone()), None).await.unwrap_err();
+    assert_eq!((violations(&refused)[0].0.as_str(), violations(&refused)[0].1.as_str()), ("context", "REQUIRED"));
+    assert!(refused.message().contains("`customer` (body, line 2, column 13)"), "{}", refused.message());
+    // With a context there is a preview, and what is missing is told by name (D32).
+    let shown_now = preview(&world, inline(dynamic), sample(r#"{"id": 5}"#)).await.unwrap();
+    assert_eq!((body(&shown_now).as_str(), header_of(&shown_now, "x-shop")), ("{\"id\": 5,\n \"who\": \"\"}", "7"));
+    assert_eq!(shown_now.missing_paths, ["customer.email"]);
+    assert!(world.destination.requests().is_empty(), "nothing is sent to anybody");
+}
+
+#[tokio::test]
+async fn what_is_tested_is_a_draft_a_version_or_a_step_before_it_is_used_r110_r111_s41() {
+    let world = world().await;
+    let outgoing = world.acme.outgoing("send", post(URL, r#"{"version": 1}"#)).await;
+    let mut draft = outgoing.clone();
+    draft.request = Some(post(URL, r#"{"version": 2}"#));
+    world.acme.update_outgoing(draft).await;
+    let of = |name: &str| target(Kind::OutgoingIntegration(name.to_owned()));
+    let first = format!("{}/versions/1", outgoing.name);
+    for (name, version) in [(outgoing.name.as_str(), 2), (first.as_str(), 1)] {
+        let shown = preview(&world, of(name), None).await.unwrap();
+        assert_eq!(body(&shown), format!(r#"{{"version": {version}}}"#));
+    }
+    let incoming = world.acme.incoming("orders", open()).await;
+    let own = custom_webhook("Own", post(URL, r#"{"step": "{{ currentStep.blockName }}"}"#));
+    let flow = world.acme.draft_workflow("flow", workflow(&incoming, [own, existing("Refers", &outgoing)])).await;
+    let ids: Vec<&str> = flow.steps.iter().map(|step| step.step_id.as_str()).collect();
+    assert_eq!(body(&preview(&world, step(&flow.name, ids[0]), None).await.unwrap()), r#"{"step": "Own"}"#);
+    // What a step refers to counts as it is in force.
+    let sent = send(&world, step(&flow.name, ids[1]), None).await.unwrap();
+    assert_eq!(body(&sent.preview.unwrap()), r#"{"version": 1}"#);
+    assert_eq!(world.destination.wait_for(1).await.unwrap()[0].json().unwrap(), json!({"version": 1}));
+    let refused = preview(&world, step(&flow.name, "nope"), None).await.unwrap_err();
+    assert_eq!(violations(&refused)[0].1, "STEP_NOT_FOUND");
+    let refused = preview(&world, of(&format!("{}/versions/9", outgoing.name)), None).await.unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound);
+    let refused = preview(&world, None, None).await.unwrap_err();
+    assert_eq!(violations(&refused)[0].1, "REQUIRED");
+    let broken = post("https://192.0.2.1/", "{{ nope");
+    let refused = violations(&preview(&world, inline(broken), None).await.unwrap_err());
+    let fields: Vec<&str> = refused.iter().map(|(field, ..)| field.as_str()).collect();
+    assert_eq!(fields, ["target.request.url", "target.request.body"]);
+}
+
+#[tokio::test]
+async fn a_test_profile_and_an_event_of_it_or_ones_own_are_the_context_r115_r116_r117() {
+    let world = world().await;
+    let event = |action: &str, params: &str| admin::TestEvent {
+        action: action.to_owned(),
+        params: params.to_owned(),
+        time: None,
+    };
+    let profile = admin::TestProfile {
+        display_name: "Ann".to_owned(),
+        attributes: r#"{"email": "ann@example.com"}"#.to_owned(),
+        events: vec![event("page.visit", r#"{"url": "/a"}"#), event("order.made", r#"{"total": 12.50}"#)],
+        ..Default::default()
+    };
+    let create = admin::CreateTestProfileRequest {
+        parent: world.acme.name.clone(),
+        test_profile: Some(profile),
+        ..Default::default()
+    };
+    let profile = world.client.test_profiles().create_test_profile(create).await.unwrap().into_inner();
+    let request =
+        post(URL, r#"{"who": "{{ customer.email }}", "did": "{{ event.action }}", "total": {{ event.params.total }}}"#);
+    let context =
+        |by: Option<StartedBy>| Some(admin::TestContext { test_profile: profile.name.clone(), started_by: by });
+    for (by, printed) in [
+        (None, r#"{"who": "ann@example.com", "did": "", "total": null}"#),
+        (Some(StartedBy::ProfileEvent(1)), r#"{"who": "ann@example.com", "did": "order.made", "total": 12.50}"#),
+        (
+            Some(StartedBy::Event(event("mine", r#"{"total": 1.500}"#))),
+            r#"{"who": "ann@example.com", "did": "mine", "total": 1.500}"#,
+        ),
+    ] {
+        let shown = preview(&world, inline(request.clone()), context(by.clone())).await.unwrap();
+        assert_eq!(body(&shown), printed, "{by:?}");
+    }
+    let refused =
+        preview(&world, inline(request.clone()), context(Some(StartedBy::ProfileEvent(2)))).await.unwrap_err();
+    assert_eq!(violations(&refused)[0].1, "OUT_OF_RANGE");
+    let wrong = context(Some(StartedBy::Event(event("", "[1]"))));
+    let refused = violations(&preview(&world, inline(request), wrong).await.unwrap_err());
+    let fields: Vec<&str> = refused.iter().map(|(field, ..)| field.as_str()).collect();
+    assert_eq!(fields, ["context.event.action", "context.event.params"]);
+    // A workflow that is started by a request has no customer, on test too (R080, D02).
+    let incoming = world.acme.incoming("orders", open()).await;
+    let steps = [
+        custom_webhook("Uses", post(URL, r#"{"who": "{{ customer.email }}"}"#)),
+        custom_webhook("Plain", post(URL, r#"{"id": "{{ request.body.id }}"}"#)),
+    ];
+    let flow = world.acme.draft_workflow("flow", workflow(&incoming, steps)).await;
+    for (id, context) in [(0, sample("{}")), (0, context(None)), (1, context(None))] {
+        let refused = preview(&world, step(&flow.name, &flow.steps[id].step_id), context).await.unwrap_err();
+        assert_eq!(violations(&refused)[0].1, "CUSTOMER_NOT_AVAILABLE", "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_captured_request_is_the_context() {
+    let world = world().await;
+    let incoming = world.acme.draft_incoming("orders", open()).await;
+    let request = post(URL, r#"{"id": {{ request.body.id }}, "by": "{{ request.headers['x-shop'] }}"}"#);
+    let context = || started(StartedBy::Captured(incoming.name.clone()));
+    let none = preview(&world, inline(request.clone()), context()).await.unwrap_err();
+    assert_eq!(reason(&none), "NOT_CAPTURED");
+    let start = admin::StartCaptureRequest { parent: incoming.name.clone(), ..Default::default() };
+    world.client.captures().start_capture(start).await.unwrap();
+    let sent = Request::post(&incoming.endpoint_path, r#"{"id": 18446744073709551617}"#).header("X-Shop", "9");
+    assert_eq!(world.send(&sent).await.status, 200);
+    let shown = eventually("the sample to be stored", || async {
+        preview(&world, inline(request.clone()), context()).await.ok()
+    })
+    .await;
+    assert_eq!(body(&shown), r#"{"id": 18446744073709551617, "by": "9"}"#);
+}
+
+#[tokio::test]
+async fn a_test_request_is_sent_once_with_its_credentials_and_shows_the_response_r118_r119() {
+    let world = world().await;
+    let connection = world.acme.connection("crm", login_password("login", SECRET)).await;
+    let request = admin::OutgoingRequest {
+        connection: connection.name.clone(),
+        retry: Some(admin::RetryPolicy { attempts_max: 5, ..Default::default() }),
+        ..post(URL, r#"{"id": {{ request.body.id }}}"#)
+    };
+    let answer = Answer::json(503, r#"{"error": "later"}"#).header("Retry-After", "120").header("X-Id", "r-1");
+    world.destination.script_for("/orders", [answer]);
+    let sent = send(&world, inline(request.clone()), sample(r#"{"id": 3}"#)).await.unwrap();
+    let outcome = sent.outcome.unwrap();
+    assert_eq!((outcome.status, outcome.failure()), (503, Reason::Status));
+    assert!(outcome.send_time.is_some() && outcome.message.contains("503"));
+    let response = outcome.response.unwrap();
+    assert_eq!((&response.body[..], response.body_truncated), (&br#"{"error": "later"}"#[..], false));
+    assert!(response.headers.iter().any(|header| header.name == "x-id" && header.value == "r-1"));
+    assert_eq!(sent.data_plane, "dataPlanes/test");
+    assert_eq!(header_of(&sent.preview.unwrap(), "authorization"), "******");
+    let seen = world.destination.wait_for(1).await.unwrap();
+    assert!(seen[0].header("authorization").is_some_and(|value| value.starts_with("Basic ")));
+    assert_eq!(seen[0].json().unwrap(), json!({"id": 3}));
+
+    // No retry, no delivery, no event, nothing of an attempt in the numbers; the destination is not held up for others (S41).
+    let again = Answer::json(200, format!("{}x", "y".repeat(70 * 1024)));
+    world.destination.script_for("/orders", [again]);
+    let sent = send(&world, inline(request), sample(r#"{"id": 4}"#)).await.unwrap();
+    let response = sent.outcome.unwrap().response.unwrap();
+    assert_eq!((response.body.len(), response.body_truncated), (64 * 1024, true));
+    assert_eq!(world.destination.requests().len(), 2);
+    let request = admin::ListDeliveriesRequest { parent: world.acme.name.clone(), ..Default::default() };
+    let listed = world.client.deliveries().list_deliveries(request).await.unwrap().into_inner().deliveries;
+    assert!(listed.is_empty(), "{listed:?}");
+    let numbers = Numbers::of(world.health()).await;
+    assert!(!numbers.text().contains("sluice_attempts_total{"), "{}", numbers.text());
+    assert_eq!(numbers.get(r#"sluice_test_requests_total{result="5xx"}"#), 1.0);
+    assert_eq!(numbers.get(r#"sluice_test_requests_total{result="2xx"}"#), 1.0);
+    assert!(numbers.is_idle());
+}
+
+/// Without the id that each test has.
+fn unnamed(mut preview: admin::RequestPreview) -> admin::RequestPreview {
+    preview.request.as_mut().unwrap().headers.retain(|header| header.name != "Idempotency-Key");
+    preview
+}
+
+#[tokio::test]
+async fn no_answer_tells_a_secret_i7() {
+    let world = world().await;
+    let echo = format!(r#"{{"you": "{SECRET}"}}"#);
+    world.destination.script_for("/orders", (0..2).map(|_| Answer::json(200, echo.clone()).header("X-You", SECRET)));
+    let schemes =
+        [api_key_header(SECRET, "X-Key", "Key {{secret}}"), api_key_parameter(SECRET, "api_key", "{{secret}}")];
+    for (index, scheme) in schemes.into_iter().enumerate() {
+        let connection = world.acme.connection(&format!("crm-{index}"), scheme).await;
+        let request = admin::OutgoingRequest {
+            connection: connection.name,
+            headers: vec![header("Authorization", &format!("Bearer {SECRET}")), header("X-Plain", "plain")],
+            ..post(&format!("{URL}?token={SECRET}&a=1"), r#"{"a": 1}"#)
+        };
+        let shown_first = preview(&world, inline(request.clone()), None).await.unwrap();
+        assert_eq!((header_of(&shown_first, "authorization"), header_of(&shown_first, "x-plain")), ("******", "plain"));
+        let url = &shown_first.request.as_ref().unwrap().url;
+        assert!(url.starts_with(&format!("{URL}?token=******&a=1")), "{url}");
+        let sent = send(&world, inline(request), None).await.unwrap();
+        let told = format!(
+            "{shown_first:?}{sent:?}{}",
+            String::from_utf8_lossy(&sent.outcome.as_ref().unwrap().response.as_ref().unwrap().body)
+        );
+        assert!(!told.contains("CANARY"), "{told}");
+        assert_eq!(unnamed(sent.preview.unwrap()), unnamed(shown_first), "what is previewed is what is sent");
+    }
+    let seen = world.destination.wait_for(2).await.unwrap();
+    assert_eq!(seen[0].header("x-key"), Some(format!("Key {SECRET}").as_str()));
+    assert!(seen[1].target.ends_with(&format!("&api_key={SECRET}")), "{}", seen[1].target);
+}
+
+#[tokio::test]
+async fn what_keeps_a_request_from_being_made_is_told_by_field_line_and_column() {
+    let world = world().await;
+    let problem = async |request: admin::OutgoingRequest, context| {
+        let shown = preview(&world, inline(request.clone()), context).await.unwrap();
+        (shown.problem.unwrap_or_default(), shown.json_check)
+    };
+    let broken = post(URL, "{\"a\": 1,\n \"b\": {{ request.body.raw | safe }}}");
+    let (found, check) = problem(broken.clone(), sample(r#"{"raw": "{{{"}"#)).await;
+    assert_eq!(found.reason(), Reason::RenderInvalidJson, "{found:?}");
+    assert_eq!((found.field.as_str(), found.line), ("body", 2));
+    assert_eq!(check, i32::from(admin::JsonCheck::JsonInvalid));
+    let outcome = send(&world, inline(broken), sample(r#"{"raw": "{{{"}"#)).await.unwrap().outcome.unwrap();
+    assert_eq!((outcome.failure(), outcome.status, outcome.send_time), (Reason::RenderInvalidJson, 0, None));
+    // Exactly as written, it is sent as it is and flagged (S31).
+    let exact = admin::OutgoingRequest { template_mode: admin::TemplateMode::Exact.into(), ..post(URL, "{nope") };
+    let shown = preview(&world, inline(exact), None).await.unwrap();
+    assert_eq!((shown.json_check(), body(&shown).as_str()), (admin::JsonCheck::JsonInvalid, "{nope"));
+    let xml = admin::OutgoingRequest { headers: vec![header("Content-Type", "text/xml")], ..post(URL, "<a/>") };
+    assert_eq!(preview(&world, inline(xml), None).await.unwrap().json_check(), admin::JsonCheck::Unspecified);
+    // Skipped is a clean result (D19).
+    let killed = post(URL, r#"{% if request.body.stop %}{% kill %}{% endif %}{"a": 1}"#);
+    let shown = preview(&world, inline(killed.clone()), sample(r#"{"stop": true}"#)).await.unwrap();
+    assert!(shown.skipped.contains("kill") && shown.problem.is_none() && shown.request.is_none(), "{shown:?}");
+    let outcome = send(&world, inline(killed), sample(r#"{"stop": true}"#)).await.unwrap().outcome.unwrap();
+    assert_eq!(outcome.failure(), Reason::Skipped);
+    let elsewhere = post("https://nowhere.example.org/", "{}");
+    let outcome = send(&world, inline(elsewhere), None).await.unwrap().outcome.unwrap();
+    assert_eq!((outcome.failure(), outcome.response.is_none()), (Reason::DnsError, true), "{outcome:?}");
+    assert!(world.destination.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_refused_token_is_renewed_once_and_shared_with_deliveries_s21() {
+    let world = world().await;
+    let grants = |token: &str| {
+        Answer::json(200, json!({"access_token": token, "token_type": "Bearer", "expires_in": 3600}).to_string())
+    };
+    world.destination.script_for("/token", [grants("CANARY-token-1"), grants("CANARY-token-2")]);
+    world.destination.script_for("/orders", [Answer::json(200, "{}"), Answer::status(401), Answer::json(200, "{}")]);
+    let connection = world.acme.connection("crm", oauth2("https://api.example.com/token", SECRET)).await;
+    world.served().await;
+    let request = admin::OutgoingRequest { connection: connection.name, ..post(URL, "{}") };
+    for renewed in [false, true] {
+        let sent = send(&world, inline(request.clone()), None).await.unwrap();
+        let outcome = sent.outcome.clone().unwrap();
+        assert_eq!((outcome.status, outcome.token_renewed), (200, renewed), "{outcome:?}");
+        assert!(!format!("{sent:?}").contains("CANARY"));
+    }
+    let paths: Vec<String> = world.destination.requests().iter().map(|seen| seen.target.clone()).collect();
+    assert_eq!(paths, ["/token", "/orders", "/orders", "/token", "/orders"]);
+    // A preview fetches none.
+    let shown_only = preview(&world, inline(request), None).await.unwrap();
+    assert_eq!(header_of(&shown_only, "authorization"), "******");
+    assert_eq!(world.destination.requests().len(), 5);
+}
+
+#[tokio::test]
+async fn who_sends_with_a_connection_may_use_connections() {
+    let world = world().await;
+    let connection = world.acme.connection("crm", login_password("login", SECRET)).await;
+    let plain = sending(&world, inline(post(URL, "{}")), None);
+    let secret =
+        sending(&world, inline(admin::OutgoingRequest { connection: connection.name, ..post(URL, "{}") }), None);
+    let editor = caller(&world, &["editor"]).await;
+    send_by(&editor, plain.clone()).await.unwrap();
+    let refused = send_by(&editor, secret.clone()).await.unwrap_err();
+    assert_eq!((refused.code(), refused.message().contains("connections.test")), (Code::PermissionDenied, true));
+    send_by(&caller(&world, &["editor", "connection-executor"]).await, secret.clone()).await.unwrap();
+    let viewer = caller(&world, &["viewer"]).await;
+    assert_eq!(send_by(&viewer, plain.clone()).await.unwrap_err().code(), Code::PermissionDenied);
+    let asked = admin::PreviewRequestRequest { parent: plain.parent, target: plain.target, context: None };
+    viewer.tests().preview_request(asked).await.unwrap();
+    assert_eq!(world.destination.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn the_same_test_is_sent_once_and_nothing_is_kept_of_its_answer() {
+    let world = world().await;
+    let request_id = "67e55044-10b1-426f-9247-bb680e5fe0c8".to_owned();
+    let request = admin::SendTestRequestRequest { request_id, ..sending(&world, inline(post(URL, "{}")), None) };
+    let only_tried = admin::SendTestRequestRequest { validate_only: true, ..request.clone() };
+    assert_eq!(send_by(&world.client, only_tried).await.unwrap().outcome, None);
+    assert!(send_by(&world.client, request.clone()).await.unwrap().outcome.is_some());
+    let again = send_by(&world.client, request.clone()).await.unwrap_err();
+    assert_eq!((again.code(), reason(&again).as_str()), (Code::AlreadyExists, "TEST_MADE"));
+    let other = admin::SendTestRequestRequest { target: inline(post(URL, "[]")), ..request };
+    assert_eq!(reason(&send_by(&world.client, other).await.unwrap_err()), "REQUEST_ID_REUSED");
+    assert_eq!(world.destination.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_workspace_makes_so_many_tests_at_once_and_in_a_minute() {
+    let world = World::with(|options| {
+        options.control_plane.limits.tests_at_once = 1;
+        options.control_plane.limits.tests_per_minute = 2;
+    })
+    .await;
+    connected(&world, 1).await;
+    let gate = Gate::new();
+    world.destination.script_for("/orders", [Answer::json(200, "{}").after(&gate)]);
+    let held = tokio::spawn(send_by_owned(world.client.clone(), sending(&world, inline(post(URL, "{}")), None)));
+    world.destination.wait_for(1).await.unwrap();
+    let refused = preview(&world, inline(post(URL, "{}")), None).await.unwrap_err();
+    assert_eq!((refused.code(), refused.message().contains("`tests_at_once`")), (Code::ResourceExhausted, true));
+    gate.open();
+    held.await.unwrap().unwrap();
+    preview(&world, inline(post(URL, "{}")), None).await.unwrap();
+    let refused = preview(&world, inline(post(URL, "{}")), None).await.unwrap_err();
+    assert!(refused.message().contains("`tests_per_minute`"), "{}", refused.message());
+}
+
+async fn send_by_owned(
+    client: Client,
+    request: admin::SendTestRequestRequest,
+) -> Result<admin::SendTestRequestResponse, Status> {
+    send_by(&client, request).await
+}
+
+#[tokio::test]
+async fn any_data_plane_will_do_and_one_that_goes_away_midway_is_not_replaced_d22() {
+    let mut world = world().await;
+    let folder = tempfile::tempdir().unwrap();
+    let any = "127.0.0.1:0".parse().unwrap();
+    let mut settings = world.settings.data_plane.clone();
+    settings.data_plane_id = "second".to_owned();
+    settings.data_dir = folder.path().to_owned();
+    settings.inbox.path = folder.path().join("inbox.db");
+    let second = dev::run_data_plane(settings, any, any).await.unwrap();
+    connected(&world, 2).await;
+    let fixed = || inline(post(URL, "{}"));
+    let mut made = std::collections::BTreeSet::new();
+    while made.len() < 2 {
+        made.insert(send(&world, fixed(), None).await.unwrap().data_plane);
+    }
+    world.stop_data_plane().await;
+    connected(&world, 1).await;
+    assert_eq!(send(&world, fixed(), None).await.unwrap().data_plane, "dataPlanes/second");
+
+    let before = world.destination.requests().len();
+    world.destination.script_for("/held", [Answer::hang()]);
+    let held = inline(post("https://api.example.com/held", "{}"));
+    let sent = tokio::spawn(send_by_owned(world.client.clone(), sending(&world, held, None)));
+    world.destination.wait_for(before + 1).await.unwrap();
+    second.stop().await.unwrap();
+    let away = sent.await.unwrap().unwrap_err();
+    assert_eq!((away.code(), reason(&away).as_str()), (Code::Unavailable, "DATA_PLANE_UNAVAILABLE"));
+    assert_eq!(world.destination.requests().len(), before + 1, "never twice");
+    connected(&world, 0).await;
+    for refused in [send(&world, fixed(), None).await.unwrap_err(), preview(&world, fixed(), None).await.unwrap_err()] {
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "NO_DATA_PLANE"));
+    }
+}
