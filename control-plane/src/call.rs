@@ -119,6 +119,9 @@ changing!(
     UpdateServiceAccountRequest,
     DeleteServiceAccountRequest,
     SendTestRequestRequest,
+    RetrieveAuthResponseRequest,
+    TestConnectionRequest,
+    UpdateResponseEventRequest,
 );
 
 /// What is known of a changing call before it begins.

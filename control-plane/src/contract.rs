@@ -239,8 +239,8 @@ mod tests {
         for (path, method) in &contract.methods {
             let name = path.rsplit('/').next().unwrap();
             let reads = [
-                "Get", "List", "Watch", "Diff", "Find", "Wait", "Verify", "Parse", "Preview", "Export", "Infer",
-                "Sync", "Report",
+                "Get", "List", "Watch", "Diff", "Find", "Wait", "Verify", "Parse", "Preview", "Evaluate", "Export",
+                "Infer", "Sync", "Report",
             ];
             assert_eq!(method.changes, !reads.iter().any(|verb| name.starts_with(verb)), "{path}");
         }

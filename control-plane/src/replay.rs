@@ -195,7 +195,13 @@ pub(crate) async fn step(shared: &Shared, mut row: OperationRow) -> Result<Stepp
                 Some(enqueued) => enqueued,
                 None => return wait(shared, row, "the data plane has no room").await,
             },
-            Ok(Outcome::Delivery(_) | Outcome::Error(_) | Outcome::Capture(_) | Outcome::TestedRequest(_)) => {
+            Ok(
+                Outcome::Delivery(_)
+                | Outcome::Error(_)
+                | Outcome::Capture(_)
+                | Outcome::TestedRequest(_)
+                | Outcome::TestedConnection(_),
+            ) => {
                 return Err(Failure::Internal("a command was answered with something else".to_owned()));
             }
             Err(failure) => {

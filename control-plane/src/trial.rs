@@ -1,12 +1,16 @@
 //! Requests that are tried out before anything is published (R110 to R121, D22, S41). Hides that a test is a small configuration of its own:
 //! one step with what it needs, drafts in place of what is in force, which any connected data plane compiles, renders and sends.
 
+mod connections;
 mod context;
+mod evaluate;
 mod limits;
+mod response_event;
 mod target;
 
 use std::time::Duration;
 
+use prost::Message;
 use sluice_proto::admin::v1::{
     ContextUse, PreviewRequestRequest, PreviewRequestResponse, RequestPreview, SendTestRequestRequest,
     SendTestRequestResponse, TestContext, TestTarget,
@@ -20,10 +24,14 @@ use crate::commands::ask_any;
 use crate::error::Failure;
 use crate::names::{self, workspace_name};
 use crate::shared::Shared;
+use crate::store::{Transaction, WorkspaceRow};
 use context::Chosen;
 use target::Target;
 
+pub(crate) use connections::{retrieve, test};
+pub(crate) use evaluate::evaluate;
 pub(crate) use limits::Tests;
+pub(crate) use response_event::update;
 
 /// Needed to send the credentials of connections.
 const USE_CONNECTIONS: &str = "connections.test";
@@ -45,9 +53,7 @@ pub(crate) async fn send(
     call: Call,
     asked: SendTestRequestRequest,
 ) -> Result<SendTestRequestResponse, Failure> {
-    if call.known::<SendTestRequestResponse>(shared).await?.is_some() {
-        return Err(Failure::TestMade);
-    }
+    made_before::<SendTestRequestResponse>(shared, &call).await?;
     let test = Test::read(shared, &asked.parent, asked.target, asked.context).await?;
     if !test.target.connections.is_empty() && !call.access().may(USE_CONNECTIONS) {
         return Err(Failure::PermissionMissing(USE_CONNECTIONS.to_owned()));
@@ -70,8 +76,24 @@ pub(crate) async fn send(
     if only_tried {
         return Ok(nothing);
     }
-    let (data_plane, TestedRequest { preview, outcome }) = test.run(shared, true).await?;
-    Ok(SendTestRequestResponse { preview, outcome, data_plane: format!("dataPlanes/{data_plane}") })
+    let parent = asked.parent;
+    let (data_plane, tested) = test.run(shared, true).await?;
+    let response_receipt = response_event::receipt(shared, &parent, &tested).await?;
+    let TestedRequest { preview, outcome, event_action, event_parameters } = tested;
+    let data_plane = format!("dataPlanes/{data_plane}");
+    Ok(SendTestRequestResponse { preview, outcome, data_plane, event_action, event_parameters, response_receipt })
+}
+
+/// Refuses a test that was made under the same request id: nothing is kept of its answer.
+async fn made_before<R: Message + Default>(shared: &Shared, call: &Call) -> Result<(), Failure> {
+    if call.known::<R>(shared).await?.is_some() { Err(Failure::TestMade) } else { Ok(()) }
+}
+
+/// The workspace `parent`.
+async fn workspace_of(tx: &mut Transaction, parent: &str) -> Result<WorkspaceRow, Failure> {
+    let id = names::workspace_id(parent, "parent")?;
+    let workspace = tx.workspace(&id).await?.filter(|row| row.delete_time == 0);
+    workspace.ok_or_else(|| Failure::NotFound(parent.to_owned()))
 }
 
 fn no_data_plane() -> Failure {
@@ -98,16 +120,14 @@ impl Test {
         target: Option<TestTarget>,
         context: Option<TestContext>,
     ) -> Result<Self, Failure> {
-        let id = names::workspace_id(parent, "parent")?;
         let mut tx = shared.store.read().await?;
-        let workspace = tx.workspace(&id).await?.filter(|row| row.delete_time == 0);
-        let workspace = workspace.ok_or_else(|| Failure::NotFound(parent.to_owned()))?;
+        let workspace = workspace_of(&mut tx, parent).await?;
         let target = target::read(shared, &mut tx, &workspace, target.unwrap_or_default()).await?;
         let chosen = context::read(shared, &mut tx, &workspace, context.unwrap_or_default()).await?;
         if let Some(why) = target.without_customer.as_ref().filter(|_| chosen.has_customer()) {
             return Err(Failure::field("context.test_profile", "CUSTOMER_NOT_AVAILABLE", why.clone()));
         }
-        Ok(Self { workspace: id, target, chosen })
+        Ok(Self { workspace: workspace.id, target, chosen })
     }
 
     /// Something has to be chosen first (R113).

@@ -3,6 +3,8 @@
 use serde_json::json;
 use sluice::destination::{Answer, Gate};
 use sluice::dev;
+use sluice_client::admin::connection::Scheme;
+use sluice_client::admin::connection_target::Kind as Which;
 use sluice_client::admin::failure::Reason;
 use sluice_client::admin::test_context::StartedBy;
 use sluice_client::admin::test_target::Kind;
@@ -11,7 +13,7 @@ use sluice_tests::patience::eventually;
 use sluice_tests::resources::{
     api_key_header, api_key_parameter, custom_webhook, existing, header, oauth2, open, post,
 };
-use sluice_tests::resources::{login_password, workflow};
+use sluice_tests::resources::{condition, login_password, workflow};
 use sluice_tests::{Numbers, Request, World, reason, violations};
 use tonic::{Code, Status};
 
@@ -477,5 +479,216 @@ async fn any_data_plane_will_do_and_one_that_goes_away_midway_is_not_replaced_d2
     connected(&world, 0).await;
     for refused in [send(&world, fixed(), None).await.unwrap_err(), preview(&world, fixed(), None).await.unwrap_err()] {
         assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "NO_DATA_PLANE"));
+    }
+}
+
+fn stored(connection: &admin::Connection) -> Option<admin::ConnectionTarget> {
+    Some(admin::ConnectionTarget { kind: Some(Which::Connection(connection.name.clone())) })
+}
+
+fn drafted(connection: admin::Connection) -> Option<admin::ConnectionTarget> {
+    Some(admin::ConnectionTarget { kind: Some(Which::Draft(connection)) })
+}
+
+async fn retrieve(
+    client: &Client,
+    parent: &str,
+    target: Option<admin::ConnectionTarget>,
+) -> Result<admin::RetrieveAuthResponseResponse, Status> {
+    let request = admin::RetrieveAuthResponseRequest { parent: parent.to_owned(), target, ..Default::default() };
+    Ok(client.tests().retrieve_auth_response(request).await?.into_inner())
+}
+
+async fn try_connection(world: &World, target: Option<admin::ConnectionTarget>) -> admin::TestConnectionResponse {
+    let request = admin::TestConnectionRequest { parent: world.acme.name.clone(), target, ..Default::default() };
+    world.client.tests().test_connection(request).await.unwrap().into_inner()
+}
+
+fn custom(url: &str, placed: &str) -> Scheme {
+    Scheme::Custom(admin::CustomConnection {
+        secret: SECRET.to_owned(),
+        auth_request: Some(admin::CustomAuthRequest {
+            url: url.to_owned(),
+            body: Some(r#"{"api-key": "{{secret}}"}"#.to_owned()),
+            ..Default::default()
+        }),
+        headers: vec![admin::CustomPlacement { name: "X-Auth".to_owned(), value: placed.to_owned() }],
+        ..Default::default()
+    })
+}
+
+#[tokio::test]
+async fn the_authorization_request_is_run_and_its_answer_shown_without_the_token_r048() {
+    let world = world().await;
+    let token = json!({"data": {"token": "CANARY-token-9f3c"}, "ttl": 60, "said": SECRET, "token_type": "Bearer"});
+    world
+        .destination
+        .script_for("/auth", (0..4).map(|_| Answer::json(200, token.to_string()).header("X-Token", "CANARY")));
+    let url = "https://api.example.com/auth";
+    let good = "Bearer {{ authResponseBody | fromjson | attr('data') | attr('token') }}";
+    let connection = world.acme.connection("crm", custom(url, good)).await;
+    world.served().await;
+    let parent = world.acme.name.clone();
+    let shown = retrieve(&world.client, &parent, stored(&connection)).await.unwrap();
+    let body = String::from_utf8(shown.response.as_ref().unwrap().body.to_vec()).unwrap();
+    assert_eq!(body, r#"{"data":{"token":"******"},"ttl":60,"said":"******","token_type":"Bearer"}"#);
+    let placed: Vec<_> = shown.placements.iter().map(|one| (one.name.as_str(), one.value.as_str())).collect();
+    assert_eq!((placed.as_slice(), shown.status), (&[("X-Auth", "Bearer ******")][..], 200));
+    assert!(!format!("{shown:?}{body}").contains("CANARY"));
+    assert_eq!(world.destination.requests()[0].json().unwrap(), json!({"api-key": SECRET}));
+    // A draft whose placement finds nothing yet, with the secret that is stored.
+    let change =
+        |scheme| admin::Connection { name: connection.name.clone(), scheme: Some(scheme), ..connection.clone() };
+    let Scheme::Custom(unfinished) = custom(url, "{{ authResponseBody | fromjson | attr('nope') }}") else { panic!() };
+    let unfinished = change(Scheme::Custom(admin::CustomConnection { secret: String::new(), ..unfinished }));
+    let shown = retrieve(&world.client, &parent, drafted(unfinished.clone())).await.unwrap();
+    assert_eq!(shown.error(), admin::TokenError::NoToken);
+    assert!(shown.placements[0].error.contains("headers[0].value"), "{shown:?}");
+    assert!(!format!("{shown:?}").contains("CANARY"));
+    // Who may only use connections sends stored secrets nowhere else.
+    let executor = caller(&world, &["connection-executor"]).await;
+    let refused = retrieve(&executor, &parent, drafted(unfinished)).await.unwrap_err();
+    assert_eq!((refused.code(), refused.message().contains("connections.update")), (Code::PermissionDenied, true));
+    retrieve(&executor, &parent, stored(&connection)).await.unwrap();
+    // Deliveries neither had the token nor got it.
+    let request = admin::ListTokenStatesRequest { parent: connection.name.clone(), ..Default::default() };
+    let states = world.client.connections().list_token_states(request).await.unwrap().into_inner().token_states;
+    assert!(states.is_empty(), "{states:?}");
+    let plain = world.acme.connection("plain", login_password("login", SECRET)).await;
+    let refused = retrieve(&world.client, &parent, stored(&plain)).await.unwrap_err();
+    assert_eq!(violations(&refused)[0].1, "NO_AUTH_REQUEST");
+}
+
+#[tokio::test]
+async fn a_connection_says_whether_it_can_be_used() {
+    let world = world().await;
+    let granted = json!({"access_token": "CANARY-token", "token_type": "Bearer", "expires_in": 3600}).to_string();
+    let refused = Answer::json(401, format!(r#"{{"error": "no {SECRET}"}}"#));
+    world.destination.script_for("/token", [Answer::json(200, granted), refused, Answer::json(200, "{}")]);
+    let connection = world.acme.connection("crm", oauth2("https://api.example.com/token", SECRET)).await;
+    let tested = try_connection(&world, stored(&connection)).await;
+    assert!(tested.usable && tested.message.is_empty(), "{tested:?}");
+    for (error, status) in [(admin::TokenError::Refused, 401), (admin::TokenError::NoToken, 200)] {
+        let tested = try_connection(&world, stored(&connection)).await;
+        assert_eq!((tested.usable, tested.error(), tested.status), (false, error, status), "{tested:?}");
+        assert!(!format!("{tested:?}").contains("CANARY"));
+    }
+    let plain = world.acme.connection("plain", api_key_header(SECRET, "X-Key", "{{secret}}")).await;
+    assert!(try_connection(&world, stored(&plain)).await.usable);
+    let away = admin::Connection {
+        display_name: "Away".to_owned(),
+        scheme: Some(oauth2("https://nowhere.example.org/token", SECRET)),
+        ..Default::default()
+    };
+    assert_eq!(try_connection(&world, drafted(away)).await.error(), admin::TokenError::Dns);
+    assert_eq!(world.destination.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn a_sample_tells_which_workflows_it_would_start_and_why_d17() {
+    use admin::filter::Kind as Is;
+    let world = World::start().await;
+    let incoming = world.acme.incoming("orders", open()).await;
+    let group = |filters: Vec<admin::Filter>| admin::FilterGroup { filters };
+    let not = |filter| admin::Filter { kind: Some(Is::Not(Box::new(filter))) };
+    let filter = admin::Filter {
+        kind: Some(Is::All(group(vec![
+            condition("body.total", admin::Operator::Greater, ["10"]),
+            not(condition("body.kind", admin::Operator::Equals, ["\"test\""])),
+            condition("body.items[*].sku", admin::Operator::Equals, ["\"b\""]),
+        ]))),
+    };
+    let step = || [custom_webhook("Send", post(URL, "{}"))];
+    let mut wanting = workflow(&incoming, step());
+    wanting.triggers[0].filter = Some(filter);
+    wanting.triggers[0].allow_unseen = true;
+    let published = world.acme.workflow("wants", wanting).await;
+    let draft = world.acme.draft_workflow("draft", workflow(&incoming, step())).await;
+    let evaluate = async |body: &str, drafts: bool| {
+        let request = admin::EvaluateWorkflowsRequest {
+            parent: world.acme.name.clone(),
+            context: sample(body),
+            incoming_integration: incoming.name.clone(),
+            drafts,
+        };
+        world.client.tests().evaluate_workflows(request).await.unwrap().into_inner().workflows
+    };
+    let found = evaluate(r#"{"total": "12", "kind": "real", "items": [{"sku": "a"}, {"sku": "b"}]}"#, false).await;
+    assert_eq!((found.len(), found[0].workflow.as_str(), found[0].matches), (1, published.name.as_str(), false));
+    let told: Vec<_> = found[0].triggers[0]
+        .conditions
+        .iter()
+        .map(|one| {
+            let values: Vec<_> = one.found.iter().map(|found| (found.r#type(), found.value.as_str())).collect();
+            (one.place.as_str(), one.holds, values)
+        })
+        .collect();
+    use admin::FoundType::FoundText;
+    assert_eq!(
+        told,
+        [
+            ("all.filters[0].condition", false, vec![(FoundText, "\"12\"")]),
+            ("all.filters[1].not.condition", false, vec![(FoundText, "\"real\"")]),
+            ("all.filters[2].condition", true, vec![(FoundText, "\"a\""), (FoundText, "\"b\"")]),
+        ]
+    );
+    let body = r#"{"total": 12, "kind": "real", "items": [{"sku": "b"}]}"#;
+    assert!(evaluate(body, false).await[0].matches);
+    let names: Vec<String> = evaluate(body, true).await.into_iter().map(|one| one.workflow).collect();
+    assert_eq!(names, [draft.name.clone(), published.name.clone()]);
+    let event = admin::TestEvent { action: "nobody.listens".to_owned(), ..Default::default() };
+    let request = admin::EvaluateWorkflowsRequest {
+        parent: world.acme.name.clone(),
+        context: started(StartedBy::Event(event)),
+        ..Default::default()
+    };
+    assert!(world.client.tests().evaluate_workflows(request).await.unwrap().into_inner().workflows.is_empty());
+}
+
+#[tokio::test]
+async fn what_a_response_has_becomes_known_of_its_event_r120_r121() {
+    let world = world().await;
+    let body = r#"{"id": "T-1", "items": [{"sku": "a"}], "total": 1}"#;
+    world.destination.script_for("/orders", [Answer::json(200, body), Answer::json(200, r#"{"more": 1}"#)]);
+    let request = admin::OutgoingRequest { event_name: "ticket.made".to_owned(), ..post(URL, "{}") };
+    let update = async |receipt: &str, etag: &str| {
+        let request = admin::UpdateResponseEventRequest {
+            parent: world.acme.name.clone(),
+            response_receipt: receipt.to_owned(),
+            etag: etag.to_owned(),
+            ..Default::default()
+        };
+        Ok::<_, Status>(world.client.tests().update_response_event(request).await?.into_inner())
+    };
+    let names = |definition: &admin::EventDefinition| -> Vec<String> {
+        definition.parameters.iter().map(|parameter| parameter.name.clone()).collect()
+    };
+    let first = send(&world, inline(request.clone()), None).await.unwrap();
+    let made = update(&first.response_receipt, "").await.unwrap();
+    assert_eq!((made.action.as_str(), names(&made)), ("ticket.made", first.event_parameters.clone()));
+    for expected in ["status", "req.url", "body.id", "body.items[0].sku", "body.total"] {
+        assert!(names(&made).iter().any(|name| name == expected), "{expected}: {:?}", names(&made));
+    }
+    let second = send(&world, inline(request.clone()), None).await.unwrap();
+    let stale = update(&second.response_receipt, "stale").await.unwrap_err();
+    assert_eq!(stale.code(), Code::Aborted);
+    let merged = update(&second.response_receipt, &made.etag).await.unwrap();
+    assert_eq!((&merged.name, names(&merged).last().map(String::as_str)), (&made.name, Some("body.more")));
+    assert_eq!(names(&merged).len(), names(&made).len() + 1, "what was known stays, once");
+    // Only after a response (R120), and only here.
+    let nowhere = send(&world, inline(post("https://nowhere.example.org/", "{}")), None).await.unwrap();
+    assert!(nowhere.response_receipt.is_empty());
+    let other = world.workspace("other").await;
+    let elsewhere = admin::UpdateResponseEventRequest {
+        parent: other.name,
+        response_receipt: second.response_receipt,
+        ..Default::default()
+    };
+    for refused in [
+        world.client.tests().update_response_event(elsewhere).await.unwrap_err(),
+        update("", "").await.unwrap_err(),
+        update("AAAA", "").await.unwrap_err(),
+    ] {
+        assert_eq!(violations(&refused)[0].1, "RECEIPT_INVALID");
     }
 }

@@ -129,7 +129,11 @@ async fn steer(shared: &Shared, call: Call, delivery: Delivery, kind: Kind) -> R
                 Begun::Known(answer) => Ok(answer),
             }
         }
-        Outcome::Error(_) | Outcome::Replayed(_) | Outcome::Capture(_) | Outcome::TestedRequest(_) => {
+        Outcome::Error(_)
+        | Outcome::Replayed(_)
+        | Outcome::Capture(_)
+        | Outcome::TestedRequest(_)
+        | Outcome::TestedConnection(_) => {
             Err(Failure::Internal("a command was answered with something else".to_owned()))
         }
     }

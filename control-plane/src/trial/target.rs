@@ -109,7 +109,7 @@ fn resource<R: Resource>(name: String, document: R) -> sync::Resource {
     sync::Resource { name, version: 0, document: Some(document.into_document()), secrets: Vec::new() }
 }
 
-fn started_by_nothing() -> Vec<Trigger> {
+pub(super) fn started_by_nothing() -> Vec<Trigger> {
     vec![Trigger { audience: Some(AudienceTrigger {}), ..Trigger::default() }]
 }
 
@@ -215,7 +215,7 @@ async fn draft_or_version<R: Versioned>(
     }
 }
 
-async fn in_force(
+pub(super) async fn in_force(
     tx: &mut Transaction,
     workspace: &WorkspaceRow,
     name: &str,

@@ -125,8 +125,8 @@ async fn a09_every_change_writes_exactly_one_entry_and_no_value() {
         assert!(!format!("{entry:?}").contains("CANARY"), "{entry:?}");
     }
     let reads = [
-        "Get", "List", "Watch", "Diff", "Find", "Wait", "Verify", "Parse", "Preview", "Export", "Infer", "Sync",
-        "Report",
+        "Get", "List", "Watch", "Diff", "Find", "Wait", "Verify", "Parse", "Preview", "Evaluate", "Export", "Infer",
+        "Sync", "Report",
     ];
     for method in methods() {
         let path = method.path();

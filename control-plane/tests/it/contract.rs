@@ -21,7 +21,7 @@ use crate::world::{ACME, World};
 const PACKAGE: &str = "sluice.admin.v1";
 /// What a method that changes nothing begins with. Every other method is one that changes something.
 const READING: &[&str] =
-    &["Get", "List", "Watch", "Find", "Diff", "Wait", "Verify", "Parse", "Preview", "Export", "Infer"];
+    &["Get", "List", "Watch", "Find", "Diff", "Wait", "Verify", "Parse", "Preview", "Evaluate", "Export", "Infer"];
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| DescriptorPool::decode(sluice_proto::DESCRIPTORS).unwrap());
 
@@ -68,7 +68,8 @@ fn broken(method: &MethodDescriptor) -> Vec<String> {
     if !READING.iter().any(|verb| is_of(method, verb)) {
         found.extend(missing(&input, &["validate_only", "request_id"]));
     }
-    if is_of(method, "Update") {
+    let updates = input.fields().any(|field| field.kind().as_message().is_some_and(has_uid));
+    if is_of(method, "Update") && updates {
         found.extend(missing(&input, &["update_mask"]));
     }
     for verb in ["Delete", "Undelete", "Publish", "Unpublish", "Rollback"] {

@@ -6,6 +6,7 @@
 //! value of their type that differs. [`Clause::Not`] is the plain opposite.
 
 mod decimal;
+mod explain;
 
 use std::cmp::Ordering;
 
@@ -13,6 +14,7 @@ use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
 pub use self::decimal::Decimal;
+pub use self::explain::Explained;
 use crate::cause::Cause;
 use crate::path::{Found, Path};
 
@@ -339,13 +341,7 @@ impl Clause {
             Self::All(clauses) => clauses.iter().all(|clause| clause.matches(cause)),
             Self::Any(clauses) => clauses.iter().any(|clause| clause.matches(cause)),
             Self::Not(clause) => !clause.matches(cause),
-            Self::Condition { path, operator } => {
-                let found = path.resolve(cause);
-                match operator {
-                    Operator::DoesNotExist => found.is_empty(),
-                    _ => found.iter().any(|found| operator.holds(Scalar::of(found))),
-                }
-            }
+            Self::Condition { path, operator } => operator.holds_for(&path.resolve(cause)),
         }
     }
 }

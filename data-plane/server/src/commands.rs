@@ -50,6 +50,7 @@ pub async fn run(plane: &Plane, command: Command) -> CommandResult {
             Ok(Outcome::Capture(CaptureSet {}))
         }
         Some(Kind::TestRequest(asked)) => trial::request(plane, asked).await.map(Outcome::TestedRequest),
+        Some(Kind::TestConnection(asked)) => trial::connection(plane, asked).await.map(Outcome::TestedConnection),
         None => Err(refuse(Code::UnknownCommand, "this release does not know the command")),
     };
     CommandResult { id: command.id, outcome: Some(done.unwrap_or_else(Outcome::Error)) }

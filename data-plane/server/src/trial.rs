@@ -2,21 +2,23 @@
 //! and sent by the functions of a delivery ([`crate::exchange`]). Hides that nothing of it is served: no job, no retry, no limit of a
 //! destination, no breaker, no event.
 
+mod connection;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluice_core::cause::EventEnvelope;
-use sluice_core::envelope::Envelope;
+use sluice_core::envelope::{Envelope, Headers};
 use sluice_core::flatten::{Limits, parse_body};
 use sluice_core::request::{self, BodyType, RenderFailure, Unmade, body_type, is_json};
-use sluice_core::response_event::FailureReason;
+use sluice_core::response_event::{self, Customer, Delivery, FailureReason};
 use sluice_core::template::{Context, value_from_json};
-use sluice_egress::Request;
+use sluice_egress::{Exchange, Request};
 use sluice_proto::admin::v1::failure::Reason;
 use sluice_proto::admin::v1::{JsonCheck, RequestPreview, RequestProblem, TestOutcome};
 use sluice_proto::sync::v1::command_error::Code;
-use sluice_proto::sync::v1::{CommandError, RenderedRequest, TestRequest, TestedRequest};
-use tokio::sync::Semaphore;
+use sluice_proto::sync::v1::{CommandError, RenderedRequest, TestRequest, TestedRequest, WorkspaceBody};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use crate::aside::QUICK_BYTES;
@@ -42,15 +44,20 @@ impl Default for Tests {
     }
 }
 
+pub(crate) use connection::connection;
+
+fn place(plane: &Plane) -> Result<SemaphorePermit<'_>, CommandError> {
+    let full = |_full| refuse(Code::TooManyTests, "so many tests run on this data plane already");
+    plane.tests.0.try_acquire().map_err(full)
+}
+
 /// Renders a request and, if asked to, sends it.
 ///
 /// # Errors
 /// Nothing was sent: there is no place, or what came with the command cannot be used.
 pub(crate) async fn request(plane: &Plane, asked: TestRequest) -> Result<TestedRequest, CommandError> {
-    let Ok(_place) = plane.tests.0.try_acquire() else {
-        return Err(refuse(Code::TooManyTests, "so many tests run on this data plane already"));
-    };
-    let workspace = compiled(plane, &asked).await?;
+    let _place = place(plane)?;
+    let workspace = compiled(plane, &asked.workspace, asked.configuration.clone()).await?;
     let target = workspace.target(&asked.workflow, &asked.step_id);
     let invalid = || refuse(Code::ConfigurationInvalid, "the step is not part of what came with the test");
     let target = target.ok_or_else(invalid)?;
@@ -60,22 +67,25 @@ pub(crate) async fn request(plane: &Plane, asked: TestRequest) -> Result<TestedR
     let trial = Trial { plane, asked: &asked, target: &target, call };
     let rendered = trial.rendered();
     let preview = trial.preview(&rendered);
-    let outcome = match (asked.send, rendered) {
-        (false, _) => None,
-        (true, Ok(kept)) => Some(trial.sent(&kept).await),
-        (true, Err(unmade)) => Some(trial.unsent(unmade)),
+    let (outcome, event_parameters) = match (asked.send, rendered) {
+        (false, _) => (None, Vec::new()),
+        (true, Ok(kept)) => {
+            let (outcome, parameters) = trial.sent(&kept).await;
+            (Some(outcome), parameters)
+        }
+        (true, Err(unmade)) => (Some(trial.unsent(unmade)), Vec::new()),
     };
     if let Some(outcome) = &outcome {
         let (workspace, status, failure) = (&asked.workspace, outcome.status, outcome.failure().as_str_name());
         tracing::info!(test = true, %id, workspace, status, failure, "a test request was made");
     }
-    Ok(TestedRequest { preview: Some(preview), outcome })
+    let event_action = request.event_name.clone();
+    Ok(TestedRequest { preview: Some(preview), outcome, event_action, event_parameters })
 }
 
 /// Compiles what came with the command, off the request path.
-async fn compiled(plane: &Plane, asked: &TestRequest) -> Result<Arc<Workspace>, CommandError> {
-    let (plane, name) = (plane.clone(), asked.workspace.clone());
-    let body = asked.configuration.clone().unwrap_or_default();
+async fn compiled(plane: &Plane, workspace: &str, body: Option<WorkspaceBody>) -> Result<Arc<Workspace>, CommandError> {
+    let (plane, name, body) = (plane.clone(), workspace.to_owned(), body.unwrap_or_default());
     let compiled = tokio::task::spawn_blocking(move || runtime::for_test(&plane, &name, body)).await;
     match compiled {
         Ok(Ok(workspace)) => Ok(Arc::new(workspace)),
@@ -156,38 +166,38 @@ impl Trial<'_> {
         Ok(request)
     }
 
-    /// Sends the request, within the time that a test may take.
-    async fn sent(&self, kept: &RenderedRequest) -> TestOutcome {
+    /// Sends the request, within the time that a test may take; with the names of the parameters that the response event would have.
+    async fn sent(&self, kept: &RenderedRequest) -> (TestOutcome, Vec<String>) {
         let time_max = self.asked.time_max.and_then(|time| Duration::try_from(time).ok()).unwrap_or(TIME_MAX);
         let sent = tokio::time::timeout(time_max, self.exchange(kept)).await;
-        let outcome = sent.unwrap_or_else(|_late| TestOutcome {
-            failure: Reason::Timeout.into(),
-            message: format!("a test may take {} s at most, with all that it waits for", time_max.as_secs()),
-            ..TestOutcome::default()
+        let (outcome, parameters) = sent.unwrap_or_else(|_late| {
+            let message = format!("a test may take {} s at most, with all that it waits for", time_max.as_secs());
+            (TestOutcome { failure: Reason::Timeout.into(), message, ..TestOutcome::default() }, Vec::new())
         });
         if outcome.send_time.is_none() {
             self.plane.metrics.test_request(outcome.failure().as_str_name());
         }
-        outcome
+        (outcome, parameters)
     }
 
-    async fn exchange(&self, kept: &RenderedRequest) -> TestOutcome {
+    async fn exchange(&self, kept: &RenderedRequest) -> (TestOutcome, Vec<String>) {
         let (request, given) = match self.authorised(kept).await {
             Ok(authorised) => authorised,
-            Err(withheld) => return withheld_outcome(withheld),
+            Err(withheld) => return (withheld_outcome(withheld), Vec::new()),
         };
         let (begun, clock) = (self.plane.clock.now(), Instant::now());
         let Sent { result, token_renewed } = match self.call.send(kept, request, given).await {
             Ok(sent) => sent,
-            Err(withheld) => return withheld_outcome(withheld),
+            Err(withheld) => return (withheld_outcome(withheld), Vec::new()),
         };
+        let parameters = result.as_ref().map(|exchange| self.parameters(exchange)).unwrap_or_default();
         self.plane.metrics.test_request(result_label(&result));
         let message = match &result {
             Ok(exchange) if (200..300).contains(&exchange.status) => String::new(),
             Ok(exchange) => format!("the destination answered with status {}", exchange.status),
             Err(error) => error.to_string(),
         };
-        TestOutcome {
+        let outcome = TestOutcome {
             status: result.as_ref().map_or(0, |exchange| exchange.status.into()),
             failure: reason(&result).into(),
             message,
@@ -195,7 +205,40 @@ impl Trial<'_> {
             duration_ms: i64::try_from(clock.elapsed().as_millis()).unwrap_or(i64::MAX),
             send_time: Some(timestamp(begun)),
             token_renewed,
-        }
+        };
+        (outcome, parameters)
+    }
+
+    /// The names of the parameters that the response event would have.
+    fn parameters(&self, exchange: &Exchange) -> Vec<String> {
+        let request = self.call.request;
+        let headers: Headers = exchange.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let parameters: Vec<(String, String)> =
+            request.event_parameters.iter().map(|(name, _)| (name.clone(), String::new())).collect();
+        let (workflow, step) = (&self.target.workflow, self.target.step());
+        let built = response_event::build(&Delivery {
+            event_uuid: "",
+            business_profile_id: self.call.workspace.business_profile_id,
+            time: self.plane.clock.now(),
+            action: &request.event_name,
+            name: &request.webhook_name,
+            request_url: request.template.published_url.as_url().as_str(),
+            step: Some(response_event::Step {
+                diagram_id: &workflow.uid,
+                diagram_name: &workflow.display_name,
+                block_id: &step.id,
+                block_name: &step.name,
+            }),
+            customer: Customer::default(),
+            outcome: response_event::Outcome::Response {
+                status: exchange.status,
+                headers: &headers,
+                body: &exchange.body,
+                truncated: exchange.truncated,
+            },
+            parameters: &parameters,
+        });
+        built.event.params.into_iter().map(|(name, _)| name).collect()
     }
 
     /// Waits for a token that is being fetched: nobody else wants the place of a test.

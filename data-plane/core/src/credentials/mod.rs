@@ -19,6 +19,7 @@
 //! compiler leads through all of them but the lists of fields, which a test compares with the contract.
 
 mod custom;
+mod masked;
 mod oauth2;
 mod sha256;
 mod signing;
@@ -40,6 +41,7 @@ use crate::seal::Secret;
 use crate::template::{Context, OnMissing, Unrendered, Value};
 
 pub(crate) use self::custom::ANSWER_VARIABLES;
+pub use self::masked::{MaskedAnswer, mask_answer, mask_placed};
 pub use self::signing::Finished;
 pub(crate) use self::synerise::LOGIN_URL_DEFAULT;
 
@@ -238,6 +240,57 @@ pub fn read_answer(scheme: &Scheme, answer: Answer<'_>, now: i64) -> Result<Toke
     }
 }
 
+/// What one placement of a connection gives.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// [`HEADERS`] or [`URL_PARAMETERS`].
+    pub list: &'static str,
+    /// Its field, for example `headers[0].value`.
+    pub field: String,
+    /// The header or URL parameter.
+    pub name: String,
+    /// The value, or why there is none.
+    pub value: Result<Secret, AuthFailure>,
+}
+
+/// The list of placements in headers.
+pub const HEADERS: &str = "headers";
+/// The list of placements in URL parameters.
+pub const URL_PARAMETERS: &str = "url_parameters";
+
+/// What each placement of a connection gives for the answer to its [`auth_request`], or for none where it asks for none: for an
+/// author to look at (R048).
+pub fn placements(scheme: &Scheme, answer: Option<Answer<'_>>, now: i64) -> Vec<Placed> {
+    let all = |credential: Result<Credential, AuthFailure>| match credential {
+        Ok(Credential { headers, url_parameters }) => {
+            let placed = |list: &'static str| {
+                move |(index, (name, value)): (usize, (String, Secret))| Placed {
+                    list,
+                    field: format!("{list}[{index}].value"),
+                    name,
+                    value: Ok(value),
+                }
+            };
+            let headers = headers.into_iter().enumerate().map(placed(HEADERS));
+            headers.chain(url_parameters.into_iter().enumerate().map(placed(URL_PARAMETERS))).collect()
+        }
+        Err(failure) => {
+            let failed = |name: &str| Placed {
+                list: HEADERS,
+                field: String::new(),
+                name: name.to_owned(),
+                value: Err(failure.clone()),
+            };
+            header_names(scheme).into_iter().map(failed).collect()
+        }
+    };
+    match (scheme, answer) {
+        (Scheme::Custom(custom), Some(answer)) => custom::placements(custom, answer, now),
+        (_, Some(answer)) => all(read_answer(scheme, answer, now).map(|token| token.credential)),
+        (_, None) => all(credential(scheme, None)),
+    }
+}
+
 /// What a connection puts on a request; `token` is what [`read_answer`] made for this version of the connection.
 ///
 /// # Errors
@@ -351,11 +404,20 @@ fn place(
     on_missing: OnMissing,
 ) -> Result<Vec<(String, Secret)>, AuthFailure> {
     let print = |(index, placement): (usize, &Placement)| {
-        let rendered = placement.value.render(context, on_missing);
-        let rendered = rendered.map_err(|unrendered| failed(&format!("{list}[{index}].value"), unrendered))?;
-        Ok((placement.name.clone(), Secret::new(rendered.text)))
+        let value = render_placement(&format!("{list}[{index}].value"), placement, context, on_missing)?;
+        Ok((placement.name.clone(), value))
     };
     placements.iter().enumerate().map(print).collect()
+}
+
+fn render_placement(
+    field: &str,
+    placement: &Placement,
+    context: &Context,
+    on_missing: OnMissing,
+) -> Result<Secret, AuthFailure> {
+    let rendered = placement.value.render(context, on_missing).map_err(|unrendered| failed(field, unrendered))?;
+    Ok(Secret::new(rendered.text))
 }
 
 /// A template of a connection gave nothing to send.

@@ -27,17 +27,17 @@ use sluice_core::lineage::HOPS_MAX;
 use sluice_core::model::{Connection, OutgoingRequest};
 use sluice_core::redact::{LastRedactor, Redactor};
 use sluice_core::response_event::FailureReason;
-use sluice_egress::Request;
+use sluice_egress::{Exchange, Request};
 use tokio::sync::watch;
 
 use crate::aside::{QUICK_STEPS, aside};
 use crate::clock::Clock;
 use crate::plane::Plane;
 use crate::runtime::Workspace;
-use error::FetchError;
 use keeper::{ComeBack, Keeper, Lent};
 use life::{Fetched, Obtained};
 
+pub(crate) use error::FetchError;
 pub(crate) use told::{held, tell};
 
 /// How long a token fetch may take, apart from the exchange it is for (D11).
@@ -278,6 +278,15 @@ async fn fetch(plane: Plane, connected: Arc<Connected>) -> Fetched<Arc<Token>> {
 }
 
 async fn exchange(plane: &Plane, connection: &Connection) -> Result<Token, FetchError> {
+    let answered = ask(plane, connection).await?;
+    aside(|| core::read_answer(&connection.scheme, answer(&answered), plane.clock.now())).map_err(FetchError::Answer)
+}
+
+/// What the endpoint answers to the connection's authorization request.
+///
+/// # Errors
+/// It could not be asked.
+pub(crate) async fn ask(plane: &Plane, connection: &Connection) -> Result<Exchange, FetchError> {
     let scheme = &connection.scheme;
     let asked = aside(|| core::auth_request(scheme, &plane.urls, plane.clock.now()));
     let asked = asked.map_err(FetchError::Request)?.ok_or(FetchError::Internal)?;
@@ -291,12 +300,9 @@ async fn exchange(plane: &Plane, connection: &Connection) -> Result<Token, Fetch
         // Should the endpoint be a trigger of ours: what it starts may not send anything, or fetching would go in a circle.
         hops: HOPS_MAX - 1,
     };
-    let answered = plane.egress.send(request, FETCH_TIME).await.map_err(FetchError::Send)?;
-    let answer = Answer {
-        status: answered.status,
-        headers: &answered.headers,
-        body: &answered.body,
-        truncated: answered.truncated,
-    };
-    aside(|| core::read_answer(scheme, answer, plane.clock.now())).map_err(FetchError::Answer)
+    plane.egress.send(request, FETCH_TIME).await.map_err(FetchError::Send)
+}
+
+pub(crate) fn answer(answered: &Exchange) -> Answer<'_> {
+    Answer { status: answered.status, headers: &answered.headers, body: &answered.body, truncated: answered.truncated }
 }
