@@ -83,54 +83,55 @@ outgoing_integrations:
 }
 
 /// Texts that YAML has a meaning of its own for, and texts it can hardly hold.
+const PIECES: [&str; 44] = [
+    "no",
+    "1e3",
+    "~",
+    "null",
+    "2026-01-31",
+    "0x1f",
+    "a",
+    "Ä",
+    " ",
+    "  ",
+    "\n",
+    "\n\n",
+    "\t",
+    "\r",
+    ":",
+    ": ",
+    "#",
+    " #",
+    "-",
+    "- ",
+    "---",
+    "...",
+    "'",
+    "\"",
+    "\\",
+    "{{",
+    "}}",
+    "{%",
+    "[",
+    "]",
+    ",",
+    "&a",
+    "*a",
+    "!t",
+    "|",
+    ">",
+    "%",
+    "@",
+    "`",
+    "?",
+    "\u{7f}",
+    "\u{85}",
+    "\u{2028}",
+    "\u{feff}😀\u{0}",
+];
+
 #[test]
 fn every_text_survives() {
-    const PIECES: [&str; 44] = [
-        "no",
-        "1e3",
-        "~",
-        "null",
-        "2026-01-31",
-        "0x1f",
-        "a",
-        "Ä",
-        " ",
-        "  ",
-        "\n",
-        "\n\n",
-        "\t",
-        "\r",
-        ":",
-        ": ",
-        "#",
-        " #",
-        "-",
-        "- ",
-        "---",
-        "...",
-        "'",
-        "\"",
-        "\\",
-        "{{",
-        "}}",
-        "{%",
-        "[",
-        "]",
-        ",",
-        "&a",
-        "*a",
-        "!t",
-        "|",
-        ">",
-        "%",
-        "@",
-        "`",
-        "?",
-        "\u{7f}",
-        "\u{85}",
-        "\u{2028}",
-        "\u{feff}😀\u{0}",
-    ];
     let mut texts: Vec<String> = PIECES.iter().map(|&piece| piece.to_owned()).collect();
     // Always the same sequence, so that a failure can be looked at again.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -178,8 +179,71 @@ fn what_people_write() {
     assert_eq!(read_text(""), Ok(WorkspaceConfiguration::default()));
 }
 
+/// The document is refused at this field for this reason, in words that say this and nothing that stands in it.
+fn refused(text: &str, field: &str, reason: &str, told: &str) {
+    let shown: String = text.chars().take(100).collect();
+    let found = read_text(text).unwrap_err();
+    let one = found.iter().find(|one| one.field == field && one.reason == reason);
+    let one = one.unwrap_or_else(|| panic!("{shown}: {found:?}"));
+    assert!(one.message.contains(told) && !one.message.contains("CANARY"), "{shown}: {one:?}");
+}
+
 #[test]
 fn what_is_wrong_is_named_with_its_line_and_field_and_not_told() {
+    for (text, field, reason, told) in [
+        (
+            "snippets:\n  - text: a\n    text: CANARY\n",
+            "document",
+            "REPEATED",
+            "line 3: `text` is there already, on line 2",
+        ),
+        ("snippets:\n- nmae: CANARY\n", "configuration.snippets[0].nmae", "FIELD_UNKNOWN", "line 2 of"),
+        ("\nsnippet: CANARY\n", "configuration.snippet", "FIELD_UNKNOWN", "line 2 of"),
+        ("snippets: CANARY\n", "configuration.snippets", "VALUE_INVALID", "must be a list"),
+        (
+            "snippets:\n- CANARY\n",
+            "configuration.snippets[0]",
+            "VALUE_INVALID",
+            "line 2 of the document: must be a mapping",
+        ),
+        ("- CANARY\n", "configuration", "VALUE_INVALID", "must be a mapping"),
+        (
+            "outgoingIntegrations:\n  - request:\n      method: CANARY\n",
+            "configuration.outgoing_integrations[0].request.method",
+            "VALUE_INVALID",
+            "line 3 of the document: must be one of HTTP_METHOD_UNSPECIFIED, ",
+        ),
+        (
+            "outgoing_integrations:\n  - request: {timeout: CANARY}\n",
+            "configuration.outgoing_integrations[0].request.timeout",
+            "VALUE_INVALID",
+            "must be a duration",
+        ),
+        (
+            "incoming_integrations:\n  - deduplication: {allow_unseen: no}\n",
+            "configuration.incoming_integrations[0].deduplication.allow_unseen",
+            "VALUE_INVALID",
+            "must be `true` or `false`",
+        ),
+        (
+            "incoming_integrations:\n  - none: {}\n    jwt: {}\n",
+            "configuration.incoming_integrations[0].jwt",
+            "REPEATED",
+            "there can be one of this and `none`",
+        ),
+        (
+            "snippets:\n- display_name: a\n  displayName: CANARY\n",
+            "configuration.snippets[0].display_name",
+            "REPEATED",
+            "under its other name",
+        ),
+    ] {
+        refused(text, field, reason, told);
+    }
+}
+
+#[test]
+fn what_is_no_yaml_or_too_much_of_it_is_refused() {
     let aliases = |count: usize| format!("snippets: [{{text: &a x}}{}]", ", {text: *a}".repeat(count));
     let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     let sized = |bytes: usize| format!("#{}", "x".repeat(bytes - 1));
@@ -189,77 +253,26 @@ fn what_is_wrong_is_named_with_its_line_and_field_and_not_told() {
         let nine = vec![format!("*{before}"); 9].join(", ");
         bomb.push_str(&format!("{one}: &{one} [{nine}]\n"));
     }
-    for (text, field, reason, told) in [
-        (
-            "snippets:\n  - text: a\n    text: CANARY\n".to_owned(),
-            "document",
-            "REPEATED",
-            "line 3: `text` is there already, on line 2",
-        ),
-        ("snippets:\n- nmae: CANARY\n".to_owned(), "configuration.snippets[0].nmae", "FIELD_UNKNOWN", "line 2 of"),
-        ("\nsnippet: CANARY\n".to_owned(), "configuration.snippet", "FIELD_UNKNOWN", "line 2 of"),
-        ("snippets: CANARY\n".to_owned(), "configuration.snippets", "VALUE_INVALID", "must be a list"),
-        (
-            "snippets:\n- CANARY\n".to_owned(),
-            "configuration.snippets[0]",
-            "VALUE_INVALID",
-            "line 2 of the document: must be a mapping",
-        ),
-        ("- CANARY\n".to_owned(), "configuration", "VALUE_INVALID", "must be a mapping"),
-        (
-            "outgoingIntegrations:\n  - request:\n      method: CANARY\n".to_owned(),
-            "configuration.outgoing_integrations[0].request.method",
-            "VALUE_INVALID",
-            "line 3 of the document: must be one of HTTP_METHOD_UNSPECIFIED, ",
-        ),
-        (
-            "outgoing_integrations:\n  - request: {timeout: CANARY}\n".to_owned(),
-            "configuration.outgoing_integrations[0].request.timeout",
-            "VALUE_INVALID",
-            "must be a duration",
-        ),
-        (
-            "incoming_integrations:\n  - deduplication: {allow_unseen: no}\n".to_owned(),
-            "configuration.incoming_integrations[0].deduplication.allow_unseen",
-            "VALUE_INVALID",
-            "must be `true` or `false`",
-        ),
-        (
-            "incoming_integrations:\n  - none: {}\n    jwt: {}\n".to_owned(),
-            "configuration.incoming_integrations[0].jwt",
-            "REPEATED",
-            "there can be one of this and `none`",
-        ),
-        (
-            "snippets:\n- display_name: a\n  displayName: CANARY\n".to_owned(),
-            "configuration.snippets[0].display_name",
-            "REPEATED",
-            "under its other name",
-        ),
-        ("snippets: [{text: 'CANARY}]".to_owned(), "document", "YAML_INVALID", "line 1, column"),
-        ("snippets:\n\t- CANARY: 1".to_owned(), "document", "YAML_INVALID", "line 2"),
-        ("{}\n---\nCANARY: 1".to_owned(), "document", "YAML_INVALID", "another document begins"),
-        ("snippets: !CANARY []".to_owned(), "document", "YAML_INVALID", "tags"),
-        ("? [CANARY]\n: 1".to_owned(), "document", "YAML_INVALID", "a key must be a text"),
-        ("snippets: &a [*a]".to_owned(), "document", "YAML_INVALID", "an alias stands within"),
-        ("snippets: *CANARY".to_owned(), "document", "YAML_INVALID", "unknown anchor"),
-        (aliases(101), "document", "TOO_MANY_ALIASES", "more than 100 aliases"),
+    for (text, reason, told) in [
+        ("snippets: [{text: 'CANARY}]".to_owned(), "YAML_INVALID", "line 1, column"),
+        ("snippets:\n\t- CANARY: 1".to_owned(), "YAML_INVALID", "line 2"),
+        ("{}\n---\nCANARY: 1".to_owned(), "YAML_INVALID", "another document begins"),
+        ("snippets: !CANARY []".to_owned(), "YAML_INVALID", "tags"),
+        ("? [CANARY]\n: 1".to_owned(), "YAML_INVALID", "a key must be a text"),
+        ("snippets: &a [*a]".to_owned(), "YAML_INVALID", "an alias stands within"),
+        ("snippets: *CANARY".to_owned(), "YAML_INVALID", "unknown anchor"),
+        (aliases(101), "TOO_MANY_ALIASES", "more than 100 aliases"),
         (
             format!("snippets: [{{text: &a {}}}, {{text: *a}}, {{text: *a}}]", "x".repeat(1_100_000)),
-            "document",
             "DOCUMENT_TOO_LARGE",
             "its aliases repeat more than 2097152 bytes",
         ),
-        (bomb, "document", "DOCUMENT_TOO_LARGE", "its aliases repeat more than 2097152 bytes"),
-        (deep(66), "document", "DOCUMENT_TOO_DEEP", "more than 64 deep"),
-        (deep(100_000), "document", "DOCUMENT_TOO_DEEP", "more than 64 deep"),
-        (sized((2 << 20) + 1), "document", "DOCUMENT_TOO_LARGE", "has 2097153 bytes; the limit is 2097152"),
+        (bomb, "DOCUMENT_TOO_LARGE", "its aliases repeat more than 2097152 bytes"),
+        (deep(66), "DOCUMENT_TOO_DEEP", "more than 64 deep"),
+        (deep(100_000), "DOCUMENT_TOO_DEEP", "more than 64 deep"),
+        (sized((2 << 20) + 1), "DOCUMENT_TOO_LARGE", "has 2097153 bytes; the limit is 2097152"),
     ] {
-        let shown: String = text.chars().take(100).collect();
-        let found = read_text(&text).unwrap_err();
-        let one = found.iter().find(|one| one.field == field && one.reason == reason);
-        let one = one.unwrap_or_else(|| panic!("{shown}: {found:?}"));
-        assert!(one.message.contains(told) && !one.message.contains("CANARY"), "{shown}: {one:?}");
+        refused(&text, "document", reason, told);
     }
     assert!(read_text(&aliases(100)).is_ok());
     assert!(read_text(&sized(2 << 20)).is_ok());
