@@ -62,6 +62,9 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// While the PostgreSQL server was away, another control plane took the database over.
+    #[error("another control plane works on this database now: start this one again, and it stands by")]
+    Superseded,
     /// A file cannot be read or written.
     #[error("cannot use {path}: {source}")]
     File {

@@ -139,7 +139,7 @@ pub use crash::Crash;
 pub use crash::Moment;
 pub use error::Error;
 pub use health::Health;
-pub use settings::{Limits, Settings};
+pub use settings::{Database, Limits, Settings};
 pub use store::StoreError;
 
 use door::Door;
@@ -150,7 +150,7 @@ use secrets::Secrets;
 use services::Services;
 use shared::Shared;
 use snapshots::Snapshots;
-use store::Store;
+use store::{Claim, Store};
 
 /// Largest message that is taken, in bytes.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 4 << 20;
@@ -170,14 +170,20 @@ const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 pub struct ControlPlane {
     shared: Arc<Shared>,
     tls: Option<Tls>,
+    /// Of a database that others could work on too.
+    claim: Option<Claim>,
 }
 
 impl ControlPlane {
-    /// Opens everything. Nothing listens yet.
+    /// Opens everything; where another control plane works on the database, when that one has ended. Nothing listens yet.
     ///
     /// # Errors
     /// Whatever the operator has to mend first: see [`Error`].
     pub async fn start(settings: Settings) -> Result<Self, Error> {
+        let claim = match &settings.database {
+            Database::Postgres(url) => Some(Claim::take(url).await?),
+            Database::Sqlite(_) => None,
+        };
         let store = Store::open(&settings.database).await?;
         let mut write = store.write().await?;
         let epoch = write.epoch(&Uuid::new_v4().to_string()).await?;
@@ -196,7 +202,11 @@ impl ControlPlane {
         };
         tokio::spawn(sweeping.run(stop.clone()));
         tokio::spawn(master_keys::keep(settings.clone(), store.clone(), secrets.clone(), stop.clone()));
-        Ok(Self { shared: Arc::new(Shared::new(settings, store, secrets, snapshots, metrics, epoch, stop)), tls })
+        Ok(Self {
+            shared: Arc::new(Shared::new(settings, store, secrets, snapshots, metrics, epoch, stop)),
+            tls,
+            claim,
+        })
     }
 
     /// What tells how it is; served on a listener of its own, and still there while the control plane stops.
@@ -207,14 +217,15 @@ impl ControlPlane {
     /// Serves gRPC on `listener` until `shutdown`, then ends streams, lets calls finish and closes the store.
     ///
     /// # Errors
-    /// Plaintext would leave this machine, or the server ended by itself.
-    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
+    /// Plaintext would leave this machine, another control plane took the database over, or the server ended by itself.
+    pub async fn serve(mut self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
         let shared = self.shared.clone();
         let stop = shared.stop.clone();
         shared.settings.check_listener(&listener)?;
         let incoming = sockets::incoming(listener, self.tls.clone());
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_service_status("", ServingStatus::Serving).await;
+        let claim = self.claim.take();
         let routes = self.routes().add_service(health_service);
         tokio::spawn(operations::run(shared.clone()));
         let draining = stop.clone();
@@ -234,20 +245,29 @@ impl ControlPlane {
                 draining.cancel();
             });
         let drain_time = shared.settings.limits.drain_time;
+        let lost = async {
+            match claim {
+                Some(claim) => claim.lost().await,
+                None => std::future::pending().await,
+            }
+        };
+        // The place is kept until the store is closed.
+        tokio::pin!(lost);
         let drained = async {
             stop.cancelled().await;
             tokio::time::sleep(drain_time).await;
         };
         let served = tokio::select! {
-            served = server => served,
+            served = server => served.map_err(Error::from),
             () = drained => {
                 tracing::warn!("connections that did not end in time were closed");
                 Ok(())
             }
+            () = &mut lost => Err(Error::Superseded),
         };
         stop.cancel();
         shared.store.close().await;
-        served.map_err(Error::from)
+        served
     }
 
     fn routes(self) -> Routes {

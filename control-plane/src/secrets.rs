@@ -338,7 +338,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let ring = folder.path().join("master.key");
         std::fs::write(&ring, "first:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=").unwrap();
-        let store = Store::open(&folder.path().join("store.db")).await.unwrap();
+        let store = Store::open(&crate::settings::Database::Sqlite(folder.path().join("store.db"))).await.unwrap();
         let secrets = Secrets::open(&ring, &store).await.unwrap();
         let workspace = WorkspaceRow { data_key: secrets.data_key_new("workspaces/acme").unwrap(), ..row("acme") };
         let seal = || {

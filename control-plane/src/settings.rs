@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sluice_core::address::UrlPolicy;
+use sluice_core::seal::Secret;
 use sluice_tls::{Files, HandshakeLimits};
 use tokio::net::TcpListener;
 
@@ -14,11 +15,21 @@ use crate::error::Error;
 /// Versions of each resource that are kept when nobody decides.
 const VERSIONS_KEPT: NonZeroU32 = NonZeroU32::new(1000).expect("is not 0");
 
+/// Where everything is kept.
+#[derive(Clone, Debug)]
+pub enum Database {
+    /// A SQLite file; made with mode 0600 when it is not there.
+    Sqlite(PathBuf),
+    /// A database of a PostgreSQL server, 13 or newer: `postgres://user:password@host:5432/database?sslmode=verify-full`. Tables
+    /// are made when they are not there.
+    Postgres(Secret),
+}
+
 /// Settings of a control plane.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The SQLite file with everything in it; made with mode 0600 when it is not there.
-    pub database: PathBuf,
+    /// Where everything is kept.
+    pub database: Database,
     /// The ring of master keys, which must be there: secrets are sealed with keys that are wrapped by its first key.
     pub master_key_file: PathBuf,
     /// Where the API key for administrators is kept: everything but `sync.*`. Made with mode 0600 when it is not there,
@@ -116,7 +127,7 @@ impl Settings {
     pub fn in_folder(folder: impl Into<PathBuf>, urls: UrlPolicy) -> Self {
         let folder = folder.into();
         Self {
-            database: folder.join("control-plane.db"),
+            database: Database::Sqlite(folder.join("control-plane.db")),
             master_key_file: folder.join("master.key"),
             admin_key_file: folder.join("admin.key"),
             data_plane_key_file: folder.join("data-plane.key"),

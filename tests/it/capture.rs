@@ -223,10 +223,10 @@ async fn a_new_capture_replaces_the_old_one_and_a_cancelled_one_takes_nothing_d2
 
     let cancelled = start(&world, &draft).await;
     let cancel = admin::CancelCaptureRequest { name: cancelled.name.clone(), ..Default::default() };
-    let (state, _) = tokio::join!(ended(&world, &cancelled), async {
-        world.client.captures().cancel_capture(cancel).await.unwrap()
-    });
-    assert_eq!(state.state(), admin::CaptureState::Replaced);
+    // Who watches since before hears of it.
+    let watching = watch(&world, &cancelled).await;
+    world.client.captures().cancel_capture(cancel).await.unwrap();
+    assert_eq!(last_seen(watching).await.state(), admin::CaptureState::Replaced);
     assert_eq!(get(&world, &draft).await.unwrap_err().code(), Code::NotFound);
     let closed = async || (world.send(&Request::post(&draft.endpoint_path, "{}")).await.status == 404).then_some(());
     eventually("the endpoint to be closed", closed).await;

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 use sluice_client::{Client, admin};
+use sluice_control_plane::Database;
 use sluice_tests::{Numbers, RawHttp, Request, World, eventually, resources};
+use sqlx::PgPool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
 const CREATE: &str = "sluice.admin.v1.WorkspaceService/CreateWorkspace";
@@ -73,14 +75,11 @@ async fn what_happens_is_counted_and_nobody_is_named() {
     assert!(found.get("sluice_control_revisions_total") >= 2.0);
 
     // A store that does not take what is to be kept.
-    let options = SqliteConnectOptions::new().filename(world.folder.path().join("control-plane.db"));
-    let database = SqlitePool::connect_with(options).await.unwrap();
-    let refuse = "CREATE TRIGGER full BEFORE INSERT ON workspace BEGIN SELECT RAISE(ABORT, 'full'); END";
-    sqlx::raw_sql(refuse).execute(&database).await.unwrap();
+    refuse_workspaces(&world, true).await;
     let beta = admin::CreateWorkspaceRequest { workspace_id: "beta".to_owned(), ..again };
     world.client.workspaces().create_workspace(beta).await.unwrap_err();
     assert_eq!(numbers(&world).await.get("sluice_control_store_errors_total{use=\"call\"}"), 1.0);
-    sqlx::raw_sql("DROP TRIGGER full").execute(&database).await.unwrap();
+    refuse_workspaces(&world, false).await;
 
     // A method that a caller makes up is no label, nor is any name.
     let made_up =
@@ -91,5 +90,27 @@ async fn what_happens_is_counted_and_nobody_is_named() {
     let text = numbers(&world).await.text().to_owned();
     for name in ["acme", "Acme", "orders", "127.0.0.1", "slc_", "Canary", "test\""] {
         assert!(!text.contains(name), "{name} is in the numbers");
+    }
+}
+
+/// Makes the store take no workspace, or take them again.
+async fn refuse_workspaces(world: &World, refuse: bool) {
+    match &world.settings.control_plane.database {
+        Database::Sqlite(path) => {
+            let database = SqlitePool::connect_with(SqliteConnectOptions::new().filename(path)).await.unwrap();
+            let sql = match refuse {
+                true => "CREATE TRIGGER full BEFORE INSERT ON workspace BEGIN SELECT RAISE(ABORT, 'full'); END",
+                false => "DROP TRIGGER full",
+            };
+            sqlx::raw_sql(sql).execute(&database).await.unwrap();
+        }
+        Database::Postgres(url) => {
+            let database = PgPool::connect(url.expose()).await.unwrap();
+            let sql = match refuse {
+                true => "ALTER TABLE workspace ADD CONSTRAINT is_full CHECK (id <> 'beta')",
+                false => "ALTER TABLE workspace DROP CONSTRAINT is_full",
+            };
+            sqlx::raw_sql(sql).execute(&database).await.unwrap();
+        }
     }
 }

@@ -5,12 +5,14 @@ use prost::Message as _;
 use serde_json::json;
 use sluice::destination::{Answer, Gate, Seen};
 use sluice_client::admin;
+use sluice_control_plane::Database;
 use sluice_core::snapshot::content_hash;
 use sluice_proto::sync::v1 as sync;
 use sluice_proto::sync::v1::resource::Document;
 use sluice_tests::resources::{custom_webhook, existing, header, open, post, workflow};
 use sluice_tests::{World, eventually, reason, violations};
 use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -138,19 +140,34 @@ async fn a_draft_that_breaks_rules_is_refused_with_all_of_them() {
 
 /// Writes a template into the stored draft, past every rule. The control plane is stopped.
 async fn smuggle(world: &World, name: &str, body: &str) {
-    let options = SqliteConnectOptions::new().filename(&world.settings.control_plane.database);
-    let mut store = SqliteConnection::connect_with(&options).await.unwrap();
-    let draft: Vec<u8> =
-        sqlx::query_scalar("SELECT draft FROM document WHERE name = ?").bind(name).fetch_one(&mut store).await.unwrap();
+    match &world.settings.control_plane.database {
+        Database::Sqlite(path) => {
+            let options = SqliteConnectOptions::new().filename(path);
+            let mut store = SqliteConnection::connect_with(&options).await.unwrap();
+            let draft = sqlx::query_scalar(DRAFT).bind(name).fetch_one(&mut store).await.unwrap();
+            let (draft, hash) = smuggled(draft, body);
+            sqlx::query(SMUGGLE).bind(draft).bind(hash).bind(name).execute(&mut store).await.unwrap();
+            store.close().await.unwrap();
+        }
+        Database::Postgres(url) => {
+            let mut store = PgConnection::connect(url.expose()).await.unwrap();
+            let draft = sqlx::query_scalar(DRAFT).bind(name).fetch_one(&mut store).await.unwrap();
+            let (draft, hash) = smuggled(draft, body);
+            sqlx::query(SMUGGLE).bind(draft).bind(hash).bind(name).execute(&mut store).await.unwrap();
+            store.close().await.unwrap();
+        }
+    }
+}
+
+const DRAFT: &str = "SELECT draft FROM document WHERE name = $1";
+const SMUGGLE: &str = "UPDATE document SET draft = $1, draft_hash = $2 WHERE name = $3";
+
+/// The draft with another body, and its hash.
+fn smuggled(draft: Vec<u8>, body: &str) -> (Vec<u8>, Vec<u8>) {
     let mut resource = sync::Resource::decode(draft.as_slice()).unwrap();
-    let Some(Document::OutgoingIntegration(outgoing)) = &mut resource.document else { panic!("not ours: {name}") };
+    let Some(Document::OutgoingIntegration(outgoing)) = &mut resource.document else { panic!("not ours") };
     outgoing.request.as_mut().unwrap().body = Some(body.to_owned());
-    let change = sqlx::query("UPDATE document SET draft = ?, draft_hash = ? WHERE name = ?")
-        .bind(resource.encode_to_vec())
-        .bind(content_hash(&resource).to_vec())
-        .bind(name);
-    assert_eq!(change.execute(&mut store).await.unwrap().rows_affected(), 1);
-    store.close().await.unwrap();
+    (resource.encode_to_vec(), content_hash(&resource).to_vec())
 }
 
 #[tokio::test(flavor = "multi_thread")]

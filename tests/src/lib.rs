@@ -9,12 +9,14 @@
 //! | [`raw_http`] | a client that sends the very bytes it is given, and reads what comes back |
 //! | [`subject`] | both planes in a process of their own, to be killed, listened to and measured |
 //! | [`numbers`] | a data plane's numbers |
+//! | [`postgres`] | a PostgreSQL server for the tests of one process |
 //! | [`patience`] | waiting for conditions, never for time |
 #![allow(clippy::unwrap_used, reason = "what the harness cannot do fails the test, and says where")]
 
 pub mod authority;
 pub mod numbers;
 pub mod patience;
+pub mod postgres;
 pub mod raw_http;
 pub mod resources;
 pub mod subject;

@@ -10,10 +10,12 @@ use sluice::destination::{self, Destination};
 use sluice::dev::{self, RunningControlPlane, RunningDataPlane};
 use sluice::folder::Folder;
 use sluice_client::{Client, admin};
+use sluice_control_plane::Database;
 use sluice_core::address::UrlPolicy;
 use tempfile::TempDir;
 
 use crate::patience::eventually;
+use crate::postgres::Postgres;
 use crate::raw_http::{Answer, RawHttp, Request};
 use crate::workspace::Workspace;
 
@@ -77,9 +79,13 @@ impl World {
         folder.ensure_master_key().unwrap();
         let egress = sluice_egress::Settings::default();
         let urls = UrlPolicy { ports: egress.ports.clone(), own_names: egress.own_names.clone() };
+        let mut control_plane = folder.control_plane(urls);
+        if let Some(url) = Postgres::wanted_for(folder.path()) {
+            control_plane.database = Database::Postgres(url.into());
+        }
         let mut options = Options {
             destination: destination::Options::named(NAMES),
-            control_plane: folder.control_plane(urls),
+            control_plane,
             data_plane: folder.data_plane("test", String::new(), egress),
         };
         change(&mut options);

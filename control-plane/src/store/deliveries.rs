@@ -414,7 +414,7 @@ mod tests {
     #[tokio::test]
     async fn every_condition_that_selects_well_has_an_index_in_the_order_of_the_list() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("store.db")).await.unwrap();
+        let store = Store::open(&crate::settings::Database::Sqlite(folder.path().join("store.db"))).await.unwrap();
         let text = || "x".to_owned();
         let table = [
             (Selection { name: text(), ..any() }, "sqlite_autoindex_delivery"),

@@ -14,12 +14,11 @@ mod incoming_requests;
 mod many;
 mod operations;
 mod outcomes;
+mod postgres;
 mod principals;
 mod requests;
 mod sqlite;
 mod workspaces;
-
-use std::path::Path;
 
 pub(crate) use api_keys::ApiKeyRow;
 pub(crate) use audit::{AuditAnchor, AuditRow, AuditSelection};
@@ -30,24 +29,50 @@ pub(crate) use documents::{DocumentRow, HeadRow, UsageRow, VersionRow};
 pub(crate) use incoming_requests::{IncomingRequestRow, IncomingSelection};
 pub(crate) use operations::{OperationKind, OperationRow};
 pub(crate) use outcomes::{EventRow, OutcomeRow};
+pub(crate) use postgres::Claim;
 pub(crate) use principals::PrincipalRow;
 pub(crate) use requests::Remembered;
 pub(crate) use workspaces::{DataKeyRow, ServerKeyRow, WorkspaceRow};
 
-/// One script per schema version, the first for version 1.
-const MIGRATIONS: [&str; 11] = [
-    include_str!("migrations/0001_first.sql"),
-    include_str!("migrations/0002_deliveries.sql"),
-    include_str!("migrations/0003_operations.sql"),
-    include_str!("migrations/0004_access.sql"),
-    include_str!("migrations/0005_deleted.sql"),
-    include_str!("migrations/0006_captures.sql"),
-    include_str!("migrations/0007_audit.sql"),
-    include_str!("migrations/0008_data_keys.sql"),
-    include_str!("migrations/0009_audit_anchor.sql"),
-    include_str!("migrations/0010_lists.sql"),
-    include_str!("migrations/0011_key_networks.sql"),
+/// What brings the schema from one version to the next. Tables are written once, with the type names of SQLite; where the
+/// databases differ in more than names, each has a part of its own.
+struct Migration {
+    both: &'static str,
+    sqlite: &'static str,
+    postgres: &'static str,
+}
+
+macro_rules! migration {
+    ($both:literal) => {
+        Migration { both: include_str!(concat!("migrations/", $both)), sqlite: "", postgres: "" }
+    };
+    ($both:literal, sqlite: $sqlite:literal) => {
+        Migration { sqlite: include_str!(concat!("migrations/sqlite/", $sqlite)), ..migration!($both) }
+    };
+    ($both:literal, sqlite: $sqlite:literal, postgres: $postgres:literal) => {
+        Migration {
+            postgres: include_str!(concat!("migrations/postgres/", $postgres)),
+            ..migration!($both, sqlite: $sqlite)
+        }
+    };
+}
+
+/// One per schema version, the first for version 1.
+const MIGRATIONS: [Migration; 11] = [
+    migration!("0001_first.sql"),
+    migration!("0002_deliveries.sql", sqlite: "0002_statistics.sql"),
+    migration!("0003_operations.sql", sqlite: "0003_statistics.sql"),
+    migration!("0004_access.sql"),
+    migration!("0005_deleted.sql"),
+    migration!("0006_captures.sql"),
+    migration!("0007_audit.sql", sqlite: "0007_append_only.sql", postgres: "0007_append_only.sql"),
+    migration!("0008_data_keys.sql"),
+    migration!("0009_audit_anchor.sql", sqlite: "0009_forward_only.sql", postgres: "0009_forward_only.sql"),
+    migration!("0010_lists.sql"),
+    migration!("0011_key_networks.sql"),
 ];
+
+use crate::settings::Database;
 
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -73,12 +98,15 @@ pub enum StoreError {
 pub(crate) enum Store {
     /// The default: one file.
     Sqlite(sqlite::Database),
+    /// A server.
+    Postgres(postgres::Database),
 }
 
 /// Everything in it happens, or nothing. Dropped without [`Transaction::commit`], it is rolled back.
 #[derive(Debug)]
 pub(crate) enum Transaction {
     Sqlite(sqlite::Transaction),
+    Postgres(postgres::Transaction),
 }
 
 /// A value to bind.
@@ -175,30 +203,37 @@ impl Owned {
 }
 
 impl Store {
-    /// Opens the SQLite file at `path`, makes it when it is not there and brings its schema up to date.
+    /// Opens the database, makes what is not there and brings its schema up to date.
     ///
     /// # Errors
-    /// The file cannot be opened, or a newer program wrote it.
-    pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
-        let store = Self::Sqlite(sqlite::Database::open(path).await?);
+    /// It cannot be opened, or a newer program wrote it.
+    pub(crate) async fn open(database: &Database) -> Result<Self, StoreError> {
+        let store = match database {
+            Database::Sqlite(path) => Self::Sqlite(sqlite::Database::open(path).await?),
+            Database::Postgres(url) => Self::Postgres(postgres::Database::open(url).await?),
+        };
         store.migrate().await?;
         Ok(store)
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
-        let Self::Sqlite(database) = self;
-        database.script("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)").await?;
+        let mut write = self.write().await?;
+        write.script("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)").await?;
+        write.commit().await?;
         let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-        for version in 1..=known {
+        for (version, migration) in (1..).zip(&MIGRATIONS) {
             let mut write = self.write().await?;
             let found = write.schema_version().await?;
             if found > known {
                 return Err(StoreError::Newer { found, known });
             }
             if found < version {
-                let sql = MIGRATIONS[usize::try_from(version - 1).unwrap_or(0)];
-                let Transaction::Sqlite(transaction) = &mut write;
-                sqlx::raw_sql(sql).execute(&mut **transaction).await?;
+                write.script(migration.both).await?;
+                let own = match &write {
+                    Transaction::Sqlite(_) => migration.sqlite,
+                    Transaction::Postgres(_) => migration.postgres,
+                };
+                write.script(own).await?;
                 write.run("INSERT INTO schema_version (version) VALUES ($1)", &[version.into()]).await?;
                 write.commit().await?;
             }
@@ -208,33 +243,43 @@ impl Store {
 
     /// A view of the store as it is now; it does not move while it is read.
     pub(crate) async fn read(&self) -> Result<Transaction, StoreError> {
-        let Self::Sqlite(database) = self;
-        Ok(Transaction::Sqlite(database.read().await?))
+        match self {
+            Self::Sqlite(database) => Ok(Transaction::Sqlite(database.read().await?)),
+            Self::Postgres(database) => Ok(Transaction::Postgres(database.read().await?)),
+        }
     }
 
     /// The right to change; writers stand in line.
     pub(crate) async fn write(&self) -> Result<Transaction, StoreError> {
-        let Self::Sqlite(database) = self;
-        Ok(Transaction::Sqlite(database.write().await?))
+        match self {
+            Self::Sqlite(database) => Ok(Transaction::Sqlite(database.write().await?)),
+            Self::Postgres(database) => Ok(Transaction::Postgres(database.write().await?)),
+        }
     }
 
-    /// Ends all connections, which folds the journal into the file.
+    /// Ends all connections; a journal is folded into its file.
     pub(crate) async fn close(&self) {
-        let Self::Sqlite(database) = self;
-        database.close().await;
+        match self {
+            Self::Sqlite(database) => database.close().await,
+            Self::Postgres(database) => database.close().await,
+        }
     }
 }
 
 impl Transaction {
     /// Makes everything durable.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        let Self::Sqlite(transaction) = self;
-        Ok(transaction.commit().await?)
+        match self {
+            Self::Sqlite(transaction) => Ok(transaction.commit().await?),
+            Self::Postgres(transaction) => transaction.commit().await,
+        }
     }
 
     async fn rows(&mut self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
-        let Self::Sqlite(transaction) = self;
-        sqlite::rows(transaction, sql, values).await
+        match self {
+            Self::Sqlite(transaction) => sqlite::rows(transaction, sql, values).await,
+            Self::Postgres(transaction) => transaction.rows(sql, values).await,
+        }
     }
 
     async fn row(&mut self, sql: &'static str, values: &[Value<'_>]) -> Result<Option<Row>, StoreError> {
@@ -242,8 +287,18 @@ impl Transaction {
     }
 
     async fn run(&mut self, sql: &'static str, values: &[Value<'_>]) -> Result<u64, StoreError> {
-        let Self::Sqlite(transaction) = self;
-        sqlite::run(transaction, sql, values).await
+        match self {
+            Self::Sqlite(transaction) => sqlite::run(transaction, sql, values).await,
+            Self::Postgres(transaction) => transaction.run(sql, values).await,
+        }
+    }
+
+    /// Many statements without values.
+    async fn script(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(transaction) => sqlite::script(transaction, sql).await,
+            Self::Postgres(transaction) => transaction.script(sql).await,
+        }
     }
 
     async fn schema_version(&mut self) -> Result<i64, StoreError> {
@@ -259,7 +314,7 @@ mod tests {
     #[tokio::test]
     async fn a_newer_schema_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("store.db");
+        let path = Database::Sqlite(folder.path().join("store.db"));
         let store = Store::open(&path).await.unwrap();
         let mut write = store.write().await.unwrap();
         let known = i64::try_from(MIGRATIONS.len()).unwrap();
@@ -276,7 +331,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_committed_did_not_happen() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("store.db")).await.unwrap();
+        let store = Store::open(&Database::Sqlite(folder.path().join("store.db"))).await.unwrap();
         let mut write = store.write().await.unwrap();
         write.run("INSERT INTO schema_version (version) VALUES ($1)", &[9.into()]).await.unwrap();
         drop(write);
@@ -291,7 +346,7 @@ mod tests {
     async fn nobody_else_can_read_the_files() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("store.db")).await.unwrap();
+        let store = Store::open(&Database::Sqlite(folder.path().join("store.db"))).await.unwrap();
         let mut write = store.write().await.unwrap();
         write.run("INSERT INTO schema_version (version) VALUES ($1)", &[1.into()]).await.unwrap();
         write.commit().await.unwrap();

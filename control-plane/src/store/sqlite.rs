@@ -50,13 +50,6 @@ impl Database {
         Ok(Self { writer, readers })
     }
 
-    /// Many statements at once, in one transaction.
-    pub(super) async fn script(&self, sql: &'static str) -> Result<(), StoreError> {
-        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::raw_sql(sql).execute(&mut *transaction).await?;
-        Ok(transaction.commit().await?)
-    }
-
     pub(super) async fn read(&self) -> Result<Transaction, StoreError> {
         Ok(self.readers.begin().await?)
     }
@@ -81,6 +74,12 @@ fn restrict(path: &Path) -> std::io::Result<()> {
 #[cfg(not(unix))]
 fn restrict(path: &Path) -> std::io::Result<()> {
     fs::OpenOptions::new().create(true).append(true).open(path).map(drop)
+}
+
+/// Many statements without values.
+pub(super) async fn script(transaction: &mut Transaction, sql: &'static str) -> Result<(), StoreError> {
+    sqlx::raw_sql(sql).execute(&mut **transaction).await?;
+    Ok(())
 }
 
 pub(super) async fn rows(

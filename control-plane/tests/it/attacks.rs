@@ -14,7 +14,6 @@ use sluice_proto::admin::v1::{self as admin, AuditOutcome, ErrorReason};
 use sluice_proto::sync::v1::sync_request::Kind;
 use sluice_proto::sync::v1::sync_service_client::SyncServiceClient;
 use sluice_proto::sync::v1::{Hello, SyncRequest, SyncResponse};
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{BinaryMetadataValue, MetadataValue};
@@ -23,6 +22,7 @@ use tonic::{Code, Request, Streaming};
 
 use crate::any_call::{AnyMethod, methods, put, put_choosing};
 use crate::matrix::{REQUESTS, furnish, lines};
+use crate::outsider::Outsider;
 use crate::sync::{DataPlane, resources};
 use crate::world::{ACME, RING, START, World, refusal, settings, within};
 
@@ -203,11 +203,6 @@ async fn under(limits: Limits) -> World {
     World::start_with(folder, Settings { limits, ..settings }).await
 }
 
-async fn outsider(world: &World) -> SqlitePool {
-    let options = SqliteConnectOptions::new().filename(world.folder.path().join("control-plane.db"));
-    SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap()
-}
-
 fn create_beta() -> admin::CreateWorkspaceRequest {
     let workspace = admin::Workspace { display_name: "Beta".to_owned(), ..Default::default() };
     admin::CreateWorkspaceRequest { workspace_id: "beta".to_owned(), workspace: Some(workspace), ..Default::default() }
@@ -218,8 +213,8 @@ async fn a20_no_deadline_of_a_caller_is_longer_than_the_servers() {
     assert_eq!(Limits::default().call_time, Duration::from_secs(30));
     let world = under(Limits { call_time: Duration::from_millis(300), ..Limits::default() }).await;
     // Somebody else writes, and does not end: a change waits for its turn.
-    let database = outsider(&world).await;
-    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&database).await.unwrap();
+    let database = Outsider::of(&world).await;
+    database.hold().await;
     let client = world.workspaces();
     let call = tokio::spawn(async move {
         let mut client = client;
@@ -229,7 +224,7 @@ async fn a20_no_deadline_of_a_caller_is_longer_than_the_servers() {
     });
     // The entry of the refusal waits for the same turn.
     tokio::time::sleep(Duration::from_millis(600)).await;
-    sqlx::raw_sql("ROLLBACK").execute(&database).await.unwrap();
+    database.let_go().await;
     let refused = within(call).await.unwrap().unwrap_err();
     assert_eq!(refusal(&refused), (Code::DeadlineExceeded, "TOOK_TOO_LONG".to_owned()));
     // What was given up left nothing, and can be done now.
@@ -243,14 +238,14 @@ async fn a20_no_deadline_of_a_caller_is_longer_than_the_servers() {
 #[tokio::test]
 async fn a20_who_hangs_up_inside_a_change_leaves_nothing_of_it() {
     let world = World::new().await;
-    let database = outsider(&world).await;
-    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&database).await.unwrap();
+    let database = Outsider::of(&world).await;
+    database.hold().await;
     let mut client = world.workspaces();
     let mut request = Request::new(create_beta());
     request.set_timeout(Duration::from_millis(200));
     let refused = within(client.create_workspace(request)).await.unwrap_err();
     assert!([Code::Cancelled, Code::DeadlineExceeded].contains(&refused.code()), "{refused:?}");
-    sqlx::raw_sql("ROLLBACK").execute(&database).await.unwrap();
+    database.let_go().await;
     // The writer is free again, nothing of it is there, and no entry says that it was done.
     let made = world.workspaces().create_workspace(create_beta()).await.unwrap().into_inner();
     let entries = world.log_of("beta").await;

@@ -10,11 +10,11 @@ use sluice_core::address::UrlPolicy;
 use sluice_proto::admin::v1::audit_service_client::AuditServiceClient;
 use sluice_proto::admin::v1::workspace_service_client::WorkspaceServiceClient;
 use sluice_proto::admin::v1::{self as admin, AuditEntry, AuditFilter, AuditOutcome, ErrorReason};
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::any_call::{AnyMethod, methods};
+use crate::outsider::{Outsider, stored};
 use crate::world::{ACME, World, refusal, settings, within};
 
 /// Every change that can be made, in an order in which each is possible, with the entry that it writes.
@@ -65,13 +65,6 @@ impl World {
     async fn verify(&self, parent: &str) -> admin::VerifyAuditEntriesResponse {
         let request = admin::VerifyAuditEntriesRequest { parent: parent.to_owned(), ..Default::default() };
         self.audit().verify_audit_entries(request).await.unwrap().into_inner()
-    }
-
-    /// The store, as somebody sees it who can write into its file.
-    async fn database(&self) -> SqlitePool {
-        let options = SqliteConnectOptions::new().filename(self.folder.path().join("control-plane.db"));
-        // One connection: another one may still think of a table as it was.
-        SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap()
     }
 }
 
@@ -137,7 +130,7 @@ async fn a09_every_change_writes_exactly_one_entry_and_no_value() {
     for log in ["", ACME, "workspaces/beta"] {
         assert_eq!(world.verify(log).await.broken, "", "{log}");
     }
-    let database = std::fs::read(world.folder.path().join("control-plane.db")).unwrap();
+    let database = stored(world.folder.path()).await;
     assert!(!database.windows(13).any(|window| window == b"CANARY-secret"), "no secret is written down");
 }
 
@@ -145,16 +138,15 @@ async fn a09_every_change_writes_exactly_one_entry_and_no_value() {
 async fn a10_without_its_entry_no_change_is_made() {
     let world = World::new().await;
     let key = admin_key(&world);
-    let database = world.database().await;
+    let database = Outsider::of(&world).await;
     let mut made = String::new();
     for row in changes() {
         let method = method(row["method"].as_str().unwrap());
         let request = filled(&row, &made)["request"].clone();
-        let refuse = "CREATE TRIGGER full BEFORE INSERT ON audit_entry BEGIN SELECT RAISE(ABORT, 'full'); END";
-        sqlx::raw_sql(refuse).execute(&database).await.unwrap();
+        database.refuse_entries().await;
         let failed = method.call(world.channel(), Some(&key), &request).await.unwrap_err();
         assert_eq!(refusal(&failed), (Code::Unavailable, "STORE_UNAVAILABLE".to_owned()), "{row}");
-        sqlx::raw_sql("DROP TRIGGER full").execute(&database).await.unwrap();
+        database.drop_trigger("\"full\"", "audit_entry").await;
         // It was not done: it can be done now.
         let answer = method.call(world.channel(), Some(&key), &request).await;
         assert_eq!(answer.is_ok(), row.get("refused").is_none(), "{row}: {answer:?}");
@@ -283,15 +275,15 @@ async fn what_is_done_to_a_log_is_found() {
     }
     let whole = world.verify(ACME).await;
     assert_eq!((whole.last_number, whole.broken.as_str()), (4, ""));
-    let database = world.database().await;
+    let database = Outsider::of(&world).await;
     for refused in ["UPDATE audit_entry SET principal = 'x'", "DELETE FROM audit_entry WHERE number = 4"] {
-        let error = sqlx::raw_sql(refused).execute(&database).await.unwrap_err();
+        let error = database.run(refused).await.unwrap_err();
         assert!(error.to_string().contains("audit entries are never"), "{error}");
     }
     for trigger in ["audit_entry_is_not_changed", "audit_entry_is_not_deleted"] {
-        sqlx::query(sqlx::AssertSqlSafe(format!("DROP TRIGGER {trigger}"))).execute(&database).await.unwrap();
+        database.drop_trigger(trigger, "audit_entry").await;
     }
-    sqlx::raw_sql("CREATE TABLE kept AS SELECT * FROM audit_entry").execute(&database).await.unwrap();
+    database.run("CREATE TABLE kept AS SELECT * FROM audit_entry").await.unwrap();
     let cases = [
         (
             "UPDATE audit_entry SET body = (SELECT body FROM kept WHERE place <> '' AND number = 1) WHERE place <> '' AND number = 2",
@@ -316,23 +308,23 @@ async fn what_is_done_to_a_log_is_found() {
         known_hash: whole.last_hash.clone(),
     };
     for (tampering, number) in cases {
-        sqlx::raw_sql(tampering).execute(&database).await.unwrap();
+        database.run(tampering).await.unwrap();
         let found = world.audit().verify_audit_entries(known.clone()).await.unwrap().into_inner();
         assert_eq!(found.broken, format!("workspaces/acme/auditEntries/{number}"), "{tampering}: {found:?}");
         assert_eq!(found.last_number, number - 1, "{tampering}");
         let restore = "DELETE FROM audit_entry; INSERT INTO audit_entry SELECT * FROM kept";
-        sqlx::raw_sql(restore).execute(&database).await.unwrap();
+        database.run(restore).await.unwrap();
         assert_eq!(world.verify(ACME).await, whole);
     }
     // Two true histories do not make a third: one goes back to an older state, lives on, and gets an entry of before.
-    sqlx::raw_sql("DELETE FROM audit_entry WHERE place <> '' AND number > 2").execute(&database).await.unwrap();
+    database.run("DELETE FROM audit_entry WHERE place <> '' AND number > 2").await.unwrap();
     for id in ["five", "six"] {
         world.role_named(id).await;
     }
     assert_eq!(world.verify(ACME).await.broken, "");
     let spliced = "DELETE FROM audit_entry WHERE place <> '' AND number = 3; \
                    INSERT INTO audit_entry SELECT * FROM kept WHERE place <> '' AND number = 3";
-    sqlx::raw_sql(spliced).execute(&database).await.unwrap();
+    database.run(spliced).await.unwrap();
     assert_eq!(world.verify(ACME).await.broken, "workspaces/acme/auditEntries/4");
 }
 
@@ -404,25 +396,23 @@ async fn nobody_but_the_server_lets_entries_go() {
     let world = keeping(folder, &clock, 400).await;
     world.until_first(5).await;
     world.role_named("six").await;
-    let database = world.database().await;
+    let database = Outsider::of(&world).await;
     for refused in [
         "DELETE FROM audit_entry WHERE place <> '' AND number = 5",
         "DELETE FROM audit_anchor",
         "UPDATE audit_anchor SET number = number - 1",
     ] {
-        sqlx::raw_sql(refused).execute(&database).await.unwrap_err();
+        database.run(refused).await.unwrap_err();
     }
     // Whoever moves where the log begins cannot seal it, whatever he takes from the entries.
     let forged = "UPDATE audit_anchor SET number = 5, hash = (SELECT hash FROM audit_entry WHERE place = audit_anchor.place AND number = 5) \
                   WHERE place <> ''; DELETE FROM audit_entry WHERE place <> '' AND number = 5";
-    sqlx::raw_sql(forged).execute(&database).await.unwrap();
+    database.run(forged).await.unwrap();
     let found = world.verify(ACME).await;
     assert_eq!(found.broken, "workspaces/acme/auditEntries/6");
     // Nor does it help to take the beginning away.
-    sqlx::raw_sql("DROP TRIGGER audit_anchor_is_not_deleted; DELETE FROM audit_anchor")
-        .execute(&database)
-        .await
-        .unwrap();
+    database.drop_trigger("audit_anchor_is_not_deleted", "audit_anchor").await;
+    database.run("DELETE FROM audit_anchor").await.unwrap();
     let found = world.verify(ACME).await;
     assert_eq!((found.broken.as_str(), found.problem.as_str()), ("workspaces/acme/auditEntries/1", "is missing"));
 }

@@ -13,6 +13,7 @@ use sluice_proto::sync::v1::{self as sync, AcceptedRequest, Outcome};
 
 use crate::outcomes::Reporter;
 
+use crate::outsider::stored;
 use crate::restart::SECOND;
 use crate::sync::DataPlane;
 use crate::world::{ACME, RING, START, World, incoming, settings, within};
@@ -146,12 +147,8 @@ async fn all_is_readable(world: &World) {
     }
 }
 
-fn holds(folder: &Path, bytes: &[u8]) -> bool {
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    files.filter(|path| path.is_file()).any(|path| {
-        let content = std::fs::read(path).unwrap();
-        content.windows(bytes.len()).any(|window| window == bytes)
-    })
+async fn holds(folder: &Path, bytes: &[u8]) -> bool {
+    stored(folder).await.windows(bytes.len()).any(|window| window == bytes)
 }
 
 /// Whoever may log in at data planes brings the pair that signs tokens.
@@ -222,7 +219,7 @@ async fn all_that_a_data_key_sealed_is_sealed_with_another_and_the_key_is_gone()
     drop(behind);
     let (folder, clock) = world.end().await;
     let path = folder.path().to_owned();
-    assert!(holds(&path, &old_key.ciphertext), "still needed");
+    assert!(holds(&path, &old_key.ciphertext).await, "still needed");
     let settings = Settings { rewrap_pause: Duration::from_millis(100), ..settings(&path, &clock) };
     let world = World::start_with(folder, settings).await;
 
@@ -239,9 +236,9 @@ async fn all_that_a_data_key_sealed_is_sealed_with_another_and_the_key_is_gone()
     assert_eq!(world.master_keys_listed().await, ["masterKeys/first removable 0", "masterKeys/second primary 2"]);
     all_is_readable(&world).await;
     let (folder, _) = world.end().await;
-    assert!(!holds(folder.path(), &old_key.ciphertext), "the old key is gone from the disk");
+    assert!(!holds(folder.path(), &old_key.ciphertext).await, "the old key is gone from the disk");
     for secret in old_secrets {
-        assert!(!holds(folder.path(), &secret.ciphertext), "{} as it was sealed before", secret.field);
+        assert!(!holds(folder.path(), &secret.ciphertext).await, "{} as it was sealed before", secret.field);
     }
 }
 

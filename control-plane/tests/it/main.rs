@@ -24,6 +24,10 @@ mod limits;
 mod lists;
 mod matrix;
 mod outcomes;
+mod outsider;
+#[expect(unreachable_pub, reason = "the end-to-end tests use it too")]
+#[path = "../../../tests/src/postgres.rs"]
+mod postgres;
 mod publishing;
 mod replay;
 mod restart;
@@ -31,6 +35,7 @@ mod rotation;
 mod schema_templates;
 mod secrets;
 mod snippets;
+mod standby;
 mod sync;
 mod versions;
 mod world;

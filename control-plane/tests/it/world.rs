@@ -4,7 +4,7 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
-use sluice_control_plane::{Clock, ControlPlane, Error, Settings};
+use sluice_control_plane::{Clock, ControlPlane, Database, Error, Settings};
 use sluice_core::address::UrlPolicy;
 use sluice_proto::admin::v1 as admin;
 use sluice_proto::admin::v1::api_key_service_client::ApiKeyServiceClient;
@@ -44,6 +44,8 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::postgres::Postgres;
+
 /// How long anything may take before a test gives up on it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const START: i64 = 1_800_000_000_000;
@@ -78,7 +80,12 @@ pub(crate) struct World {
 pub(crate) fn settings(folder: &Path, clock: &Clock) -> Settings {
     // The ring of master keys is looked at often, so that no test waits for it.
     let ring_read_every = Duration::from_millis(5);
-    Settings { clock: clock.clone(), ring_read_every, ..Settings::in_folder(folder, UrlPolicy::default()) }
+    let mut settings =
+        Settings { clock: clock.clone(), ring_read_every, ..Settings::in_folder(folder, UrlPolicy::default()) };
+    if let Some(url) = Postgres::wanted_for(folder) {
+        settings.database = Database::Postgres(url.into());
+    }
+    settings
 }
 
 /// The key that this text is.

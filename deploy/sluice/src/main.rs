@@ -13,6 +13,7 @@ use sluice::demo;
 use sluice::dev::{self, Dev};
 use sluice::folder::{self, Folder};
 use sluice::hardening;
+use sluice_control_plane::Database;
 use sluice_core::address::UrlPolicy;
 use sluice_tls::Files;
 use tracing_subscriber::EnvFilter;
@@ -79,6 +80,11 @@ struct ControlPlaneArgs {
     /// Where everything is kept; made with mode 0700. A master key is made when there is none.
     #[arg(long, env = "SLUICE_CONTROL_PLANE__DATA")]
     data: PathBuf,
+    /// A PostgreSQL database (13 or newer) in place of a file in the data folder, for example
+    /// postgres://sluice@db.example/sluice?sslmode=verify-full. Of several control planes on one database one works and the others
+    /// stand by. Give a password in the environment or in a .pgpass file: arguments can be seen by others.
+    #[arg(long, env = "SLUICE_CONTROL_PLANE__DATABASE", hide_env_values = true)]
+    database: Option<String>,
     /// Where gRPC is served.
     #[arg(long, default_value = "127.0.0.1:7070", env = "SLUICE_CONTROL_PLANE__GRPC")]
     grpc: SocketAddr,
@@ -255,13 +261,16 @@ async fn run(command: Command, started: Instant) -> Result<(), String> {
             urls.ports.extend(args.allow_ports);
             urls.own_names = args.own_names;
             folder.ensure_master_key().map_err(|error| error.to_string())?;
-            let settings = sluice_control_plane::Settings {
+            let mut settings = sluice_control_plane::Settings {
                 tls: args.certificate.files(),
                 allow_plaintext: args.allow_plaintext,
                 audit_retention: Duration::from_secs(u64::from(args.audit_retention_days) * 24 * 3600),
                 versions_kept: args.versions_kept,
                 ..folder.control_plane(urls)
             };
+            if let Some(url) = args.database {
+                settings.database = Database::Postgres(url.into());
+            }
             let running = dev::run_control_plane(settings, args.grpc, args.health).await;
             let running = running.map_err(|error| error.to_string())?;
             say(&format!(

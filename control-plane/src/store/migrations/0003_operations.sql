@@ -25,4 +25,3 @@ CREATE INDEX operation_by_end ON operation (end_time) WHERE end_time > 0;
 -- Deliveries that a replay made.
 ALTER TABLE delivery ADD COLUMN operation TEXT NOT NULL DEFAULT '';
 CREATE INDEX delivery_by_operation ON delivery (workspace, operation, accept_time, sequence) WHERE operation <> '';
-INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES ('delivery', 'delivery_by_operation', '100000 10000 1000 2 1');
