@@ -21,6 +21,7 @@ use http::header::AUTHORIZATION;
 use ipnet::IpNet;
 
 use crate::clock::UnixMillis;
+use crate::enrolment::Rights;
 use crate::error::{Failure, KeyProblem};
 use crate::names::workspace_name;
 use crate::store::{ApiKeyRow, Store, StoreError, Transaction};
@@ -44,6 +45,8 @@ pub(crate) struct Access {
     pub(crate) principal: String,
     /// When the key was used last, as far as the store knows.
     pub(crate) last_use_time: UnixMillis,
+    /// Of a data plane.
+    pub(crate) rights: Rights,
     grants: String,
 }
 
@@ -53,8 +56,24 @@ impl Access {
         roles::allows(&self.grants, permission)
     }
 
-    /// The name of its key.
+    /// A data plane that has shown a certificate, which gives it what data planes may and nothing else.
+    pub(crate) fn of_data_plane(rights: Rights) -> Self {
+        let id = rights.identity().map(|identity| identity.id.as_str()).unwrap_or_default();
+        Self {
+            key_id: String::new(),
+            workspace: None,
+            principal: format!("dataPlanes/{id}"),
+            last_use_time: 0,
+            grants: "@data-plane".to_owned(),
+            rights,
+        }
+    }
+
+    /// The name of its key; empty when it came with a certificate.
     pub(crate) fn key_name(&self) -> String {
+        if self.rights.identity().is_some() {
+            return String::new();
+        }
         key_name(self.workspace.as_deref().unwrap_or_default(), &self.key_id)
     }
 
@@ -84,6 +103,7 @@ pub(crate) async fn authenticate(
             key_id: row.id,
             workspace: Some(row.workspace).filter(|workspace| !workspace.is_empty()),
             last_use_time: row.last_use_time,
+            rights: Rights::default(),
             grants: row.permissions,
         }),
     }

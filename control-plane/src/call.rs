@@ -122,6 +122,9 @@ changing!(
     RetrieveAuthResponseRequest,
     TestConnectionRequest,
     UpdateResponseEventRequest,
+    CreateJoinTokenRequest,
+    DeleteJoinTokenRequest,
+    DeleteDataPlaneRequest,
 );
 
 /// What is known of a changing call before it begins.

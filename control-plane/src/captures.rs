@@ -27,6 +27,7 @@ use uuid::Uuid;
 use crate::call::{Begun, Call};
 use crate::clock::{UnixMillis, timestamp};
 use crate::commands::ask;
+use crate::enrolment::Scope;
 use crate::error::Failure;
 use crate::lifecycle::{answer, lock};
 use crate::names::{self, Name, workspace_name};
@@ -70,7 +71,7 @@ pub(crate) async fn start(shared: &Arc<Shared>, call: Call, asked: StartCaptureR
     };
     let workspace = lock(&mut change, &name.workspace, &name.full).await?;
     let stored = Stored::<IncomingIntegration>::load(&mut change.tx, &name, "").await?;
-    let planes = shared.data_planes.taking_commands();
+    let planes = shared.data_planes.taking_commands(Some(&workspace_name(&name.workspace)));
     if planes.is_empty() {
         return Err(Failure::NoDataPlane("no data plane is connected that could wait for the request".to_owned()));
     }
@@ -138,10 +139,11 @@ fn command(row: &CaptureRow, now: UnixMillis) -> Result<OpenCapture, Failure> {
 }
 
 /// What a data plane that has just connected is told.
-pub(crate) async fn open(shared: &Shared) -> Result<Vec<Kind>, Failure> {
+pub(crate) async fn open(shared: &Shared, scope: &Scope) -> Result<Vec<Kind>, Failure> {
     let now = shared.settings.clock.now();
     let rows = shared.store.read().await?.captures_open(now - WAIT_MILLIS, now).await?;
-    rows.iter().map(|row| Ok(Kind::OpenCapture(command(row, now)?))).collect()
+    let seen = rows.iter().filter(|row| scope.sees(&workspace_name(&row.workspace)));
+    seen.map(|row| Ok(Kind::OpenCapture(command(row, now)?))).collect()
 }
 
 /// Stores what came to a data plane, if its capture still waits, and ends the capture everywhere.
@@ -169,7 +171,7 @@ pub(crate) fn close(shared: &Arc<Shared>, uid: &str) {
     shared.captures.send_replace(());
     let (shared, command) = (shared.clone(), CloseCapture { capture_id: uid.to_owned() });
     let work = async move {
-        let planes = shared.data_planes.taking_commands();
+        let planes = shared.data_planes.taking_commands(None);
         let closed = planes.iter().map(|plane| ask(&shared, plane, "", Kind::CloseCapture(command.clone())));
         // Who was not reached closes it by itself when its time is over.
         join_all(closed).await;

@@ -38,19 +38,19 @@ pub(crate) async fn ask(shared: &Shared, data_plane: &str, subject: &str, kind: 
     hear(data_plane, subject, answer, COMMAND_TIME).await
 }
 
-/// Has any connected data plane do something once, and says which. Another one is asked only if the one before has certainly not
+/// Has any connected data plane that sees `workspace` do something once, and says which. Another one is asked only if the one before has certainly not
 /// begun. `subject` is the field that a data plane may refuse.
 ///
 /// # Errors
 /// Nobody could do it (`nobody`, or the last one's reason), or it is not known whether it was done.
 pub(crate) async fn ask_any(
     shared: &Shared,
-    subject: &str,
+    (workspace, subject): (&str, &str),
     kind: Kind,
     patience: Duration,
     nobody: fn() -> Failure,
 ) -> Result<(String, Outcome), Failure> {
-    let mut planes = shared.data_planes.taking_commands();
+    let mut planes = shared.data_planes.taking_commands(Some(workspace));
     if let Some(first) = Uuid::new_v4().as_u64_pair().1.checked_rem(planes.len() as u64) {
         planes.rotate_left(usize::try_from(first).unwrap_or_default());
     }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{UnixMillis, timestamp};
 use crate::commands::{Order, Orders, WAITING_MAX};
+use crate::enrolment::Scope;
 use crate::error::Failure;
 use crate::names;
 
@@ -45,6 +46,8 @@ struct Plane {
     connect_time: UnixMillis,
     /// The session that is connected now.
     session: Option<Live>,
+    /// What it may see.
+    scope: Scope,
     workspaces: BTreeMap<String, ServedWorkspace>,
     /// By connection.
     tokens: BTreeMap<String, TokenState>,
@@ -55,6 +58,7 @@ struct Plane {
 struct Live {
     number: u64,
     replaced: CancellationToken,
+    revoked: CancellationToken,
     /// `None`: its release takes no commands.
     orders: Option<Orders>,
 }
@@ -67,6 +71,10 @@ pub(crate) struct Registration {
     session: u64,
     /// Fires when another stream of the same data plane takes over.
     pub(crate) replaced: CancellationToken,
+    /// Fires when it is let go.
+    pub(crate) revoked: CancellationToken,
+    /// What it may see.
+    pub(crate) scope: Scope,
     /// Commands for it.
     pub(crate) orders: mpsc::Receiver<Order>,
 }
@@ -76,7 +84,7 @@ impl Registry {
     ///
     /// # Errors
     /// Too many data planes are connected.
-    pub(crate) fn register(&self, hello: &Hello, now: UnixMillis) -> Result<Registration, Failure> {
+    pub(crate) fn register(&self, hello: &Hello, scope: &Scope, now: UnixMillis) -> Result<Registration, Failure> {
         let mut planes = self.lock();
         if planes.by_id.len() >= PLANES_MAX && !planes.by_id.contains_key(&hello.data_plane_id) {
             let gone = planes.by_id.iter().filter(|(_, plane)| plane.session.is_none());
@@ -86,17 +94,21 @@ impl Registry {
         planes.sessions += 1;
         let (session, replaced) = (planes.sessions, CancellationToken::new());
         let (give, orders) = mpsc::channel(WAITING_MAX);
-        let live = Live { number: session, replaced: replaced.clone(), orders: hello.takes_commands.then_some(give) };
+        let revoked = CancellationToken::new();
+        let orders_to = hello.takes_commands.then_some(give);
+        let live = Live { number: session, replaced: replaced.clone(), revoked: revoked.clone(), orders: orders_to };
         let serving = |cursor: &sluice_proto::sync::v1::Cursor| ServedWorkspace {
             workspace: cursor.workspace.clone(),
             revision: cursor.revision,
             ..ServedWorkspace::default()
         };
+        let seen = hello.cursors.iter().filter(|cursor| scope.sees(&cursor.workspace));
         let plane = Plane {
             build: hello.build.clone(),
             connect_time: now,
             session: Some(live),
-            workspaces: hello.cursors.iter().map(|cursor| (cursor.workspace.clone(), serving(cursor))).collect(),
+            workspaces: seen.map(|cursor| (cursor.workspace.clone(), serving(cursor))).collect(),
+            scope: scope.clone(),
             tokens: BTreeMap::new(),
         };
         if let Some(older) = planes.by_id.insert(hello.data_plane_id.clone(), plane).and_then(|old| old.session) {
@@ -104,7 +116,16 @@ impl Registry {
         }
         drop(planes);
         self.changed.send_replace(());
-        Ok(Registration { registry: self.clone(), id: hello.data_plane_id.clone(), session, replaced, orders })
+        let (registry, id) = (self.clone(), hello.data_plane_id.clone());
+        Ok(Registration { registry, id, session, replaced, revoked, scope: scope.clone(), orders })
+    }
+
+    /// Ends the stream of a data plane that was let go, and forgets it.
+    pub(crate) fn forget(&self, id: &str) {
+        if let Some(live) = self.lock().by_id.remove(id).and_then(|plane| plane.session) {
+            live.revoked.cancel();
+        }
+        self.changed.send_replace(());
     }
 
     /// The way to a data plane's stream.
@@ -119,10 +140,13 @@ impl Registry {
         live.orders.clone().ok_or_else(|| Failure::DataPlaneTooOld(id.to_owned()))
     }
 
-    /// Every connected data plane that takes commands.
-    pub(crate) fn taking_commands(&self) -> Vec<String> {
+    /// Every connected data plane that takes commands, and sees `workspace` if one is named.
+    pub(crate) fn taking_commands(&self, workspace: Option<&str>) -> Vec<String> {
         let planes = self.lock();
-        let takes = |plane: &Plane| plane.session.as_ref().is_some_and(|live| live.orders.is_some());
+        let takes = |plane: &Plane| {
+            let sees = workspace.is_none_or(|workspace| plane.scope.sees(workspace));
+            sees && plane.session.as_ref().is_some_and(|live| live.orders.is_some())
+        };
         planes.by_id.iter().filter(|(_, plane)| takes(plane)).map(|(id, _)| id.clone()).collect()
     }
 
@@ -157,7 +181,8 @@ impl Registry {
     pub(crate) fn serving_revision(&self, workspace: &str, revision: i64) -> WaitServedResponse {
         let planes = self.lock();
         let mut answer = WaitServedResponse { revision, ..WaitServedResponse::default() };
-        let connected = planes.by_id.iter().filter(|(_, plane)| plane.session.is_some());
+        // Who does not see a workspace is not expected to serve it.
+        let connected = planes.by_id.iter().filter(|(_, plane)| plane.session.is_some() && plane.scope.sees(workspace));
         for (index, (id, plane)) in connected.enumerate() {
             let data_plane = format!("dataPlanes/{id}");
             let served = plane.workspaces.get(workspace);
@@ -211,6 +236,7 @@ impl Plane {
             connected: self.session.is_some(),
             connect_time: Some(timestamp(self.connect_time)),
             workspaces: self.workspaces.values().cloned().collect(),
+            ..DataPlane::default()
         }
     }
 }
@@ -255,7 +281,8 @@ impl Registration {
         let Some(plane) = planes.by_id.get_mut(&self.id).filter(|plane| plane.is(self.session)) else { return };
         for TokenChange { connection, state } in told.changes {
             let room = plane.tokens.len() < TOKENS_MAX || plane.tokens.contains_key(&connection);
-            match state.filter(|_| room && workspace_of(&connection).is_some()) {
+            let sees = workspace_of(&connection).is_some_and(|workspace| plane.scope.sees(workspace));
+            match state.filter(|_| room && sees) {
                 Some(state) => drop(plane.tokens.insert(connection, state)),
                 None => drop(plane.tokens.remove(&connection)),
             }
@@ -305,8 +332,8 @@ mod tests {
     #[test]
     fn a_later_stream_of_the_same_data_plane_takes_over() {
         let registry = Registry::default();
-        let first = registry.register(&hello("a"), 1).unwrap();
-        let second = registry.register(&hello("a"), 2).unwrap();
+        let first = registry.register(&hello("a"), &Scope::All, 1).unwrap();
+        let second = registry.register(&hello("a"), &Scope::All, 2).unwrap();
         assert!(first.replaced.is_cancelled() && !second.replaced.is_cancelled());
         drop(first);
         assert!(registry.list("", 10)[0].connected, "the end of the first does not disconnect the second");
@@ -317,7 +344,10 @@ mod tests {
     #[test]
     fn each_data_plane_tells_of_its_tokens() {
         let registry = Registry::default();
-        let (one, two) = (registry.register(&hello("a"), 1).unwrap(), registry.register(&hello("b"), 1).unwrap());
+        let (one, two) = (
+            registry.register(&hello("a"), &Scope::All, 1).unwrap(),
+            registry.register(&hello("b"), &Scope::All, 1).unwrap(),
+        );
         let crm = "workspaces/abc/connections/crm";
         let tell = |who: &Registration, connection: &str, version: Option<i64>| {
             let state = version.map(|connection_version| TokenState { connection_version, ..TokenState::default() });
@@ -344,18 +374,19 @@ mod tests {
         tell(&two, "workspaces/def/connections/crm", Some(1));
         drop((one, two));
         assert!(!registry.token_states("workspaces/def/connections/crm", "", 10)[0].connected);
-        let _again = registry.register(&hello("b"), 2).unwrap();
+        let _again = registry.register(&hello("b"), &Scope::All, 2).unwrap();
         assert_eq!(told("workspaces/def/connections/crm"), [], "told again when it connects");
     }
 
     #[test]
     fn those_longest_gone_are_forgotten_first_and_the_connected_never() {
         let registry = Registry::default();
-        let held: Vec<_> = (1..PLANES_MAX).map(|n| registry.register(&hello(&n.to_string()), 1).unwrap()).collect();
-        drop(registry.register(&hello("gone"), 1).unwrap());
-        let newest = registry.register(&hello("new"), 2).unwrap();
+        let held: Vec<_> =
+            (1..PLANES_MAX).map(|n| registry.register(&hello(&n.to_string()), &Scope::All, 1).unwrap()).collect();
+        drop(registry.register(&hello("gone"), &Scope::All, 1).unwrap());
+        let newest = registry.register(&hello("new"), &Scope::All, 2).unwrap();
         assert!(registry.list("", i64::MAX).iter().all(|plane| plane.name != "dataPlanes/gone"));
-        assert!(registry.register(&hello("more"), 3).is_err());
+        assert!(registry.register(&hello("more"), &Scope::All, 3).is_err());
         drop((held, newest));
     }
 }

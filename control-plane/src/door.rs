@@ -16,7 +16,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use ipnet::IpNet;
-use sluice_core::failed_keys::FailedKeys;
 use sluice_proto::admin::v1::{AuditOutcome, ErrorReason};
 use tokio::sync::Semaphore;
 use tonic::body::Body;
@@ -30,17 +29,21 @@ use crate::MESSAGE_BYTES_MAX;
 use crate::access::{Access, authenticate};
 use crate::audit::{self, Attempt};
 use crate::clock::UnixMillis;
-use crate::contract::Method;
+use crate::contract::{Method, SYNC};
 use crate::crash::Moment;
-use crate::error::{Failure, chain};
+use crate::enrolment;
+use crate::error::{CertificateProblem, Failure, chain};
 use crate::metrics::StoreUse;
 use crate::names::workspace_name;
 use crate::shared::Shared;
-use crate::sockets::Peer;
+use crate::sockets::{Peer, Shown};
 use crate::store::StoreError;
 
 /// The header and metadata entry that carries the id of a call.
 pub(crate) const REQUEST_ID: &str = "x-request-id";
+/// How a data plane joins, and how it gets its next certificate.
+const ENROLL: &str = "/sluice.sync.v1.EnrollmentService/EnrollDataPlane";
+const RENEW: &str = "/sluice.sync.v1.EnrollmentService/RenewDataPlane";
 const DETAILS: &str = "grpc-status-details-bin";
 /// What comes before a message: whether it is compressed, and its length.
 pub(crate) const FRAME_BYTES: usize = 5;
@@ -60,7 +63,6 @@ pub(crate) struct Door {
 /// What the door remembers of callers.
 #[derive(Default)]
 struct Watch {
-    failed: FailedKeys,
     /// When each key was used last from each network, as far as that was written down; at most [`USES_MAX`].
     used: Mutex<HashMap<(String, Option<IpNet>), UnixMillis>>,
 }
@@ -78,7 +80,18 @@ impl Door {
         if path.starts_with("/grpc.health.v1.Health/") {
             return Ok(());
         }
-        let access = self.recognise(request.headers(), &visit.attempt).await?;
+        // Who joins has neither a key nor a certificate yet; its join token is looked at by the method.
+        if path == ENROLL {
+            visit.changes = true;
+            request
+                .extensions_mut()
+                .insert(Newcomer { attempt: visit.attempt.clone(), settled: visit.settled.clone() });
+            return Ok(());
+        }
+        let access = match request.extensions().get::<Peer>().and_then(Peer::certificate) {
+            Some(shown) => self.identify(shown, &path).await?,
+            None => self.recognise(request.headers(), &visit.attempt).await?,
+        };
         tracing::Span::current().record("key", &access.key_id).record("principal", &access.principal);
         visit.access = Some(access.clone());
         // Reflection shows the contract, which is public; any key will do.
@@ -91,11 +104,26 @@ impl Door {
             if !access.may(method.permission) {
                 return Err(Failure::PermissionMissing(method.permission.to_owned()));
             }
+            // A key that all data planes share is for the one machine: where they have certificates, it opens nothing.
+            let is_sync = method.permission.starts_with(SYNC);
+            if is_sync && self.shared.settings.tls.is_some() && access.rights.identity().is_none() {
+                return Err(Failure::CertificateInvalid(CertificateProblem::Missing));
+            }
             self.confine(&access, method, request, visit).await?;
         }
         let (attempt, settled) = (visit.attempt.clone(), visit.settled.clone());
         request.extensions_mut().insert(Caller { access, attempt, settled });
         Ok(())
+    }
+
+    /// Finds the caller by the certificate of its connection, whatever else it shows (A11).
+    async fn identify(&self, shown: &Shown, path: &str) -> Result<Access, Failure> {
+        match shown {
+            Shown::DataPlane(identity) => {
+                enrolment::authenticate(&self.shared, identity, path == RENEW).await.map(Access::of_data_plane)
+            }
+            Shown::Foreign => Err(Failure::CertificateInvalid(CertificateProblem::Foreign)),
+        }
     }
 
     /// Finds the caller by its key. Wrong ones are counted by where they come from.
@@ -110,7 +138,7 @@ impl Door {
             Err(Failure::KeyInvalid(problem)) => {
                 self.shared.metrics.failed_key(problem);
                 let per_minute = self.shared.settings.limits.failed_keys_per_minute;
-                let within = self.watch.failed.count(source, per_minute, now);
+                let within = self.shared.failed_keys.count(source, per_minute, now);
                 Err(if within { Failure::KeyInvalid(problem) } else { Failure::Overloaded("failed_keys_per_minute") })
             }
             Err(failure) => Err(failure),
@@ -277,6 +305,13 @@ fn network(source: IpAddr) -> IpNet {
     let source = source.to_canonical();
     let bits = if source.is_ipv4() { 24 } else { 48 };
     IpNet::new(source, bits).map_or_else(|_impossible| source.into(), |network| network.trunc())
+}
+
+/// A data plane that asks to join; an extension of its request.
+#[derive(Clone, Debug)]
+pub(crate) struct Newcomer {
+    pub(crate) attempt: Attempt,
+    pub(crate) settled: Settled,
 }
 
 /// Why a request could not be translated into a call; an extension of the call without a message that stands for it.

@@ -85,12 +85,15 @@ pub enum Error {
     /// API keys and secrets would leave this machine in plaintext.
     #[error(
         "{address} is reached from other machines, and without TLS API keys and secrets can be read on the way: give a certificate \
-         (--tls-certificate, --tls-key), listen on 127.0.0.1, or allow it (--allow-plaintext)"
+         (--tls, or --tls-certificate and --tls-key), listen on 127.0.0.1, or allow it (--allow-plaintext)"
     )]
     Plaintext {
         /// Where it would listen.
         address: std::net::SocketAddr,
     },
+    /// The certificate authority cannot be used.
+    #[error(transparent)]
+    Authority(sluice_tls::authority::Unmade),
     /// The listener cannot be used.
     #[error("the listener cannot be used: {0}")]
     Listener(std::io::Error),
@@ -104,6 +107,12 @@ pub enum Error {
 pub(crate) enum Failure {
     /// No API key, or none that is in force.
     KeyInvalid(KeyProblem),
+    /// No certificate of a data plane, or none that counts.
+    CertificateInvalid(CertificateProblem),
+    /// No join token, or none that counts.
+    JoinTokenInvalid(TokenProblem),
+    /// This needs TLS, which the server does not speak.
+    TlsOff,
     /// The key lacks this permission.
     PermissionMissing(String),
     /// All rules that are broken.
@@ -220,6 +229,60 @@ impl KeyProblem {
     }
 }
 
+/// Why a data plane is not known by its certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CertificateProblem {
+    /// There is none.
+    Missing,
+    /// It is of something else than a data plane.
+    Foreign,
+    /// Its time is over.
+    Expired,
+    /// The data plane was deleted, or has joined again since.
+    Revoked,
+    /// It names another data plane than the message.
+    OtherId,
+    /// Its data plane does not see this workspace.
+    OtherWorkspace,
+}
+
+impl CertificateProblem {
+    fn message(self) -> &'static str {
+        match self {
+            Self::Missing => "data planes come here with a certificate: join with a join token",
+            Self::Foreign => "the certificate is not one of a data plane",
+            Self::Expired => "the certificate has expired: renew it within 7 days after its end, or join again",
+            Self::Revoked => "the data plane was deleted, or has joined again: join with a new join token",
+            Self::OtherId => "the certificate names another data plane",
+            Self::OtherWorkspace => "the data plane has no part in this workspace",
+        }
+    }
+}
+
+/// Why a join token is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenProblem {
+    /// It is none, cut or mistyped.
+    Malformed,
+    /// There is no such token.
+    Unknown,
+    /// Its time is over.
+    Expired,
+    /// Another data plane has joined with it.
+    Used,
+}
+
+impl TokenProblem {
+    fn message(self) -> &'static str {
+        match self {
+            Self::Malformed => "the join token is cut or mistyped: its checksum does not fit",
+            Self::Unknown => "the join token is not known",
+            Self::Expired => "the join token has expired: make another one",
+            Self::Used => "the join token was used already: make another one",
+        }
+    }
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
@@ -240,7 +303,10 @@ impl Failure {
 
     /// The call was refused for who calls.
     pub(crate) fn is_about_access(&self) -> bool {
-        matches!(self, Self::KeyInvalid(_) | Self::PermissionMissing(_) | Self::NotFound(_))
+        matches!(
+            self,
+            Self::KeyInvalid(_) | Self::CertificateInvalid(_) | Self::PermissionMissing(_) | Self::NotFound(_)
+        )
     }
 
     /// The status for the caller. Logs the failure, once, in the span of the call.
@@ -250,6 +316,9 @@ impl Failure {
             Self::Store(error) => tracing::error!(error = %chain(error), "the store failed"),
             Self::Internal(detail) => tracing::error!(detail, "a defect"),
             Self::KeyInvalid(_)
+            | Self::CertificateInvalid(_)
+            | Self::JoinTokenInvalid(_)
+            | Self::TlsOff
             | Self::PermissionMissing(_)
             | Self::Fields(_)
             | Self::Draft { .. }
@@ -293,6 +362,12 @@ impl Failure {
     fn verdict(&self) -> (Code, ErrorReason) {
         match self {
             Self::KeyInvalid(_) => (Code::Unauthenticated, ErrorReason::ApiKeyInvalid),
+            Self::CertificateInvalid(CertificateProblem::OtherId | CertificateProblem::OtherWorkspace) => {
+                (Code::PermissionDenied, ErrorReason::CertificateInvalid)
+            }
+            Self::CertificateInvalid(_) => (Code::Unauthenticated, ErrorReason::CertificateInvalid),
+            Self::JoinTokenInvalid(_) => (Code::Unauthenticated, ErrorReason::JoinTokenInvalid),
+            Self::TlsOff => (Code::FailedPrecondition, ErrorReason::TlsOff),
             Self::PermissionMissing(_) => (Code::PermissionDenied, ErrorReason::PermissionMissing),
             Self::Fields(_) | Self::Draft { .. } => (Code::InvalidArgument, ErrorReason::FieldsInvalid),
             Self::NotFound(_) | Self::VersionNotKept(_) => (Code::NotFound, ErrorReason::ResourceNotFound),
@@ -335,6 +410,9 @@ impl Failure {
     fn message(&self) -> String {
         match self {
             Self::KeyInvalid(problem) => problem.message().to_owned(),
+            Self::CertificateInvalid(problem) => problem.message().to_owned(),
+            Self::JoinTokenInvalid(problem) => problem.message().to_owned(),
+            Self::TlsOff => "data planes join over TLS: start the control plane with --tls or a certificate".to_owned(),
             Self::PermissionMissing(permission) if permission.is_empty() => "there is no such method".to_owned(),
             Self::PermissionMissing(permission) => format!("the API key lacks the permission `{permission}`"),
             Self::Fields(violations) => summary(violations),
@@ -414,20 +492,12 @@ impl Failure {
                 details.set_resource_info(kind_of(name), short(name), "", self.message());
             }
             Self::InUse { name, users } => {
-                let violations: Vec<_> = users
-                    .iter()
-                    .map(|user| PreconditionViolation::new("IN_USE", user, format!("uses {name}")))
-                    .collect();
                 details.set_resource_info(kind_of(name), name, "", self.message());
-                details.set_precondition_failure(violations);
+                details.set_precondition_failure(each("IN_USE", users, &format!("uses {name}")));
             }
             Self::WorkspaceNotEmpty { name, documents } => {
-                let violations: Vec<_> = documents
-                    .iter()
-                    .map(|document| PreconditionViolation::new("NOT_EMPTY", document, format!("belongs to {name}")))
-                    .collect();
                 details.set_resource_info(kind_of(name), name, "", self.message());
-                details.set_precondition_failure(violations);
+                details.set_precondition_failure(each("NOT_EMPTY", documents, &format!("belongs to {name}")));
             }
             Self::Published(name) => {
                 details.set_precondition_failure(precondition("PUBLISHED", name, self.message()));
@@ -453,6 +523,9 @@ impl Failure {
                 details.set_retry_info(Some(Duration::from_secs(1)));
             }
             Self::KeyInvalid(_)
+            | Self::CertificateInvalid(_)
+            | Self::JoinTokenInvalid(_)
+            | Self::TlsOff
             | Self::PermissionMissing(_)
             | Self::Store(_)
             | Self::Replaced
@@ -466,6 +539,11 @@ impl Failure {
             | Self::Internal(_) => {}
         }
     }
+}
+
+/// The same of each of these.
+fn each(kind: &str, subjects: &[String], description: &str) -> Vec<PreconditionViolation> {
+    subjects.iter().map(|subject| PreconditionViolation::new(kind, subject, description)).collect()
 }
 
 /// One broken rule of one field.

@@ -18,6 +18,7 @@
 //! | `serving` | who serves a revision |
 //! | `fields`, `yaml` | messages as trees of fields: compared, shown as JSON, written and read as YAML |
 //! | `declared` | a workspace's drafts as one document |
+//! | `enrolment` | who the data planes are, and what each may see |
 //! | `snapshots` | where every workspace stands, for data planes |
 //! | `session` | what one data plane needs next |
 //! | `endpoint` | what changes of an endpoint without publishing |
@@ -55,6 +56,7 @@ mod declared;
 mod delivery_filter;
 mod door;
 mod endpoint;
+mod enrolment;
 mod error;
 mod fields;
 mod forms;
@@ -109,6 +111,7 @@ use sluice_proto::admin::v1::event_definition_service_server::EventDefinitionSer
 use sluice_proto::admin::v1::event_service_server::EventServiceServer;
 use sluice_proto::admin::v1::incoming_integration_service_server::IncomingIntegrationServiceServer;
 use sluice_proto::admin::v1::incoming_request_service_server::IncomingRequestServiceServer;
+use sluice_proto::admin::v1::join_token_service_server::JoinTokenServiceServer;
 use sluice_proto::admin::v1::master_key_service_server::MasterKeyServiceServer;
 use sluice_proto::admin::v1::operation_service_server::OperationServiceServer;
 use sluice_proto::admin::v1::outgoing_integration_service_server::OutgoingIntegrationServiceServer;
@@ -123,6 +126,7 @@ use sluice_proto::admin::v1::token_key_service_server::TokenKeyServiceServer;
 use sluice_proto::admin::v1::version_service_server::VersionServiceServer;
 use sluice_proto::admin::v1::workflow_service_server::WorkflowServiceServer;
 use sluice_proto::admin::v1::workspace_service_server::WorkspaceServiceServer;
+use sluice_proto::sync::v1::enrollment_service_server::EnrollmentServiceServer;
 use sluice_proto::sync::v1::sync_service_server::SyncServiceServer;
 use sluice_tls::Tls;
 use tokio::net::TcpListener;
@@ -139,7 +143,7 @@ pub use crash::Crash;
 pub use crash::Moment;
 pub use error::Error;
 pub use health::Health;
-pub use settings::{Database, Limits, Settings};
+pub use settings::{Certificate, Database, Limits, Settings};
 pub use store::StoreError;
 
 use door::Door;
@@ -191,7 +195,11 @@ impl ControlPlane {
         let secrets = Arc::new(Secrets::open(&settings.master_key_file, &store).await?);
         access::reconcile_keys(&settings, &store).await?;
         let stop = CancellationToken::new();
-        let tls = sockets::encryption(&settings, &stop).await?;
+        let authority = match settings.tls {
+            Some(_) => Some(Arc::new(enrolment::open_authority(&settings, &store, &secrets).await?)),
+            None => None,
+        };
+        let tls = sockets::encryption(&settings, authority.as_ref(), &stop).await?;
         let metrics = Arc::new(Metrics::default());
         let snapshots = Snapshots::start(store.clone(), metrics.clone(), stop.clone()).await?;
         let sweeping = Sweep {
@@ -202,11 +210,9 @@ impl ControlPlane {
         };
         tokio::spawn(sweeping.run(stop.clone()));
         tokio::spawn(master_keys::keep(settings.clone(), store.clone(), secrets.clone(), stop.clone()));
-        Ok(Self {
-            shared: Arc::new(Shared::new(settings, store, secrets, snapshots, metrics, epoch, stop)),
-            tls,
-            claim,
-        })
+        let mut shared = Shared::new(settings, store, secrets, snapshots, metrics, epoch, stop);
+        shared.authority = authority;
+        Ok(Self { shared: Arc::new(shared), tls, claim })
     }
 
     /// What tells how it is; served on a listener of its own, and still there while the control plane stops.
@@ -305,7 +311,9 @@ impl ControlPlane {
             IncomingRequestServiceServer,
             OperationServiceServer,
             DataPlaneServiceServer,
-            SyncServiceServer
+            SyncServiceServer,
+            EnrollmentServiceServer,
+            JoinTokenServiceServer
         );
         let reflection = || {
             tonic_reflection::server::Builder::configure()
@@ -360,6 +368,7 @@ impl Sweep {
             let deleted_before = now.saturating_sub(stored::KEPT_MILLIS);
             more |= write.documents_purge(deleted_before, PURGED_AT_ONCE).await?;
             more |= write.workspace_purge(deleted_before).await?;
+            write.join_tokens_sweep(now.saturating_sub(enrolment::TOKENS_KEPT_MILLIS)).await?;
             write.captures_sweep(now.saturating_sub(captures::KEPT_MILLIS)).await?;
             write.commit().await?;
             if !more {

@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 use crate::access::{key_name, senders};
 use crate::call::{Begun, Call};
 use crate::clock::{UnixMillis, millis, timestamp};
+use crate::enrolment::Scope;
 use crate::error::{Failure, violation};
 use crate::lifecycle::lock;
 use crate::names::{self, workspace_id, workspace_name};
@@ -68,11 +69,14 @@ pub(crate) async fn reconcile(
 }
 
 /// Notes that these keys have logged in at a data plane.
-pub(crate) async fn used(shared: &Shared, used: KeyUses) -> Result<(), Failure> {
+pub(crate) async fn used(shared: &Shared, scope: &Scope, used: KeyUses) -> Result<(), Failure> {
     let now = shared.settings.clock.now();
     let mut tx = shared.store.write().await?;
     for id in used.ids.iter().take(USED_MAX) {
-        tx.api_key_used(id, now).await?;
+        let row = tx.api_key(id).await?;
+        if row.is_some_and(|row| scope.sees(&workspace_name(&row.workspace))) {
+            tx.api_key_used(id, now).await?;
+        }
     }
     Ok(tx.commit().await?)
 }

@@ -532,8 +532,13 @@ mod tests {
         }
     }
 
-    /// Methods without a path: their callers send streams.
-    const WITHOUT: [&str; 2] = ["/sluice.sync.v1.SyncService/Report", "/sluice.sync.v1.SyncService/Sync"];
+    /// Methods without a path: only data planes call them.
+    const WITHOUT: [&str; 4] = [
+        "/sluice.sync.v1.EnrollmentService/EnrollDataPlane",
+        "/sluice.sync.v1.EnrollmentService/RenewDataPlane",
+        "/sluice.sync.v1.SyncService/Report",
+        "/sluice.sync.v1.SyncService/Sync",
+    ];
 
     #[test]
     fn every_method_has_a_path_and_no_two_have_the_same() {

@@ -9,6 +9,7 @@ use sluice_proto::sync::v1::{AcceptedRequest, Outcome, ReportRequest};
 
 use crate::clock::{UnixMillis, millis};
 use crate::crash::Moment;
+use crate::enrolment::Scope;
 use crate::error::Failure;
 use crate::names;
 use crate::secrets::Vault;
@@ -24,7 +25,7 @@ pub(crate) const ENVELOPE: &str = "envelope";
 
 /// Stores a report in one transaction. What belongs to no workspace of this store is dropped: its data plane could do
 /// nothing about it, and would report it for ever.
-pub(crate) async fn store(shared: &Shared, report: &ReportRequest) -> Result<(), Failure> {
+pub(crate) async fn store(shared: &Shared, scope: &Scope, report: &ReportRequest) -> Result<(), Failure> {
     if report.outcomes.len() > OUTCOMES_MAX {
         let message = format!("has {} items; the limit is {OUTCOMES_MAX}", report.outcomes.len());
         return Err(Failure::field("outcomes", "TOO_MANY", message));
@@ -37,7 +38,7 @@ pub(crate) async fn store(shared: &Shared, report: &ReportRequest) -> Result<(),
     let sequence = tx.outcome_sequences(count).await?;
     let now = shared.settings.clock.now();
     let data_plane = &report.data_plane_id;
-    let mut storing = Storing { shared, tx, vaults: HashMap::new(), data_plane, now };
+    let mut storing = Storing { shared, scope, tx, vaults: HashMap::new(), data_plane, now };
     let mut batch = Batch::default();
     for (sequence, outcome) in (sequence..).zip(&report.outcomes) {
         let Some(told) = storing.read(sequence, outcome).await? else {
@@ -45,7 +46,7 @@ pub(crate) async fn store(shared: &Shared, report: &ReportRequest) -> Result<(),
             tracing::warn!(
                 workspace,
                 data_plane,
-                "dropped an outcome: its workspace or its names are not of this store"
+                "dropped an outcome: its workspace or its names are not of this store, or not its data plane's to tell of"
             );
             continue;
         };
@@ -101,6 +102,7 @@ impl Told {
 /// A report on its way into the store.
 struct Storing<'a> {
     shared: &'a Shared,
+    scope: &'a Scope,
     tx: Transaction,
     /// By the id of the workspace; `None`: it is not of this store.
     vaults: HashMap<String, Option<Vault>>,
@@ -118,6 +120,8 @@ impl Storing<'_> {
         let whole = outcome.delivery.as_ref().is_none_or(|delivery| belongs(&delivery.name, "deliveries"))
             && outcome.event.as_ref().is_none_or(|event| belongs(&event.name, "events"))
             && shown.is_none_or(|request| belongs(&request.name, "incomingRequests"));
+        // Of what its data plane does not see, nothing is taken (A15).
+        let whole = whole && self.scope.sees(&outcome.workspace);
         if !whole || (outcome.delivery.is_none() && outcome.event.is_none()) || !self.knows(&workspace).await? {
             return Ok(None);
         }

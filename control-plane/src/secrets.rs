@@ -20,7 +20,7 @@ use crate::clock::{UnixMillis, timestamp};
 use crate::error::{Error, Failure};
 use crate::master_keys;
 use crate::names::workspace_name;
-use crate::store::{DataKeyRow, ServerKeyRow, Store, WorkspaceRow};
+use crate::store::{DataKeyRow, ServerKeyRow, Store, StoreError, Transaction, WorkspaceRow};
 
 /// The object of the server's own key.
 pub(crate) const SERVER: &str = "server";
@@ -215,6 +215,33 @@ impl Secrets {
         write.server_key_set(&row).await?;
         write.commit().await?;
         Ok(true)
+    }
+
+    /// Seals something of the server itself by its own data key.
+    pub(crate) async fn seal_own(&self, tx: &mut Transaction, field: &str, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+        let key = self.own_key(tx).await?;
+        let aad = Aad { workspace: "", object: SERVER, field, version: 1 };
+        Ok(seal::seal(&key, aad, bytes, &random().map_err(Error::Randomness)?).as_bytes().to_vec())
+    }
+
+    /// Opens what [`Secrets::seal_own`] has sealed.
+    pub(crate) async fn open_own(
+        &self,
+        tx: &mut Transaction,
+        field: &str,
+        sealed: Vec<u8>,
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let key = self.own_key(tx).await?;
+        let aad = Aad { workspace: "", object: SERVER, field, version: 1 };
+        let opened = seal::open(&key, aad, &Sealed::from_bytes(sealed));
+        opened.map_err(|_| StoreError::Corrupt(format!("{field} of the server cannot be opened")).into())
+    }
+
+    /// The server's own data key, which is there since the ring was opened.
+    async fn own_key(&self, tx: &mut Transaction) -> Result<DataKey, Error> {
+        let row = tx.server_key().await?;
+        let row = row.ok_or_else(|| StoreError::Corrupt("the server's own key is gone".to_owned()))?;
+        unwrap(&self.ring(), &row.key, SERVER)
     }
 
     /// Seals what was taken out of the resource `object` for its save `version`; what was kept stays as it is.

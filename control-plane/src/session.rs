@@ -17,7 +17,8 @@ use tonic::{Status, Streaming};
 use crate::captures;
 use crate::commands::{Order, WAITING_MAX};
 use crate::data_planes::Registration;
-use crate::error::Failure;
+use crate::enrolment::Rights;
+use crate::error::{CertificateProblem, Failure};
 use crate::login_keys;
 use crate::metrics::StreamEnd;
 use crate::shared::Shared;
@@ -104,6 +105,7 @@ impl Held {
 /// Serves one stream until it ends, the server stops, or another stream of the same data plane takes over.
 pub(crate) async fn run(
     shared: Arc<Shared>,
+    rights: Rights,
     mut inbound: Streaming<SyncRequest>,
     out: mpsc::Sender<Result<SyncResponse, Status>>,
 ) -> Result<(), Status> {
@@ -114,12 +116,15 @@ pub(crate) async fn run(
     };
     // What was published before a data plane says hello is part of what it gets before `synced`.
     shared.snapshots.fresh().await;
-    let registration = shared.data_planes.register(&hello, shared.settings.clock.now())?;
-    let replaced = registration.replaced.clone();
+    rights.check_id(&hello.data_plane_id)?;
+    let registration = shared.data_planes.register(&hello, &rights.scope, shared.settings.clock.now())?;
+    // One that was let go between the door and here was not in the registry to be forgotten.
+    rights.check(&shared).await?;
+    let (replaced, revoked) = (registration.replaced.clone(), registration.revoked.clone());
     tracing::info!(data_plane = hello.data_plane_id, build = hello.build, "a data plane is connected");
-    let captures = captures::open(&shared).await?;
+    let captures = captures::open(&shared, &rights.scope).await?;
     let metrics = shared.metrics.clone();
-    let mut session = Session::new(shared, registration, &hello);
+    let mut session = Session::new(shared.clone(), registration, &hello);
     if hello.takes_commands {
         captures.into_iter().for_each(|kind| session.say(kind));
     }
@@ -129,6 +134,19 @@ pub(crate) async fn run(
         () = replaced.cancelled() => {
             metrics.stream_ended(StreamEnd::Replaced);
             Err(Failure::Replaced.into())
+        }
+        () = revoked.cancelled() => Err(Failure::CertificateInvalid(CertificateProblem::Revoked).into()),
+        failure = until_lost(&shared, &rights) => Err(failure.into()),
+    }
+}
+
+/// Ends when the data plane may no longer be here: its certificate has expired, or it was deleted elsewhere.
+async fn until_lost(shared: &Shared, rights: &Rights) -> Failure {
+    loop {
+        tokio::time::sleep(shared.settings.rights_checked_every).await;
+        // A store that is away for a moment takes no rights.
+        if let Err(failure @ Failure::CertificateInvalid(_)) = rights.check(shared).await {
+            return failure;
         }
     }
 }
@@ -162,7 +180,9 @@ impl Session {
     fn new(shared: Arc<Shared>, registration: Registration, hello: &Hello) -> Self {
         let foreign = hello.store_epoch != shared.epoch;
         let held = |cursor: &Cursor| Held { serving: Some(cursor.clone()), foreign, ..Held::default() };
-        let held = hello.cursors.iter().map(|cursor| (cursor.workspace.clone(), held(cursor))).collect();
+        // What it should not even have is neither compared nor sent.
+        let seen = hello.cursors.iter().filter(|cursor| registration.scope.sees(&cursor.workspace));
+        let held = seen.map(|cursor| (cursor.workspace.clone(), held(cursor))).collect();
         let heads = shared.snapshots.subscribe();
         let welcome = Answer::Welcome(sync::Welcome { store_epoch: shared.epoch.clone() });
         let mut session = Self {
@@ -202,10 +222,11 @@ impl Session {
                 said = inbound.message() => match said? {
                     // A sample that cannot be stored ends the stream, and comes again with the next.
                     Some(SyncRequest { kind: Some(Said::Sample(sample)) }) => {
+                        self.check_scope(&sample.workspace)?;
                         captures::take(&self.shared, self.registration.id(), sample).await?;
                     }
                     Some(SyncRequest { kind: Some(Said::KeyUses(used)) }) => {
-                        login_keys::used(&self.shared, used).await?;
+                        login_keys::used(&self.shared, &self.registration.scope, used).await?;
                     }
                     Some(SyncRequest { kind }) => self.listen(kind)?,
                     None => return Ok(()),
@@ -225,6 +246,12 @@ impl Session {
         }
     }
 
+    /// Refuses to hear of a workspace that the data plane does not see (A15).
+    fn check_scope(&self, workspace: &str) -> Result<(), Failure> {
+        let sees = self.registration.scope.sees(workspace);
+        if sees { Ok(()) } else { Err(Failure::CertificateInvalid(CertificateProblem::OtherWorkspace)) }
+    }
+
     /// Puts a command in line whose answer nobody waits for.
     fn say(&mut self, kind: sync::command::Kind) {
         self.last_command += 1;
@@ -241,7 +268,7 @@ impl Session {
     /// Marks every workspace that differs.
     fn look_at_all(&mut self) {
         let heads = self.heads.borrow_and_update().clone();
-        for (name, head) in &heads.workspaces {
+        for (name, head) in heads.workspaces.iter().filter(|(name, _)| self.registration.scope.sees(name)) {
             let known = self.held.get(name);
             if known.is_none_or(|held| held.next(&head.cursor) != Step::Nothing) {
                 self.pending.insert(name.clone());

@@ -35,10 +35,15 @@ pub struct Settings {
     /// Where the API key for administrators is kept: everything but `sync.*`. Made with mode 0600 when it is not there,
     /// which revokes the one before; taken over when it is; never overwritten.
     pub admin_key_file: PathBuf,
-    /// Where the API key for data planes is kept: `sync.*`. Treated like `admin_key_file`.
+    /// Where the API key for data planes is kept: `sync.*`. Treated like `admin_key_file`. With `tls` it opens nothing.
     pub data_plane_key_file: PathBuf,
-    /// The certificate of the listener: callers reach it with TLS 1.2 or newer. `None`: in plaintext.
-    pub tls: Option<Files>,
+    /// The certificate of the listener: callers reach it with TLS 1.2 or newer, and data planes join and come with certificates of their
+    /// own. `None`: in plaintext, and data planes come with a key.
+    pub tls: Option<Certificate>,
+    /// Where the certificate of the authority is written that vouches for data planes, for whoever wants to trust it too. It is no secret.
+    pub authority_file: PathBuf,
+    /// How often is looked whether a data plane that is connected still may: 60 s by default. One that is deleted is disconnected at once.
+    pub rights_checked_every: Duration,
     /// Plaintext may be served beyond this machine, where API keys and secrets can be read on the way: no by default.
     pub allow_plaintext: bool,
     /// Which URLs integrations may name (D20).
@@ -60,6 +65,15 @@ pub struct Settings {
     /// Where to end the process, for tests.
     #[cfg(feature = "fault-injection")]
     pub crash: Option<crate::crash::Crash>,
+}
+
+/// What callers are shown.
+#[derive(Clone, Debug)]
+pub enum Certificate {
+    /// Certificates that the installation's own authority makes, for these names and addresses.
+    Own(Vec<String>),
+    /// What is in these files. Data planes are shown one of the own authority all the same.
+    Files(Files),
 }
 
 /// Limits of one control plane; a call above one is refused and the error names it.
@@ -132,6 +146,8 @@ impl Settings {
             admin_key_file: folder.join("admin.key"),
             data_plane_key_file: folder.join("data-plane.key"),
             tls: None,
+            authority_file: folder.join("authority.pem"),
+            rights_checked_every: Duration::from_secs(60),
             allow_plaintext: false,
             urls,
             retention: Duration::from_secs(30 * 24 * 3600),

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use sluice_core::failed_keys::FailedKeys;
+use sluice_tls::authority::Authority;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -21,6 +23,10 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) store: Store,
     pub(crate) secrets: Arc<Secrets>,
+    /// Vouches for data planes; `None` where TLS is off.
+    pub(crate) authority: Option<Arc<Authority>>,
+    /// Wrong keys and join tokens, by where they come from.
+    pub(crate) failed_keys: FailedKeys,
     pub(crate) snapshots: Snapshots,
     pub(crate) data_planes: Registry,
     pub(crate) contract: Contract,
@@ -61,6 +67,8 @@ impl Shared {
             settings,
             store,
             secrets,
+            authority: None,
+            failed_keys: FailedKeys::default(),
             snapshots,
             data_planes: Registry::default(),
             contract: Contract::new(),

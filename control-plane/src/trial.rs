@@ -64,7 +64,7 @@ pub(crate) async fn send(
         return Err(Failure::field("context", "REQUIRED", message));
     }
     let only_tried = call.validate_only;
-    if !only_tried && shared.data_planes.taking_commands().is_empty() {
+    if !only_tried && shared.data_planes.taking_commands(Some(&workspace_name(&test.workspace))).is_empty() {
         return Err(no_data_plane());
     }
     // What is sent is written down before it is, and never sent again under the same id.
@@ -141,8 +141,9 @@ impl Test {
         let _place = shared.tests.take(&self.workspace, limits, shared.settings.clock.now())?;
         // Whoever has the answer must still have time to give it.
         let (time_max, patience) = (limits.call_time * 8 / 10, limits.call_time * 9 / 10);
+        let workspace = workspace_name(&self.workspace);
         let command = Kind::TestRequest(self.command(send, time_max));
-        let (data_plane, outcome) = ask_any(shared, "target", command, patience, no_data_plane).await?;
+        let (data_plane, outcome) = ask_any(shared, (&workspace, "target"), command, patience, no_data_plane).await?;
         let Outcome::TestedRequest(tested) = outcome else {
             return Err(Failure::Internal(format!("data plane `{data_plane}` answered something else")));
         };

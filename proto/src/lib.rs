@@ -127,7 +127,7 @@ mod tests {
             let is_text = matches!(field.r#type(), prost_types::field_descriptor_proto::Type::String);
             let last = field.name().rsplit('_').next().unwrap();
             let sounds_secret = is_text && ["secret", "password", "token", "key"].contains(&last);
-            let shown_once = name == "sluice.admin.v1.AccessKey.key";
+            let shown_once = ["AccessKey.key", "JoinToken.token"].iter().any(|one| name.ends_with(one));
             // The name of a key, not the key.
             let named = ["AuditEntry.api_key", "JwtAuthorization.api_key"].iter().any(|one| name.ends_with(one));
             assert!(
@@ -166,6 +166,9 @@ mod tests {
             ($($message:ident),*) => {
                 match name.rsplit('.').next().unwrap() {
                     $(stringify!($message) => format!("{:?}", admin::v1::$message::decode(bytes).unwrap()),)*
+                    "EnrollDataPlaneRequest" => {
+                        format!("{:?}", sync::v1::EnrollDataPlaneRequest::decode(bytes).unwrap())
+                    }
                     other => panic!("{other} has a secret: print it here"),
                 }
             };

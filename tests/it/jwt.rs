@@ -446,3 +446,28 @@ async fn a_workspace_without_documents_but_with_keys_can_be_deleted() {
     let gone = async || (login(&world, &key.key).await.status == 401).then_some(());
     sluice_tests::patience::eventually("the key to be refused", gone).await;
 }
+
+#[tokio::test]
+async fn behind_a_proxy_the_sender_is_whom_the_proxy_names() {
+    let trusting = async |proxies: &[&str]| {
+        let proxies = proxies.iter().map(|network| network.parse().unwrap()).collect();
+        World::with(|options| options.data_plane.ingress.proxies = proxies).await
+    };
+    for (proxies, forwarded, expected) in [
+        (&[][..], "203.0.113.7", 403),
+        (&["10.0.0.0/8"], "203.0.113.7", 403),
+        (&["127.0.0.0/8"], "203.0.113.7", 200),
+        (&["127.0.0.0/8"], "198.51.100.1, 203.0.113.7", 200),
+        // What the sender wrote itself stands left of what the proxy has added.
+        (&["127.0.0.0/8"], "203.0.113.7, 198.51.100.1", 403),
+        (&["127.0.0.0/8"], "203.0.113.7, nonsense", 403),
+    ] {
+        let world = trusting(proxies).await;
+        let away = api_key(&world, |key| key.allowed_networks = vec!["203.0.113.0/24".to_owned()]).await;
+        world.served().await;
+        let request = Request::post(LOGIN, json!({ "apiKey": away.key }).to_string());
+        let answer = world.send(&request.header("X-Forwarded-For", forwarded)).await;
+        assert_eq!(answer.status, expected, "{proxies:?} {forwarded}: {}", answer.text());
+        world.stop().await;
+    }
+}

@@ -13,6 +13,7 @@ mod dedup;
 mod deliveries;
 mod dispatch;
 mod endpoint;
+mod enrolment;
 mod flows;
 mod forms;
 mod jwt;

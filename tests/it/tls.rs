@@ -8,6 +8,7 @@ use serde_json::json;
 use sluice::dev;
 use sluice::folder::Folder;
 use sluice_client::{Client, admin};
+use sluice_control_plane::Certificate;
 use sluice_core::address::UrlPolicy;
 use sluice_tests::{Authority, Numbers, RawHttp, Request, World, eventually, resources, within};
 use sluice_tls::Files;
@@ -18,12 +19,10 @@ const NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
 
 /// Both planes with certificates of one authority.
 async fn encrypted(authority: &Authority, folder: &Path, at_once: usize) -> World {
-    let ca_file = folder.join("ca.pem");
-    std::fs::write(&ca_file, authority.pem()).unwrap();
     let files = authority.write(folder, &NAMES);
     World::with(|options| {
-        options.control_plane.tls = Some(files.clone());
-        options.data_plane.control_plane_ca_file = Some(ca_file);
+        options.control_plane.tls = Some(Certificate::Files(files.clone()));
+        options.trusts = Some(authority.pem());
         options.data_plane.ingress.tls = Some(files);
         options.data_plane.ingress.handshakes.at_once = at_once;
         options.data_plane.ingress.handshakes.time = Duration::from_millis(300);
@@ -142,9 +141,9 @@ async fn plaintext_leaves_the_machine_only_where_that_is_allowed() {
     settings.allow_plaintext = true;
     dev::run_control_plane(settings.clone(), anywhere, local).await.unwrap().stop().await.unwrap();
     settings.allow_plaintext = false;
-    settings.tls = Some(Authority::new().write(parent.path(), &NAMES));
+    settings.tls = Some(Certificate::Files(Authority::new().write(parent.path(), &NAMES)));
     dev::run_control_plane(settings.clone(), anywhere, local).await.unwrap().stop().await.unwrap();
-    settings.tls = Some(Files::new("nowhere.pem".into(), "nowhere.key".into()));
+    settings.tls = Some(Certificate::Files(Files::new("nowhere.pem".into(), "nowhere.key".into())));
     let refused = dev::run_control_plane(settings, anywhere, local).await.unwrap_err().to_string();
     assert!(refused.contains("nowhere.pem"), "{refused}");
 }

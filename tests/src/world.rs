@@ -4,6 +4,7 @@
 //! what is changed in [`World::settings`] counts from the next start on.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 
 use serde_json::Value;
 use sluice::destination::{self, Destination};
@@ -12,6 +13,7 @@ use sluice::folder::Folder;
 use sluice_client::{Client, admin};
 use sluice_control_plane::Database;
 use sluice_core::address::UrlPolicy;
+use sluice_data_plane::Admission;
 use tempfile::TempDir;
 
 use crate::patience::eventually;
@@ -31,7 +33,9 @@ pub struct Options {
     pub destination: destination::Options,
     /// The control plane.
     pub control_plane: sluice_control_plane::Settings,
-    /// The data plane. Its control plane, static answers, extra networks and extra CA are put in by the world.
+    /// Whom the administrator trusts, in PEM form; `None`: the control plane's own authority.
+    pub trusts: Option<String>,
+    /// The data plane. With TLS it joins with a token for all workspaces. Its control plane, static answers, extra networks and extra CA are put in by the world.
     pub data_plane: sluice_data_plane::Settings,
 }
 
@@ -86,10 +90,11 @@ impl World {
         let mut options = Options {
             destination: destination::Options::named(NAMES),
             control_plane,
+            trusts: None,
             data_plane: folder.data_plane("test", String::new(), egress),
         };
         change(&mut options);
-        let Options { destination, control_plane, mut data_plane } = options;
+        let Options { destination, control_plane, trusts, mut data_plane } = options;
         let destination = Destination::start(destination).await.unwrap();
         data_plane.egress.static_addresses.extend(destination.static_addresses());
         data_plane.egress.extra_networks.push("127.0.0.0/8".parse().unwrap());
@@ -98,12 +103,17 @@ impl World {
         let running = dev::run_control_plane(control_plane.clone(), ANY_PORT, ANY_PORT).await.unwrap();
         data_plane.control_plane_url = running.url();
         let (grpc, control_health, admin_key) = (running.grpc, running.health, running.admin_key.clone());
-        let ca = data_plane.control_plane_ca_file.as_ref().map(|file| std::fs::read_to_string(file).unwrap());
-        let client = match ca {
-            Some(ca) => Client::connect_trusting(&running.url(), &admin_key, &ca).await.unwrap(),
-            None => Client::connect(&running.url(), &admin_key).await.unwrap(),
+        let client = match (&control_plane.tls, trusts) {
+            (None, _) => Client::connect(&running.url(), &admin_key).await.unwrap(),
+            (Some(_), trusts) => {
+                let own = std::fs::read_to_string(&control_plane.authority_file).unwrap();
+                Client::connect_trusting(&running.url(), &admin_key, &trusts.unwrap_or(own)).await.unwrap()
+            }
         };
         let acme = Workspace::create(&client, "acme").await;
+        if control_plane.tls.is_some() {
+            data_plane.admission = joining(&client, folder.path(), &["workspaces/-"]).await;
+        }
         let plane = dev::run_data_plane(data_plane.clone(), ANY_PORT, ANY_PORT).await.unwrap();
         let (ingress, health) = (plane.ingress, plane.health);
         Self {
@@ -238,4 +248,15 @@ impl World {
         }
         self.destination.shutdown().await;
     }
+}
+
+/// A join token for these workspaces, in a file of `folder`, to be used once.
+pub async fn joining(client: &Client, folder: &Path, workspaces: &[&str]) -> Admission {
+    let workspaces = workspaces.iter().map(ToString::to_string).collect();
+    let join_token = Some(admin::JoinToken { workspaces, ..Default::default() });
+    let request = admin::CreateJoinTokenRequest { join_token, ..Default::default() };
+    let token = client.join_tokens().create_join_token(request).await.unwrap().into_inner();
+    let file = folder.join(format!("{}.join", token.uid));
+    std::fs::write(&file, token.token).unwrap();
+    Admission::Certificate { join_token_file: Some(file) }
 }

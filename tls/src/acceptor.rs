@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
+use rustls::server::NoServerSessionStorage;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::authority::Authority;
+use crate::verifier::Graceful;
 use crate::{Certificates, Error, Event, Observer, PROTOCOLS, Time, provider};
 
 /// The pause after a connection that could not be accepted, which may mean that there is no file descriptor left.
@@ -98,10 +101,35 @@ impl Tls {
         time: Time,
     ) -> Result<Self, Error> {
         let config = ServerConfig::builder_with_details(provider(), Arc::new(time));
-        let mut config =
-            config.with_safe_default_protocol_versions()?.with_no_client_auth().with_cert_resolver(certificates);
+        let config = config.with_safe_default_protocol_versions()?.with_no_client_auth();
+        Ok(Self::of(config.with_cert_resolver(certificates), limits, observer))
+    }
+
+    /// Shows these certificates and takes those that the authority vouches for, also for the `grace` after their end; who has none
+    /// comes in without.
+    ///
+    /// # Errors
+    /// The parts do not fit together.
+    pub fn asking(
+        certificates: Arc<Certificates>,
+        (authority, grace): (&Authority, Duration),
+        limits: HandshakeLimits,
+        observer: Observer,
+        time: Time,
+    ) -> Result<Self, Error> {
+        let verifier = Arc::new(Graceful::new(authority, grace)?);
+        let config = ServerConfig::builder_with_details(provider(), Arc::new(time));
+        let config = config.with_safe_default_protocol_versions()?.with_client_cert_verifier(verifier);
+        let mut config = config.with_cert_resolver(certificates);
+        // A certificate is looked at anew with every connection.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Self::of(config, limits, observer))
+    }
+
+    fn of(mut config: ServerConfig, limits: HandshakeLimits, observer: Observer) -> Self {
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), limits, observer })
+        Self { acceptor: TlsAcceptor::from(Arc::new(config)), limits, observer }
     }
 
     async fn handshake(self, stream: TcpStream, peer: SocketAddr) -> Option<Accepted> {

@@ -13,7 +13,13 @@ use rustls::sign::CertifiedKey;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, Event, Observer, provider};
+use crate::authority::{Authority, CONTROL_PLANE};
+use crate::{Error, Event, Observer, Time, provider};
+
+/// How long a certificate is in force that the authority makes for the control plane, in milliseconds: 90 days.
+const OWN_LIFE_MILLIS: i64 = 90 * 24 * 3600 * 1000;
+/// How often is looked whether half of that is over.
+const OWN_LOOKED_AT_EVERY: Duration = Duration::from_secs(3600);
 
 /// A certificate with its chain, and its key, as files in PEM form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +82,10 @@ fn certified(
 /// What a door shows.
 #[derive(Debug, Default)]
 pub struct Certificates {
+    /// From files.
     shown: ArcSwapOption<CertifiedKey>,
+    /// To data planes, and to everybody while there are no files.
+    own: ArcSwapOption<CertifiedKey>,
 }
 
 impl Certificates {
@@ -86,10 +95,53 @@ impl Certificates {
     /// They cannot be used now.
     pub async fn follow(files: Files, observer: Observer, stop: CancellationToken) -> Result<Arc<Self>, Error> {
         let (pair, seen) = files.read().await?;
-        let certificates = Arc::new(Self { shown: ArcSwapOption::from(Some(files.parse(&pair)?)) });
+        let certificates = Arc::new(Self::default());
+        certificates.shown.store(Some(files.parse(&pair)?));
         tokio::spawn(keep(certificates.clone(), files, seen, observer, stop));
         Ok(certificates)
     }
+
+    /// Shows certificates that the authority makes, for [`CONTROL_PLANE`] and for these names, each in good time before the one
+    /// before ends.
+    ///
+    /// # Errors
+    /// One of them is no name.
+    pub fn vouch(
+        self: &Arc<Self>,
+        authority: Arc<Authority>,
+        names: Vec<String>,
+        time: Time,
+        stop: CancellationToken,
+    ) -> Result<(), Error> {
+        let mut made = time.now();
+        self.own.store(Some(own(&authority, &names, made)?));
+        let certificates = self.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(OWN_LOOKED_AT_EVERY) => {}
+                }
+                let now = time.now();
+                if now.saturating_sub(made) < OWN_LIFE_MILLIS / 2 {
+                    continue;
+                }
+                match own(&authority, &names, now) {
+                    Ok(pair) => {
+                        certificates.own.store(Some(pair));
+                        made = now;
+                    }
+                    Err(error) => tracing::error!(%error, "the control plane's own certificate cannot be renewed"),
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+fn own(authority: &Authority, names: &[String], now: i64) -> Result<Arc<CertifiedKey>, Error> {
+    let (chain, key) = authority.own(names, now, OWN_LIFE_MILLIS)?;
+    Ok(certified(chain, key)?)
 }
 
 /// Looks at the files again and again.
@@ -137,7 +189,8 @@ async fn keep(
 }
 
 impl ResolvesServerCert for Certificates {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.shown.load_full()
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let shown = if hello.server_name() == Some(CONTROL_PLANE) { None } else { self.shown.load_full() };
+        shown.or_else(|| self.own.load_full())
     }
 }

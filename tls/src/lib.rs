@@ -2,6 +2,8 @@
 //!
 //! | Module | What |
 //! |---|---|
+//! | [`authority`] | who vouches for control plane and data planes |
+//! | [`identity`] | who a data plane is |
 //! | [`acceptor`] | connections as they come in, encrypted or not |
 //! | [`certificates`] | what a door shows, followed in its files |
 //! | [`client`] | the line from a data plane to its control plane |
@@ -9,21 +11,26 @@
 //! Hides rustls: who listens and who dials sees streams and settings.
 
 pub mod acceptor;
+pub mod authority;
 pub mod certificates;
 pub mod client;
+pub mod identity;
+mod verifier;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 
 pub use acceptor::{Accepted, Acceptor, HandshakeLimits, Stream, Tls};
 pub use certificates::{Certificates, Files};
-pub use client::Connector;
+pub use client::{Connector, is_distrust};
 
 /// Over HTTP/2, and over HTTP/1.1 for who does not speak it.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -60,9 +67,12 @@ pub enum Error {
     /// TLS cannot be set up with these parts.
     #[error("TLS cannot be set up: {0}")]
     Setup(#[from] rustls::Error),
-    /// The trusted certificate authorities cannot be used.
-    #[error("the trusted certificate authorities cannot be used: {0}")]
-    Trust(String),
+    /// A certificate of our own cannot be made.
+    #[error(transparent)]
+    Unmade(#[from] authority::Unmade),
+    /// A key cannot be read.
+    #[error("a private key cannot be read")]
+    Key,
 }
 
 /// What happens at a door, for its numbers.
@@ -128,11 +138,25 @@ impl fmt::Debug for Time {
     }
 }
 
+impl Time {
+    fn now(&self) -> i64 {
+        (self.0)()
+    }
+}
+
 impl TimeProvider for Time {
     fn current_time(&self) -> Option<UnixTime> {
         let millis = u64::try_from((self.0)()).ok()?;
         Some(UnixTime::since_unix_epoch(Duration::from_millis(millis)))
     }
+}
+
+/// A certificate as a file holds it.
+pub fn certificate_pem(certificate: &[u8]) -> String {
+    let text = STANDARD.encode(certificate);
+    let lines = (0..text.len()).step_by(64).filter_map(|at| text.get(at..(at + 64).min(text.len())));
+    let lines: Vec<&str> = lines.collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
 fn provider() -> Arc<CryptoProvider> {

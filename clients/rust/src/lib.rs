@@ -13,6 +13,7 @@ use sluice_proto::admin::v1::event_definition_service_client::EventDefinitionSer
 use sluice_proto::admin::v1::event_service_client::EventServiceClient;
 use sluice_proto::admin::v1::incoming_integration_service_client::IncomingIntegrationServiceClient;
 use sluice_proto::admin::v1::incoming_request_service_client::IncomingRequestServiceClient;
+use sluice_proto::admin::v1::join_token_service_client::JoinTokenServiceClient;
 use sluice_proto::admin::v1::master_key_service_client::MasterKeyServiceClient;
 use sluice_proto::admin::v1::operation_service_client::OperationServiceClient;
 use sluice_proto::admin::v1::outgoing_integration_service_client::OutgoingIntegrationServiceClient;
@@ -229,6 +230,11 @@ impl Client {
     /// Accepted triggers.
     pub fn incoming_requests(&self) -> IncomingRequestServiceClient<Authorized> {
         IncomingRequestServiceClient::new(self.authorized())
+    }
+
+    /// Join tokens.
+    pub fn join_tokens(&self) -> JoinTokenServiceClient<Authorized> {
+        JoinTokenServiceClient::new(self.authorized())
     }
 
     /// Operations.

@@ -32,6 +32,7 @@ const RESERVED: &[&str] = &[
     "auditEntries.*",
     "masterKeys.*",
     "dataPlanes.*",
+    "joinTokens.*",
     "sync.*",
     "workspaces.create",
     "workspaces.update",

@@ -1,11 +1,17 @@
-//! Data planes: which are connected and what they serve.
+//! Data planes: which have joined, which are connected and what they serve.
+
+use std::collections::BTreeMap;
 
 use prost::Message;
 use sluice_proto::admin::v1::data_plane_service_server::DataPlaneService;
-use sluice_proto::admin::v1::{ListDataPlanesRequest, ListDataPlanesResponse};
+use sluice_proto::admin::v1::{
+    DataPlane, DeleteDataPlaneRequest, DeleteDataPlaneResponse, ListDataPlanesRequest, ListDataPlanesResponse,
+};
 use tonic::{Request, async_trait};
 
 use super::{Answer, Services, pack};
+use crate::call::Call;
+use crate::enrolment::{delete_data_plane, show_joined};
 use crate::error::Failure;
 use crate::fields::tree;
 use crate::lifecycle::READ_AT_ONCE;
@@ -18,12 +24,17 @@ const PREFIX: &str = "dataPlanes/";
 #[async_trait]
 impl DataPlaneService for Services {
     async fn list_data_planes(&self, request: Request<ListDataPlanesRequest>) -> Answer<ListDataPlanesResponse> {
-        pack(self.list(request.get_ref()))
+        pack(self.list(request.get_ref()).await)
+    }
+
+    async fn delete_data_plane(&self, request: Request<DeleteDataPlaneRequest>) -> Answer<DeleteDataPlaneResponse> {
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(delete_data_plane(&self.0, call, &asked).await)
     }
 }
 
 impl Services {
-    fn list(&self, asked: &ListDataPlanesRequest) -> Result<ListDataPlanesResponse, Failure> {
+    async fn list(&self, asked: &ListDataPlanesRequest) -> Result<ListDataPlanesResponse, Failure> {
         let query = Query {
             page_size: asked.page_size,
             page_token: &asked.page_token,
@@ -34,7 +45,7 @@ impl Services {
         let mut listing = Listing::new(&self.0.secrets, KIND, &["dataPlanes"], query)?;
         let mut after = listing.by_name().unwrap_or_default().to_owned();
         loop {
-            let planes = self.0.data_planes.list(after.strip_prefix(PREFIX).unwrap_or_default(), READ_AT_ONCE);
+            let planes = self.read(after.strip_prefix(PREFIX).unwrap_or_default()).await?;
             let Some(last) = planes.last().map(|plane| plane.name.clone()) else { break };
             for plane in planes {
                 listing.offer(&plane.name.clone(), &tree(KIND, &plane)?, plane.encoded_len(), plane);
@@ -46,5 +57,16 @@ impl Services {
         }
         let (data_planes, next_page_token) = listing.finish();
         Ok(ListDataPlanesResponse { data_planes, next_page_token })
+    }
+
+    /// Some data planes by id, those after `after`: what was seen of them, and that they have joined.
+    async fn read(&self, after: &str) -> Result<Vec<DataPlane>, Failure> {
+        let seen = self.0.data_planes.list(after, READ_AT_ONCE).into_iter();
+        let mut all: BTreeMap<String, DataPlane> =
+            seen.map(|plane| (plane.name.trim_start_matches(PREFIX).to_owned(), plane)).collect();
+        for row in self.0.store.read().await?.enrolled_list(after, READ_AT_ONCE).await? {
+            show_joined(&row, all.entry(row.id.clone()).or_default());
+        }
+        Ok(all.into_values().take(usize::try_from(READ_AT_ONCE).unwrap_or(usize::MAX)).collect())
     }
 }

@@ -7,10 +7,12 @@ mod configuration;
 mod connections;
 mod data_planes;
 mod deliveries;
+mod enrollment;
 mod event_definitions;
 mod events;
 mod incoming_integrations;
 mod incoming_requests;
+mod join_tokens;
 mod master_keys;
 mod operations;
 mod outgoing_integrations;
@@ -29,8 +31,10 @@ mod workspaces;
 
 use std::sync::Arc;
 
-use tonic::{Response, Status};
+use tonic::{Request, Response, Status};
 
+use crate::door::Caller;
+use crate::enrolment::Rights;
 use crate::error::Failure;
 use crate::shared::Shared;
 
@@ -43,4 +47,11 @@ pub(crate) struct Services(pub(crate) Arc<Shared>);
 
 fn pack<T>(result: Result<T, Failure>) -> Answer<T> {
     result.map(Response::new).map_err(Status::from)
+}
+
+/// What the data plane that calls may see.
+fn rights<T>(request: &Request<T>) -> Result<Rights, Failure> {
+    let caller = request.extensions().get::<Caller>();
+    let caller = caller.ok_or_else(|| Failure::Internal("a request came past the door".to_owned()))?;
+    Ok(caller.access.rights.clone())
 }

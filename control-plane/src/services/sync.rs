@@ -9,7 +9,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 use tracing::Instrument as _;
 
-use super::{Answer, Services};
+use super::{Answer, Services, rights};
+use crate::enrolment::Rights;
 use crate::error::Failure;
 use crate::metrics::{StoreUse, StreamEnd};
 use crate::shared::Shared;
@@ -26,10 +27,10 @@ impl SyncService for Services {
         let place = self.0.stream_place()?;
         self.0.begin_stream().inspect_err(|_full| self.0.metrics.stream_ended(StreamEnd::TurnedAway))?;
         let (out, answers) = mpsc::channel(AHEAD);
-        let shared = self.0.clone();
+        let (shared, rights) = (self.0.clone(), rights(&request)?);
         let work = async move {
             let ended = tokio::select! {
-                ended = session::run(shared, request.into_inner(), out.clone()) => ended,
+                ended = session::run(shared, rights, request.into_inner(), out.clone()) => ended,
                 () = out.closed() => Ok(()),
             };
             if let Err(status) = ended {
@@ -48,9 +49,9 @@ impl SyncService for Services {
     async fn report(&self, request: Request<Streaming<ReportRequest>>) -> Answer<Self::ReportStream> {
         let place = self.0.stream_place()?;
         let (out, answers) = mpsc::channel(AHEAD);
-        let shared = self.0.clone();
+        let (shared, rights) = (self.0.clone(), rights(&request)?);
         let work = async move {
-            if let Err(status) = listen(&shared, request.into_inner(), &out).await {
+            if let Err(status) = listen(&shared, &rights, request.into_inner(), &out).await {
                 // Nobody reads it when the data plane is gone.
                 let _ = out.send(Err(status)).await;
             }
@@ -64,6 +65,7 @@ impl SyncService for Services {
 /// Stores report after report and acknowledges each when it is durable.
 async fn listen(
     shared: &Arc<Shared>,
+    rights: &Rights,
     mut reports: Streaming<ReportRequest>,
     out: &mpsc::Sender<Result<ReportResponse, Status>>,
 ) -> Result<(), Status> {
@@ -74,7 +76,9 @@ async fn listen(
             () = out.closed() => return Ok(()),
         };
         let Some(report) = report else { return Ok(()) };
-        reports::store(shared, &report).await.inspect_err(|failure| {
+        rights.check(shared).await?;
+        rights.check_id(&report.data_plane_id)?;
+        reports::store(shared, &rights.scope, &report).await.inspect_err(|failure| {
             if matches!(failure, Failure::Store(_)) {
                 shared.metrics.store_failed(StoreUse::Report);
             }

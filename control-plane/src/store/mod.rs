@@ -10,6 +10,7 @@ mod captures;
 mod data_keys;
 mod deliveries;
 mod documents;
+mod enrolment;
 mod incoming_requests;
 mod many;
 mod operations;
@@ -26,6 +27,7 @@ pub(crate) use captures::CaptureRow;
 pub(crate) use data_keys::SealedRow;
 pub(crate) use deliveries::{DeliveryRow, Place, Placed, Selected, Selection, Tally};
 pub(crate) use documents::{DocumentRow, HeadRow, UsageRow, VersionRow};
+pub(crate) use enrolment::{AuthorityRow, EnrolledRow, JoinTokenRow};
 pub(crate) use incoming_requests::{IncomingRequestRow, IncomingSelection};
 pub(crate) use operations::{OperationKind, OperationRow};
 pub(crate) use outcomes::{EventRow, OutcomeRow};
@@ -58,7 +60,7 @@ macro_rules! migration {
 }
 
 /// One per schema version, the first for version 1.
-const MIGRATIONS: [Migration; 11] = [
+const MIGRATIONS: [Migration; 12] = [
     migration!("0001_first.sql"),
     migration!("0002_deliveries.sql", sqlite: "0002_statistics.sql"),
     migration!("0003_operations.sql", sqlite: "0003_statistics.sql"),
@@ -70,6 +72,7 @@ const MIGRATIONS: [Migration; 11] = [
     migration!("0009_audit_anchor.sql", sqlite: "0009_forward_only.sql", postgres: "0009_forward_only.sql"),
     migration!("0010_lists.sql"),
     migration!("0011_key_networks.sql"),
+    migration!("0012_enrolment.sql"),
 ];
 
 use crate::settings::Database;

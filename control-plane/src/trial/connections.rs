@@ -95,8 +95,8 @@ async fn make<R: Message + Default>(
         let message = "this kind of connection makes no authorization request";
         return Err(Failure::field("target", "NO_AUTH_REQUEST", message));
     }
-    let only_tried = call.validate_only;
-    if !only_tried && shared.data_planes.taking_commands().is_empty() {
+    let (only_tried, name) = (call.validate_only, workspace_name(&workspace.id));
+    if !only_tried && shared.data_planes.taking_commands(Some(&name)).is_empty() {
         return Err(no_data_plane());
     }
     let place = shared.tests.take(&workspace.id, &shared.settings.limits, shared.settings.clock.now())?;
@@ -108,13 +108,13 @@ async fn make<R: Message + Default>(
         return Ok(Made::Tried(nothing));
     }
     let command = TestConnection {
-        workspace: workspace_name(&workspace.id),
+        workspace: name.clone(),
         connection: resource.name.clone(),
         configuration: Some(WorkspaceBody { upserts: vec![resource], ..frame(&workspace) }),
     };
     let patience = shared.settings.limits.call_time * 9 / 10;
     let (data_plane, outcome) =
-        ask_any(shared, "target", Kind::TestConnection(command), patience, no_data_plane).await?;
+        ask_any(shared, (&name, "target"), Kind::TestConnection(command), patience, no_data_plane).await?;
     drop(place);
     let Outcome::TestedConnection(tested) = outcome else {
         return Err(Failure::Internal(format!("data plane `{data_plane}` answered something else")));

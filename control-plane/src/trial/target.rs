@@ -1,7 +1,7 @@
 //! What is tested, as a configuration of one step with all that it needs: the draft or version, what it refers to as it is in force, and
 //! the snippets its templates name. Hides where each of them comes from.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prost::Message as _;
@@ -140,7 +140,7 @@ async fn integration(
     tx: &mut Transaction,
     workspace: &WorkspaceRow,
     name: &str,
-    form_values: HashMap<String, String>,
+    form_values: BTreeMap<String, String>,
 ) -> Result<Named, Failure> {
     let (stored, content, reading) =
         draft_or_version::<OutgoingIntegration>(tx, workspace, name, "target.outgoing_integration").await?;

@@ -39,7 +39,7 @@ fn about(method: &AnyMethod) -> Value {
 
 /// The methods that an administrator may call, once each.
 fn callable() -> impl Iterator<Item = AnyMethod> {
-    methods().into_iter().filter(|method| !method.takes_stream())
+    methods().into_iter().filter(|method| !method.takes_stream() && !method.path().starts_with("sluice.sync."))
 }
 
 /// What a refusal may be called; anything else is a defect of the server.

@@ -315,7 +315,8 @@ async fn a02_another_workspace_is_not_there_for_any_method_wherever_it_is_named(
     let mut asked = 0;
     for method in methods().into_iter().filter(|method| !method.takes_stream()) {
         let base = requests.iter().find(|row| row["method"] == json!(method.path()));
-        let has_body = method.texts().iter().any(|path| path.len() > 2);
+        // A key of a workspace can call nothing of the whole server, whatever it says.
+        let has_body = method.resource().is_some() && method.texts().iter().any(|path| path.len() > 2);
         assert!(base.is_some() || !has_body, "{} needs a request in {REQUESTS}", method.path());
         let base = base.map_or_else(|| about(&method), |row| row["request"].clone());
         if let Some(row) = requests.iter().find(|row| row["method"] == json!(method.path())) {

@@ -41,6 +41,7 @@ pub mod flatten;
 pub mod form;
 pub mod icon;
 pub mod incoming_auth;
+pub mod join_token;
 pub mod jwt;
 pub mod lineage;
 pub mod model;

@@ -2,6 +2,7 @@
 //!
 //! Hides hyper. What a request means is [`crate::trigger`]'s and [`crate::login`]'s business.
 
+mod forwarded;
 mod unread;
 
 use std::convert::Infallible;
@@ -65,8 +66,10 @@ pub async fn serve(plane: Plane, mut acceptor: Acceptor, shutdown: CancellationT
             () = shutdown.cancelled() => break,
             accepted = acceptor.accept() => accepted,
         };
+        let settled = plane.clone();
         let service = stack.clone().map_request(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(Peer(peer.ip()));
+            let sender = forwarded::sender(peer.ip(), request.headers(), &settled.settings.ingress.proxies);
+            request.extensions_mut().insert(Peer(sender));
             request
         });
         let service = TowerToHyperService::new(service);

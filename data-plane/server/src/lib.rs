@@ -1,12 +1,13 @@
 //! Where traffic runs: triggers in, deliveries out. Stateless but for its inbox and the last good configuration.
 //!
-//! The caller brings the sockets and the stop signal; [`start`] builds the parts in reading order and starts seven loops:
+//! The caller brings the sockets and the stop signal; [`start`] builds the parts in reading order and starts eight loops:
 //!
 //! | Loop | Module |
 //! |---|---|
 //! | take requests, keep them, answer 200 or 204 | [`ingress`] → [`trigger`] (spine 1) → [`inbox`] |
 //! | decide what is next, lease it, send it, record what came of it; one for each lane | [`worker`] → [`dispatch`] → [`delivery`] (spine 2) |
 //! | follow the control plane's configuration, do its commands | [`sync`] → [`runtime`], [`commands`], [`trial`] |
+//! | renew the certificate that the control plane knows it by | [`identity`] |
 //! | report outcomes, and what waits long | [`report`], [`waiting`] |
 //! | health and numbers | [`admin`] |
 
@@ -20,6 +21,7 @@ pub mod credentials;
 pub mod delivery;
 pub mod dispatch;
 mod exchange;
+pub mod identity;
 pub mod inbox;
 pub mod ingress;
 pub mod intake;
@@ -50,7 +52,7 @@ use std::time::Duration;
 use sluice_core::failed_keys::FailedKeys;
 use sluice_core::seal::{KeyRingError, Secret};
 use sluice_egress::Egress;
-use sluice_tls::{Acceptor, Certificates, Connector, Tls};
+use sluice_tls::{Acceptor, Certificates, Tls};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -59,15 +61,16 @@ use captures::Captures;
 use clock::Clock;
 use credentials::Tokens;
 use dispatch::Dispatch;
+use identity::{IdentityError, Keeper};
 use inbox::{Embedded, Inbox, Lane};
 use key_uses::KeyUses;
 use last_good::LastGoodStore;
-use link::{Link, LinkError};
+use link::{Address, Link, LinkError};
 use metrics::Metrics;
 use plane::{Parts, Plane};
 use ring::Ring;
 use runtime::Served;
-pub use settings::{IngressSettings, Settings};
+pub use settings::{Admission, IngressSettings, Settings};
 use trial::Tests;
 
 /// How long requests in work may take when the plane stops.
@@ -107,6 +110,9 @@ pub enum Error {
     /// What holds for destinations is not set up right.
     #[error(transparent)]
     Dispatch(#[from] dispatch::SettingsError),
+    /// This data plane cannot show who it is.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// A certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] sluice_tls::Error),
@@ -142,17 +148,9 @@ impl DataPlane {
 
 /// Starts a data plane on these sockets. It runs until `shutdown`.
 pub async fn start(settings: Settings, listeners: Listeners, shutdown: CancellationToken) -> Result<DataPlane, Error> {
-    let read = |what: &'static str, path: &PathBuf| {
-        std::fs::read_to_string(path).map(Secret::new).map_err(|source| Error::File {
-            what,
-            path: path.clone(),
-            source,
-        })
-    };
     let ring = Ring::open(&settings.master_key_file)?;
-    let key = read("the data-plane key file", &settings.data_plane_key_file)?;
     settings.dispatch.check()?;
-    let link = link(&settings, &key)?;
+    let link = link(&settings, &shutdown).await?;
     let egress = Egress::new(settings.egress.clone())?;
     let last_good = settings.data_dir.join("last-good");
     let last_good = LastGoodStore::open(&last_good).map_err(|source| Error::File {
@@ -196,15 +194,26 @@ struct Doors {
     admin: TcpListener,
 }
 
-/// The line to the control plane.
-fn link(settings: &Settings, key: &Secret) -> Result<Link, Error> {
-    let Some(path) = &settings.control_plane_ca_file else {
-        return Ok(Link::new(&settings.control_plane_url, key, None)?);
-    };
-    let what = "the file with the control plane's certificate authorities";
-    let pem = std::fs::read(path).map_err(|source| Error::File { what, path: path.clone(), source })?;
-    let connector = Connector::trusting(&pem, time(&settings.clock))?;
-    Ok(Link::new(&settings.control_plane_url, key, Some(connector))?)
+/// The line to the control plane. Who has no certificate yet waits here until it has joined.
+async fn link(settings: &Settings, stop: &CancellationToken) -> Result<Link, Error> {
+    let url = &settings.control_plane_url;
+    let address = Address::parse(url)?;
+    match &settings.admission {
+        Admission::Key(_) if address.is_encrypted() => Err(LinkError::Encrypted(url.clone()).into()),
+        Admission::Certificate { .. } if !address.is_encrypted() => Err(LinkError::Plaintext(url.clone()).into()),
+        Admission::Key(path) => {
+            let what = "the data-plane key file";
+            let key = std::fs::read_to_string(path).map(Secret::new);
+            let key = key.map_err(|source| Error::File { what, path: path.clone(), source })?;
+            Ok(Link::with_key(address, &key)?)
+        }
+        Admission::Certificate { join_token_file } => {
+            let (folder, id, clock) = (&settings.data_dir, &settings.data_plane_id, &settings.clock);
+            let token = join_token_file.as_deref();
+            let keeper = Keeper::open(address.clone(), folder, id, token, clock, stop).await?;
+            Ok(Link::with_certificate(address, keeper))
+        }
+    }
 }
 
 /// The door for triggers.
@@ -218,7 +227,7 @@ async fn ingress(plane: &Plane, listener: TcpListener, stop: &CancellationToken)
 }
 
 /// The time that certificates are checked with.
-fn time(clock: &Clock) -> sluice_tls::Time {
+pub(crate) fn time(clock: &Clock) -> sluice_tls::Time {
     let clock = clock.clone();
     sluice_tls::Time::new(move || clock.now())
 }
@@ -233,6 +242,8 @@ async fn run(plane: Plane, link: Link, doors: Doors, shutdown: CancellationToken
     let (realtime, bulk) = (lane(Lane::Realtime), lane(Lane::Bulk));
     let sync = tokio::spawn(sync::follow(plane.clone(), link.clone(), shutdown.clone()));
     let waiting = tokio::spawn(waiting::run(plane.clone(), link.clone(), shutdown.clone()));
+    let keeper = link.keeper().cloned();
+    let keeping = keeper.map(|keeper| tokio::spawn(keeper.keep(plane.clone(), shutdown.clone())));
     let report = tokio::spawn(report::run(plane.clone(), link, late.clone()));
     let admin = tokio::spawn(admin::serve(plane.clone(), doors.admin, shutdown.clone(), late.clone()));
     let failed = tokio::select! {
@@ -245,7 +256,7 @@ async fn run(plane: Plane, link: Link, doors: Doors, shutdown: CancellationToken
         late.cancel();
         return Err(Error::InboxFailed(reason));
     }
-    for part in [ingress, realtime, bulk, sync, waiting] {
+    for part in [ingress, realtime, bulk, sync, waiting].into_iter().chain(keeping) {
         part.await.unwrap_or_else(|error| tracing::error!(%error, "a part of the data plane ended badly"));
     }
     late.cancel();

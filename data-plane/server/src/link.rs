@@ -16,6 +16,8 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tower::Service;
 
+use crate::identity::Keeper;
+
 /// The first wait after a broken line is up to this.
 const WAIT_FIRST: Duration = Duration::from_millis(100);
 /// The shortest of all.
@@ -27,26 +29,40 @@ const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// Largest message taken: a snapshot chunk is 1 MiB, a delta may hold what one publish changed.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// A client that shows the data-plane key.
+/// A client that shows who calls.
 pub type Client = SyncServiceClient<InterceptedService<Channel, ShowKey>>;
 
-/// Puts the key on every call.
+/// Puts the key on every call; who has shown a certificate needs none.
 #[derive(Clone)]
-pub struct ShowKey(AsciiMetadataValue);
+pub struct ShowKey(Option<AsciiMetadataValue>);
 
 impl tonic::service::Interceptor for ShowKey {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("authorization", self.0.clone());
+        if let Some(key) = &self.0 {
+            request.metadata_mut().insert("authorization", key.clone());
+        }
         Ok(request)
     }
+}
+
+/// Where the control plane is.
+#[derive(Clone, Debug)]
+pub struct Address {
+    endpoint: Endpoint,
+    encrypted: bool,
 }
 
 /// Where the control plane is, and who calls.
 #[derive(Clone, Debug)]
 pub struct Link {
-    endpoint: Endpoint,
-    key: AsciiMetadataValue,
-    tls: Option<Connector>,
+    address: Address,
+    caller: Caller,
+}
+
+#[derive(Clone, Debug)]
+enum Caller {
+    Key(AsciiMetadataValue),
+    Certificate(Keeper),
 }
 
 /// The control plane's address or the key cannot be used.
@@ -55,14 +71,15 @@ pub enum LinkError {
     /// Not a URL.
     #[error("control_plane_url `{0}` is not a URL such as http://127.0.0.1:7070 or https://control.example:7070")]
     Url(String),
-    /// Encrypted, and nobody is trusted.
+    /// A key for a line that is encrypted.
     #[error(
-        "control_plane_url `{0}` is encrypted: say by which certificate authority it is trusted (--control-plane-ca)"
+        "control_plane_url `{0}` is encrypted, and data planes come there with a certificate: join with a join token \
+         (--join-token-file) instead of a key"
     )]
-    Untrusted(String),
-    /// Certificate authorities for a line that is not encrypted.
+    Encrypted(String),
+    /// A certificate for a line that is not encrypted.
     #[error(
-        "control_plane_url `{0}` is not encrypted, so the certificate authorities for it are of no use: write https://"
+        "control_plane_url `{0}` is not encrypted, so no certificate can be shown: write https://, or give a key (--key-file)"
     )]
     Plaintext(String),
     /// Not printable.
@@ -70,15 +87,27 @@ pub enum LinkError {
     Key,
 }
 
-impl Link {
-    /// A line to `url` that shows `key`; with `tls` when the URL says so. Nothing is dialled yet.
-    pub fn new(url: &str, key: &Secret, tls: Option<Connector>) -> Result<Self, LinkError> {
+/// The control plane cannot be dialled.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// It does not answer, or not as it should.
+    #[error(transparent)]
+    Transport(#[from] tonic::transport::Error),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] sluice_tls::Error),
+}
+
+impl Address {
+    /// The address that `url` says. Nothing is dialled yet.
+    ///
+    /// # Errors
+    /// It says none.
+    pub fn parse(url: &str) -> Result<Self, LinkError> {
         // What encrypts is under the endpoint, which knows nothing of it.
-        let bare = match (url.strip_prefix("https://"), &tls) {
-            (Some(rest), Some(_)) => format!("http://{}", with_port(rest)),
-            (Some(_), None) => return Err(LinkError::Untrusted(url.to_owned())),
-            (None, Some(_)) => return Err(LinkError::Plaintext(url.to_owned())),
-            (None, None) => url.to_owned(),
+        let (bare, encrypted) = match url.strip_prefix("https://") {
+            Some(rest) => (format!("http://{}", with_port(rest)), true),
+            None => (url.to_owned(), false),
         };
         let endpoint = Endpoint::from_shared(bare)
             .map_err(|_invalid| LinkError::Url(url.to_owned()))?
@@ -87,19 +116,55 @@ impl Link {
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10))
             .keep_alive_while_idle(true);
+        Ok(Self { endpoint, encrypted })
+    }
+
+    /// Whether it is reached with TLS.
+    pub fn is_encrypted(&self) -> bool {
+        self.encrypted
+    }
+
+    /// Dials, with TLS when there is a connector.
+    pub(crate) async fn dial(&self, connector: Option<&Connector>) -> Result<Channel, tonic::transport::Error> {
+        match connector {
+            None => self.endpoint.connect().await,
+            Some(connector) => self.endpoint.connect_with_connector(dialling(connector.clone())).await,
+        }
+    }
+}
+
+impl Link {
+    /// A line that shows `key` on every call. Nothing is dialled yet.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn with_key(address: Address, key: &Secret) -> Result<Self, LinkError> {
         let bearer = Secret::new(format!("Bearer {}", key.expose().trim()));
         let mut key = AsciiMetadataValue::try_from(bearer.expose()).map_err(|_invalid| LinkError::Key)?;
         key.set_sensitive(true);
-        Ok(Self { endpoint, key, tls })
+        Ok(Self { address, caller: Caller::Key(key) })
+    }
+
+    /// A line that shows the certificate that is held when it is dialled.
+    pub fn with_certificate(address: Address, keeper: Keeper) -> Self {
+        Self { address, caller: Caller::Certificate(keeper) }
+    }
+
+    /// Who renews the certificate, when there is one.
+    pub fn keeper(&self) -> Option<&Keeper> {
+        match &self.caller {
+            Caller::Key(_) => None,
+            Caller::Certificate(keeper) => Some(keeper),
+        }
     }
 
     /// Dials.
-    pub async fn connect(&self) -> Result<Client, tonic::transport::Error> {
-        let channel = match &self.tls {
-            None => self.endpoint.connect().await?,
-            Some(connector) => self.endpoint.connect_with_connector(dialling(connector.clone())).await?,
+    pub async fn connect(&self) -> Result<Client, ConnectError> {
+        let (channel, key) = match &self.caller {
+            Caller::Key(key) => (self.address.dial(None).await?, Some(key.clone())),
+            Caller::Certificate(keeper) => (self.address.dial(Some(&keeper.connector()?)).await?, None),
         };
-        let client = SyncServiceClient::with_interceptor(channel, ShowKey(self.key.clone()));
+        let client = SyncServiceClient::with_interceptor(channel, ShowKey(key));
         Ok(client.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX))
     }
 }

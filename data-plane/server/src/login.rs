@@ -25,7 +25,7 @@ pub const BODY_BYTES_MAX: usize = 4 * 1024;
 /// Keys that are not accepted, from one address in a minute: beyond them 429. A good key is never refused for them.
 pub const FAILURES_PER_MINUTE: u32 = 20;
 
-/// Where the connection of a request comes from.
+/// Where a request comes from: its connection, or whom a proxy before this door names.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub IpAddr);
 

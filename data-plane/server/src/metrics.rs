@@ -47,6 +47,9 @@ pub struct Metrics {
     revisions_refused: Counter,
     messages: Family<Label, Counter>,
     tls: Family<Label, Counter>,
+    renewals: Family<Label, Counter>,
+    certificate_end: Gauge,
+    certificate_alarm: Gauge,
 }
 
 impl fmt::Debug for Metrics {
@@ -84,6 +87,9 @@ impl Default for Metrics {
             revisions_refused: Counter::default(),
             messages: Family::default(),
             tls: Family::default(),
+            renewals: Family::default(),
+            certificate_end: Gauge::default(),
+            certificate_alarm: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -125,8 +131,28 @@ impl Metrics {
             "Additional event parameters cut at 230 characters",
             self.event_values_cut.clone(),
         );
+        self.register_certificate();
         self.register_tokens();
         self.register_inbox();
+    }
+
+    fn register_certificate(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "sluice_certificate_renewals",
+            "Attempts to renew the certificate for the control plane, by result",
+            self.renewals.clone(),
+        );
+        registry.register(
+            "sluice_certificate_end_timestamp_seconds",
+            "When the certificate for the control plane ends; 0 when there is none",
+            self.certificate_end.clone(),
+        );
+        registry.register(
+            "sluice_certificate_alarm",
+            "1 while less than 30 % of the certificate's time is left",
+            self.certificate_alarm.clone(),
+        );
     }
 
     fn register_tokens(&mut self) {
@@ -192,6 +218,17 @@ impl Metrics {
     /// Counts what breakers changed to.
     pub fn breaker_changes(&self) -> Family<Label, Counter> {
         self.breaker_changes.clone()
+    }
+
+    /// How long the certificate for the control plane is in force, in seconds since 1970, and whether that is an alarm.
+    pub fn certificate(&self, end: i64, alarm: bool) {
+        self.certificate_end.set(end);
+        self.certificate_alarm.set(alarm.into());
+    }
+
+    /// The certificate was renewed, or not.
+    pub fn renewal(&self, done: bool) {
+        self.renewals.get_or_create(&[("result", if done { "renewed" } else { "failed" })]).inc();
     }
 
     /// Counts what happens at the TLS of triggers.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use sluice_core::flatten;
 use sluice_tls::{Files, HandshakeLimits};
 
@@ -17,10 +18,10 @@ pub struct Settings {
     pub data_plane_id: String,
     /// Where the control plane's gRPC is, for example `http://127.0.0.1:7070` or `https://control.example:7070`.
     pub control_plane_url: String,
-    /// The file with the certificate authorities, in PEM form, that an `https` control plane is trusted by. Nobody else is.
-    pub control_plane_ca_file: Option<PathBuf>,
-    /// The file with the data-plane key that the control plane made.
-    pub data_plane_key_file: PathBuf,
+    /// How this data plane shows the control plane who it is.
+    pub admission: Admission,
+    /// How often is looked whether its certificate is to be renewed: 60 s by default.
+    pub certificate_checked_every: Duration,
     /// The file with the master keys, the same as the control plane's.
     pub master_key_file: PathBuf,
     /// How often a master key is looked for that a workspace's data key names and the ring lacks.
@@ -43,6 +44,18 @@ pub struct Settings {
     pub drain: Duration,
     /// The time of day.
     pub clock: Clock,
+}
+
+/// How a data plane shows its control plane who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// On the machine of the control plane, with its `http` URL: the file with the key that it made for all data planes.
+    Key(PathBuf),
+    /// Anywhere, with its `https` URL: a certificate of its own, kept in `data_dir`.
+    Certificate {
+        /// The file with the join token to get one with; needed once.
+        join_token_file: Option<PathBuf>,
+    },
 }
 
 /// Limits of what comes in (D16, section 1.5 of the attack tables).
@@ -68,6 +81,8 @@ pub struct IngressSettings {
     pub in_flight_max: usize,
     /// Open connections: further ones wait to be taken.
     pub connections_max: usize,
+    /// Networks of the proxies before this door: what they say in `X-Forwarded-For` is believed, of nobody else. None by default.
+    pub proxies: Vec<IpNet>,
     /// The certificate for triggers, which then come over TLS 1.2 or newer. `None`: in plaintext.
     pub tls: Option<Files>,
     /// TLS handshakes: further connections wait to be taken; a late one is closed.
@@ -87,6 +102,7 @@ impl Default for IngressSettings {
             header_bytes_max: 32 * 1024,
             in_flight_max: 1024,
             connections_max: 10_000,
+            proxies: Vec::new(),
             tls: None,
             handshakes: HandshakeLimits::default(),
         }

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sluice_core::address::UrlPolicy;
 use sluice_core::seal::{KEY_BYTES, MasterKeys};
+use sluice_data_plane::Admission;
 use sluice_data_plane::dispatch::DispatchSettings;
 use sluice_data_plane::inbox::EmbeddedSettings;
 use sluice_data_plane::settings::{IngressSettings, WorkerSettings};
@@ -17,6 +18,8 @@ use sluice_data_plane::settings::{IngressSettings, WorkerSettings};
 const KEYS_READ_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 /// After which time a delivery without an attempt is told of.
 const WAITING_TOLD_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
+/// How often is looked whether the certificate for the control plane is to be renewed.
+const CERTIFICATE_CHECKED_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 /// How long a stop waits for what is running.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -111,8 +114,8 @@ impl Folder {
         sluice_data_plane::Settings {
             data_plane_id: id.to_owned(),
             control_plane_url,
-            control_plane_ca_file: None,
-            data_plane_key_file: self.data_plane_key_file(),
+            admission: Admission::Key(self.data_plane_key_file()),
+            certificate_checked_every: CERTIFICATE_CHECKED_EVERY,
             master_key_file: self.master_key_file(),
             keys_read_every: KEYS_READ_EVERY,
             data_dir: self.0.clone(),

@@ -13,8 +13,9 @@ use sluice::demo;
 use sluice::dev::{self, Dev};
 use sluice::folder::{self, Folder};
 use sluice::hardening;
-use sluice_control_plane::Database;
+use sluice_control_plane::{Certificate, Database};
 use sluice_core::address::UrlPolicy;
+use sluice_data_plane::Admission;
 use sluice_tls::Files;
 use tracing_subscriber::EnvFilter;
 
@@ -90,6 +91,13 @@ struct ControlPlaneArgs {
     grpc: SocketAddr,
     #[command(flatten)]
     certificate: CertificateArgs,
+    /// Speak TLS with a certificate that this control plane makes for itself. Its authority is written to `authority.pem` in the data
+    /// folder, for callers to trust.
+    #[arg(long, env = "SLUICE_CONTROL_PLANE__TLS", conflicts_with = "tls_certificate")]
+    tls: bool,
+    /// A name or address for that certificate, beside control-plane.sluice.internal. Repeatable.
+    #[arg(long = "tls-name", conflicts_with = "tls_certificate")]
+    tls_names: Vec<String>,
     /// Serve plaintext beyond this machine. API keys and secrets can be read on the way: only in a network that nobody else is in.
     #[arg(long, env = "SLUICE_CONTROL_PLANE__ALLOW_PLAINTEXT")]
     allow_plaintext: bool,
@@ -138,17 +146,20 @@ struct DataPlaneArgs {
     /// The control plane's gRPC, for example http://127.0.0.1:7070 or https://control.example:7070.
     #[arg(long, env = "SLUICE_DATA_PLANE__CONTROL_PLANE")]
     control_plane: String,
-    /// A file with the certificate authorities (PEM) that an https control plane is trusted by.
-    #[arg(long, env = "SLUICE_DATA_PLANE__CONTROL_PLANE_CA")]
-    control_plane_ca: Option<PathBuf>,
-    /// The data-plane key that the control plane made.
+    /// A file with a join token, for an https control plane: needed once, when the data plane joins.
+    #[arg(long, env = "SLUICE_DATA_PLANE__JOIN_TOKEN_FILE", conflicts_with = "key_file")]
+    join_token_file: Option<PathBuf>,
+    /// On the control plane's own machine, with http: the data-plane key that it made.
     #[arg(long, env = "SLUICE_DATA_PLANE__KEY_FILE")]
-    key_file: PathBuf,
+    key_file: Option<PathBuf>,
     /// The master keys, the same as the control plane's.
     #[arg(long, env = "SLUICE_DATA_PLANE__MASTER_KEY_FILE")]
     master_key_file: PathBuf,
     #[command(flatten)]
     certificate: CertificateArgs,
+    /// A network of proxies before the triggers, for example 10.0.0.0/8: their X-Forwarded-For says who sends. Repeatable.
+    #[arg(long = "trusted-proxy")]
+    trusted_proxies: Vec<IpNet>,
     /// Triggers.
     #[arg(long, default_value = "0.0.0.0:8080", env = "SLUICE_DATA_PLANE__INGRESS")]
     ingress: SocketAddr,
@@ -261,8 +272,12 @@ async fn run(command: Command, started: Instant) -> Result<(), String> {
             urls.ports.extend(args.allow_ports);
             urls.own_names = args.own_names;
             folder.ensure_master_key().map_err(|error| error.to_string())?;
+            let tls = match args.certificate.files() {
+                Some(files) => Some(Certificate::Files(files)),
+                None => (args.tls || !args.tls_names.is_empty()).then_some(Certificate::Own(args.tls_names)),
+            };
             let mut settings = sluice_control_plane::Settings {
-                tls: args.certificate.files(),
+                tls,
                 allow_plaintext: args.allow_plaintext,
                 audit_retention: Duration::from_secs(u64::from(args.audit_retention_days) * 24 * 3600),
                 versions_kept: args.versions_kept,
@@ -284,10 +299,13 @@ async fn run(command: Command, started: Instant) -> Result<(), String> {
         Command::DataPlane(args) => {
             let folder = Folder::open(&args.data).map_err(|error| error.to_string())?;
             let mut settings = folder.data_plane(&args.id, args.control_plane, args.egress.settings()?);
-            settings.data_plane_key_file = args.key_file;
+            settings.admission = match args.key_file {
+                Some(file) => Admission::Key(file),
+                None => Admission::Certificate { join_token_file: args.join_token_file },
+            };
             settings.master_key_file = args.master_key_file;
-            settings.control_plane_ca_file = args.control_plane_ca;
             settings.ingress.tls = args.certificate.files();
+            settings.ingress.proxies = args.trusted_proxies;
             let running =
                 dev::run_data_plane(settings, args.ingress, args.health).await.map_err(|error| error.to_string())?;
             say(&format!("data plane {}: triggers on {}, health on {}", args.id, running.ingress, running.health));
