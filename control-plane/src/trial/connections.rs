@@ -99,7 +99,9 @@ async fn make<R: Message + Default>(
     if !only_tried && shared.data_planes.taking_commands(Some(&name)).is_empty() {
         return Err(no_data_plane());
     }
-    let place = shared.tests.take(&workspace.id, &shared.settings.limits, shared.settings.clock.now())?;
+    // What is only checked counts against no limit.
+    let take = || shared.tests.take(&workspace.id, &shared.settings.limits, shared.settings.clock.now());
+    let place = (!only_tried).then(take).transpose()?;
     let nothing = match call.begin::<R>(shared).await? {
         Begun::New(change) => change.finish(shared, nothing).await?,
         Begun::Known(_) => return Err(Failure::TestMade),
