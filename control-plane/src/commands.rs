@@ -38,8 +38,26 @@ pub(crate) async fn ask(shared: &Shared, data_plane: &str, subject: &str, kind: 
     hear(data_plane, subject, answer, COMMAND_TIME).await
 }
 
-/// Has any connected data plane that sees `workspace` do something once, and says which. Another one is asked only if the one before has certainly not
-/// begun. `subject` is the field that a data plane may refuse.
+/// As [`ask`], but waits for its turn while the commands of the data plane are many.
+///
+/// # Errors
+/// As those of [`ask`].
+pub(crate) async fn ask_in_turn(
+    shared: &Shared,
+    data_plane: &str,
+    subject: &str,
+    kind: Kind,
+) -> Result<Outcome, Failure> {
+    let (reply, answer) = oneshot::channel();
+    let orders = shared.data_planes.orders(data_plane)?;
+    let sent = tokio::time::timeout(COMMAND_TIME, orders.send(Order { kind, reply })).await;
+    let sent = sent.map_err(|_late| Failure::Overloaded("commands of a data plane"))?;
+    sent.map_err(|_gone| Failure::DataPlaneAway(data_plane.to_owned()))?;
+    hear(data_plane, subject, answer, COMMAND_TIME).await
+}
+
+/// Has any connected data plane that sees `workspace` do something once, and says which. Another one is asked only if the one before
+/// has certainly not begun. `subject` is the field that a data plane may refuse.
 ///
 /// # Errors
 /// Nobody could do it (`nobody`, or the last one's reason), or it is not known whether it was done.
@@ -113,6 +131,7 @@ async fn hear(
         Code::UnknownCommand => Failure::DataPlaneTooOld(data_plane.to_owned()),
         Code::ConfigurationInvalid => Failure::field(subject, "NOT_USABLE", error.message),
         Code::TooManyTests => Failure::Overloaded("tests of a data plane"),
-        Code::Unspecified | Code::Unavailable | Code::StepRemoved => away(),
+        Code::StepRemoved => Failure::NotPublished(of),
+        Code::Unspecified | Code::Unavailable => away(),
     })
 }

@@ -55,8 +55,9 @@ pub(crate) struct Asked {
 /// What the permissions of data planes begin with.
 pub(crate) const SYNC: &str = "sync.";
 
-/// What methods that only read end with, as their permissions name it; every other method counts as one that changes something.
-const READING: [&str; 7] = ["get", "list", "watch", "findUsages", "waitServed", "verify", "export"];
+/// What methods that change no resource end with, as their permissions name it; every other method counts as one that changes
+/// something. Events that are submitted are traffic, shown among the incoming requests.
+const READING: [&str; 8] = ["submit", "get", "list", "watch", "findUsages", "waitServed", "verify", "export"];
 
 impl Contract {
     pub(crate) fn new() -> Self {
@@ -242,8 +243,8 @@ mod tests {
         for (path, method) in &contract.methods {
             let name = path.rsplit('/').next().unwrap();
             let reads = [
-                "Get", "List", "Watch", "Diff", "Find", "Wait", "Verify", "Parse", "Preview", "Evaluate", "Export",
-                "Infer",
+                "Submit", "Get", "List", "Watch", "Diff", "Find", "Wait", "Verify", "Parse", "Preview", "Evaluate",
+                "Export", "Infer",
             ];
             let reads = path.starts_with("/sluice.sync.") || reads.iter().any(|verb| name.starts_with(verb));
             assert_eq!(method.changes, !reads, "{path}");

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use sha2::{Digest as _, Sha256};
 use sluice_proto::admin::v1::{
     DataPlane, NotServing, Problem, Refusal, ServedWorkspace, TokenState, WaitServedResponse,
 };
@@ -158,11 +159,24 @@ impl Registry {
     /// A connected data plane that serves this workspace and takes commands.
     pub(crate) fn serving(&self, workspace: &str) -> Option<String> {
         let planes = self.lock();
-        let able = planes.by_id.iter().find(|(_, plane)| {
-            let takes = plane.session.as_ref().is_some_and(|live| live.orders.is_some());
-            takes && plane.workspaces.get(workspace).is_some_and(|served| served.revision > 0)
-        });
+        let able = planes.by_id.iter().find(|(_, plane)| plane.is_able(workspace));
         able.map(|(id, _)| id.clone())
+    }
+
+    /// Which of the connected data planes that serve this workspace and take commands keeps what has this id: always the same one as
+    /// long as the same are connected, and when one comes or goes, another one for as few ids as possible (rendezvous hashing).
+    pub(crate) fn keeper(&self, workspace: &str, id: &str) -> Option<String> {
+        let weight = |plane: &str| {
+            let mut hash = Sha256::new();
+            for part in [workspace, id, plane] {
+                hash.update((part.len() as u64).to_be_bytes());
+                hash.update(part);
+            }
+            hash.finalize()
+        };
+        let planes = self.lock();
+        let able = planes.by_id.iter().filter(|(_, plane)| plane.is_able(workspace));
+        able.map(|(id, _)| id).max_by_key(|id| weight(id)).cloned()
     }
 
     /// Fires when somebody connects, disconnects, serves or refuses.
@@ -229,6 +243,12 @@ impl Registry {
 }
 
 impl Plane {
+    /// It sees this workspace, serves it and takes commands.
+    fn is_able(&self, workspace: &str) -> bool {
+        let takes = self.session.as_ref().is_some_and(|live| live.orders.is_some());
+        takes && self.scope.sees(workspace) && self.workspaces.get(workspace).is_some_and(|served| served.revision > 0)
+    }
+
     fn present(&self, id: &str) -> DataPlane {
         DataPlane {
             name: format!("dataPlanes/{id}"),
@@ -323,6 +343,8 @@ impl Drop for Registration {
 
 #[cfg(test)]
 mod tests {
+    use sluice_proto::sync::v1::Cursor;
+
     use super::*;
 
     fn hello(id: &str) -> Hello {
@@ -376,6 +398,35 @@ mod tests {
         assert!(!registry.token_states("workspaces/def/connections/crm", "", 10)[0].connected);
         let _again = registry.register(&hello("b"), &Scope::All, 2).unwrap();
         assert_eq!(told("workspaces/def/connections/crm"), [], "told again when it connects");
+    }
+
+    #[test]
+    fn ids_stay_where_they_are_as_far_as_they_can() {
+        let registry = Registry::default();
+        let connect = |id: &str| {
+            let cursors = vec![Cursor { workspace: "workspaces/abc".to_owned(), revision: 1, ..Cursor::default() }];
+            registry.register(&Hello { takes_commands: true, cursors, ..hello(id) }, &Scope::All, 1).unwrap()
+        };
+        let keepers = || -> Vec<Option<String>> {
+            (0..300).map(|id| registry.keeper("workspaces/abc", &id.to_string())).collect()
+        };
+        assert_eq!(registry.keeper("workspaces/abc", "1"), None);
+        let held = [connect("a"), connect("b"), connect("c")];
+        let _other = registry.register(&hello("too-old"), &Scope::All, 1).unwrap();
+        assert_eq!(registry.keeper("workspaces/def", "1"), None, "it is not served");
+        let before = keepers();
+        assert_eq!(before, keepers());
+        for plane in ["a", "b", "c"] {
+            let share = before.iter().filter(|keeper| keeper.as_deref() == Some(plane)).count();
+            assert!((60..140).contains(&share), "{plane}: {share}");
+        }
+        let [_a, _b, gone] = held;
+        drop(gone);
+        for (before, after) in before.iter().zip(keepers()) {
+            assert!(after == *before || before.as_deref() == Some("c"), "{before:?} {after:?}");
+        }
+        let _again = connect("c");
+        assert_eq!(before, keepers());
     }
 
     #[test]

@@ -27,6 +27,15 @@ const DESCRIPTION_BYTES_MAX: usize = 512;
 /// Most bytes of field paths and descriptions one answer carries, for the same reason.
 const DETAIL_BYTES_MAX: usize = 4096;
 
+/// When to try again while a queue is full; as endpoints say it.
+const INBOX_FULL_WAIT: Duration = Duration::from_secs(10);
+
+/// What the caller reads of a test that is not made again.
+const TEST_MADE: &str =
+    "a test was made with this request_id; nothing is kept of its answer: test again with another one";
+/// What the caller reads of a defect.
+const DEFECT: &str = "a defect of the server; its log has the details under the request's id";
+
 /// Why the control plane does not start or stopped running. The operator can mend all of it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -161,6 +170,12 @@ pub(crate) enum Failure {
     TookTooLong(Duration),
     /// A limit on what is done at once is reached; it has this name.
     Overloaded(&'static str),
+    /// A limit on what is done in a second is reached; it has this name, and there is room again after this time.
+    TooFast(&'static str, Duration),
+    /// The queue of this data plane is full.
+    InboxFull(String),
+    /// This data plane did not say whether it has taken the event with this id.
+    EventUnknown { data_plane: String, event_id: String },
     /// A watcher took nothing for so long.
     WatcherTooSlow(Duration),
     /// A data plane took nothing of its configuration for so long.
@@ -244,6 +259,9 @@ impl Failure {
             | Self::Replaced
             | Self::TookTooLong(_)
             | Self::Overloaded(_)
+            | Self::TooFast(..)
+            | Self::InboxFull(_)
+            | Self::EventUnknown { .. }
             | Self::WatcherTooSlow(_)
             | Self::DataPlaneTooSlow(_)
             | Self::NoDataPlane(_)
@@ -293,7 +311,9 @@ impl Failure {
             Self::Stopping => (Code::Unavailable, ErrorReason::ServerStopping),
             Self::Replaced => (Code::Aborted, ErrorReason::StreamReplaced),
             Self::TookTooLong(_) => (Code::DeadlineExceeded, ErrorReason::TookTooLong),
-            Self::Overloaded(_) => (Code::ResourceExhausted, ErrorReason::Overloaded),
+            Self::Overloaded(_) | Self::TooFast(..) => (Code::ResourceExhausted, ErrorReason::Overloaded),
+            Self::InboxFull(_) => (Code::ResourceExhausted, ErrorReason::InboxFull),
+            Self::EventUnknown { .. } => (Code::Unavailable, ErrorReason::DataPlaneUnavailable),
             Self::WatcherTooSlow(_) | Self::DataPlaneTooSlow(_) => {
                 (Code::ResourceExhausted, ErrorReason::WatcherTooSlow)
             }
@@ -348,6 +368,13 @@ impl Failure {
             Self::Replaced => "another stream of this data plane took over".to_owned(),
             Self::TookTooLong(limit) => format!("the call took longer than {} s; nothing was changed", limit.as_secs()),
             Self::Overloaded(limit) => format!("the limit `{limit}` is reached: try again later"),
+            Self::TooFast(limit, wait) => {
+                format!("the limit `{limit}` is reached: try again in {} ms", wait.as_millis().max(1))
+            }
+            Self::InboxFull(id) => {
+                format!("the queue of data plane `{id}` is full; nothing was taken: try again later")
+            }
+            Self::EventUnknown { data_plane, event_id } => event_unknown(data_plane, event_id),
             Self::WatcherTooSlow(patience) => {
                 format!("nothing was taken for {} s: watch again from the last resume token", patience.as_secs())
             }
@@ -367,14 +394,25 @@ impl Failure {
             Self::NotCaptured(name) => {
                 format!("`{name}` has not captured this request: start a capture, or read the last one again")
             }
-            Self::TestMade => {
-                "a test was made with this request_id; nothing is kept of its answer: test again with another one"
-                    .to_owned()
-            }
+            Self::TestMade => TEST_MADE.to_owned(),
             Self::CallInvalid { message, .. } => short(message),
-            Self::Store(StoreError::Corrupt(_) | StoreError::Newer { .. }) | Self::Internal(_) => {
-                "a defect of the server; its log has the details under the request's id".to_owned()
-            }
+            Self::Store(StoreError::Corrupt(_) | StoreError::Newer { .. }) | Self::Internal(_) => DEFECT.to_owned(),
+        }
+    }
+
+    /// What keeps `name` as it is: each of these does this to it.
+    fn held(&self, details: &mut ErrorDetails, kind: &str, name: &str, by: &[String], does: &str) {
+        let violation = |one: &String| PreconditionViolation::new(kind, one, format!("{does} {name}"));
+        details.set_resource_info(kind_of(name), name, "", self.message());
+        details.set_precondition_failure(by.iter().map(violation).collect::<Vec<_>>());
+    }
+
+    /// After which time to try again, where that helps.
+    fn wait(&self) -> Duration {
+        match self {
+            Self::TooFast(_, wait) => *wait,
+            Self::InboxFull(_) => INBOX_FULL_WAIT,
+            _ => Duration::from_secs(1),
         }
     }
 
@@ -395,13 +433,9 @@ impl Failure {
             Self::NotFound(name) | Self::VersionNotKept(name) | Self::Exists(name) | Self::EtagMismatch(name) => {
                 details.set_resource_info(kind_of(name), short(name), "", self.message());
             }
-            Self::InUse { name, users } => {
-                details.set_resource_info(kind_of(name), name, "", self.message());
-                details.set_precondition_failure(each("IN_USE", users, &format!("uses {name}")));
-            }
+            Self::InUse { name, users } => self.held(details, "IN_USE", name, users, "uses"),
             Self::WorkspaceNotEmpty { name, documents } => {
-                details.set_resource_info(kind_of(name), name, "", self.message());
-                details.set_precondition_failure(each("NOT_EMPTY", documents, &format!("belongs to {name}")));
+                self.held(details, "NOT_EMPTY", name, documents, "belongs to");
             }
             Self::Published(name) => {
                 details.set_precondition_failure(precondition("PUBLISHED", name, self.message()));
@@ -423,8 +457,13 @@ impl Failure {
                 let field = FieldViolation { field: field.to_owned(), description: self.message(), ..none() };
                 details.set_bad_request(vec![field]);
             }
-            Self::Overloaded(_) | Self::Stopping | Self::DataPlaneAway(_) => {
-                details.set_retry_info(Some(Duration::from_secs(1)));
+            Self::Overloaded(_)
+            | Self::TooFast(..)
+            | Self::InboxFull(_)
+            | Self::Stopping
+            | Self::DataPlaneAway(_)
+            | Self::EventUnknown { .. } => {
+                details.set_retry_info(Some(self.wait()));
             }
             Self::KeyInvalid(_)
             | Self::CertificateInvalid(_)
@@ -445,9 +484,11 @@ impl Failure {
     }
 }
 
-/// The same of each of these.
-fn each(kind: &str, subjects: &[String], description: &str) -> Vec<PreconditionViolation> {
-    subjects.iter().map(|subject| PreconditionViolation::new(kind, subject, description)).collect()
+fn event_unknown(data_plane: &str, event_id: &str) -> String {
+    format!(
+        "data plane `{data_plane}` did not answer; whether it has taken the event is not known: submit it again with \
+         event_id `{event_id}`, and it counts once"
+    )
 }
 
 /// One broken rule of one field.

@@ -26,6 +26,7 @@
 //! | `curl` | what a cURL command changes of a draft, and which command says one |
 //! | `captures` | what a sender really sends, while an integration is built |
 //! | `trial` | what a request would be, and what is answered to it, before anything is published |
+//! | `intake` | what callers submit to start workflows |
 //! | `commands` | what a data plane does for an operator |
 //! | `replay` | which deliveries are delivered again, and when |
 //! | `reports` | what data planes tell |
@@ -62,6 +63,7 @@ mod fields;
 mod forms;
 mod health;
 mod inference;
+mod intake;
 mod json_door;
 mod lifecycle;
 mod list_filter;

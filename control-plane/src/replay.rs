@@ -200,7 +200,8 @@ pub(crate) async fn step(shared: &Shared, mut row: OperationRow) -> Result<Stepp
                 | Outcome::Error(_)
                 | Outcome::Capture(_)
                 | Outcome::TestedRequest(_)
-                | Outcome::TestedConnection(_),
+                | Outcome::TestedConnection(_)
+                | Outcome::Taken(_),
             ) => {
                 return Err(Failure::Internal("a command was answered with something else".to_owned()));
             }

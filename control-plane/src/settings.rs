@@ -90,6 +90,8 @@ pub struct Limits {
     pub call_time: Duration,
     /// Deliveries that replays enqueue in a second, all together: 100 by default.
     pub replays_per_second: u32,
+    /// Events that a workspace may submit in a second, and twice as many at once: 1,000 by default.
+    pub events_per_second: u32,
     /// How long a watcher, or a data plane that is being sent configuration, may take nothing before it is ended: 30 s by default.
     pub watcher_patience: Duration,
     /// Wrong API keys that one address may show in a minute, counted over time; those above are answered with another error: 20 by
@@ -113,6 +115,7 @@ impl Default for Limits {
             stream_starts_per_second: 200,
             call_time: Duration::from_secs(30),
             replays_per_second: 100,
+            events_per_second: 1000,
             watcher_patience: Duration::from_secs(30),
             failed_keys_per_minute: 20,
             tests_at_once: 5,

@@ -1,7 +1,9 @@
 //! What every service of one control plane works with.
 
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use sluice_core::failed_keys::FailedKeys;
 use sluice_tls::authority::Authority;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -39,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) captures: watch::Sender<()>,
     /// Tests that are made.
     pub(crate) tests: Tests,
+    /// How fast events may be submitted, by the id of the workspace.
+    pub(crate) events: DefaultKeyedRateLimiter<String>,
     /// The name of this store.
     pub(crate) epoch: String,
     /// Ends every stream.
@@ -62,6 +66,8 @@ impl Shared {
     ) -> Self {
         let streams = Arc::new(Semaphore::new(settings.limits.streams));
         let starts = Mutex::new(Starts::full(settings.limits.stream_starts_per_second, settings.clock.now()));
+        let rate = NonZeroU32::new(settings.limits.events_per_second).unwrap_or(NonZeroU32::MIN);
+        let events = RateLimiter::keyed(Quota::per_second(rate).allow_burst(rate.saturating_add(rate.get())));
         let ((outcomes, _), (operations, _)) = (watch::channel(()), watch::channel(()));
         Self {
             settings,
@@ -77,6 +83,7 @@ impl Shared {
             operations,
             captures: watch::Sender::new(()),
             tests: Tests::default(),
+            events,
             epoch,
             _end: stop.clone().drop_guard(),
             stop,

@@ -14,6 +14,7 @@ mod deliveries;
 mod dispatch;
 mod endpoint;
 mod enrolment;
+mod events;
 mod flows;
 mod forms;
 mod jwt;

@@ -166,6 +166,16 @@ impl Workspace {
         incoming
     }
 
+    /// Waits until a data plane serves the newest revision and the control plane knows it.
+    pub async fn ready(&self) {
+        eventually("a data plane to serve the workspace", || async {
+            let request = admin::WaitServedRequest { parent: self.name.clone(), ..Default::default() };
+            let answer = self.client.configuration().wait_served(request).await.unwrap().into_inner();
+            answer.served.then_some(())
+        })
+        .await;
+    }
+
     /// Waits for at least `count` response events, and returns all, oldest first.
     pub async fn events(&self, count: usize) -> Vec<Event> {
         let what = format!("{count} response events");

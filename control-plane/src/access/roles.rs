@@ -86,6 +86,7 @@ pub(crate) const BUILT_IN: &[BuiltIn] = &[
         ],
         RESERVED
     ),
+    role!("event-sender", "Submits events", ["events.submit"], &[]),
     role!(
         "operator",
         "Operator",

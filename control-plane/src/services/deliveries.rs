@@ -133,9 +133,8 @@ async fn steer(shared: &Shared, call: Call, delivery: Delivery, kind: Kind) -> R
         | Outcome::Replayed(_)
         | Outcome::Capture(_)
         | Outcome::TestedRequest(_)
-        | Outcome::TestedConnection(_) => {
-            Err(Failure::Internal("a command was answered with something else".to_owned()))
-        }
+        | Outcome::TestedConnection(_)
+        | Outcome::Taken(_) => Err(Failure::Internal("a command was answered with something else".to_owned())),
     }
 }
 

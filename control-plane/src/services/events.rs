@@ -1,12 +1,15 @@
-//! Response events: listed, and watched as they arrive.
+//! Events: response events listed and watched as they arrive, and what callers submit.
 
 use prost::Message as _;
 use sluice_proto::admin::v1::event_service_server::EventService;
-use sluice_proto::admin::v1::{Event, ListEventsRequest, ListEventsResponse, WatchEventsRequest};
+use sluice_proto::admin::v1::{
+    Event, ListEventsRequest, ListEventsResponse, SubmitEventRequest, SubmitEventResponse, WatchEventsRequest,
+};
 use tonic::{Request, async_trait};
 
 use super::{Answer, Services, pack};
 use crate::error::Failure;
+use crate::intake;
 use crate::names;
 use crate::scan::{self, Scan};
 use crate::shared::Shared;
@@ -27,6 +30,10 @@ impl EventService for Services {
         let events = Events { workspace: workspace.clone(), action: asked.action.clone() };
         let watcher = Watcher::new(self.0.clone(), workspace.clone(), events);
         Ok(watcher.start(start(&self.0, &workspace, &asked).await?)?)
+    }
+
+    async fn submit_event(&self, request: Request<SubmitEventRequest>) -> Answer<SubmitEventResponse> {
+        pack(intake::submit(&self.0, request.into_inner()).await)
     }
 }
 

@@ -117,10 +117,11 @@ async fn a09_every_change_writes_exactly_one_entry_and_no_value() {
         assert_eq!((entry.source_address.as_str(), entry.call_id.len()), ("127.0.0.1", 36));
         assert!(!format!("{entry:?}").contains("CANARY"), "{entry:?}");
     }
-    // What data planes call is no change that an administrator makes; joining is written down, too (tests/it/enrolment.rs).
+    // What data planes call is no change that an administrator makes; joining is written down, too (tests/it/enrolment.rs). Submitted
+    // events are no changes: they are shown among the incoming requests.
     let reads = [
-        "Enroll", "Renew", "Get", "List", "Watch", "Diff", "Find", "Wait", "Verify", "Parse", "Preview", "Evaluate",
-        "Export", "Infer", "Sync", "Report",
+        "Submit", "Enroll", "Renew", "Get", "List", "Watch", "Diff", "Find", "Wait", "Verify", "Parse", "Preview",
+        "Evaluate", "Export", "Infer", "Sync", "Report",
     ];
     for method in methods() {
         let path = method.path();

@@ -5,6 +5,7 @@
 //! leads into the other.
 
 use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::envelope::Envelope;
 use crate::flatten::{BodyError, Limits, parse_body};
@@ -142,8 +143,41 @@ impl EventEnvelope {
     }
 }
 
+/// Longest id that a caller gives to what he submits, in bytes.
+pub const EVENT_ID_BYTES_MAX: usize = 128;
+/// Parameters and customer of what a caller submits, in bytes of JSON.
+pub const EVENT_BYTES_MAX: usize = 256 * 1024;
+/// How far a caller's clock may be ahead, in milliseconds.
+pub const EVENT_AHEAD_MAX: i64 = 60_000;
+/// `event.action` of a member of an audience.
+pub const AUDIENCE: &str = "audience";
+
+/// Under which key a submission is recognised when it comes again: by workspace, by action or by the workflow of the audience, and
+/// by the caller's id (I2, I10).
+pub fn submission_key(workspace: &str, of: Of<'_>, id: &str) -> [u8; 32] {
+    let (kind, of) = match of {
+        Of::Action(action) => ("event", action),
+        Of::Audience(workflow) => (AUDIENCE, workflow),
+    };
+    let mut hash = Sha256::new();
+    for part in ["sluice submission", workspace, kind, of, id] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+/// Whom a submission is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of<'a> {
+    /// Every workflow that asks for this action.
+    Action(&'a str),
+    /// This workflow, of whose audience it is a member.
+    Audience(&'a str),
+}
+
 /// Whether a text is a UUID as they are usually written: 36 characters.
-fn is_uuid(text: &str) -> bool {
+pub(crate) fn is_uuid(text: &str) -> bool {
     text.len() == 36
         && text.bytes().enumerate().all(|(at, byte)| match at {
             8 | 13 | 18 | 23 => byte == b'-',
@@ -242,6 +276,22 @@ mod tests {
         let nobodys = EventEnvelope::from_json(&submitted("{}", None).to_json()).unwrap();
         assert_eq!((nobodys.customer(), nobodys.time()), (None, 1_718_010_930_123));
         assert_eq!("customer.a".parse::<Path>().unwrap().resolve(&nobodys), []);
+    }
+
+    #[test]
+    fn a_submission_has_a_key_of_its_own() {
+        let keys = [
+            submission_key("workspaces/a", Of::Action("x"), "1"),
+            submission_key("workspaces/b", Of::Action("x"), "1"),
+            submission_key("workspaces/a", Of::Action("y"), "1"),
+            submission_key("workspaces/a", Of::Audience("x"), "1"),
+            submission_key("workspaces/a", Of::Action("x"), "2"),
+            submission_key("workspaces/a", Of::Action("x1"), ""),
+        ];
+        for (index, key) in keys.iter().enumerate() {
+            assert!(!keys[..index].contains(key), "{index}");
+        }
+        assert_eq!(keys[0], submission_key("workspaces/a", Of::Action("x"), "1"));
     }
 
     #[test]

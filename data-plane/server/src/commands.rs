@@ -24,6 +24,7 @@ use crate::captures::{self, NotOpened};
 use crate::inbox::{Accept, Accepted, Claim, Flow, Found, Lane, LeaseError, NewJob, Place, Steer, Unavailable};
 use crate::outcome::{End, Of, Record, tell};
 use crate::plane::Plane;
+use crate::submitted;
 use crate::trial;
 
 /// How long it is remembered that an operation has repeated a delivery: longer than an operation may be held up.
@@ -51,6 +52,7 @@ pub async fn run(plane: &Plane, command: Command) -> CommandResult {
         }
         Some(Kind::TestRequest(asked)) => trial::request(plane, asked).await.map(Outcome::TestedRequest),
         Some(Kind::TestConnection(asked)) => trial::connection(plane, asked).await.map(Outcome::TestedConnection),
+        Some(Kind::SubmitEvents(asked)) => submitted::take(plane, asked).await.map(Outcome::Taken),
         None => Err(refuse(Code::UnknownCommand, "this release does not know the command")),
     };
     CommandResult { id: command.id, outcome: Some(done.unwrap_or_else(Outcome::Error)) }

@@ -7,6 +7,7 @@
 //! | take requests, keep them, answer 200 or 204 | [`ingress`] → [`trigger`] (spine 1) → [`inbox`] |
 //! | decide what is next, lease it, send it, record what came of it; one for each lane | [`worker`] → [`dispatch`] → [`delivery`] (spine 2) |
 //! | follow the control plane's configuration, do its commands | [`sync`] → [`runtime`], [`commands`], [`trial`] |
+//! | take events that callers submit | [`sync`] → [`commands`] → [`submitted`] → [`inbox`] |
 //! | renew the certificate that the control plane knows it by | [`identity`] |
 //! | report outcomes, and what waits long | [`report`], [`waiting`] |
 //! | health and numbers | [`admin`] |
@@ -40,6 +41,7 @@ pub mod ring;
 pub mod runtime;
 pub mod senders;
 pub mod settings;
+pub mod submitted;
 pub mod sync;
 pub mod trial;
 pub mod trigger;

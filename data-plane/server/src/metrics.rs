@@ -26,6 +26,7 @@ pub struct Metrics {
     registry: Registry,
     triggers: Family<Label, Counter>,
     trigger_seconds: Histogram,
+    submitted: Family<Label, Counter>,
     not_deduplicated: Family<Label, Counter>,
     signatures: Family<Label, Counter>,
     attempts: Family<Label, Counter>,
@@ -66,6 +67,7 @@ impl Default for Metrics {
             registry: Registry::default(),
             triggers: Family::default(),
             trigger_seconds: Histogram::new(buckets()),
+            submitted: Family::default(),
             not_deduplicated: Family::default(),
             signatures: Family::default(),
             attempts: Family::default(),
@@ -107,6 +109,7 @@ impl Metrics {
             self.trigger_seconds.clone(),
         );
         registry.register("sluice_tls_events", "What went wrong or changed at the TLS of triggers", self.tls.clone());
+        registry.register("sluice_submitted_events", "Submitted events by how they ended", self.submitted.clone());
         registry.register(
             "sluice_triggers_not_deduplicated",
             "Requests without a deduplication key, by reason",
@@ -197,6 +200,11 @@ impl Metrics {
     pub fn trigger(&self, result: &'static str, took: Duration) {
         self.triggers.get_or_create(&[("result", result)]).inc();
         self.trigger_seconds.observe(took.as_secs_f64());
+    }
+
+    /// An event that a caller submitted.
+    pub fn submitted(&self, result: &'static str) {
+        self.submitted.get_or_create(&[("result", result)]).inc();
     }
 
     /// A request had no key.
