@@ -404,3 +404,35 @@ async fn deduplication_and_filters_choose_from_what_was_confirmed_r159_r168_r169
     let refused = world.acme.publish_incoming(&published.name).await.unwrap_err();
     assert!(refused.message().contains("workflows/seen"), "{}", refused.message());
 }
+
+/// Captures that may be open at once at one data plane.
+const OPEN_MAX: usize = 256;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_captures_wait_at_once_and_one_more_is_refused_by_name() {
+    let world = World::start().await;
+    connected(&world, 1).await;
+    let mut drafts = Vec::new();
+    for number in 0..=OPEN_MAX {
+        drafts.push(world.acme.draft_incoming(&format!("orders-{number}"), open()).await);
+    }
+    let (one_more, within_the_limit) = drafts.split_last().unwrap();
+    for draft in within_the_limit {
+        start(&world, draft).await;
+    }
+    let request = admin::StartCaptureRequest { parent: one_more.name.clone(), ..Default::default() };
+    let refused = world.client.captures().start_capture(request.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    assert!(refused.message().contains("`open captures of a data plane`"), "{}", refused.message());
+    let numbers = sluice_tests::Numbers::of(world.control_health()).await;
+    assert_eq!(numbers.get("sluice_control_captures_open"), 257.0, "it waits for a data plane with room");
+    // One that is open can be begun anew, and whoever ends makes room.
+    let anew = start(&world, &within_the_limit[0]).await;
+    let cancel = admin::CancelCaptureRequest { name: anew.name.clone(), ..Default::default() };
+    world.client.captures().cancel_capture(cancel).await.unwrap();
+    eventually("room for one more", || async {
+        world.client.captures().start_capture(request.clone()).await.ok().map(drop)
+    })
+    .await;
+    world.stop().await;
+}

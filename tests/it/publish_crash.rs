@@ -1,5 +1,6 @@
 //! `kill -9` inside a publish of several drafts, and inside the application of a document: all of it is there afterwards, or none, and
-//! what was answered stays.
+//! what was answered stays. First at moments that move to and fro, then, in builds with the feature `fault-injection`, at each moment
+//! of a publish and of a refusal that decides.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -156,4 +157,102 @@ async fn a_crash_while_a_document_is_applied_leaves_all_or_nothing() {
         "{whole} documents were whole, {nothing} left nothing: the moments are not spread"
     );
     subject.stop().await.unwrap();
+}
+
+#[cfg(feature = "fault-injection")]
+mod moments {
+    use sluice_client::admin::{AuditEntry, AuditOutcome};
+    use sluice_tests::eventually;
+    use sluice_tests::subject::Crash;
+    use sluice_tests::subject::Moment::{self, ChangeCommitted, ChangeWritten, RefusalWritten};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const REQUEST_ID: &str = "67e55044-10b1-426f-9247-bb680e5fe0c8";
+
+    fn at(setup: &Setup, at: Moment, method: &str) -> Setup {
+        Setup { crash: Some(Crash { at, method: method.to_owned() }), ..setup.clone() }
+    }
+
+    /// The log of the workspace, whole.
+    async fn log(client: &Client) -> Vec<AuditEntry> {
+        let parent = || "workspaces/acme".to_owned();
+        let verify = admin::VerifyAuditEntriesRequest { parent: parent(), ..Default::default() };
+        let verified = client.audit().verify_audit_entries(verify).await.unwrap().into_inner();
+        assert_eq!(verified.broken, "", "{verified:?}");
+        let request = admin::ListAuditEntriesRequest { parent: parent(), page_size: 1000, ..Default::default() };
+        client.audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries
+    }
+
+    fn publishes(log: &[AuditEntry]) -> usize {
+        log.iter().filter(|entry| entry.method.ends_with("/PublishDrafts")).count()
+    }
+
+    /// Acme with some drafts, at rest.
+    async fn drafts() -> (TempDir, Setup, Vec<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let setup = Setup::on(&folder.path().join("data"));
+        let (subject, client) = live(&setup).await;
+        let workspace = Workspace::create(&client, "acme").await;
+        let mut names = Vec::new();
+        for index in 0..DRAFTS {
+            let request = resources::post("https://api.example.com/0", "{}");
+            names.push(workspace.outgoing(&format!("send-{index}"), request).await.name);
+        }
+        save(&client, &names, 1).await;
+        subject.stop().await.unwrap();
+        (folder, setup, names)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_publish_is_all_or_nothing_with_its_entry_and_its_answer() {
+        for (moment, is_done) in [(ChangeWritten, false), (ChangeCommitted, true)] {
+            let (_folder, setup, names) = drafts().await;
+            let (subject, client) = live(&at(&setup, moment, "/PublishDrafts")).await;
+            let (before, revision) = standing(&client, &names).await;
+            let entries = log(&client).await.len();
+            let request = admin::PublishDraftsRequest { request_id: REQUEST_ID.to_owned(), ..publishing(&names) };
+            client.configuration().publish_drafts(request.clone()).await.unwrap_err();
+            assert!(!subject.ended().await.unwrap().success());
+
+            let (subject, client) = live(&setup).await;
+            let next: Vec<i64> = before.iter().map(|version| version + 1).collect();
+            let (after, moved) = standing(&client, &names).await;
+            let expected = if is_done { (next.clone(), revision + 1) } else { (before, revision) };
+            assert_eq!((after, moved), expected, "{moment:?}");
+            let written = log(&client).await;
+            assert_eq!((publishes(&written), written.len()), (usize::from(is_done), entries + usize::from(is_done)));
+            // Whoever got no answer asks again, and it is done once.
+            let answer = client.configuration().publish_drafts(request).await.unwrap().into_inner();
+            assert_eq!(answer.revision, revision + 1, "{moment:?}");
+            assert_eq!(standing(&client, &names).await, (next, revision + 1));
+            assert_eq!(publishes(&log(&client).await), 1);
+            // The data plane serves what is in force.
+            let request = admin::WaitServedRequest { parent: "workspaces/acme".to_owned(), ..Default::default() };
+            eventually("the revision to be served", || async {
+                let served = client.configuration().wait_served(request.clone()).await.unwrap().into_inner();
+                (served.served && served.revision == revision + 1).then_some(())
+            })
+            .await;
+            subject.stop().await.unwrap();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_refusal_that_is_not_written_down_leaves_the_log_whole() {
+        let (_folder, setup, names) = drafts().await;
+        let (subject, client) = live(&at(&setup, RefusalWritten, "/PublishDrafts")).await;
+        let entries = log(&client).await.len();
+        let mut request = publishing(&names);
+        request.drafts[0].etag = "of-somebody-else".to_owned();
+        client.configuration().publish_drafts(request.clone()).await.unwrap_err();
+        assert!(!subject.ended().await.unwrap().success());
+        let (subject, client) = live(&setup).await;
+        assert_eq!(log(&client).await.len(), entries);
+        client.configuration().publish_drafts(request).await.unwrap_err();
+        let written = log(&client).await;
+        assert_eq!(written.iter().filter(|entry| entry.outcome() == AuditOutcome::Refused).count(), 1);
+        subject.stop().await.unwrap();
+    }
 }

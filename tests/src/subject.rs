@@ -160,6 +160,8 @@ impl Subject {
     /// # Errors
     /// It does not end in time.
     pub async fn ended(mut self) -> io::Result<ExitStatus> {
+        // Held open until then: whose input ends stops properly, and to wait closes it.
+        let _input = self.child.stdin.take();
         tokio::time::timeout(PATIENCE, self.child.wait()).await?
     }
 

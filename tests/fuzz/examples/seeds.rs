@@ -19,6 +19,7 @@ fn main() -> io::Result<()> {
     write(&corpus.join("flatten"), bodies(golden)?)?;
     write(&corpus.join("filter"), filters(golden)?)?;
     write(&corpus.join("signature"), signatures(golden)?)?;
+    write(&corpus.join("token"), tokens(golden)?)?;
     write(&corpus.join("url"), urls(golden)?)
 }
 
@@ -89,6 +90,26 @@ fn signatures(golden: &Path) -> io::Result<Vec<Vec<u8>>> {
         .into(),
     };
     Ok(cases.iter().map(seed).collect())
+}
+
+/// Headers and claims as the golden file has them, at the time of the target, and the documents of keys.
+fn tokens(golden: &Path) -> io::Result<Vec<Vec<u8>>> {
+    const NOW: i64 = 1_800_000_000;
+    let at = |text: &str| {
+        let mut parts = text.split("{now");
+        let mut whole = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let (offset, rest) = part.split_once('}').unwrap_or((part, ""));
+            whole.push_str(&(NOW + offset.parse::<i64>().unwrap_or_default()).to_string());
+            whole.push_str(rest);
+        }
+        whole
+    };
+    let seed = |case: &Value| match (case["header"].as_str(), case["claims"].as_str()) {
+        (Some(header), Some(claims)) => Some(format!("{}\n{}", at(header), at(claims)).into_bytes()),
+        _ => case["document"].as_str().or(case["token"].as_str()).map(|text| text.as_bytes().to_vec()),
+    };
+    Ok(cases(&golden.join("jwt"))?.iter().filter_map(seed).collect())
 }
 
 fn urls(golden: &Path) -> io::Result<Vec<Vec<u8>>> {
