@@ -301,7 +301,8 @@ async fn a07_of_two_updates_with_one_etag_one_is_aborted() {
             continue;
         }
         let get = method.path().replace("/Update", "/Get");
-        let get = methods().into_iter().find(|method| method.path() == get).unwrap();
+        // What a test found is added to an event's definition, which has an Update of its own.
+        let Some(get) = methods().into_iter().find(|method| method.path() == get) else { continue };
         let before = get.call(world.channel(), Some(&key), &json!({ "name": name })).await.unwrap();
         request[document]["etag"] = get.answer(&before)["etag"].clone();
         request["validate_only"] = json!(false);

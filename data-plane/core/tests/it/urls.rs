@@ -116,7 +116,7 @@ fn what_a_command_brings_may_be_called_s57() {
                 let like = match row["code"].as_str() {
                     Some("egress.ip_literal" | "egress.denied_name" | "egress.self") => "url_host",
                     Some("url.scheme") => "url_scheme",
-                    Some("url.too_long") => "too_large",
+                    Some("url.too_long") => "url_too_long",
                     Some(_) | None => "url_invalid",
                 };
                 assert_eq!(code, row["imported"].as_str().unwrap_or(like), "{row}: {refusal}");

@@ -111,7 +111,7 @@ pub enum Fault {
 
 /// How long a fault holds its window open.
 #[cfg(feature = "fault-injection")]
-const FAULT_DELAY: Duration = Duration::from_millis(20);
+const FAULT_DELAY: Duration = Duration::from_millis(500);
 
 /// Why the inbox could not be opened. Nothing was changed; the operator has to act.
 #[derive(Debug, Error)]
