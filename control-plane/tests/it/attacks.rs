@@ -293,6 +293,9 @@ async fn a07_of_two_updates_with_one_etag_one_is_aborted() {
     let mut kinds = 0;
     for method in callable().filter(|method| method.path().contains("/Update")) {
         let Some(path) = method.resource() else { continue };
+        let get = method.path().replace("/Update", "/Get");
+        // What a test found is added to an event's definition, which has an Update of its own.
+        let Some(get) = methods().into_iter().find(|method| method.path() == get) else { continue };
         let row = lines(REQUESTS).into_iter().find(|row| row["method"] == json!(method.path())).unwrap();
         let mut request = row["request"].clone();
         let [document, _] = path.as_slice() else { continue };
@@ -300,9 +303,6 @@ async fn a07_of_two_updates_with_one_etag_one_is_aborted() {
         if name.contains("{key}") {
             continue;
         }
-        let get = method.path().replace("/Update", "/Get");
-        // What a test found is added to an event's definition, which has an Update of its own.
-        let Some(get) = methods().into_iter().find(|method| method.path() == get) else { continue };
         let before = get.call(world.channel(), Some(&key), &json!({ "name": name })).await.unwrap();
         request[document]["etag"] = get.answer(&before)["etag"].clone();
         request["validate_only"] = json!(false);
