@@ -319,11 +319,13 @@ async fn an_answer_that_was_lost_is_asked_for_again() {
     let server = Server::start().await;
     let proxy = Proxy::before(server.dir());
     let inbox = open(RedisSettings { url: proxy.url(), ..settings(&server, "a") }).await;
-    proxy.faults.lost.store(1, Ordering::SeqCst);
-    let id = enqueue(&inbox).await;
+    let accept = request(None, vec![job(Lane::Realtime)]);
+    let id = accept.jobs[0].id;
+    proxy.faults.lose_answer_to(id.as_bytes());
+    assert_eq!(inbox.accept(accept).await, Ok(Accepted::Accepted));
     let jobs = take(&inbox, 9).await;
     assert_eq!(jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [id], "kept once");
-    proxy.faults.lost.store(1, Ordering::SeqCst);
+    proxy.faults.lose_answer_to(id.as_bytes());
     let lost = inbox.finish(id, jobs[0].fence, done()).await;
     assert_eq!(lost, Err(LeaseError::Unavailable(Unavailable)), "whether it happened is unknown");
     let again = back(async || match inbox.finish(id, jobs[0].fence, done()).await {

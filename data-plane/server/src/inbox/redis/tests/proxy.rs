@@ -1,8 +1,8 @@
 //! Stands between a plane and its Redis: plays a newer release that has replicas, and loses answers.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sluice_core::seal::Secret;
 use tempfile::TempDir;
@@ -17,8 +17,28 @@ pub(super) struct Faults {
     pub(super) replicas: AtomicI64,
     /// Whether WAITAOF was asked.
     pub(super) waits: AtomicUsize,
-    /// So many answers to scripts are swallowed from now on, and their connection is cut.
-    pub(super) lost: AtomicUsize,
+    /// What the question says whose answer is swallowed, and its connection cut. The next one that says it, and no other: a plane also
+    /// asks by itself.
+    lost: Mutex<Option<Vec<u8>>>,
+}
+
+impl Faults {
+    pub(super) fn lose_answer_to(&self, said: &[u8]) {
+        *self.lost.lock().unwrap() = Some(said.to_vec());
+    }
+
+    /// Whether the answer to this question is to be swallowed.
+    fn loses(&self, asked: &[u8]) -> bool {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.take_if(|said| asked.windows(said.len()).any(|part| part == said)).is_some()
+    }
+}
+
+/// What a connection waits for.
+#[derive(Default)]
+struct Asked {
+    waits: AtomicUsize,
+    loses: AtomicBool,
 }
 
 pub(super) struct Proxy {
@@ -45,43 +65,45 @@ async fn serve(listener: UnixListener, server: PathBuf, faults: Arc<Faults>) {
         let Ok(redis) = UnixStream::connect(&server).await else { continue };
         let (from_plane, to_plane) = plane.into_split();
         let (from_redis, to_redis) = redis.into_split();
-        let waits = Arc::new(AtomicUsize::new(0));
-        let asking = tokio::spawn(ask(from_plane, to_redis, waits.clone()));
+        let asked = Arc::new(Asked::default());
+        let asking = tokio::spawn(ask(from_plane, to_redis, faults.clone(), asked.clone()));
         let faults = faults.clone();
         tokio::spawn(async move {
-            answer(from_redis, to_plane, &faults, &waits).await;
+            answer(from_redis, to_plane, &faults, &asked).await;
             asking.abort();
         });
     }
 }
 
 /// WAITAOF becomes PING, whose answer is replaced.
-async fn ask(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, waits: Arc<AtomicUsize>) {
+async fn ask(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, faults: Arc<Faults>, asked: Arc<Asked>) {
     let mut bytes = vec![0; 1 << 16];
     while let Ok(length @ 1..) = from.read(&mut bytes).await {
-        let asked = &bytes[..length];
-        let is_wait = asked.starts_with(b"*4\r\n$7\r\nWAITAOF\r\n");
+        let question = &bytes[..length];
+        let is_wait = question.starts_with(b"*4\r\n$7\r\nWAITAOF\r\n");
         if is_wait {
-            waits.fetch_add(1, Ordering::SeqCst);
+            asked.waits.fetch_add(1, Ordering::SeqCst);
         }
-        if to.write_all(if is_wait { b"*1\r\n$4\r\nPING\r\n" } else { asked }).await.is_err() {
+        if faults.loses(question) {
+            asked.loses.store(true, Ordering::SeqCst);
+        }
+        if to.write_all(if is_wait { b"*1\r\n$4\r\nPING\r\n" } else { question }).await.is_err() {
             return;
         }
     }
 }
 
-async fn answer(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, faults: &Faults, waits: &AtomicUsize) {
+async fn answer(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, faults: &Faults, asked: &Asked) {
     let mut bytes = vec![0; 1 << 16];
     while let Ok(length @ 1..) = from.read(&mut bytes).await {
         let mut answer = bytes[..length].to_vec();
-        if waits.load(Ordering::SeqCst) > 0 && answer == b"+PONG\r\n" {
-            waits.fetch_sub(1, Ordering::SeqCst);
+        if asked.waits.load(Ordering::SeqCst) > 0 && answer == b"+PONG\r\n" {
+            asked.waits.fetch_sub(1, Ordering::SeqCst);
             faults.waits.fetch_add(1, Ordering::SeqCst);
             answer = format!("*2\r\n:1\r\n:{}\r\n", faults.replicas.load(Ordering::SeqCst)).into_bytes();
         }
         // What a script of ours answers, and nothing else.
-        let is_step = answer.starts_with(b"*7\r\n");
-        if is_step && faults.lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |lost| lost.checked_sub(1)).is_ok() {
+        if answer.starts_with(b"*7\r\n") && asked.loses.load(Ordering::SeqCst) {
             return;
         }
         let text = b"redis_version:7.0";
