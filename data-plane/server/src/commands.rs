@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 use sluice_core::envelope::Envelope;
 use sluice_core::lineage;
 use sluice_core::response_event::FailureReason;
@@ -201,10 +202,8 @@ async fn replay(plane: &Plane, asked: ReplayJobs) -> Result<ReplayedJobs, Comman
 fn repeated(asked: &ReplayJobs, job: ReplayJob, revision: i64, flow: Flow) -> Accept {
     let once = format!("{} {}", asked.operation, job.delivery);
     let id = Uuid::new_v5(&Uuid::NAMESPACE_URL, once.as_bytes());
-    let mut key = [0; 32];
-    // Integrations claim digests, which do not begin like this.
-    key[..16].copy_from_slice(b"sluice.replay   ");
-    key[16..].copy_from_slice(id.as_bytes());
+    // A digest like those that integrations claim, and of something that none of theirs is of.
+    let key = Sha256::new().chain_update(b"sluice.replay.1").chain_update(id.as_bytes()).finalize().into();
     let job = Job {
         workspace: asked.workspace.clone(),
         workflow: job.workflow,
