@@ -4,6 +4,7 @@ use serde_json::json;
 use sluice::dev;
 use sluice_client::admin;
 use sluice_data_plane::clock::Clock;
+use sluice_data_plane::inbox::{EmbeddedSettings, InboxSettings};
 use sluice_tests::patience::{eventually, within};
 use sluice_tests::resources::{condition, custom_webhook, dedup, meta, open, post, workflow};
 use sluice_tests::{Answer, Request, World};
@@ -318,7 +319,7 @@ async fn of_two_data_planes_the_first_that_is_hit_wins_d23() {
     let mut settings = world.settings.data_plane.clone();
     settings.data_plane_id = "second".to_owned();
     settings.data_dir = folder.path().to_owned();
-    settings.inbox.path = folder.path().join("inbox.db");
+    settings.inbox = InboxSettings::Embedded(EmbeddedSettings::new(folder.path().join("inbox.db")));
     let second = dev::run_data_plane(settings, any, any).await.unwrap();
     connected(&world, 2).await;
     let draft = world.acme.draft_incoming("orders", open()).await;

@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, reason = "what a failed campaign needs to be repeated")]
 
 mod ledger;
+mod points;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -18,10 +19,11 @@ use ledger::{Arrived, Ledger, Recorded, Sent};
 use serde_json::{Value, json};
 use sluice::destination::{self, Answer, Destination};
 use sluice_client::{Client, admin};
+use sluice_core::seal::Secret;
 use sluice_data_plane::clock::Clock;
-use sluice_data_plane::inbox::{Embedded, EmbeddedSettings, Inbox, MAX_LEASES};
-use sluice_tests::subject::{Setup, Subject};
-use sluice_tests::{Numbers, RawHttp, Request, Workspace, eventually, resources, within};
+use sluice_data_plane::inbox::{EmbeddedSettings, Inbox, InboxSettings, MAX_LEASES, RedisSettings};
+use sluice_tests::subject::{Fault, Setup, Subject};
+use sluice_tests::{Numbers, RawHttp, RedisServer, Request, Workspace, eventually, resources, within};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -116,6 +118,10 @@ impl Load {
             None => None,
         };
         if let Some(answer) = answer {
+            // A shared store that is away promises nothing, and may have kept the request.
+            if answer.status == 503 && self.setup.redis.is_some() {
+                return None;
+            }
             self.answers.send_modify(|answers| *answers += 1);
             return Some(answer.status);
         }
@@ -128,6 +134,8 @@ impl Load {
 
 /// One folder, one destination, many lives.
 struct Campaign {
+    /// Killed in turn with the process, if there is one.
+    redis: Option<RedisServer>,
     folder: TempDir,
     log: PathBuf,
     destination: Destination,
@@ -164,11 +172,23 @@ impl Campaign {
             path,
         };
         let dice = Dice(seed());
-        Self { folder, log, destination, client, workspace, load, subject: Some(subject), kills: 0, dice }
+        Self { redis: None, folder, log, destination, client, workspace, load, subject: Some(subject), kills: 0, dice }
+    }
+
+    /// On a Redis of its own, which dies as well.
+    async fn start_on_redis() -> Self {
+        let redis = RedisServer::start().await;
+        let campaign = Self::start(|setup| setup.redis = Some(redis.url())).await;
+        Self { redis: Some(redis), ..campaign }
     }
 
     /// Loads, kills `kills` times at random moments, and lets the senders finish.
     async fn round(&mut self, kills: usize) {
+        self.round_of(kills, true).await;
+    }
+
+    /// The same; kills the store in turn, if there is one and it is wanted.
+    async fn round_of(&mut self, kills: usize, store_too: bool) {
         self.load.stop.send_replace(false);
         if self.subject.is_none() {
             self.live_again().await;
@@ -185,7 +205,13 @@ impl Campaign {
             within("answers", answers.wait_for(|answers| *answers >= so_far + more)).await.unwrap();
             // Nothing is waited for here: this is the random moment.
             tokio::time::sleep(Duration::from_micros(micros)).await;
-            self.crash().await;
+            match &mut self.redis {
+                Some(redis) if store_too && self.dice.below(2) == 0 => {
+                    redis.crash().await;
+                    self.kills += 1;
+                }
+                Some(_) | None => self.crash().await,
+            }
         }
         self.load.stop.send_replace(true);
         while let Some(ended) = senders.join_next().await {
@@ -199,6 +225,15 @@ impl Campaign {
         self.live_again().await;
     }
 
+    /// Another life, with this bug if one is given; the one before is stopped if it lives.
+    async fn restart(&mut self, fault: Option<Fault>) {
+        if let Some(subject) = self.subject.take() {
+            subject.stop().await.unwrap();
+        }
+        self.load.setup.fault = fault;
+        self.live_again().await;
+    }
+
     async fn live_again(&mut self) {
         let life = *self.load.life.borrow() + 1;
         self.subject = Some(live(&self.load.setup, life).await);
@@ -207,6 +242,7 @@ impl Campaign {
 
     /// Waits until everything has ended and was told, stops properly, and lays the logs side by side.
     async fn ledger(&mut self) -> Ledger {
+        self.store_is_back().await;
         let health = self.load.setup.health;
         eventually("the inbox to be empty", || async move { Numbers::of(health).await.is_idle().then_some(()) }).await;
         let (recorded, events) = (self.recorded().await, self.events().await);
@@ -223,10 +259,28 @@ impl Campaign {
         }
     }
 
-    /// What the inbox's file still holds.
+    /// A shared store that was away a moment ago is asked again: until then, numbers are those of before.
+    async fn store_is_back(&self) {
+        if self.redis.is_none() {
+            return;
+        }
+        let marker = format!("after-{}-crashes", self.kills);
+        eventually("the store to be back", || async {
+            let answer = self.load.exchange(&mut None, &marker, true).await;
+            self.load.sent.lock().unwrap().push(Sent { marker: marker.clone(), keyed: true, answer });
+            answer.map(drop)
+        })
+        .await;
+    }
+
+    /// What the inbox still holds.
     async fn left(&self) -> u64 {
-        let settings = EmbeddedSettings::new(self.load.setup.folder.join("inbox.db"));
-        let inbox = Inbox::Embedded(Embedded::open(settings, Clock::system()).await.unwrap());
+        let setup = &self.load.setup;
+        let settings = match &setup.redis {
+            None => InboxSettings::Embedded(EmbeddedSettings::new(setup.folder.join("inbox.db"))),
+            Some(url) => InboxSettings::Redis(RedisSettings::new(Secret::new(url), "subject")),
+        };
+        let inbox = Inbox::open(settings, Clock::system()).await.unwrap();
         let stats = inbox.stats().await.unwrap();
         inbox.close().await;
         let lanes = [stats.realtime, stats.bulk];
@@ -323,10 +377,18 @@ fn arrival(line: &str) -> Arrived {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_promised_before_a_crash_is_kept_after_it() {
+    survive(Campaign::start(|_| {}).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_promised_is_kept_when_redis_and_the_process_crash() {
+    survive(Campaign::start_on_redis().await).await;
+}
+
+async fn survive(mut campaign: Campaign) {
     // Between rounds everything ends: a job that is hit by MAX_LEASES crashes in a row would be given up instead (CRASH_LOOP).
     let rounds = if is_long() { vec![4; 15] } else { vec![3, 2] };
     assert!(rounds.iter().all(|kills| *kills < MAX_LEASES as usize));
-    let mut campaign = Campaign::start(|_| {}).await;
     for kills in rounds {
         campaign.round(kills).await;
         let ledger = campaign.ledger().await;
@@ -378,11 +440,11 @@ mod red {
     use sluice_tests::subject::Fault;
 
     /// Kills once a round until the ledger shows a breach.
-    async fn first_breach(fault: Fault) -> Vec<String> {
-        let mut campaign = Campaign::start(|setup| setup.fault = Some(fault)).await;
+    async fn first_breach(mut campaign: Campaign, fault: Fault) -> Vec<String> {
+        campaign.restart(Some(fault)).await;
         let mut breaches = Vec::new();
         for _ in 0..10 {
-            campaign.round(1).await;
+            campaign.round_of(1, false).await;
             breaches = campaign.ledger().await.breaches();
             if !breaches.is_empty() {
                 break;
@@ -392,17 +454,35 @@ mod red {
         breaches
     }
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn the_campaign_goes_red_when_the_claim_is_written_before_the_jobs() {
-        let breaches = first_breach(Fault::KeyBeforeJobs).await;
+    async fn key_before_jobs(campaign: Campaign) {
+        let breaches = first_breach(campaign, Fault::KeyBeforeJobs).await;
         println!("{breaches:#?}");
         assert!(breaches.iter().any(|breach| breach.contains("(I2)")), "{breaches:#?}");
     }
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn the_campaign_goes_red_when_the_answer_goes_out_before_the_commit() {
-        let breaches = first_breach(Fault::AnswerBeforeCommit).await;
+    async fn answer_before_commit(campaign: Campaign) {
+        let breaches = first_breach(campaign, Fault::AnswerBeforeCommit).await;
         println!("{breaches:#?}");
         assert!(breaches.iter().any(|breach| breach.contains("(I1)")), "{breaches:#?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_campaign_goes_red_when_the_claim_is_written_before_the_jobs() {
+        key_before_jobs(Campaign::start(|_| {}).await).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_campaign_goes_red_when_the_claim_is_written_before_the_jobs_on_redis() {
+        key_before_jobs(Campaign::start_on_redis().await).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_campaign_goes_red_when_the_answer_goes_out_before_the_commit() {
+        answer_before_commit(Campaign::start(|_| {}).await).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_campaign_goes_red_when_the_answer_goes_out_before_the_commit_on_redis() {
+        answer_before_commit(Campaign::start_on_redis().await).await;
     }
 }

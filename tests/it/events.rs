@@ -164,7 +164,7 @@ async fn an_event_counts_once() {
 async fn what_cannot_be_taken_is_refused_and_can_be_sent_again() {
     let mut world = World::with(|options| {
         options.control_plane.limits.events_per_second = 2;
-        options.data_plane.inbox.max_jobs = 1;
+        *options.data_plane.inbox.max_jobs_mut() = 1;
     })
     .await;
     let mut workflow = started_by("form.submit", post(CRM, "{}"));
@@ -183,7 +183,7 @@ async fn what_cannot_be_taken_is_refused_and_can_be_sent_again() {
     assert!(last.message().contains("events_per_second"), "{}", last.message());
     assert!(last.get_error_details().retry_info().unwrap().retry_delay.is_some());
 
-    world.settings.data_plane.inbox.max_jobs = 10;
+    *world.settings.data_plane.inbox.max_jobs_mut() = 10;
     world.stop_data_plane().await;
     let request = SubmitEventRequest { event_id: "a".to_owned(), ..event(&world, "form.submit") };
     let away = eventually("the data plane to be gone", || async {

@@ -29,6 +29,7 @@ mod reflection;
 mod replay;
 mod rotation;
 mod secrets;
+mod shared_inbox;
 mod snippets;
 mod tidy;
 mod tls;

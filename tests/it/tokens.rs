@@ -57,7 +57,7 @@ impl Stage {
         let world = World::with(|options| {
             options.data_plane.clock = clock.clone();
             // Time moves in steps as long as a lease, while work goes on: nobody has died.
-            options.data_plane.inbox.lease = Duration::from_secs(24 * 3_600);
+            *options.data_plane.inbox.lease_mut() = Duration::from_secs(24 * 3_600);
         })
         .await;
         let (connection, incoming) = flow(&world.acme).await;

@@ -9,6 +9,7 @@ use sluice_client::admin::failure::Reason;
 use sluice_client::admin::test_context::StartedBy;
 use sluice_client::admin::test_target::Kind;
 use sluice_client::{Client, admin};
+use sluice_data_plane::inbox::{EmbeddedSettings, InboxSettings};
 use sluice_tests::patience::eventually;
 use sluice_tests::resources::{
     api_key_header, api_key_parameter, custom_webhook, existing, header, oauth2, open, post,
@@ -455,7 +456,7 @@ async fn any_data_plane_will_do_and_one_that_goes_away_midway_is_not_replaced_d2
     let mut settings = world.settings.data_plane.clone();
     settings.data_plane_id = "second".to_owned();
     settings.data_dir = folder.path().to_owned();
-    settings.inbox.path = folder.path().join("inbox.db");
+    settings.inbox = InboxSettings::Embedded(EmbeddedSettings::new(folder.path().join("inbox.db")));
     let second = dev::run_data_plane(settings, any, any).await.unwrap();
     connected(&world, 2).await;
     let fixed = || inline(post(URL, "{}"));

@@ -678,7 +678,7 @@ async fn before_the_first_configuration_everything_is_answered_503_and_nothing_4
 
 #[tokio::test]
 async fn a_full_queue_is_answered_503_and_claims_nothing_d06_s02() {
-    let world = World::with(|options| options.data_plane.inbox.max_jobs = 1).await;
+    let world = World::with(|options| *options.data_plane.inbox.max_jobs_mut() = 1).await;
     let gate = Gate::new();
     world.destination.script([Scripted::status(200).after(&gate)]);
     let incoming = world.acme.flow("orders", post("https://api.example.com/orders", "{}")).await;

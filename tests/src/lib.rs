@@ -10,6 +10,7 @@
 //! | [`subject`] | both planes in a process of their own, to be killed, listened to and measured |
 //! | [`numbers`] | a data plane's numbers |
 //! | [`postgres`] | a PostgreSQL server for the tests of one process |
+//! | [`redis_server`] | a Redis server of a test's own, to be killed |
 //! | [`patience`] | waiting for conditions, never for time |
 #![allow(clippy::unwrap_used, reason = "what the harness cannot do fails the test, and says where")]
 
@@ -18,6 +19,7 @@ pub mod numbers;
 pub mod patience;
 pub mod postgres;
 pub mod raw_http;
+pub mod redis_server;
 pub mod resources;
 pub mod subject;
 pub mod workspace;
@@ -27,6 +29,7 @@ pub use authority::Authority;
 pub use numbers::Numbers;
 pub use patience::{PATIENCE, eventually, within};
 pub use raw_http::{Answer, RawHttp, Request};
+pub use redis_server::RedisServer;
 pub use workspace::{Event, Workspace};
 pub use world::{Options, World};
 

@@ -37,12 +37,29 @@ pub struct Setup {
     pub static_addresses: HashMap<String, Vec<SocketAddr>>,
     /// Sent with every delivery, so that a destination can tell one life of the process from the next.
     pub user_agent: String,
+    /// The data plane's id.
+    pub id: String,
+    /// A control plane that runs already: only a data plane is started.
+    pub joins: Option<Joined>,
+    /// The URL of the Redis that keeps the inbox; none: a file in the folder does.
+    pub redis: Option<String>,
+    /// How long a lease of a job in Redis lasts.
+    pub lease: Duration,
     /// A bug to have. Only in builds with the feature `fault-injection`.
     pub fault: Option<Fault>,
     /// Where the control plane ends the process. Only in builds with the feature `fault-injection`.
     pub crash: Option<Crash>,
     /// What is logged to standard error, for example `sluice=trace`; empty: nothing.
     pub log: String,
+}
+
+/// Another's control plane.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Joined {
+    /// Its URL.
+    pub url: String,
+    /// Its data folder, with the key for data planes and the master keys.
+    pub folder: PathBuf,
 }
 
 /// A bug to have.
@@ -52,6 +69,29 @@ pub enum Fault {
     KeyBeforeJobs,
     /// Requests are answered before they are durable.
     AnswerBeforeCommit,
+    /// None: the process ends at this moment.
+    EndAt(PlaneMoment),
+}
+
+/// A moment of the data plane: see its `Moment`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PlaneMoment {
+    /// A request is read; nothing of it is kept.
+    Received,
+    /// It is being kept.
+    Keeping,
+    /// It is kept; nobody was answered.
+    Kept,
+    /// A job is leased.
+    Leased,
+    /// An attempt is recorded as begun; no byte was sent.
+    Begun,
+    /// The destination has answered.
+    Heard,
+    /// The outcome is being recorded.
+    Recording,
+    /// It is recorded; the control plane was not told.
+    Recorded,
 }
 
 /// Where the control plane ends the process: see its `Moment`.
@@ -90,6 +130,11 @@ impl Setup {
             ca_pem: String::new(),
             static_addresses: HashMap::new(),
             user_agent: "subject".to_owned(),
+            id: "subject".to_owned(),
+            joins: None,
+            redis: None,
+            // What was begun and not sent, as the store was away, is not waited for long; a store that dies is back sooner.
+            lease: Duration::from_secs(15),
             fault: None,
             crash: None,
             log: String::new(),
@@ -163,6 +208,11 @@ impl Subject {
         // Held open until then: whose input ends stops properly, and to wait closes it.
         let _input = self.child.stdin.take();
         tokio::time::timeout(PATIENCE, self.child.wait()).await?
+    }
+
+    /// Asks it to stop properly, and does not wait for it.
+    pub fn ask_to_stop(&mut self) {
+        drop(self.child.stdin.take());
     }
 
     /// Lets it stop properly.

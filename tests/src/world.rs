@@ -14,8 +14,10 @@ use sluice_client::{Client, admin};
 use sluice_control_plane::Database;
 use sluice_core::address::UrlPolicy;
 use sluice_data_plane::Admission;
+use sluice_data_plane::inbox::InboxSettings;
 use tempfile::TempDir;
 
+use crate::RedisServer;
 use crate::patience::eventually;
 use crate::postgres::Postgres;
 use crate::raw_http::{Answer, RawHttp, Request};
@@ -59,6 +61,7 @@ pub struct World {
     control_health: SocketAddr,
     ingress: SocketAddr,
     health: SocketAddr,
+    _redis: Option<RedisServer>,
     _folder: TempDir,
 }
 
@@ -93,6 +96,10 @@ impl World {
             trusts: None,
             data_plane: folder.data_plane("test", String::new(), egress),
         };
+        let redis = RedisServer::if_asked().await;
+        if let Some(redis) = &redis {
+            options.data_plane.inbox = InboxSettings::Redis(redis.inbox("test"));
+        }
         change(&mut options);
         let Options { destination, control_plane, trusts, mut data_plane } = options;
         let destination = Destination::start(destination).await.unwrap();
@@ -129,6 +136,7 @@ impl World {
             control_health,
             ingress,
             health,
+            _redis: redis,
             _folder: parent,
         }
     }

@@ -5,9 +5,12 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sluice::dev::{self, Dev};
+use sluice::dev::{self, Dev, RunningDataPlane};
 use sluice::folder::Folder;
 use sluice_core::address::UrlPolicy;
+use sluice_core::seal::Secret;
+use sluice_data_plane::Admission;
+use sluice_data_plane::inbox::{InboxSettings, RedisSettings};
 use sluice_tests::subject::{READY, Setup};
 use tokio::io::AsyncReadExt as _;
 
@@ -18,15 +21,30 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if !setup.log.is_empty() {
         tracing_subscriber::fmt().with_env_filter(&setup.log).with_writer(std::io::stderr).with_ansi(false).init();
     }
-    let dev = start(&setup).await?;
+    let running = start(&setup).await?;
     let mut out = std::io::stdout();
     writeln!(out, "{READY}")?;
     out.flush()?;
-    dev.run_until(stdin_ended()).await?;
+    running.run_until_stdin_ends().await?;
     Ok(())
 }
 
-async fn start(setup: &Setup) -> Result<Dev, Box<dyn Error>> {
+/// What runs.
+enum Running {
+    Both(Dev),
+    DataPlane(RunningDataPlane),
+}
+
+impl Running {
+    async fn run_until_stdin_ends(self) -> Result<(), dev::Error> {
+        match self {
+            Self::Both(dev) => dev.run_until(stdin_ended()).await,
+            Self::DataPlane(plane) => plane.run_until(stdin_ended()).await,
+        }
+    }
+}
+
+async fn start(setup: &Setup) -> Result<Running, Box<dyn Error>> {
     let folder = Folder::open(&setup.folder)?;
     let egress = sluice_egress::Settings {
         extra_networks: vec!["127.0.0.0/8".parse()?],
@@ -35,16 +53,39 @@ async fn start(setup: &Setup) -> Result<Dev, Box<dyn Error>> {
         user_agent: setup.user_agent.clone(),
         ..sluice_egress::Settings::default()
     };
+    let Some(joined) = &setup.joins else { return both(setup, &folder, egress).await };
+    let mut settings = folder.data_plane(&setup.id, joined.url.clone(), egress);
+    let theirs = Folder::open(&joined.folder)?;
+    settings.admission = Admission::Key(theirs.data_plane_key_file());
+    settings.master_key_file = theirs.master_key_file();
+    Ok(Running::DataPlane(data_plane(settings, setup).await?))
+}
+
+async fn both(setup: &Setup, folder: &Folder, egress: sluice_egress::Settings) -> Result<Running, Box<dyn Error>> {
     folder.ensure_master_key()?;
     let mut settings = folder.control_plane(UrlPolicy::default());
     // Nobody waits for a changed ring of master keys to be looked at.
     settings.ring_read_every = Duration::from_millis(50);
     let settings = with_crash(settings, setup)?;
     let control_plane = dev::run_control_plane(settings, setup.grpc, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
-    let settings = folder.data_plane("subject", control_plane.url(), egress);
+    let settings = folder.data_plane(&setup.id, control_plane.url(), egress);
+    let data_plane = data_plane(settings, setup).await?;
+    Ok(Running::Both(Dev { control_plane, data_plane }))
+}
+
+async fn data_plane(
+    mut settings: sluice_data_plane::Settings,
+    setup: &Setup,
+) -> Result<RunningDataPlane, Box<dyn Error>> {
+    if let Some(url) = &setup.redis {
+        settings.inbox = InboxSettings::Redis(RedisSettings {
+            memory: Some(settings.data_dir.join("inbox-store.json")),
+            lease: setup.lease,
+            ..RedisSettings::new(Secret::new(url), &settings.data_plane_id)
+        });
+    }
     let settings = with_fault(settings, setup)?;
-    let data_plane = dev::run_data_plane(settings, setup.ingress, setup.health).await?;
-    Ok(Dev { control_plane, data_plane })
+    Ok(dev::run_data_plane(settings, setup.ingress, setup.health).await?)
 }
 
 #[cfg(feature = "fault-injection")]
@@ -52,11 +93,22 @@ fn with_fault(
     mut settings: sluice_data_plane::Settings,
     setup: &Setup,
 ) -> Result<sluice_data_plane::Settings, Box<dyn Error>> {
+    use sluice_data_plane::Moment;
     use sluice_data_plane::inbox;
-    use sluice_tests::subject::Fault;
-    settings.inbox.fault = setup.fault.map(|fault| match fault {
+    use sluice_tests::subject::{Fault, PlaneMoment};
+    *settings.inbox.fault_mut() = setup.fault.map(|fault| match fault {
         Fault::KeyBeforeJobs => inbox::Fault::KeyBeforeJobs,
         Fault::AnswerBeforeCommit => inbox::Fault::AnswerBeforeCommit,
+        Fault::EndAt(moment) => inbox::Fault::EndAt(match moment {
+            PlaneMoment::Received => Moment::Received,
+            PlaneMoment::Keeping => Moment::Keeping,
+            PlaneMoment::Kept => Moment::Kept,
+            PlaneMoment::Leased => Moment::Leased,
+            PlaneMoment::Begun => Moment::Begun,
+            PlaneMoment::Heard => Moment::Heard,
+            PlaneMoment::Recording => Moment::Recording,
+            PlaneMoment::Recorded => Moment::Recorded,
+        }),
     });
     Ok(settings)
 }

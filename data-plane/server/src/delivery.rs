@@ -19,6 +19,7 @@ use sluice_proto::sync::v1::{Job, RenderedRequest};
 use crate::aside::QUICK_BYTES;
 use crate::chain::{Started, started_bytes};
 use crate::clock::UnixMillis;
+use crate::crash::Moment;
 use crate::credentials::Withheld;
 use crate::dispatch::{Heard, Permit, destination_of};
 use crate::exchange::{Call, Sent, failure, reason, result_label};
@@ -31,6 +32,9 @@ use crate::runtime::{Target, Workspace};
 
 /// How long a job waits whose workspace is not served: the configuration may still be on its way.
 const UNKNOWN_WORKSPACE_WAIT_MS: i64 = 30_000;
+
+/// Between tries to record an outcome while the inbox is unavailable.
+const SETTLE_AGAIN: Duration = Duration::from_millis(200);
 
 /// Why a job ends without an attempt.
 struct Refused {
@@ -46,6 +50,7 @@ impl Refused {
 
 /// Works on one job until its lease is given back.
 pub async fn deliver(plane: &Plane, leased: Leased, permit: Permit) {
+    plane.settings.inbox.reached(Moment::Leased);
     let Ok(job) = Job::decode(leased.payload.clone()) else {
         // Written by another build: nothing can be said of it, not even whose it is.
         tracing::error!(id = %leased.id, "a job cannot be read and is kept as dead");
@@ -125,8 +130,10 @@ impl Work<'_> {
         let number = kept.attempts.last().map_or(0, |last| last.number).max(self.leased.attempt.cast_signed()) + 1;
         let begun = self.plane.inbox.begin(self.leased.id, self.leased.fence, kept.encode_to_vec().into()).await;
         begun.map_err(Stopped::Lease)?;
+        self.plane.settings.inbox.reached(Moment::Begun);
         let (started, clock) = (self.plane.clock.now(), Instant::now());
         let Sent { result: sent, token_renewed } = call.send(&kept, request, given).await.map_err(withheld)?;
+        self.plane.settings.inbox.reached(Moment::Heard);
         let took = clock.elapsed();
         let now = self.plane.clock.now();
         let attempted = attempted(&sent, now);
@@ -421,7 +428,22 @@ async fn postpone(plane: &Plane, leased: &Leased, due: UnixMillis) {
 
 /// Records the outcome. Without it, the lease runs out and the job is worked on again, marked ambiguous.
 async fn settle(plane: &Plane, leased: &Leased, finish: Finish) {
-    if let Err(error) = plane.inbox.finish(leased.id, leased.fence, finish).await {
-        tracing::warn!(id = %leased.id, %error, "an outcome was not recorded");
+    // What is known of the attempt is worth a few tries: a store that is away for a moment costs no second delivery.
+    let clock = Instant::now();
+    loop {
+        match plane.inbox.finish(leased.id, leased.fence, finish.clone()).await {
+            Ok(()) => {
+                plane.settings.inbox.reached(Moment::Recorded);
+                return;
+            }
+            Err(LeaseError::Unavailable(error)) if clock.elapsed() < plane.settings.inbox.lease() => {
+                tracing::debug!(id = %leased.id, %error, "an outcome is recorded later");
+                tokio::time::sleep(SETTLE_AGAIN).await;
+            }
+            Err(error) => {
+                tracing::warn!(id = %leased.id, %error, "an outcome was not recorded");
+                return;
+            }
+        }
     }
 }

@@ -18,6 +18,7 @@ pub mod captures;
 pub mod chain;
 pub mod clock;
 pub mod commands;
+mod crash;
 pub mod credentials;
 pub mod delivery;
 pub mod dispatch;
@@ -61,10 +62,11 @@ use tokio_util::sync::CancellationToken;
 
 use captures::Captures;
 use clock::Clock;
+pub use crash::Moment;
 use credentials::Tokens;
 use dispatch::Dispatch;
 use identity::{IdentityError, Keeper};
-use inbox::{Embedded, Inbox, Lane};
+use inbox::{Inbox, Lane};
 use key_uses::KeyUses;
 use last_good::LastGoodStore;
 use link::{Address, Link, LinkError};
@@ -105,7 +107,7 @@ pub enum Error {
     MasterKeys(#[from] KeyRingError),
     /// The inbox could not be opened.
     #[error(transparent)]
-    Inbox(#[from] inbox::OpenError),
+    Inbox(#[from] inbox::NotOpened),
     /// The way out is not set up right.
     #[error("egress settings: {0}")]
     Egress(#[from] sluice_egress::SettingsError),
@@ -161,7 +163,7 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
         source,
     })?;
     let clock = settings.clock.clone();
-    let inbox = Inbox::Embedded(Embedded::open(settings.inbox.clone(), clock.clone()).await?);
+    let inbox = Inbox::open(settings.inbox.clone(), clock.clone()).await?;
     let tokens = Tokens::new(clock.clone());
     let (metrics, workers) = (Metrics::default(), settings.workers);
     let places = [workers.realtime, workers.bulk];

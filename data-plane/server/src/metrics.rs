@@ -43,6 +43,7 @@ pub struct Metrics {
     breaker_changes: Family<Label, Counter>,
     breakers_open: Gauge,
     outbox: Gauge,
+    store_losses: Gauge,
     connected: Gauge,
     revisions_served: Counter,
     revisions_refused: Counter,
@@ -84,6 +85,7 @@ impl Default for Metrics {
             breaker_changes: Family::default(),
             breakers_open: Gauge::default(),
             outbox: Gauge::default(),
+            store_losses: Gauge::default(),
             connected: Gauge::default(),
             revisions_served: Counter::default(),
             revisions_refused: Counter::default(),
@@ -190,6 +192,11 @@ impl Metrics {
         );
         registry.register("sluice_breakers_open", "Destinations that are paused or probed", self.breakers_open.clone());
         registry.register("sluice_outbox_reports", "Reports not yet acknowledged", self.outbox.clone());
+        registry.register(
+            "sluice_inbox_store_losses",
+            "How often a shared store turned out to be another one or an older state of it since the start: alarm above 0",
+            self.store_losses.clone(),
+        );
         registry.register("sluice_sync_connected", "1 while the control plane is connected", self.connected.clone());
         registry.register("sluice_config_revisions_served", "Revisions taken", self.revisions_served.clone());
         registry.register("sluice_config_revisions_refused", "Revisions refused", self.revisions_refused.clone());
@@ -292,6 +299,7 @@ impl Metrics {
             self.lane("realtime", stats.realtime);
             self.lane("bulk", stats.bulk);
             self.outbox.set(stats.outbox.cast_signed());
+            self.store_losses.set(stats.store_losses.cast_signed());
         }
         let held = credentials::held(plane);
         self.tokens.set(held.count.cast_signed());

@@ -9,7 +9,7 @@ use sluice_tls::{Files, HandshakeLimits};
 
 use crate::clock::Clock;
 use crate::dispatch::DispatchSettings;
-use crate::inbox::EmbeddedSettings;
+use crate::inbox::InboxSettings;
 
 /// Everything a data plane needs to start.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub struct Settings {
     /// The way out, with the operator's settings of D20.
     pub egress: sluice_egress::Settings,
     /// The inbox.
-    pub inbox: EmbeddedSettings,
+    pub inbox: InboxSettings,
     /// After which time a delivery without an attempt is told of.
     pub waiting_told_after: Duration,
     /// How long a stop waits for what is running: requests at most 10 s of it.

@@ -17,6 +17,7 @@ use sluice_core::{jwt, lineage};
 use sluice_proto::sync::v1::{Job, Trace};
 use uuid::Uuid;
 
+use crate::crash::Moment;
 use crate::inbox::{Accept, Accepted, Claim, Lane, NewJob};
 use crate::intake::{check_content_type, check_declared, check_head, read_body};
 use crate::plane::Plane;
@@ -90,7 +91,10 @@ where
     let claim = claim(plane, &endpoint, &envelope);
     let jobs = jobs(&endpoint, &envelope);
     let wanted = !jobs.is_empty();
-    match plane.inbox.accept(Accept { request: trigger_id, claim, jobs }).await {
+    plane.settings.inbox.reached(Moment::Received);
+    let accepted = plane.inbox.accept(Accept { request: trigger_id, claim, jobs }).await;
+    plane.settings.inbox.reached(Moment::Kept);
+    match accepted {
         Ok(Accepted::Accepted) if wanted => Ok(Answer::ok(Received::Accepted)),
         Ok(Accepted::Accepted) => Ok(Answer::ok(Received::FilteredOut)),
         Ok(Accepted::Duplicate) => Ok(Answer::no_content(Received::Duplicate)),

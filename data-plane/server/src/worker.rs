@@ -133,7 +133,7 @@ impl Source<'_> {
 
 /// Renews every lease in work each third of its time.
 async fn renew(plane: Plane, in_work: InWork, stopped: CancellationToken) {
-    let every = plane.settings.inbox.lease / 3;
+    let every = plane.settings.inbox.lease() / 3;
     loop {
         tokio::select! {
             () = stopped.cancelled() => return,

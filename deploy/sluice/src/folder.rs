@@ -11,7 +11,7 @@ use sluice_core::address::UrlPolicy;
 use sluice_core::seal::{KEY_BYTES, MasterKeys};
 use sluice_data_plane::Admission;
 use sluice_data_plane::dispatch::DispatchSettings;
-use sluice_data_plane::inbox::EmbeddedSettings;
+use sluice_data_plane::inbox::{EmbeddedSettings, InboxSettings};
 use sluice_data_plane::settings::{IngressSettings, WorkerSettings};
 
 /// How often a data plane looks for a master key that it lacks.
@@ -104,6 +104,11 @@ impl Folder {
         sluice_control_plane::Settings::in_folder(&self.0, urls)
     }
 
+    /// Where a data plane remembers which shared store it worked with.
+    pub fn store_memory_file(&self) -> PathBuf {
+        self.0.join("inbox-store.json")
+    }
+
     /// Settings of a data plane on this folder.
     pub fn data_plane(
         &self,
@@ -123,7 +128,7 @@ impl Folder {
             workers: WorkerSettings::default(),
             dispatch: DispatchSettings::default(),
             egress,
-            inbox: EmbeddedSettings::new(self.0.join("inbox.db")),
+            inbox: InboxSettings::Embedded(EmbeddedSettings::new(self.0.join("inbox.db"))),
             waiting_told_after: WAITING_TOLD_AFTER,
             drain: DRAIN,
             clock: sluice_data_plane::clock::Clock::system(),

@@ -5,6 +5,7 @@
 //! | [`folder`] | a data folder: where everything is, and the master key |
 //! | [`dev`] | both planes in one process, on one data folder |
 //! | [`demo`] | the main job, told as it happens |
+//! | [`inbox_args`] | which inbox a data plane has, from the command line |
 //! | [`hardening`] | what the process does to itself before it has secrets |
 //! | [`destination`] | a scripted HTTPS destination, for the demo and for tests |
 
@@ -13,3 +14,4 @@ pub mod destination;
 pub mod dev;
 pub mod folder;
 pub mod hardening;
+pub mod inbox_args;

@@ -13,6 +13,7 @@ use sluice::demo;
 use sluice::dev::{self, Dev};
 use sluice::folder::{self, Folder};
 use sluice::hardening;
+use sluice::inbox_args::InboxArgs;
 use sluice_control_plane::{Certificate, Database};
 use sluice_core::address::UrlPolicy;
 use sluice_data_plane::Admission;
@@ -167,6 +168,8 @@ struct DataPlaneArgs {
     #[arg(long, default_value = "127.0.0.1:9090", env = "SLUICE_DATA_PLANE__HEALTH")]
     health: SocketAddr,
     #[command(flatten)]
+    inbox: InboxArgs,
+    #[command(flatten)]
     egress: EgressArgs,
 }
 
@@ -306,6 +309,7 @@ async fn run(command: Command, started: Instant) -> Result<(), String> {
             settings.master_key_file = args.master_key_file;
             settings.ingress.tls = args.certificate.files();
             settings.ingress.proxies = args.trusted_proxies;
+            settings.inbox = args.inbox.settings(&args.id, &folder, settings.inbox)?;
             let running =
                 dev::run_data_plane(settings, args.ingress, args.health).await.map_err(|error| error.to_string())?;
             say(&format!("data plane {}: triggers on {}, health on {}", args.id, running.ingress, running.health));

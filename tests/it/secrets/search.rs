@@ -68,7 +68,7 @@ impl Places {
     /// Everything below a folder but the files of keys.
     pub(super) fn add_folder(&mut self, when: &str, folder: &Path) {
         let files = files(folder);
-        assert!(files.iter().any(|file| file.ends_with("inbox.db")), "the folder is not found");
+        assert!(!files.is_empty(), "the folder is not found");
         for file in files.iter().filter(|file| file.extension().is_none_or(|extension| extension != "key")) {
             self.add(format!("{when}: {}", file.strip_prefix(folder).unwrap().display()), &fs::read(file).unwrap());
         }
@@ -114,7 +114,11 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() { all.extend(files(&path)) } else { all.push(path) }
+        if path.is_dir() {
+            all.extend(files(&path));
+        } else if path.is_file() {
+            all.push(path);
+        }
     }
     all
 }

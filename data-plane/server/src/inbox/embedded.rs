@@ -81,7 +81,7 @@ pub struct EmbeddedSettings {
     pub dead_retention: Duration,
     /// A bug to have, so that a crash test can show it would notice.
     #[cfg(feature = "fault-injection")]
-    pub fault: Option<Fault>,
+    pub fault: Option<super::Fault>,
 }
 
 impl EmbeddedSettings {
@@ -97,16 +97,6 @@ impl EmbeddedSettings {
             fault: None,
         }
     }
-}
-
-/// A bug a crash test must notice. Never compiled into a release.
-#[cfg(feature = "fault-injection")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The key is committed in a transaction of its own before the jobs: a crash between loses the request (I2).
-    KeyBeforeJobs,
-    /// Requests are answered before the commit: a crash between loses what was answered 200 (I1).
-    AnswerBeforeCommit,
 }
 
 /// How long a fault holds its window open.

@@ -29,17 +29,21 @@ use crate::clock::UnixMillis;
 
 mod board;
 mod embedded;
+#[cfg(feature = "fault-injection")]
+mod fault;
 mod flow;
 mod life;
 mod redis;
+mod settings;
 #[cfg(test)]
 mod suite;
 
-#[cfg(feature = "fault-injection")]
-pub use embedded::Fault;
 pub use embedded::{Embedded, EmbeddedSettings, OpenError};
+#[cfg(feature = "fault-injection")]
+pub use fault::Fault;
 pub use flow::{Flow, FlowId, Grant, HEADS, News, Waiting};
 pub use redis::{Durability, Redis, RedisOpenError, RedisSettings, Unfit};
+pub use settings::{InboxSettings, NotOpened};
 
 /// How many leases in a row may end without a word (crash, hang) before a job is handed out as poisoned.
 pub const MAX_LEASES: u32 = 5;
@@ -87,7 +91,7 @@ pub struct NewJob {
 /// The dedup key a request takes, and for how long (D05).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// A digest; must already bind the workspace and the integration (I10).
+    /// A digest, of which a backend may keep any half; must already bind the workspace and the integration (I10).
     pub key: [u8; 32],
     /// How long the key stays known after the last request that carried it.
     pub window: Duration,
@@ -247,7 +251,7 @@ pub struct Found {
     pub place: Place,
     /// As accepted.
     pub payload: Bytes,
-    /// As a lease would give it.
+    /// As a lease would give it. While somebody works on it, what was begun may be missing.
     pub rendered: Option<Bytes>,
     /// Shown with [`Inbox::steer`]; the report made for it has an order of one more.
     pub fence: Fence,

@@ -107,6 +107,12 @@ pub struct RedisSettings {
     pub dead_retention: Duration,
     /// A file in which this plane remembers which store it worked with, to notice one that was lost. Default: none.
     pub memory: Option<PathBuf>,
+    /// A bug to have, so that a crash test can show it would notice.
+    #[cfg(feature = "fault-injection")]
+    pub fault: Option<super::Fault>,
+    /// A bug to have, so that a test can show it would notice: its name, a part of the scripts, and what stands there instead.
+    #[cfg(test)]
+    pub(super) sabotage: Option<(&'static str, &'static str, &'static str)>,
 }
 
 impl RedisSettings {
@@ -123,6 +129,10 @@ impl RedisSettings {
             lease: Duration::from_secs(60),
             dead_retention: Duration::from_secs(30 * 24 * 3_600),
             memory: None,
+            #[cfg(feature = "fault-injection")]
+            fault: None,
+            #[cfg(test)]
+            sabotage: None,
         }
     }
 

@@ -63,7 +63,7 @@ pub(super) struct Limits {
     pub(super) lease_ms: i64,
     pub(super) dead_retention_ms: i64,
     #[cfg(feature = "fault-injection")]
-    pub(super) fault: Option<super::Fault>,
+    pub(super) fault: Option<super::super::Fault>,
 }
 
 fn millis(duration: Duration) -> i64 {
@@ -295,12 +295,14 @@ impl Committer {
             script.forget_steps(&over);
         }
         #[cfg(feature = "fault-injection")]
-        if self.limits.fault == Some(super::Fault::AnswerBeforeCommit) && !group.accepts.is_empty() {
+        if self.limits.fault == Some(super::super::Fault::AnswerBeforeCommit) && !group.accepts.is_empty() {
             for ((_, reply), answer) in group.accepts.drain(..).zip(answers.accepts.drain(..)) {
                 let _nobody_waits = reply.send(answer);
             }
             tokio::time::sleep(super::FAULT_DELAY).await;
         }
+        #[cfg(feature = "fault-injection")]
+        group.end_if_asked(self.limits.fault);
         if !script.is_empty() {
             self.store.commit(script).await?;
         }
@@ -350,7 +352,7 @@ impl Committer {
         }
         let changed: Vec<(Key, Known)> = changed.into_iter().collect();
         #[cfg(feature = "fault-injection")]
-        if self.limits.fault == Some(super::Fault::KeyBeforeJobs) && !changed.is_empty() {
+        if self.limits.fault == Some(super::super::Fault::KeyBeforeJobs) && !changed.is_empty() {
             let mut keys = Script::default();
             keys.add_keys(&changed);
             self.store.commit(keys).await?;

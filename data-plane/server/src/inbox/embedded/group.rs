@@ -98,6 +98,17 @@ pub(super) struct Answers {
 }
 
 impl Group {
+    /// A crash before the commit.
+    #[cfg(feature = "fault-injection")]
+    pub(super) fn end_if_asked(&self, fault: Option<crate::inbox::Fault>) {
+        use crate::Moment::{Keeping, Recording};
+        let reached = [(Keeping, self.accepts.is_empty()), (Recording, self.finishes.is_empty())];
+        let asked = |moment| fault == Some(crate::inbox::Fault::EndAt(moment));
+        if reached.into_iter().any(|(moment, is_absent)| !is_absent && asked(moment)) {
+            std::process::abort();
+        }
+    }
+
     pub(super) fn push(&mut self, command: Command) {
         self.ops += 1;
         match command {

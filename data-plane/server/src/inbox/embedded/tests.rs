@@ -384,6 +384,7 @@ async fn an_idle_inbox_writes_nothing() {
 #[cfg(feature = "fault-injection")]
 mod faults {
     use super::*;
+    use crate::inbox::Fault;
 
     /// What a crash would have left when `jobs` and `keys` first differ from both empty.
     async fn first_sight(place: &Place) -> (i64, i64) {

@@ -229,14 +229,15 @@ impl Ask {
     }
 }
 
-/// The key under which a request is known: its dedup key, or its own id. Sixteen bytes of a digest tell keys apart, and the random ones
-/// of its id a request from others that carry the same key: half as much memory.
+/// The key under which a request is known: its dedup key, or its own id. Sixteen bytes of a digest tell keys apart, and eight random
+/// ones of its id a request from others that carry the same key. Redis keeps a value that is a number without further memory.
 fn write_accept(accept: &Accept, to: &mut Arguments) {
     let (key, window) = match &accept.claim {
         Some(claim) => ([b"d", claim.key.get(..16).unwrap_or_default()].concat(), claim.window),
         None => ([b"a", &accept.request.as_bytes()[..]].concat(), REQUEST_MEMORY),
     };
-    to.letter("A").bytes(accept.request.as_bytes().get(8..).unwrap_or_default()).bytes(&key);
+    let (_, random) = accept.request.as_u64_pair();
+    to.letter("A").number(random.cast_signed()).bytes(&key);
     // Redis counts no further than this when it adds the time of day: 8,000 years.
     const WINDOW_MAX: u128 = (1 << 48) - (1 << 42);
     to.number(window.as_millis().clamp(1, WINDOW_MAX));

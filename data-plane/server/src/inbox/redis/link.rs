@@ -120,6 +120,8 @@ pub(super) struct Link {
     hashes: Vec<(Script, String)>,
     pub(super) pushes: mpsc::Receiver<Push>,
     missed: Arc<AtomicBool>,
+    #[cfg(test)]
+    sabotage: Option<(&'static str, &'static str, &'static str)>,
 }
 
 /// The address of a server, from its URL. What is wrong with it is said without quoting it: it may hold a password.
@@ -173,7 +175,11 @@ impl Link {
                     return Ok(link);
                 }
                 Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) => {
-                    let Some((host, port)) = error.redirect_node() else { return Err(error.into()) };
+                    // Host and port; the host is missing when the node does not know its own.
+                    let node = error.redirect_node().and_then(|(node, _slot)| node.rsplit_once(':'));
+                    let Some((host, Ok(port))) = node.map(|(host, port)| (host, port.parse())) else {
+                        return Err(error.into());
+                    };
                     info = at(&seed, host, port);
                 }
                 Err(error) => return Err(error.into()),
@@ -205,16 +211,37 @@ impl Link {
                 Ok::<(), std::convert::Infallible>(())
             });
         let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        Ok(Self { connection, base: base.to_owned(), hashes: Vec::new(), pushes, missed })
+        Ok(Self {
+            connection,
+            base: base.to_owned(),
+            hashes: Vec::new(),
+            pushes,
+            missed,
+            #[cfg(test)]
+            sabotage: settings.sabotage,
+        })
     }
 
     async fn load(&mut self) -> Result<(), RedisError> {
         self.hashes.clear();
         for script in Script::ALL {
-            let hash = cmd("SCRIPT").arg("LOAD").arg(script.source()).query_async(&mut self.connection).await?;
+            let hash = cmd("SCRIPT").arg("LOAD").arg(self.source(script)).query_async(&mut self.connection).await?;
             self.hashes.push((script, hash));
         }
         Ok(())
+    }
+
+    #[cfg(not(test))]
+    fn source(&self, script: Script) -> &'static str {
+        script.source()
+    }
+
+    #[cfg(test)]
+    fn source(&self, script: Script) -> String {
+        let source = script.source();
+        let Some((name, from, to)) = self.sabotage else { return source.to_owned() };
+        assert!(script == Script::Open || source.contains(from), "{name}: there is no such part");
+        source.replace(from, to)
     }
 
     /// Whether news were lost since this was asked last.

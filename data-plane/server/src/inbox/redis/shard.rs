@@ -22,6 +22,9 @@ use super::{Board, LAYOUT, Life, RedisSettings, Unfit};
 use crate::clock::Clock;
 use crate::link::dice;
 
+#[cfg(feature = "fault-injection")]
+mod fault;
+
 /// Accepted requests in one step.
 const STEP_ACCEPTS: usize = 64;
 /// Questions in one step.
@@ -386,6 +389,8 @@ impl Shard {
         calls.retain(|call| {
             !matches!(call.ask, Ask::Lease { .. }) || call.reply.as_ref().is_some_and(|to| !to.is_closed())
         });
+        #[cfg(feature = "fault-injection")]
+        self.misbehave(link, &mut calls).await?;
         let accepts = calls.iter().any(|call| matches!(call.ask, Ask::Accept(_)));
         let done = self.ask(link, if accepts { Script::Step } else { Script::Relief }, &calls).await;
         let done = match done {
@@ -397,6 +402,8 @@ impl Shard {
             }
             done => done,
         };
+        #[cfg(feature = "fault-injection")]
+        self.end_if_asked(&calls);
         let answers = match done {
             Ok(answers) => answers,
             Err(trouble) => {

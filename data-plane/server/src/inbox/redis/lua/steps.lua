@@ -5,12 +5,10 @@ local steps = {}
 function steps.A()
     local request, key, window = arg(), base .. arg(), int()
     local jobs = read_jobs()
-    local known = call('GET', key)
     -- A key goes by itself when its time is over. Where time is given, it is written down as well.
-    local until_when = is_time_given and struct.pack('>I6', now + window) or ''
-    if known and is_time_given and now >= struct.unpack('>I6', known, 9) then known = false end
-    if known then
-        local first = string.sub(known, 1, 8)
+    local until_when = is_time_given and ':' .. text(now + window) or ''
+    local first, over = string.match(call('GET', key) or '', '^(%-?%d+):?(%d*)$')
+    if first and (over == '' or now < tonumber(over)) then
         call('SET', key, first .. until_when, 'PX', window)
         return first == request and 1 or 2
     end

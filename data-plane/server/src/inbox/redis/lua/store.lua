@@ -11,7 +11,8 @@
 --   q:<flow>:<0|1> list: rows that are ready, 0 first attempts, 1 retries
 --   x:<lane>   zset: row -> end of its lease      z:<lane>  zset: row -> due      dead:<lane>  zset: row -> died
 --   waited     zset: rows that have had no attempt, by themselves
---   d<16 bytes>, a<16 bytes>   a dedup key, a request without one: 8 bytes of the request that took it
+--   d<16 bytes>, a<16 bytes>   a dedup key, a request without one: 8 bytes of the request that took it, as a number, which takes
+--                              no memory of its own
 --   o:<plane>  list: reports of a plane           trimmed   hash: plane -> reports it has forgotten
 --
 -- Rows grow with time (milliseconds * 1024, the shard in the lowest 6 bits) and stay below 2^53, as scripts count in

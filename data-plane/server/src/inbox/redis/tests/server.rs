@@ -13,6 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(in crate::inbox) struct Server {
     dir: TempDir,
     options: Vec<String>,
+    /// The largest a file may become, in KiB.
+    room: Option<u32>,
     child: Child,
 }
 
@@ -26,8 +28,28 @@ impl Server {
     pub(in crate::inbox) async fn with(options: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        let child = spawn(dir.path(), &options).await;
-        Self { dir, options, child }
+        let child = spawn(dir.path(), &options, None).await;
+        Self { dir, options, room: None, child }
+    }
+
+    /// One with these options whose files become no larger than so many KiB, as if its disk were full.
+    pub(in crate::inbox) async fn within(room: u32, options: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let child = spawn(dir.path(), &options, Some(room)).await;
+        Self { dir, options, room: Some(room), child }
+    }
+
+    /// From the next start on there is room.
+    pub(in crate::inbox) fn unlimited(&mut self) {
+        self.room = None;
+    }
+
+    /// There is room now.
+    pub(in crate::inbox) fn has_room_again(&mut self) {
+        self.room = None;
+        let freed = Command::new("prlimit").arg("--fsize=unlimited").arg("--pid").arg(self.id().to_string()).status();
+        assert!(freed.unwrap().success());
     }
 
     pub(in crate::inbox) fn url(&self) -> Secret {
@@ -44,14 +66,14 @@ impl Server {
 
     /// `kill -9`.
     pub(in crate::inbox) fn kill(&mut self) {
-        self.child.kill().unwrap();
+        let _already_gone = self.child.kill();
         self.child.wait().unwrap();
         let _gone = std::fs::remove_file(self.dir.path().join("socket"));
     }
 
     /// Starts it again on what it left on disk.
     pub(in crate::inbox) async fn restart(&mut self) {
-        self.child = spawn(self.dir.path(), &self.options).await;
+        self.child = spawn(self.dir.path(), &self.options, self.room).await;
     }
 
     /// A connection for the test itself.
@@ -73,8 +95,16 @@ fn connect(dir: &Path) -> ::redis::RedisResult<::redis::Connection> {
     Ok(connection)
 }
 
-async fn spawn(dir: &Path, options: &[String]) -> Child {
-    let mut command = Command::new("redis-server");
+async fn spawn(dir: &Path, options: &[String], room: Option<u32>) -> Child {
+    let mut command = match room {
+        None => Command::new("redis-server"),
+        Some(kib) => {
+            let mut command = Command::new("bash");
+            // Without the trap, the signal would end it in place of an error of the write.
+            command.arg("-c").arg(format!("trap '' XFSZ; ulimit -S -f {kib}; exec redis-server \"$@\"")).arg("bash");
+            command
+        }
+    };
     command.args(["--port", "0", "--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction"]);
     command.arg("--unixsocket").arg(dir.join("socket")).arg("--dir").arg(dir).args(options);
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
