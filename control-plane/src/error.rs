@@ -78,6 +78,25 @@ pub enum Error {
     /// While the PostgreSQL server was away, another control plane took the database over.
     #[error("another control plane works on this database now: start this one again, and it stands by")]
     Superseded,
+    /// A control plane has the file open that is to be moved.
+    #[error("{path} is in use: stop the control plane that works on it, and move it then")]
+    SourceInUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is something where an installation is to be moved to.
+    #[error(
+        "the PostgreSQL database is not empty: make a new one (CREATE DATABASE), on which no control plane was started yet"
+    )]
+    TargetNotEmpty,
+    /// What came is not what was sent.
+    #[error(
+        "what PostgreSQL keeps of table `{table}` is not what is in the file, so nothing was kept: is its encoding UTF8?"
+    )]
+    CopyDiffers {
+        /// The table.
+        table: String,
+    },
     /// A file cannot be read or written.
     #[error("cannot use {path}: {source}")]
     File {

@@ -146,7 +146,7 @@ pub use crash::Moment;
 pub use error::Error;
 pub use health::Health;
 pub use settings::{Certificate, Database, Limits, Settings};
-pub use store::StoreError;
+pub use store::{Migrated, StoreError, migrate};
 
 use door::Door;
 use error::chain;

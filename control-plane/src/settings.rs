@@ -1,7 +1,7 @@
 //! What the caller decides. This package reads no environment and opens no port by itself.
 
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sluice_core::address::UrlPolicy;
@@ -23,6 +23,13 @@ pub enum Database {
     /// A database of a PostgreSQL server, 13 or newer: `postgres://user:password@host:5432/database?sslmode=verify-full`. Tables
     /// are made when they are not there.
     Postgres(Secret),
+}
+
+impl Database {
+    /// The file of a control plane that keeps everything in `folder`.
+    pub fn file_in(folder: &Path) -> PathBuf {
+        folder.join("control-plane.db")
+    }
 }
 
 /// Settings of a control plane.
@@ -144,7 +151,7 @@ impl Settings {
     pub fn in_folder(folder: impl Into<PathBuf>, urls: UrlPolicy) -> Self {
         let folder = folder.into();
         Self {
-            database: Database::Sqlite(folder.join("control-plane.db")),
+            database: Database::Sqlite(Database::file_in(&folder)),
             master_key_file: folder.join("master.key"),
             admin_key_file: folder.join("admin.key"),
             data_plane_key_file: folder.join("data-plane.key"),

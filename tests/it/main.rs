@@ -20,6 +20,7 @@ mod forms;
 mod jwt;
 mod lineage;
 mod meta;
+mod migrate;
 mod nack;
 mod offline;
 mod operator;

@@ -7,6 +7,7 @@
 mod api_keys;
 mod audit;
 mod captures;
+mod copy;
 mod data_keys;
 mod deliveries;
 mod documents;
@@ -24,6 +25,7 @@ mod workspaces;
 pub(crate) use api_keys::ApiKeyRow;
 pub(crate) use audit::{AuditAnchor, AuditRow, AuditSelection};
 pub(crate) use captures::CaptureRow;
+pub use copy::{Migrated, migrate};
 pub(crate) use data_keys::SealedRow;
 pub(crate) use deliveries::{DeliveryRow, Place, Placed, Selected, Selection, Tally};
 pub(crate) use documents::{DocumentRow, HeadRow, UsageRow, VersionRow};
@@ -58,6 +60,9 @@ macro_rules! migration {
         }
     };
 }
+
+/// Comes before them all: the versions that the schema has had.
+const SCHEMA_VERSION: &str = "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)";
 
 /// One per schema version, the first for version 1.
 const MIGRATIONS: [Migration; 12] = [
@@ -221,7 +226,7 @@ impl Store {
 
     async fn migrate(&self) -> Result<(), StoreError> {
         let mut write = self.write().await?;
-        write.script("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)").await?;
+        write.script(SCHEMA_VERSION).await?;
         write.commit().await?;
         let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
         for (version, migration) in (1..).zip(&MIGRATIONS) {

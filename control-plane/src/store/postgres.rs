@@ -104,6 +104,14 @@ impl Database {
         Ok(Self { writer, readers, line: Arc::default() })
     }
 
+    /// As [`Database::open`], for work of which a statement may take as long as it takes.
+    pub(super) async fn open_unhurried(url: &Secret) -> Result<Self, StoreError> {
+        let options = url.expose().parse::<PgConnectOptions>()?.application_name("sluice-migrate");
+        let pool = || PoolOptions::<Postgres>::new().max_connections(1).acquire_timeout(WAIT);
+        let (writer, readers) = (pool().connect_lazy_with(options.clone()), pool().connect_lazy_with(options));
+        Ok(Self { writer, readers, line: Arc::default() })
+    }
+
     pub(super) async fn read(&self) -> Result<Transaction, StoreError> {
         let inner = self.readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         Ok(Transaction { inner, _turn: None })
@@ -125,6 +133,11 @@ impl Database {
 }
 
 impl Transaction {
+    /// For what statements with values cannot do.
+    pub(super) fn connection(&mut self) -> &mut PgConnection {
+        &mut self.inner
+    }
+
     pub(super) async fn commit(self) -> Result<(), StoreError> {
         Ok(self.inner.commit().await?)
     }
@@ -160,7 +173,7 @@ fn bind(sql: &'static str, values: &[Value<'_>]) -> sqlx::query::Query<'static, 
     })
 }
 
-fn row(row: &PgRow) -> Result<Row, StoreError> {
+pub(super) fn row(row: &PgRow) -> Result<Row, StoreError> {
     let column = |index| {
         let raw = row.try_get_raw(index)?;
         if raw.is_null() {

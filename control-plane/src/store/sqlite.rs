@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use sqlx::pool::PoolOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{Row as _, Sqlite, SqlitePool, TypeInfo as _, ValueRef as _};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Row as _, Sqlite, SqliteConnection, SqlitePool, TypeInfo as _, ValueRef as _};
 
 use super::{Owned, Row, StoreError, Value};
 
@@ -64,6 +64,21 @@ impl Database {
     }
 }
 
+/// A connection to a file that is there, beside which there is no other: whoever has it open keeps a lock on it.
+pub(super) async fn alone(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .locking_mode(SqliteLockingMode::Exclusive)
+        .busy_timeout(Duration::ZERO);
+    options.connect().await
+}
+
+/// Whether this code of an error says that somebody else has the file open; its low byte says what, the others why.
+pub(super) fn is_busy(code: &str) -> bool {
+    const BUSY: i32 = 5;
+    code.parse::<i32>().is_ok_and(|code| code & 0xff == BUSY)
+}
+
 #[cfg(unix)]
 fn restrict(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -107,7 +122,7 @@ fn bind(sql: &'static str, values: &[Value<'_>]) -> sqlx::query::Query<'static, 
     })
 }
 
-fn row(row: &sqlx::sqlite::SqliteRow) -> Result<Row, StoreError> {
+pub(super) fn row(row: &sqlx::sqlite::SqliteRow) -> Result<Row, StoreError> {
     let column = |index| {
         let raw = row.try_get_raw(index)?;
         if raw.is_null() {

@@ -23,6 +23,7 @@ mod json;
 mod limits;
 mod lists;
 mod matrix;
+mod migrate;
 mod outcomes;
 mod outsider;
 #[expect(unreachable_pub, reason = "the end-to-end tests use it too")]

@@ -45,6 +45,12 @@ enum Command {
     ControlPlane(ControlPlaneArgs),
     /// Run a data plane.
     DataPlane(DataPlaneArgs),
+    /// Move a control plane from the file in its data folder to PostgreSQL, as it is: data planes notice nothing.
+    ///
+    /// Stop the control plane, move it, and start it again with --database and the same data folder, whose keys it goes on using.
+    /// Everything is copied, compared and then kept, or nothing is. The file is left as it was; start no control plane on it again:
+    /// data planes would meet two stores of one name.
+    Migrate(MigrateArgs),
     /// Print a fresh master key as a line for the ring. Whoever has it opens every secret: write it to a file of mode 0600.
     ///
     /// To change the master key, append the line to the ring of every plane (`sluice master-key 2026-11 >> master.key`), then move it to
@@ -117,6 +123,17 @@ struct ControlPlaneArgs {
     /// A host name under which triggers are reached from outside: no integration may call it. Repeatable.
     #[arg(long = "own-name")]
     own_names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct MigrateArgs {
+    /// The data folder of a control plane that does not run.
+    #[arg(long, env = "SLUICE_CONTROL_PLANE__DATA")]
+    data: PathBuf,
+    /// An empty PostgreSQL database, 13 or newer. Give a password in the environment or in a .pgpass file: arguments can be seen by
+    /// others.
+    #[arg(long, env = "SLUICE_CONTROL_PLANE__DATABASE", hide_env_values = true)]
+    database: String,
 }
 
 /// The certificate of a listener, in PEM form. Both files are read again when they change.
@@ -253,6 +270,20 @@ fn fail(problem: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// An error with what led to it, as far as it does not say so itself.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let why = source.to_string();
+        if !text.contains(&why) {
+            text = format!("{text}: {why}");
+        }
+        next = source.source();
+    }
+    text
+}
+
 #[allow(clippy::print_stdout)] // what a command says to its user
 fn say(line: &str) {
     println!("{line}");
@@ -270,11 +301,11 @@ async fn run(command: Command, started: Instant) -> Result<(), String> {
         }
         Command::Dev(args) => run_dev(args).await,
         Command::ControlPlane(args) => {
-            let folder = Folder::open(&args.data).map_err(|error| error.to_string())?;
+            let folder = Folder::open(&args.data).map_err(|error| told(&error))?;
             let mut urls = UrlPolicy::default();
             urls.ports.extend(args.allow_ports);
             urls.own_names = args.own_names;
-            folder.ensure_master_key().map_err(|error| error.to_string())?;
+            folder.ensure_master_key().map_err(|error| told(&error))?;
             let tls = match args.certificate.files() {
                 Some(files) => Some(Certificate::Files(files)),
                 None => (args.tls || !args.tls_names.is_empty()).then_some(Certificate::Own(args.tls_names)),
@@ -290,17 +321,25 @@ async fn run(command: Command, started: Instant) -> Result<(), String> {
                 settings.database = Database::Postgres(url.into());
             }
             let running = dev::run_control_plane(settings, args.grpc, args.health).await;
-            let running = running.map_err(|error| error.to_string())?;
+            let running = running.map_err(|error| told(&error))?;
             say(&format!(
                 "control plane: gRPC on {}, health on {}, admin key in {}",
                 running.grpc,
                 running.health,
                 folder.admin_key_file().display()
             ));
-            running.run_until(interrupted()).await.map_err(|error| error.to_string())
+            running.run_until(interrupted()).await.map_err(|error| told(&error))
+        }
+        Command::Migrate(args) => {
+            let file = Database::file_in(&args.data);
+            let moved =
+                sluice_control_plane::migrate(&file, &args.database.into()).await.map_err(|error| told(&error))?;
+            say(&format!("{} tables with {} rows were copied and compared", moved.tables, moved.rows));
+            say("start the control plane with --database now, and never again without it");
+            Ok(())
         }
         Command::DataPlane(args) => {
-            let folder = Folder::open(&args.data).map_err(|error| error.to_string())?;
+            let folder = Folder::open(&args.data).map_err(|error| told(&error))?;
             let mut settings = folder.data_plane(&args.id, args.control_plane, args.egress.settings()?);
             settings.admission = match args.key_file {
                 Some(file) => Admission::Key(file),
@@ -311,15 +350,15 @@ async fn run(command: Command, started: Instant) -> Result<(), String> {
             settings.ingress.proxies = args.trusted_proxies;
             settings.inbox = args.inbox.settings(&args.id, &folder, settings.inbox)?;
             let running =
-                dev::run_data_plane(settings, args.ingress, args.health).await.map_err(|error| error.to_string())?;
+                dev::run_data_plane(settings, args.ingress, args.health).await.map_err(|error| told(&error))?;
             say(&format!("data plane {}: triggers on {}, health on {}", args.id, running.ingress, running.health));
-            running.run_until(interrupted()).await.map_err(|error| error.to_string())
+            running.run_until(interrupted()).await.map_err(|error| told(&error))
         }
     }
 }
 
 async fn run_dev(args: DevArgs) -> Result<(), String> {
-    let folder = Folder::open(&args.data).map_err(|error| error.to_string())?;
+    let folder = Folder::open(&args.data).map_err(|error| told(&error))?;
     let options = dev::Options {
         folder: folder.clone(),
         grpc: args.grpc,
@@ -328,11 +367,11 @@ async fn run_dev(args: DevArgs) -> Result<(), String> {
         health: args.health,
         egress: args.egress.settings()?,
     };
-    let dev = dev::start(options).await.map_err(|error| error.to_string())?;
+    let dev = dev::start(options).await.map_err(|error| told(&error))?;
     for line in welcome(&dev, &folder) {
         say(&line);
     }
-    dev.run_until(interrupted()).await.map_err(|error| error.to_string())
+    dev.run_until(interrupted()).await.map_err(|error| told(&error))
 }
 
 fn welcome(dev: &Dev, folder: &Folder) -> Vec<String> {
