@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 use sluice_core::curl::{self, Import, Reason, Refusal};
 use sluice_core::validate::Violation;
 use sluice_proto::admin::v1::{
-    CurlChange, CurlNote, CurlReading, ExportCurlResponse, IgnoredCurlOption, ImportCurlRequest, ImportCurlResponse,
-    OutgoingIntegration, OutgoingRequest, ParseCurlRequest, ParseCurlResponse,
+    CurlChange, CurlNote, CurlReading, CurlUrlParameter, ExportCurlResponse, IgnoredCurlOption, ImportCurlRequest,
+    ImportCurlResponse, OutgoingIntegration, OutgoingRequest, ParseCurlRequest, ParseCurlResponse,
 };
 
 use crate::call::{Begun, Call};
@@ -118,11 +118,13 @@ fn reading(import: &Import, current: &curl::Request) -> CurlReading {
         option: ignored.option.clone(),
         reason: ignored.why.to_owned(),
     };
+    let parameter = |(name, value)| CurlUrlParameter { name, value };
     CurlReading {
         suggested_connection: import.connection.as_ref().map(ToString::to_string).unwrap_or_default(),
         notes: import.notes.iter().map(note).collect(),
         ignored_options: import.ignored.iter().map(ignored).collect(),
         missing_secrets: import.missing_secrets(current),
+        url_parameters: import.request.url_parameters().into_iter().map(parameter).collect(),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 use sluice_proto::admin::v1::{
@@ -16,6 +17,7 @@ use crate::clock::{UnixMillis, timestamp};
 use crate::commands::{Order, Orders, WAITING_MAX};
 use crate::enrolment::Scope;
 use crate::error::Failure;
+use crate::members::{GONE_COUNTS, Members};
 use crate::names;
 
 /// Most data planes that are remembered; those longest gone are forgotten first.
@@ -45,6 +47,8 @@ struct Planes {
 struct Plane {
     build: String,
     connect_time: UnixMillis,
+    /// Since when it is not connected.
+    gone: Option<Instant>,
     /// The session that is connected now.
     session: Option<Live>,
     /// What it may see.
@@ -107,6 +111,7 @@ impl Registry {
         let plane = Plane {
             build: hello.build.clone(),
             connect_time: now,
+            gone: None,
             session: Some(live),
             workspaces: seen.map(|cursor| (cursor.workspace.clone(), serving(cursor))).collect(),
             scope: scope.clone(),
@@ -154,6 +159,20 @@ impl Registry {
     /// How many are connected.
     pub(crate) fn connected(&self) -> usize {
         self.lock().by_id.values().filter(|plane| plane.session.is_some()).count()
+    }
+
+    /// Who shares limits now.
+    pub(crate) fn members(&self) -> Members {
+        self.members_within(GONE_COUNTS)
+    }
+
+    /// One that is not connected still does for `gone_counts`.
+    fn members_within(&self, gone_counts: Duration) -> Members {
+        let planes = self.lock();
+        let there = planes.by_id.values().filter(|plane| plane.gone.is_none_or(|since| since.elapsed() < gone_counts));
+        let (all, some): (Vec<&Scope>, Vec<&Scope>) =
+            there.map(|plane| &plane.scope).partition(|scope| matches!(scope, Scope::All));
+        Members { all: u32::try_from(all.len()).unwrap_or(u32::MAX), some: some.into_iter().cloned().collect() }
     }
 
     /// A connected data plane that serves this workspace and takes commands.
@@ -336,6 +355,7 @@ impl Drop for Registration {
     fn drop(&mut self) {
         if let Some(plane) = self.registry.lock().by_id.get_mut(&self.id).filter(|plane| plane.is(self.session)) {
             plane.session = None;
+            plane.gone = Some(Instant::now());
         }
         self.registry.changed.send_replace(());
     }
@@ -361,6 +381,20 @@ mod tests {
         assert!(registry.list("", 10)[0].connected, "the end of the first does not disconnect the second");
         drop(second);
         assert!(!registry.list("", 10)[0].connected);
+    }
+
+    #[test]
+    fn n08_one_that_went_away_shares_limits_for_a_while() {
+        let registry = Registry::default();
+        let [a, b] = ["a", "b"].map(|id| registry.register(&hello(id), &Scope::All, 1).unwrap());
+        let share = |gone_counts| registry.members_within(gone_counts).all;
+        drop(a);
+        assert_eq!((share(Duration::MAX), share(Duration::ZERO)), (2, 1));
+        let again = registry.register(&hello("a"), &Scope::All, 2).unwrap();
+        assert_eq!((share(Duration::MAX), share(Duration::ZERO)), (2, 2));
+        drop((again, b));
+        registry.forget("a");
+        assert_eq!((share(Duration::MAX), share(Duration::ZERO)), (1, 0), "what was deleted counts no more");
     }
 
     #[test]

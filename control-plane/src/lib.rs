@@ -70,6 +70,7 @@ mod list_filter;
 mod listing;
 mod login_keys;
 mod master_keys;
+mod members;
 mod metrics;
 mod names;
 mod operations;

@@ -20,6 +20,7 @@ use crate::data_planes::Registration;
 use crate::enrolment::Rights;
 use crate::error::{CertificateProblem, Failure};
 use crate::login_keys;
+use crate::members::Members;
 use crate::metrics::StreamEnd;
 use crate::shared::Shared;
 use crate::snapshots::{Body, Head, Heads};
@@ -45,6 +46,10 @@ pub(crate) struct Session {
     /// Who waits for the result of which command.
     asked: HashMap<u64, oneshot::Sender<command_result::Outcome>>,
     last_command: u64,
+    /// Who shares limits; nothing for a release that does not.
+    members: Option<watch::Receiver<Members>>,
+    /// How many it was told of.
+    told_members: u32,
 }
 
 /// What is known of one workspace at the data plane.
@@ -159,6 +164,16 @@ async fn until(stalled: Option<Instant>, patience: Duration) {
     }
 }
 
+/// When somebody else shares limits than before.
+async fn changed(members: &mut Option<watch::Receiver<Members>>) -> Members {
+    if let Some(members) = members
+        && members.changed().await.is_ok()
+    {
+        return members.borrow_and_update().clone();
+    }
+    std::future::pending().await
+}
+
 async fn first(inbound: &mut Streaming<SyncRequest>) -> Result<Hello, Status> {
     let Some(SyncRequest { kind: Some(Said::Hello(hello)) }) = inbound.message().await? else {
         return Err(Failure::field("hello", "REQUIRED", "must be the first message").into());
@@ -184,6 +199,7 @@ impl Session {
         let seen = hello.cursors.iter().filter(|cursor| registration.scope.sees(&cursor.workspace));
         let held = seen.map(|cursor| (cursor.workspace.clone(), held(cursor))).collect();
         let heads = shared.snapshots.subscribe();
+        let members = hello.shares_limits.then(|| shared.members.clone());
         let welcome = Answer::Welcome(sync::Welcome { store_epoch: shared.epoch.clone() });
         let mut session = Self {
             shared,
@@ -196,8 +212,12 @@ impl Session {
             commands: VecDeque::new(),
             asked: HashMap::new(),
             last_command: 0,
+            members,
+            told_members: 0,
         };
         session.look_at_all();
+        // It may have come a moment ago.
+        session.tell_members(&session.shared.data_planes.members());
         session
     }
 
@@ -235,6 +255,7 @@ impl Session {
                     Ok(()) => self.look_at_all(),
                     Err(_) => return Err(Failure::Stopping.into()),
                 },
+                members = changed(&mut self.members) => self.tell_members(&members),
                 Some(order) = self.registration.orders.recv(), if self.asked.len() < WAITING_MAX => self.command(order),
                 place = out.reserve(), if work => match place {
                     Ok(place) => if let Some(answer) = self.next_answer().await? {
@@ -243,6 +264,15 @@ impl Session {
                     Err(_) => return Ok(()),
                 },
             }
+        }
+    }
+
+    /// Says how many share limits, if that is news (D10).
+    fn tell_members(&mut self, members: &Members) {
+        let data_planes = members.beside(&self.registration.scope);
+        let is_news = std::mem::replace(&mut self.told_members, data_planes) != data_planes;
+        if is_news && self.members.is_some() {
+            self.parts.push_back(Answer::Fleet(sync::Fleet { data_planes }));
         }
     }
 

@@ -13,6 +13,7 @@ use crate::clock::UnixMillis;
 use crate::contract::Contract;
 use crate::data_planes::Registry;
 use crate::error::Failure;
+use crate::members::{self, Members};
 use crate::metrics::Metrics;
 use crate::secrets::Secrets;
 use crate::settings::Settings;
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) failed_keys: FailedKeys,
     pub(crate) snapshots: Snapshots,
     pub(crate) data_planes: Registry,
+    /// Which of them share limits.
+    pub(crate) members: watch::Receiver<Members>,
     pub(crate) contract: Contract,
     pub(crate) metrics: Arc<Metrics>,
     /// Moves when outcomes were stored; carries nothing but the wake-up.
@@ -64,6 +67,7 @@ impl Shared {
         epoch: String,
         stop: CancellationToken,
     ) -> Self {
+        let data_planes = Registry::default();
         let streams = Arc::new(Semaphore::new(settings.limits.streams));
         let starts = Mutex::new(Starts::full(settings.limits.stream_starts_per_second, settings.clock.now()));
         let rate = NonZeroU32::new(settings.limits.events_per_second).unwrap_or(NonZeroU32::MIN);
@@ -76,7 +80,8 @@ impl Shared {
             authority: None,
             failed_keys: FailedKeys::default(),
             snapshots,
-            data_planes: Registry::default(),
+            members: members::watch(data_planes.clone(), stop.clone()),
+            data_planes,
             contract: Contract::new(),
             metrics,
             outcomes,

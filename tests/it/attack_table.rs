@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use cargo_metadata::MetadataCommand;
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -60,6 +61,29 @@ fn a22_what_may_come_into_the_tree_is_written_down_and_can_be_read() {
     for package in packages.iter().filter(|package| !package["name"].as_str().unwrap().starts_with("sluice")) {
         assert_eq!(package.get("source").and_then(toml::Value::as_str), Some(registry), "{package:?}");
         assert!(package.get("checksum").is_some(), "{package:?}");
+    }
+}
+
+#[test]
+fn a22_every_licence_in_the_tree_is_one_of_the_list() {
+    let deny: toml::Table = read("deny.toml").parse().expect("deny.toml");
+    let names = |list: &toml::Value| -> Vec<String> {
+        list.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+    };
+    let allowed = names(&deny["licenses"]["allow"]);
+    let exceptions = deny["licenses"]["exceptions"].as_array().unwrap();
+    let read =
+        MetadataCommand::new().manifest_path(root().join("Cargo.toml")).other_options(["--locked".to_owned()]).exec();
+    let foreign: Vec<_> =
+        read.expect("cargo metadata").packages.into_iter().filter(|package| package.source.is_some()).collect();
+    assert!(foreign.len() > 100, "the tree was read");
+    for package in foreign {
+        let own = exceptions.iter().find(|exception| exception["crate"].as_str() == Some(package.name.as_str()));
+        let allowed = own.map_or_else(|| allowed.clone(), |own| names(&own["allow"]));
+        let licence = package.license.as_deref().unwrap_or_else(|| panic!("{} has no licence", package.name));
+        let expression = spdx::Expression::parse_mode(licence, spdx::ParseMode::LAX).unwrap();
+        let permitted = expression.evaluate(|wanted| allowed.contains(&wanted.to_string()));
+        assert!(permitted, "{} {}: {licence} is not in the list of deny.toml", package.name, package.version);
     }
 }
 

@@ -15,6 +15,7 @@ mod dispatch;
 mod endpoint;
 mod enrolment;
 mod events;
+mod fleet;
 mod flows;
 mod forms;
 mod jwt;

@@ -12,7 +12,7 @@ use crate::shared::Shared;
 use crate::store::EnrolledRow;
 
 /// The workspaces that a data plane sees.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Scope {
     /// All there are and will be.
     #[default]
@@ -35,6 +35,14 @@ impl Scope {
         match self {
             Self::All => true,
             Self::Only(names) => names.contains(workspace),
+        }
+    }
+
+    /// Whether there may be a workspace that both see.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Only(one), Self::Only(other)) => !one.is_disjoint(other),
+            (Self::All, _) | (_, Self::All) => true,
         }
     }
 

@@ -74,6 +74,13 @@ async fn a_command_fills_an_empty_integration_but_its_names() {
     );
     assert!(reading.suggested_connection.starts_with("Login & Password: me"), "{reading:?}");
     assert!(reading.ignored_options.iter().any(|ignored| ignored.option == "--silent"), "{reading:?}");
+    let listed =
+        |name: &str, value: &str| admin::CurlUrlParameter { name: name.to_owned(), value: Some(value.to_owned()) };
+    assert_eq!(reading.url_parameters, [listed("a", "1")], "S43");
+    let secret = world.parse_curl("curl 'https://a.example/?q=x&api_key=CANARY-0123456789&flag'").await.unwrap();
+    let parameters = secret.reading.unwrap().url_parameters;
+    let bare = admin::CurlUrlParameter { name: "flag".to_owned(), value: None };
+    assert_eq!(parameters, [listed("q", "x"), listed("api_key", "******"), bare]);
     // The author fills in the name, and nothing has to be confirmed.
     let named = admin::OutgoingRequest { webhook_name: "Send".to_owned(), ..request };
     let name = world.sending_request("send", named).await;

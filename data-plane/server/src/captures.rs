@@ -8,7 +8,6 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use governor::DefaultDirectRateLimiter;
 use prost::Message as _;
 use sluice_core::envelope::{Envelope, Headers};
 use sluice_core::model::Incoming;
@@ -17,6 +16,7 @@ use sluice_proto::admin::v1::Problem;
 use sluice_proto::sync::v1::{CaptureSample, OpenCapture, SyncRequest, sync_request};
 use tokio::sync::{mpsc, watch};
 
+use crate::fleet::EndpointRate;
 use crate::plane::Plane;
 use crate::runtime::{self, Endpoint, Runtime};
 use crate::senders::Remembered;
@@ -54,7 +54,7 @@ pub struct Draft {
     /// The number templates see.
     pub business_profile_id: u64,
     /// How much it takes.
-    pub limiter: Arc<DefaultDirectRateLimiter>,
+    pub rate: Arc<EndpointRate>,
 }
 
 /// Why a capture is not opened.
@@ -115,7 +115,7 @@ impl Captures {
     pub fn draft(&self, endpoint_id: &str, runtime: &Runtime, now: i64) -> Option<Arc<Endpoint>> {
         let open = self.lock();
         let capture = open.get(endpoint_id).filter(|capture| capture.waits(now))?;
-        let Draft { incoming, workspace, business_profile_id, limiter } = &capture.draft;
+        let Draft { incoming, workspace, business_profile_id, rate } = &capture.draft;
         let login = runtime.workspace(workspace).map(|workspace| workspace.login.clone());
         Some(Arc::new(Endpoint {
             incoming: incoming.clone(),
@@ -123,7 +123,7 @@ impl Captures {
             business_profile_id: *business_profile_id,
             revision: 0,
             workflows: Vec::new(),
-            limiter: limiter.clone(),
+            rate: rate.clone(),
             login: login.unwrap_or_default(),
             remembered: Arc::new(Remembered::default()),
             is_draft: true,

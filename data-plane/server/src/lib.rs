@@ -23,6 +23,7 @@ pub mod credentials;
 pub mod delivery;
 pub mod dispatch;
 mod exchange;
+pub mod fleet;
 pub mod identity;
 pub mod inbox;
 pub mod ingress;
@@ -65,6 +66,7 @@ use clock::Clock;
 pub use crash::Moment;
 use credentials::Tokens;
 use dispatch::Dispatch;
+use fleet::Fleet;
 use identity::{IdentityError, Keeper};
 use inbox::{Inbox, Lane};
 use key_uses::KeyUses;
@@ -164,10 +166,11 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
     })?;
     let clock = settings.clock.clone();
     let inbox = Inbox::open(settings.inbox.clone(), clock.clone()).await?;
+    let fleet = Fleet::open(&settings.data_dir);
     let tokens = Tokens::new(clock.clone());
     let (metrics, workers) = (Metrics::default(), settings.workers);
     let places = [workers.realtime, workers.bulk];
-    let dispatch = Dispatch::new(settings.dispatch, places, clock.clone(), metrics.breaker_changes());
+    let dispatch = Dispatch::new(settings.dispatch, places, clock.clone(), fleet.clone(), metrics.breaker_changes());
     let plane = Plane::new(Parts {
         urls: egress.url_policy().clone(),
         settings,
@@ -180,6 +183,7 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
         tests: Tests::default(),
         last_good,
         inbox,
+        fleet,
         dispatch,
         egress,
         tokens,

@@ -10,6 +10,7 @@ use crate::captures::Captures;
 use crate::clock::Clock;
 use crate::credentials::Tokens;
 use crate::dispatch::Dispatch;
+use crate::fleet::Fleet;
 use crate::inbox::Inbox;
 use crate::key_uses::KeyUses;
 use crate::last_good::LastGoodStore;
@@ -49,6 +50,8 @@ pub struct Parts {
     pub last_good: LastGoodStore,
     /// The durable heart.
     pub inbox: Inbox,
+    /// How many planes keep limits together.
+    pub fleet: Fleet,
     /// Which jobs are sent next.
     pub dispatch: Dispatch,
     /// The one way out.

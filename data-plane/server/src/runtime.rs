@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use governor::DefaultDirectRateLimiter;
 use sluice_core::model::{Action, Incoming, LoginKey, Outgoing, OutgoingRequest, Step, Workflow};
 use sluice_core::request::Unmade;
 use sluice_core::snapshot::{self, Resources};
@@ -18,7 +17,8 @@ use sluice_proto::sync::v1::WorkspaceBody;
 
 pub use self::compile::{DATA_KEY_UNREADABLE, PROBLEMS_MAX, Position, compile, draft, for_test};
 use crate::credentials::Connected;
-use crate::dispatch::{Limits, destination_of};
+use crate::dispatch::{Limits, Rate, destination_of};
+use crate::fleet::EndpointRate;
 use crate::inbox::Flow;
 use crate::senders::{Login, Remembered, TokenIssuer};
 
@@ -139,7 +139,7 @@ pub struct Endpoint {
     /// The workflows that may want its requests.
     pub workflows: Vec<Wanting>,
     /// How much it takes (D10).
-    pub limiter: Arc<DefaultDirectRateLimiter>,
+    pub rate: Arc<EndpointRate>,
     /// Of its workspace.
     pub login: Arc<Login>,
     /// Tokens of its own issuer that were verified; forgotten when the endpoint changes.
@@ -214,7 +214,7 @@ impl Runtime {
     pub fn limits(&self, flow: &Flow) -> Limits {
         let workspace = self.workspaces.get(&flow.workspace);
         let limits = workspace.and_then(|workspace| workspace.owned(&flow.owner)).map(|request| Limits {
-            rate: request.rate_limit,
+            rate: request.rate_limit.map(Rate::from),
             concurrency_max: request.concurrency_max,
             age_max: Some(request.retry.age_max),
         });

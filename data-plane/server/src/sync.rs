@@ -111,6 +111,11 @@ async fn session(plane: &Plane, link: &Link, backoff: &mut Backoff) -> Result<()
             plane.metrics.connected(true);
             backoff.reset();
             let message = match message.kind {
+                Some(sync_response::Kind::Fleet(fleet)) => {
+                    plane.metrics.message("fleet");
+                    plane.fleet.told(fleet.data_planes).await;
+                    continue;
+                }
                 Some(sync_response::Kind::Command(command)) => {
                     take_command(plane, command, &room, &answers);
                     continue;
@@ -158,6 +163,7 @@ fn hello(plane: &Plane) -> SyncRequest {
         store_epoch,
         cursors,
         takes_commands: true,
+        shares_limits: true,
     };
     SyncRequest { kind: Some(sync_request::Kind::Hello(hello)) }
 }
@@ -237,7 +243,9 @@ impl Session<'_> {
                 self.plane.served.set_complete();
                 Ok(None)
             }
-            Some(Kind::Command(_)) => Err("a command came where configuration was expected".to_owned()),
+            Some(Kind::Command(_) | Kind::Fleet(_)) => {
+                Err("something else came where configuration was expected".to_owned())
+            }
             None => Err("the control plane sent a message this build does not know".to_owned()),
         }
     }

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use governor::clock::{Clock as _, DefaultClock};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::Full;
 use prost::Message as _;
@@ -74,7 +73,7 @@ where
     }
     authorize_by_token(plane, &endpoint, &head.headers)?;
     check_paused(&endpoint)?;
-    check_rate(&endpoint)?;
+    check_rate(plane, &endpoint)?;
     check_declared(&head, plane.settings.ingress.body_bytes_max)?;
     let raw = read_body(plane, &head, body, plane.settings.ingress.body_bytes_max).await?;
     authorize(plane, authorization, &head.headers, &raw)?;
@@ -186,11 +185,8 @@ fn check_paused(endpoint: &Endpoint) -> Result<(), Rejection> {
     if endpoint.incoming.paused && !endpoint.is_draft { Err(Rejection::Paused) } else { Ok(()) }
 }
 
-fn check_rate(endpoint: &Endpoint) -> Result<(), Rejection> {
-    endpoint.limiter.check().map_err(|not_until| {
-        let retry_after = not_until.wait_time_from(DefaultClock::default().now());
-        Rejection::RateLimited { retry_after }
-    })
+fn check_rate(plane: &Plane, endpoint: &Endpoint) -> Result<(), Rejection> {
+    endpoint.rate.check(&plane.fleet).map_err(|retry_after| Rejection::RateLimited { retry_after })
 }
 
 /// Checks the sender over the raw bytes, before anything reads them (R154).

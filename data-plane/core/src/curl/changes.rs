@@ -113,7 +113,7 @@ impl Import {
             (!is_kept).then(|| header_path(&header.name, 0))
         }));
         let mut restored = restored_parameters(&current.url);
-        for (name, value) in self.request.url_parameters() {
+        for (name, value) in url::parameters(&self.request.url) {
             if restored(name, value.unwrap_or_default()).is_some_and(|value| value.is_empty()) {
                 missing.push(parameter_path(name, 0));
             }

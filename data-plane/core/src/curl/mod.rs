@@ -100,9 +100,12 @@ impl fmt::Debug for Header {
 }
 
 impl Request {
-    /// Names and values of the URL's parameters, as they are written (S43). A parameter without `=` has no value.
-    pub fn url_parameters(&self) -> Vec<(&str, Option<&str>)> {
-        url::parameters(&self.url)
+    /// Names and values of the URL's parameters, as they are written (S43); what looks like a secret is masked. A parameter without
+    /// `=` has no value.
+    pub fn url_parameters(&self) -> Vec<(String, Option<String>)> {
+        let shown = url::masked(&self.url);
+        let owned = |(name, value): (&str, Option<&str>)| (name.to_owned(), value.map(str::to_owned));
+        url::parameters(&shown).into_iter().map(owned).collect()
     }
 
     /// Whether there is nothing a confirmation could protect (R091).

@@ -8,6 +8,42 @@ use super::Millis;
 /// One request, in the units a rate bucket counts in: a rate of `n` per second brings `n` units each millisecond.
 const REQUEST: u64 = 1_000;
 
+/// A limit that so many data planes keep together: what one of them sends counts for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    limit: RateLimit,
+    planes: u32,
+}
+
+impl From<RateLimit> for Rate {
+    fn from(limit: RateLimit) -> Self {
+        Self { limit, planes: 1 }
+    }
+}
+
+impl Rate {
+    /// The part of one of so many planes.
+    pub fn of(self, planes: u32) -> Self {
+        Self { planes: planes.max(1), ..self }
+    }
+
+    /// Of all planes together.
+    #[cfg(test)]
+    pub(super) fn limit(self) -> RateLimit {
+        self.limit
+    }
+
+    /// What a request takes.
+    fn cost(self) -> u64 {
+        REQUEST * u64::from(self.planes)
+    }
+
+    /// What may be saved up: one request at least.
+    fn most(self) -> u64 {
+        REQUEST * u64::from(self.limit.burst.max(self.planes))
+    }
+}
+
 /// What is left of a rate. The limit comes with every call, so that a changed one counts at once and keeps the level.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bucket {
@@ -17,34 +53,34 @@ pub(super) struct Bucket {
 
 impl Bucket {
     /// A full one.
-    pub(super) fn new(limit: RateLimit, now: Millis) -> Self {
-        Self { credit: u64::from(limit.burst) * REQUEST, at: now }
+    pub(super) fn new(rate: Rate, now: Millis) -> Self {
+        Self { credit: rate.most(), at: now }
     }
 
-    fn level(&self, limit: RateLimit, now: Millis) -> u64 {
-        let came = now.saturating_sub(self.at).saturating_mul(limit.requests_per_second.into());
-        self.credit.saturating_add(came).min(u64::from(limit.burst) * REQUEST)
+    fn level(&self, rate: Rate, now: Millis) -> u64 {
+        let came = now.saturating_sub(self.at).saturating_mul(rate.limit.requests_per_second.into());
+        self.credit.saturating_add(came).min(rate.most())
     }
 
     /// When the next request may be sent: `now` or later.
-    pub(super) fn ready_at(&self, limit: RateLimit, now: Millis) -> Millis {
-        let missing = REQUEST.saturating_sub(self.level(limit, now));
-        now + missing.div_ceil(u64::from(limit.requests_per_second).max(1))
+    pub(super) fn ready_at(&self, rate: Rate, now: Millis) -> Millis {
+        let missing = rate.cost().saturating_sub(self.level(rate, now));
+        now + missing.div_ceil(u64::from(rate.limit.requests_per_second).max(1))
     }
 
     /// Counts a request.
-    pub(super) fn take(&mut self, limit: RateLimit, now: Millis) {
-        *self = Self { credit: self.level(limit, now).saturating_sub(REQUEST), at: now.max(self.at) };
+    pub(super) fn take(&mut self, rate: Rate, now: Millis) {
+        *self = Self { credit: self.level(rate, now).saturating_sub(rate.cost()), at: now.max(self.at) };
     }
 
     /// Nothing was taken lately.
-    pub(super) fn is_full(&self, limit: RateLimit, now: Millis) -> bool {
-        self.level(limit, now) >= u64::from(limit.burst) * REQUEST
+    pub(super) fn is_full(&self, rate: Rate, now: Millis) -> bool {
+        self.level(rate, now) >= rate.most()
     }
 
     /// Takes back a request that was not sent.
-    pub(super) fn give_back(&mut self, limit: RateLimit) {
-        self.credit = self.credit.saturating_add(REQUEST).min(u64::from(limit.burst) * REQUEST);
+    pub(super) fn give_back(&mut self, rate: Rate) {
+        self.credit = self.credit.saturating_add(rate.cost()).min(rate.most());
     }
 }
 
@@ -107,12 +143,12 @@ impl Budget {
 mod tests {
     use super::*;
 
-    fn limit(requests_per_second: u32, burst: u32) -> RateLimit {
-        RateLimit { requests_per_second, burst }
+    fn limit(requests_per_second: u32, burst: u32) -> Rate {
+        RateLimit { requests_per_second, burst }.into()
     }
 
     /// Takes whenever it may, looking every `step` ms.
-    fn taken(bucket: &mut Bucket, limit: RateLimit, from: Millis, until: Millis, step: usize) -> u32 {
+    fn taken(bucket: &mut Bucket, limit: Rate, from: Millis, until: Millis, step: usize) -> u32 {
         let mut taken = 0;
         for now in (from..until).step_by(step) {
             while bucket.ready_at(limit, now) <= now {
@@ -131,6 +167,23 @@ mod tests {
             let most = 30 * rate + burst;
             assert!(count <= most && f64::from(count) >= f64::from(30 * rate) * 0.95, "{rate}/s: {count} of {most}");
         }
+    }
+
+    #[test]
+    fn n08_planes_together_send_what_the_limit_says() {
+        for (rate, burst, planes) in [(10, 30, 3), (1, 1, 3), (7, 10, 4), (100, 2, 16)] {
+            let limit = limit(rate, burst).of(planes);
+            let sent: u32 = (0..planes).map(|_| taken(&mut Bucket::new(limit, 0), limit, 0, 60_000, 1)).sum();
+            let most = 60 * rate + burst.max(planes);
+            assert!(sent <= most && f64::from(sent) >= f64::from(60 * rate) * 0.9, "{rate}/s by {planes}: {sent}");
+        }
+        // A plane that finds itself with others goes on with what it has left.
+        let alone = limit(1, 6);
+        let mut bucket = Bucket::new(alone, 0);
+        bucket.take(alone, 0);
+        bucket.take(alone, 0);
+        assert_eq!(taken(&mut bucket, alone.of(2), 0, 1, 1), 2);
+        assert_eq!(bucket.ready_at(alone.of(2), 0), 2_000);
     }
 
     #[test]

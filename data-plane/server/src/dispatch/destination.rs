@@ -3,10 +3,8 @@
 
 use std::collections::HashMap;
 
-use sluice_core::model::RateLimit;
-
 use super::breaker::{Breaker, Change, Verdict};
-use super::bucket::{Bucket, Budget};
+use super::bucket::{Bucket, Budget, Rate};
 use super::queue::Queue;
 use super::state::Slot;
 use super::{Heard, Millis, Reason};
@@ -39,7 +37,7 @@ impl Destination {
 pub(super) struct Gate {
     /// By lane.
     in_flight: [u32; 2],
-    rate: Option<(RateLimit, Bucket)>,
+    rate: Option<(Rate, Bucket)>,
     breaker: Breaker,
     budget: Budget,
     hold_until: Millis,
@@ -51,7 +49,7 @@ pub(super) struct Gate {
 const RAMP_END: u32 = 256;
 
 impl Gate {
-    pub(super) fn new(rate: Option<RateLimit>, breaker_wait: Millis, now: Millis) -> Self {
+    pub(super) fn new(rate: Option<Rate>, breaker_wait: Millis, now: Millis) -> Self {
         Self {
             in_flight: [0; 2],
             rate: rate.map(|limit| (limit, Bucket::new(limit, now))),

@@ -1,5 +1,5 @@
 //! Which jobs are sent next: fair turns between workspaces, destinations and flows (I10, N01), and what may not be sent to
-//! now: limits of rate and concurrency (D10), a destination that keeps failing or asked for a pause, and a budget for
+//! now: limits of rate and concurrency (D10, this plane's part of them), a destination that keeps failing or asked for a pause, and a budget for
 //! retries (D09). What may not be sent waits in the inbox, ready and unleased: no attempt is used, no worker is held.
 //!
 //! [`State`] decides from data and the time alone; [`Dispatch`] brings the time, wakes those that wait for a decision, and
@@ -33,10 +33,12 @@ use sluice_core::model::RateLimit;
 use tokio::sync::Notify;
 
 use breaker::Change;
+pub use bucket::Rate;
 use destination::Gate;
 use state::{Plan, Slot, State};
 
 use crate::clock::{Clock, UnixMillis};
+use crate::fleet::Fleet;
 use crate::inbox::{Grant, Lane, Leased, Waiting};
 use crate::runtime::{Runtime, Served};
 
@@ -88,19 +90,30 @@ impl DispatchSettings {
     }
 
     fn gate(&self, now: Millis) -> Gate {
-        Gate::new(self.destination_rate, millis(self.breaker_wait), now)
+        Gate::new(self.destination_rate.map(Rate::from), millis(self.breaker_wait), now)
     }
 }
 
-/// What the owner of a flow sets (D10).
+/// What the owner of a flow sets (D10), or this plane's part of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// How much is sent.
-    pub rate: Option<RateLimit>,
+    pub rate: Option<Rate>,
     /// Requests under way at once.
     pub concurrency_max: Option<u32>,
     /// How old a job may grow; nothing: unknown.
     pub age_max: Option<Duration>,
+}
+
+impl Limits {
+    /// The part of one of so many planes: of each limit at least one request.
+    fn of(self, planes: u32) -> Self {
+        Self {
+            rate: self.rate.map(|rate| rate.of(planes)),
+            concurrency_max: self.concurrency_max.map(|most| (most / planes.max(1)).max(1)),
+            age_max: self.age_max,
+        }
+    }
 }
 
 /// Why ready jobs are not being sent.
@@ -156,6 +169,7 @@ pub struct Dispatch(Arc<Shared>);
 struct Shared {
     inner: Mutex<Inner>,
     clock: Clock,
+    fleet: Fleet,
     changed: [Notify; 2],
     breaker_changes: Family<[(&'static str, &'static str); 1], Counter>,
 }
@@ -165,6 +179,8 @@ struct Inner {
     state: State,
     /// The configuration that limits were read from.
     runtime: Arc<Runtime>,
+    /// The number of planes whose part they are.
+    planes: u32,
 }
 
 impl Dispatch {
@@ -173,12 +189,14 @@ impl Dispatch {
         settings: DispatchSettings,
         places: [usize; 2],
         clock: Clock,
+        fleet: Fleet,
         breaker_changes: Family<[(&'static str, &'static str); 1], Counter>,
     ) -> Self {
-        let inner = Inner { state: State::new(settings, places), runtime: Arc::default() };
+        let inner = Inner { state: State::new(settings, places), runtime: Arc::default(), planes: fleet.planes() };
         Self(Arc::new(Shared {
             inner: Mutex::new(inner),
             clock,
+            fleet,
             changed: [Notify::new(), Notify::new()],
             breaker_changes,
         }))
@@ -201,18 +219,19 @@ impl Dispatch {
     pub fn update(&self, lane: Lane, waiting: Vec<Waiting>, served: &Served) {
         let (now, runtime) = (self.now(), served.load());
         let mut inner = self.inner();
+        let planes = inner.planes;
         for waiting in waiting {
-            inner.state.update(lane, waiting, |flow| runtime.limits(flow), now);
+            inner.state.update(lane, waiting, |flow| runtime.limits(flow).of(planes), now);
         }
     }
 
     /// Decides what to take now.
     pub fn plan(&self, lane: Lane, served: &Served) -> Taking {
-        let (now, runtime) = (self.now(), served.load());
+        let (now, runtime, planes) = (self.now(), served.load(), self.0.fleet.planes());
         let mut inner = self.inner();
-        if !Arc::ptr_eq(&runtime, &inner.runtime) {
-            inner.state.configure(|flow| runtime.limits(flow), now);
-            inner.runtime = runtime;
+        if !Arc::ptr_eq(&runtime, &inner.runtime) || planes != inner.planes {
+            inner.state.configure(|flow| runtime.limits(flow).of(planes), now);
+            (inner.runtime, inner.planes) = (runtime, planes);
         }
         let Plan { grants, slots, wake_at } = inner.state.plan(lane, now, self.0.clock.now());
         let wake_after = wake_at.map(|at| Duration::from_millis(at.saturating_sub(now)));

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use sluice_core::model::RateLimit;
-
-use super::bucket::Bucket;
+use super::bucket::{Bucket, Rate};
 use super::destination::{Blocked, wait_until};
 use super::{Limits, Millis, Reason};
 use crate::inbox::Flow;
@@ -40,7 +38,7 @@ impl Owner {
         self.limits = limits;
     }
 
-    pub(super) fn rate(&mut self) -> Option<(RateLimit, &mut Bucket)> {
+    pub(super) fn rate(&mut self) -> Option<(Rate, &mut Bucket)> {
         self.limits.rate.zip(self.bucket.as_mut())
     }
 

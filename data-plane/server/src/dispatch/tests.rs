@@ -219,7 +219,7 @@ fn an_owners_concurrency_holds_over_both_lanes() {
 #[test]
 fn a_rate_holds_and_says_when_to_ask_again() {
     let mut stage = Stage::wide();
-    stage.limits.insert("x".to_owned(), Limits { rate: Some(rate(20, 2)), ..Limits::default() });
+    stage.limits.insert("x".to_owned(), Limits { rate: Some(rate(20, 2).into()), ..Limits::default() });
     stage.wait(0, "w/a.example/x", 10_000, 0);
     let (mut sent, mut wakes) = (0, 0);
     while stage.now < 30_000 {
@@ -253,7 +253,7 @@ fn a_destinations_rate_is_the_operators() {
 #[test]
 fn what_was_not_sent_costs_nothing() {
     let mut stage = Stage::wide();
-    stage.limits.insert("x".to_owned(), Limits { rate: Some(rate(1, 1)), ..Limits::default() });
+    stage.limits.insert("x".to_owned(), Limits { rate: Some(rate(1, 1).into()), ..Limits::default() });
     stage.wait(0, "w/a.example/x", 50, 0);
     assert_eq!(stage.run(Heard::Nothing), 50);
     stage.wait(0, "w/a.example/x", 50, 0);
@@ -264,7 +264,7 @@ fn what_was_not_sent_costs_nothing() {
 #[test]
 fn what_was_not_taken_after_all_waits_still() {
     let mut stage = Stage::wide();
-    stage.limits.insert("x".to_owned(), Limits { rate: Some(rate(1, 5)), ..Limits::default() });
+    stage.limits.insert("x".to_owned(), Limits { rate: Some(rate(1, 5).into()), ..Limits::default() });
     stage.wait(0, "w/a.example/x", 3, 2);
     for _ in 0..10 {
         let plan = stage.state.plan(Lane::Realtime, stage.now, UNIX);
@@ -276,7 +276,7 @@ fn what_was_not_taken_after_all_waits_still() {
 #[test]
 fn limits_survive_a_publish_that_does_not_change_them() {
     let mut stage = Stage::wide();
-    let limits = Limits { rate: Some(rate(1, 10)), concurrency_max: Some(100), age_max: None };
+    let limits = Limits { rate: Some(rate(1, 10).into()), concurrency_max: Some(100), age_max: None };
     stage.limits.insert("x".to_owned(), limits);
     stage.wait(0, "w/a.example/x", 100, 0);
     assert_eq!(stage.run(Heard::Answer), 10);
@@ -478,7 +478,7 @@ impl Model {
             let owner = format!("o{number}");
             let limits = Limits {
                 rate: (roll(&mut dice, 2) == 0)
-                    .then(|| rate(1 + roll(&mut dice, 60) as u32, 1 + roll(&mut dice, 9) as u32)),
+                    .then(|| rate(1 + roll(&mut dice, 60) as u32, 1 + roll(&mut dice, 9) as u32).into()),
                 concurrency_max: (roll(&mut dice, 2) == 0).then(|| 1 + roll(&mut dice, 5) as u32),
                 age_max: (roll(&mut dice, 2) == 0).then(|| Duration::from_secs(3600)),
             };
@@ -595,7 +595,9 @@ impl Model {
             // Over any span that ends now.
             let now = self.stage.now;
             for (at, from) in times.iter().enumerate().rev().take(12) {
-                let most = u64::from(limit.burst) + (now - from) * u64::from(limit.requests_per_second) / 1_000 + 1;
+                let most = u64::from(limit.limit().burst)
+                    + (now - from) * u64::from(limit.limit().requests_per_second) / 1_000
+                    + 1;
                 let sent = (times.len() - at) as u64;
                 assert!(sent <= most, "{owner}: {sent} in {} ms, at most {most}", now - from);
             }

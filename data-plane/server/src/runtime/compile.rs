@@ -2,12 +2,10 @@
 //! all (I4); what did not change since the revision before is taken over as it is.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use sluice_core::address::UrlPolicy;
-use sluice_core::model::{Action, Incoming, Purpose, RateLimit, SenderSecret, Start, Trigger, Workflow};
+use sluice_core::model::{Action, Incoming, Purpose, SenderSecret, Start, Trigger, Workflow};
 use sluice_core::seal::{self, Aad, DataKey, MasterKeys, Sealed, Secret, Slot, WrappedKey};
 use sluice_core::snapshot;
 use sluice_core::template::Snippets;
@@ -19,6 +17,7 @@ use sluice_proto::sync::v1::{self as proto, Resource, resource::Document};
 use super::{Compiled, Endpoint, Parsed, Source, TEST_REVISION, Wanting, Workspace};
 use crate::captures::Draft;
 use crate::credentials::Tokens;
+use crate::fleet::EndpointRate;
 use crate::plane::Plane;
 use crate::senders::{Login, TokenIssuer};
 
@@ -191,7 +190,7 @@ pub fn draft(asked: &proto::OpenCapture, keys: &MasterKeys) -> Result<Draft, Vec
     };
     let incoming = incoming(workspace, &resource, document, &key)?;
     Ok(Draft {
-        limiter: Arc::new(limiter(incoming.rate_limit)),
+        rate: Arc::new(EndpointRate::new(incoming.rate_limit)),
         incoming: Arc::new(incoming),
         workspace: workspace.to_owned(),
         business_profile_id: u64::try_from(asked.business_profile_id).unwrap_or_default(),
@@ -424,9 +423,9 @@ fn endpoints(workspace: &Workspace, previous: Option<&Workspace>) -> HashMap<Str
         });
         // A publish must not refill the bucket of an endpoint whose limit did not change.
         let before = previous.and_then(|previous| previous.endpoints.get(&incoming.endpoint_id));
-        let limiter = before
+        let rate = before
             .filter(|kept| kept.incoming.rate_limit == incoming.rate_limit)
-            .map_or_else(|| Arc::new(limiter(incoming.rate_limit)), |kept| kept.limiter.clone());
+            .map_or_else(|| Arc::new(EndpointRate::new(incoming.rate_limit)), |kept| kept.rate.clone());
         let remembered = before.filter(|kept| Arc::ptr_eq(&kept.incoming, incoming));
         let remembered = remembered.map_or_else(Arc::default, |kept| kept.remembered.clone());
         let endpoint = Endpoint {
@@ -435,7 +434,7 @@ fn endpoints(workspace: &Workspace, previous: Option<&Workspace>) -> HashMap<Str
             business_profile_id: workspace.business_profile_id,
             revision: workspace.revision,
             workflows: workflows.collect(),
-            limiter,
+            rate,
             login: workspace.login.clone(),
             remembered,
             is_draft: false,
@@ -482,10 +481,4 @@ fn wanting_by(
         }
     }
     found
-}
-
-fn limiter(limit: RateLimit) -> DefaultDirectRateLimiter {
-    let at_least_one = |value| NonZeroU32::new(value).unwrap_or(NonZeroU32::MIN);
-    let quota = Quota::per_second(at_least_one(limit.requests_per_second)).allow_burst(at_least_one(limit.burst));
-    RateLimiter::direct(quota)
 }
