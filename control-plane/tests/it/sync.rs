@@ -48,6 +48,7 @@ impl DataPlane {
             store_epoch: epoch.to_owned(),
             cursors: cursors.to_vec(),
             takes_commands: id != "old",
+            shares_limits: false,
         };
         say.send(SyncRequest { kind: Some(Say::Hello(hello)) }).await.unwrap();
         let hear = within(world.sync().sync(ReceiverStream::new(said))).await.unwrap().into_inner();
@@ -100,7 +101,7 @@ impl DataPlane {
                 self.held.remove(&drop.workspace);
                 return None;
             }
-            Hear::Welcome(_) | Hear::Synced(_) | Hear::Command(_) => return None,
+            Hear::Welcome(_) | Hear::Synced(_) | Hear::Command(_) | Hear::Fleet(_) => return None,
         };
         let body = WorkspaceBody::decode(body.as_slice()).unwrap();
         let held = self.held.entry(cursor.workspace.clone()).or_default();
