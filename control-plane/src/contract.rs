@@ -97,6 +97,11 @@ impl Contract {
 }
 
 impl Method {
+    /// Its requests say which resource they are about; of a stream the first one does.
+    pub(crate) fn names_resource(&self) -> bool {
+        !self.resource.is_empty()
+    }
+
     /// Reads a request; `None` when it is not the message of the method.
     pub(crate) fn read(&self, message: Bytes) -> Option<Asked> {
         let message = DynamicMessage::decode(self.input.clone(), message).ok()?;

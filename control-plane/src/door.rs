@@ -12,9 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::stream::{self, StreamExt as _};
 use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, BodyStream, Full, LengthLimitError, Limited, StreamBody};
 use ipnet::IpNet;
 use sluice_proto::admin::v1::{AuditOutcome, ErrorReason};
 use tokio::sync::Semaphore;
@@ -181,17 +183,17 @@ impl Door {
         visit: &mut Visit,
     ) -> Result<(), Failure> {
         let missing = || Failure::PermissionMissing(method.permission.to_owned());
-        if method.takes_stream {
+        if method.takes_stream && !method.names_resource() {
             return if access.workspace.is_none() { Ok(()) } else { Err(missing()) };
         }
         if let Some(Unreadable(why)) = request.extensions().get() {
             return Err(unreadable(Code::InvalidArgument, why));
         }
         let body = std::mem::take(request.body_mut());
-        let (bytes, message) = read(body).await?;
+        let (body, message) = if method.takes_stream { read_first(body).await? } else { read(body).await? };
         let asked =
             method.read(message).ok_or_else(|| unreadable(Code::InvalidArgument, "the message cannot be read"))?;
-        *request.body_mut() = Body::new(Full::new(bytes));
+        *request.body_mut() = body;
         // Who only tries changes nothing.
         visit.changes &= !asked.validate_only;
         visit.attempt.resource.clone_from(&asked.resource);
@@ -380,30 +382,71 @@ async fn in_time(answered: impl Future<Output = Response<Body>>, limit: Duration
     }
 }
 
-/// Reads the one message of a call: the whole body, and the message in it.
-async fn read(body: Body) -> Result<(Bytes, Bytes), Failure> {
+/// Reads the first message of a stream, which says what it is about. The body is as it was.
+async fn read_first(mut body: Body) -> Result<(Body, Bytes), Failure> {
+    let mut bytes = BytesMut::new();
+    let length = loop {
+        if bytes.len() > FRAME_BYTES + MESSAGE_BYTES_MAX {
+            return Err(too_large());
+        }
+        match message(&bytes) {
+            Ok(message) => break message.len(),
+            Err(Partial::Compressed) => return Err(compressed()),
+            Err(Partial::Cut | Partial::Missing) => {}
+        }
+        match body.frame().await {
+            Some(Ok(frame)) => bytes.extend_from_slice(&frame.into_data().unwrap_or_default()),
+            Some(Err(_gone)) => return Err(unreadable(Code::Cancelled, "the call ended before its message")),
+            None => return Err(unreadable(Code::InvalidArgument, "the call has no message")),
+        }
+    };
+    let bytes = bytes.freeze();
+    let message = bytes.slice(FRAME_BYTES..FRAME_BYTES + length);
+    let first = stream::iter([Ok::<_, Status>(Frame::data(bytes))]);
+    Ok((Body::new(StreamBody::new(first.chain(BodyStream::new(body)))), message))
+}
+
+/// Why there is no message yet.
+enum Partial {
+    Missing,
+    Compressed,
+    Cut,
+}
+
+/// The first message in these bytes.
+fn message(bytes: &[u8]) -> Result<&[u8], Partial> {
+    let (frame, rest) = bytes.split_at_checked(FRAME_BYTES).ok_or(Partial::Missing)?;
+    let [compressed, length @ ..] = frame else { return Err(Partial::Missing) };
+    if *compressed != 0 {
+        return Err(Partial::Compressed);
+    }
+    let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+    rest.get(..length).ok_or(Partial::Cut)
+}
+
+fn compressed() -> Failure {
+    unreadable(Code::Unimplemented, "compressed messages are not taken")
+}
+
+fn too_large() -> Failure {
+    let message = format!("the message is larger than {MESSAGE_BYTES_MAX} bytes");
+    Failure::CallInvalid { code: Code::OutOfRange, message }
+}
+
+/// Reads the one message of a call. The body is as it was.
+async fn read(body: Body) -> Result<(Body, Bytes), Failure> {
     let collected = Limited::new(body, FRAME_BYTES + MESSAGE_BYTES_MAX).collect().await;
     let bytes = match collected {
         Ok(collected) => collected.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
-            let message = format!("the message is larger than {MESSAGE_BYTES_MAX} bytes");
-            return Err(Failure::CallInvalid { code: Code::OutOfRange, message });
-        }
+        Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
         Err(_gone) => return Err(unreadable(Code::Cancelled, "the call ended before its message")),
     };
-    let (frame, rest) = bytes.split_at_checked(FRAME_BYTES).unwrap_or_default();
-    let [compressed, length @ ..] = frame else {
-        return Err(unreadable(Code::InvalidArgument, "the call has no message"));
-    };
-    if *compressed != 0 {
-        return Err(unreadable(Code::Unimplemented, "compressed messages are not taken"));
-    }
-    let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
-    let Some(message) = rest.get(..length) else {
-        return Err(unreadable(Code::InvalidArgument, "the message is cut"));
-    };
-    let message = bytes.slice_ref(message);
-    Ok((bytes, message))
+    let message = message(&bytes).map(|message| bytes.slice_ref(message)).map_err(|partial| match partial {
+        Partial::Missing => unreadable(Code::InvalidArgument, "the call has no message"),
+        Partial::Compressed => compressed(),
+        Partial::Cut => unreadable(Code::InvalidArgument, "the message is cut"),
+    })?;
+    Ok((Body::new(Full::new(bytes)), message))
 }
 
 fn unreadable(code: Code, message: &str) -> Failure {

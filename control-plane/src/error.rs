@@ -394,9 +394,7 @@ impl Failure {
                 format!("the queue of data plane `{id}` is full; nothing was taken: try again later")
             }
             Self::EventUnknown { data_plane, event_id } => event_unknown(data_plane, event_id),
-            Self::WatcherTooSlow(patience) => {
-                format!("nothing was taken for {} s: watch again from the last resume token", patience.as_secs())
-            }
+            Self::WatcherTooSlow(patience) => watcher_too_slow(*patience),
             Self::DataPlaneTooSlow(patience) => {
                 format!("nothing was taken for {} s: connect again, what was missed comes then", patience.as_secs())
             }
@@ -501,6 +499,11 @@ impl Failure {
             | Self::Internal(_) => {}
         }
     }
+}
+
+fn watcher_too_slow(patience: Duration) -> String {
+    let after = "watch again from the last resume token, or send again what has no answer";
+    format!("nothing was taken for {} s: {after}", patience.as_secs())
 }
 
 fn event_unknown(data_plane: &str, event_id: &str) -> String {

@@ -1,5 +1,7 @@
-//! Events that callers submit (D01): read here, and kept by the data plane that their id leads to (I1, I2). The control plane stores
-//! nothing of them.
+//! Events that callers submit (D01), one by one and as members of an audience ([`batch`]): read here, and kept by the data plane
+//! that their id leads to (I1, I2). The control plane stores nothing of them.
+
+mod batch;
 
 use governor::clock::{Clock as _, DefaultClock};
 use sluice_core::cause::EventEnvelope;
@@ -15,6 +17,8 @@ use crate::commands::ask_in_turn;
 use crate::error::Failure;
 use crate::names::workspace_id;
 use crate::shared::Shared;
+
+pub(crate) use batch::batch;
 
 /// Has one event taken.
 pub(crate) async fn submit(shared: &Shared, asked: SubmitEventRequest) -> Result<SubmitEventResponse, Failure> {

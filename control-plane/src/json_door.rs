@@ -1,7 +1,7 @@
 //! The same methods as JSON over HTTP, by the paths that the contract gives them (`GET /v1/workspaces/acme/connections`, AIP-127) and
 //! as the Connect protocol has it (`POST /package.Service/Method`). Hides the translation: a request becomes the gRPC call that it
 //! means and goes the same way through the [`crate::door`], and the answer becomes JSON again. No method is written twice, and none is
-//! left out but those that take a stream.
+//! left out but the streams of data planes; of another stream a request is the first message and the only one.
 //!
 //! JSON is the canonical form of the contract's messages. A method that answers with many messages answers with one per line
 //! (`application/x-ndjson`); a stream that fails ends with a line `{"error": …}`. An error has the HTTP status of its code, and is a
@@ -153,8 +153,8 @@ async fn by_path(paths: &Paths, request: Request<Body>) -> Result<Request<Body>,
 async fn by_name(contract: &Contract, request: Request<Body>) -> Result<Request<Body>, Box<Response<Body>>> {
     let (parts, body) = request.into_parts();
     let method = contract.method(parts.uri.path());
-    if method.is_some_and(|method| method.takes_stream) {
-        let status = Status::unimplemented("a method that takes a stream cannot be called with JSON");
+    if method.is_some_and(|method| method.takes_stream && !method.names_resource()) {
+        let status = Status::unimplemented("this stream is for data planes and cannot be called with JSON");
         return Err(Box::new(refused(&status, None, Style::Connect)));
     }
     let message = match collected(body).await {

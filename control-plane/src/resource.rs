@@ -568,11 +568,6 @@ impl Resource for Workflow {
                 found.push(violation(&format!("steps[{index}].step_id"), "UUID_INVALID", message));
             }
         }
-        // No method submits members of an audience (I9).
-        for (index, _) in self.triggers.iter().enumerate().filter(|(_, trigger)| trigger.audience.is_some()) {
-            let message = "this release takes no audiences, so nothing would start the workflow: use `event`";
-            found.push(violation(&format!("triggers[{index}].audience"), "NOT_SUPPORTED", message));
-        }
         found
     }
 

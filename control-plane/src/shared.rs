@@ -21,6 +21,9 @@ use crate::snapshots::Snapshots;
 use crate::store::{Store, StoreError};
 use crate::trial::Tests;
 
+/// Groups of members of audiences that are under way at once.
+const BATCH_GROUPS: usize = 16;
+
 /// The parts of a running control plane.
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
@@ -46,6 +49,9 @@ pub(crate) struct Shared {
     pub(crate) tests: Tests,
     /// How fast events may be submitted, by the id of the workspace.
     pub(crate) events: DefaultKeyedRateLimiter<String>,
+    /// Groups of members of audiences that are under way, of all streams together: operators' commands and single events find room
+    /// beside them.
+    pub(crate) batch_groups: Semaphore,
     /// The name of this store.
     pub(crate) epoch: String,
     /// Ends every stream.
@@ -89,6 +95,7 @@ impl Shared {
             captures: watch::Sender::new(()),
             tests: Tests::default(),
             events,
+            batch_groups: Semaphore::new(BATCH_GROUPS),
             epoch,
             _end: stop.clone().drop_guard(),
             stop,

@@ -12,6 +12,8 @@
 //! | triggers | the same rows by HTTP, 64 kept connections, 1 KB of JSON; workers off, so that only taking in is measured |
 //! | triggers, delivering | the same with workers that deliver at the same time to a local HTTPS destination |
 //! | triggers with a token | as `triggers`, to endpoints that take the JSON Web Tokens of an API key |
+//! | events | events submitted to the control plane by gRPC, 64 calls at once; workers off |
+//! | members of an audience | one stream of `SubmitBatch`, 100 members to a message; workers off |
 
 #![allow(clippy::print_stdout, reason = "its result is what it prints")]
 
@@ -49,6 +51,9 @@ const CONNECTIONS: usize = 64;
 /// An endpoint takes at most 10,000 requests per second (D10), so the load is spread.
 const ENDPOINTS: usize = 8;
 const PUBLISHES: usize = 250;
+/// What starts the workflow for events and members, and its id.
+const ACTION: &str = "order.paid";
+const SUBMITTED: &str = "submitted";
 /// What must hold: taking in over HTTP against the rows alone, and against a commit per request.
 const OF_GROUPS_MIN: f64 = 0.5;
 const OF_SINGLES_MIN: f64 = 4.0;
@@ -76,9 +81,11 @@ async fn run() -> bool {
     let (mut groups, mut singles) = (Measured::default(), Measured::default());
     let (mut taken, mut taken_busy) = (Measured::default(), Measured::default());
     let (mut delivered, mut taken_guarded) = (Measured::default(), Measured::default());
+    let (mut events, mut members) = (Measured::default(), Measured::default());
     for round in 0..=ROUNDS {
         let measured = [rows.round(CONNECTIONS).await, rows.round(1).await, quiet.round(&body).await];
         let guarded_round = guarded.round(&body).await;
+        let (events_round, members_round) = (quiet.events(&body).await, quiet.members(&body).await);
         let begun = Instant::now();
         let busy_round = busy.round(&body).await;
         busy.drained().await;
@@ -91,6 +98,8 @@ async fn run() -> bool {
             taken.add(accepted);
             taken_guarded.add(guarded_round);
             taken_busy.add(busy_round);
+            events.add(events_round);
+            members.add(members_round);
             delivered.rates.push(whole_way);
         }
     }
@@ -104,6 +113,8 @@ async fn run() -> bool {
     taken_guarded.print("triggers with a token");
     taken_busy.print("triggers, delivering");
     delivered.print("delivered and recorded");
+    events.print("events");
+    members.print("members of an audience");
     println!();
     let of_groups = at_least("triggers / rows in groups", taken.against(&groups), OF_GROUPS_MIN);
     let of_singles = at_least("triggers / rows one by one", taken.against(&singles), OF_SINGLES_MIN);
@@ -292,6 +303,7 @@ impl Door {
     async fn open(workers: WorkerSettings, with_token: bool) -> Self {
         let world = World::with(|options| {
             options.data_plane.workers = workers;
+            options.control_plane.limits.events_per_second = 1_000_000;
             options.destination.remembered = 1;
         })
         .await;
@@ -310,7 +322,20 @@ impl Door {
             world.acme.workflow(&format!("load-{endpoint}"), workflow).await;
             paths.push(incoming.endpoint_path);
         }
+        let request = resources::post("https://api.example.com/in", r#"{"order": "{{ event.params.orderId }}"}"#);
+        let event = Some(admin::EventTrigger { action: ACTION.to_owned() });
+        let submitted = admin::Workflow {
+            display_name: ACTION.to_owned(),
+            triggers: vec![
+                admin::Trigger { event, ..Default::default() },
+                admin::Trigger { audience: Some(admin::AudienceTrigger {}), ..Default::default() },
+            ],
+            steps: vec![resources::custom_webhook("Send", request)],
+            ..Default::default()
+        };
+        world.acme.workflow(SUBMITTED, submitted).await;
         world.served().await;
+        world.acme.ready().await;
         let token = match key {
             Some(key) => Some(login(&world, &key).await),
             None => None,
@@ -327,6 +352,52 @@ impl Door {
             runtime.block_on(load(address, &paths, &body, token.as_deref()))
         };
         tokio::task::spawn_blocking(generate).await.expect("the load")
+    }
+
+    /// Events, each in a call of its own.
+    async fn events(&self, body: &str) -> Round {
+        let begun = Begun::now();
+        let mut all = JoinSet::new();
+        for _ in 0..CONNECTIONS {
+            let request = admin::SubmitEventRequest {
+                parent: self.world.acme.name.clone(),
+                action: ACTION.to_owned(),
+                params: body.to_owned(),
+                ..Default::default()
+            };
+            let mut client = self.world.client.events();
+            all.spawn(async move {
+                let mut latencies = Vec::new();
+                while !begun.is_over() {
+                    let asked = Instant::now();
+                    client.submit_event(request.clone()).await.expect("an answer");
+                    latencies.push(asked.elapsed());
+                }
+                latencies
+            });
+        }
+        begun.round(all.join_all().await.into_iter().flatten().collect())
+    }
+
+    /// Members of an audience, in one stream.
+    async fn members(&self, body: &str) -> Round {
+        let begun = Begun::now();
+        let name = format!("{}/workflows/{SUBMITTED}", self.world.acme.name);
+        let body = body.to_owned();
+        let messages = futures::stream::unfold(name, move |name| {
+            let item =
+                |_| admin::BatchItem { id: Uuid::now_v7().to_string(), params: body.clone(), ..Default::default() };
+            let items = (0..100).map(item).collect();
+            let message = admin::SubmitBatchRequest { name, items, ..Default::default() };
+            std::future::ready((!begun.is_over()).then_some((message, String::new())))
+        });
+        let answers = self.world.client.events().submit_batch(messages).await.expect("a stream");
+        let (mut answers, mut latencies) = (answers.into_inner(), Vec::new());
+        while let Some(answer) = answers.message().await.expect("answers") {
+            // Of a member nothing is known but that it was answered.
+            latencies.extend(answer.results.iter().map(|_| Duration::ZERO));
+        }
+        begun.round(latencies)
     }
 
     async fn drained(&self) {

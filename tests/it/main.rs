@@ -4,6 +4,7 @@
 mod articles;
 mod articles_outgoing;
 mod attack_table;
+mod audience;
 mod capture;
 mod chain;
 mod connections;

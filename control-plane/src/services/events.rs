@@ -3,9 +3,10 @@
 use prost::Message as _;
 use sluice_proto::admin::v1::event_service_server::EventService;
 use sluice_proto::admin::v1::{
-    Event, ListEventsRequest, ListEventsResponse, SubmitEventRequest, SubmitEventResponse, WatchEventsRequest,
+    Event, ListEventsRequest, ListEventsResponse, SubmitBatchRequest, SubmitBatchResponse, SubmitEventRequest,
+    SubmitEventResponse, WatchEventsRequest,
 };
-use tonic::{Request, async_trait};
+use tonic::{Request, Streaming, async_trait};
 
 use super::{Answer, Services, pack};
 use crate::error::Failure;
@@ -34,6 +35,12 @@ impl EventService for Services {
 
     async fn submit_event(&self, request: Request<SubmitEventRequest>) -> Answer<SubmitEventResponse> {
         pack(intake::submit(&self.0, request.into_inner()).await)
+    }
+
+    type SubmitBatchStream = Watched<SubmitBatchResponse>;
+
+    async fn submit_batch(&self, request: Request<Streaming<SubmitBatchRequest>>) -> Answer<Self::SubmitBatchStream> {
+        Ok(intake::batch(&self.0, request.into_inner()).await?)
     }
 }
 

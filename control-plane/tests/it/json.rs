@@ -339,6 +339,48 @@ async fn what_is_watched_by_its_path_comes_line_by_line() {
     assert_eq!((missing.status, &missing.json()["code"]), (404, &json!(5)));
 }
 
+/// R126: one message is the stream, and its answers are lines.
+#[tokio::test]
+async fn members_of_an_audience_come_in_one_message() {
+    let world = World::new().await;
+    let key = key(&world);
+    let outgoing = world.outgoing_integration("send", "").await.name;
+    world.publish_outgoing(&outgoing).await.unwrap();
+    let audience = Some(admin::AudienceTrigger {});
+    let workflow = admin::Workflow {
+        triggers: vec![admin::Trigger { audience, ..Default::default() }],
+        ..crate::world::workflow("", &outgoing)
+    };
+    let parent = ACME.to_owned();
+    let workflow_id = "segment".to_owned();
+    let request =
+        admin::CreateWorkflowRequest { parent, workflow_id, workflow: Some(workflow), ..Default::default() };
+    let name = world.workflows().create_workflow(request).await.unwrap().into_inner().name;
+    let path = format!("/v1/{name}:submitBatch");
+    let items = json!([{"id": "m-1", "customer": r#"{"name": "Ewa"}"#}, {"id": "m-2", "customer": "CANARY"}]);
+    let tried = json!({"validateOnly": true, "items": items}).to_string();
+    let refused = rest(&world, "POST", &path, Some(&key), &tried).await;
+    assert_eq!((refused.status, &refused.json()["details"][0]["reason"]), (400, &json!("NOT_PUBLISHED")));
+    world.publish_workflow(&name).await.unwrap();
+    let by_name = json!({"name": name, "validateOnly": true, "items": items}).to_string();
+    for answer in [
+        rest(&world, "POST", &path, Some(&key), &tried).await,
+        ask(&world, "EventService/SubmitBatch", Some(&key), &by_name).await,
+    ] {
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        let results = answer.lines().remove(0)["results"].clone();
+        assert_eq!((&results[0]["id"], &results[0]["state"]), (&json!("m-1"), &json!("VALID")), "{results}");
+        let told = (&results[1]["state"], &results[1]["field"], &results[1]["reason"]);
+        assert_eq!(told, (&json!("REFUSED"), &json!("customer"), &json!("SYNTAX")), "{results}");
+        assert!(!results.to_string().contains("CANARY"), "{results}");
+    }
+    // Nothing is kept while nobody serves the workflow, and the stream says so in its last line.
+    let meant = json!({"items": items}).to_string();
+    let lines = rest(&world, "POST", &path, Some(&key), &meant).await.lines();
+    let last = &lines.last().unwrap()["error"]["details"][0]["reason"];
+    assert_eq!(last, &json!("NO_DATA_PLANE"), "{lines:?}");
+}
+
 #[tokio::test]
 async fn browsers_speak_grpc_web() {
     let world = World::new().await;

@@ -189,24 +189,6 @@ async fn no_customer_where_a_request_starts_the_workflow() {
     assert!(refused.message().contains(&workflow), "{}", refused.message());
 }
 
-/// I9: no method submits members of an audience, so that no workflow may wait for them.
-#[tokio::test]
-async fn a_trigger_that_nothing_would_start_is_refused() {
-    let world = World::new().await;
-    let incoming = world.incoming_integration("orders").await.name;
-    let outgoing = world.outgoing_integration("send", "").await.name;
-    let mut flow = crate::world::workflow(&incoming, &outgoing);
-    flow.triggers.push(admin::Trigger { audience: Some(admin::AudienceTrigger {}), ..Default::default() });
-    let request = admin::CreateWorkflowRequest {
-        parent: crate::world::ACME.to_owned(),
-        workflow_id: "flow".to_owned(),
-        workflow: Some(flow),
-        ..Default::default()
-    };
-    let refused = world.workflows().create_workflow(request).await.unwrap_err();
-    assert!(has(&violations(&refused), "triggers[1].audience", "NOT_SUPPORTED"), "{refused:?}");
-}
-
 /// D02, F06: one trigger that cannot give a customer is enough, and is named.
 #[tokio::test]
 async fn a_customer_where_every_trigger_can_give_one() {
@@ -219,7 +201,7 @@ async fn a_customer_where_every_trigger_can_give_one() {
     let action = || "form.submit".to_owned();
     let none = admin::Trigger::default;
     let event = admin::Trigger { event: Some(admin::EventTrigger { action: action() }), ..none() };
-    let other = admin::Trigger { event: Some(admin::EventTrigger { action: "form.open".to_owned() }), ..none() };
+    let audience = admin::Trigger { audience: Some(admin::AudienceTrigger {}), ..none() };
     let response_event = Some(admin::ResponseEventTrigger { action: action() });
     let told = admin::Trigger { response_event, ..none() };
     let request = admin::Trigger { incoming_integration: incoming.clone(), ..none() };
@@ -228,7 +210,7 @@ async fn a_customer_where_every_trigger_can_give_one() {
         (2, request, "`triggers[2]` gives no customer: requests of an incoming integration have none"),
         (3, event.clone(), ""),
     ] {
-        let triggers = vec![event.clone(), other.clone(), third];
+        let triggers = vec![event.clone(), audience.clone(), third];
         let request = admin::CreateWorkflowRequest {
             parent: crate::world::ACME.to_owned(),
             workflow_id: format!("flow-{number}"),

@@ -33,7 +33,7 @@ pub use proposal::{Proposal, of_json, of_sample};
 pub use schema::{FIELDS_MAX, schema_template};
 pub use secrets::{References, SecretField, SecretFields, slot_of};
 pub use sender::{login_key, token_keys, token_seed_field};
-pub use submitted::submitted_event;
+pub use submitted::{audience_member, submitted_event};
 pub use workflow::{workflow, workflow_with};
 
 /// What parsing gives: the document, or all its broken rules.

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use sluice_proto::admin::v1 as admin;
 
 use super::Parsed;
-use crate::cause::{EVENT_AHEAD_MAX, EVENT_BYTES_MAX, EVENT_ID_BYTES_MAX, SubmittedEvent, is_uuid};
+use crate::cause::{AUDIENCE, EVENT_AHEAD_MAX, EVENT_BYTES_MAX, EVENT_ID_BYTES_MAX, SubmittedEvent, is_uuid};
 use crate::flatten::{Limits, parse_body};
 use crate::validate::{Check, NAME_CHARS_MAX};
 
@@ -29,6 +29,16 @@ pub fn submitted_event(proto: &admin::SubmitEventRequest, trigger_id: &str, now:
         time,
     });
     check.finish(event)
+}
+
+/// Reads a member of an audience, submitted now as `trigger_id`.
+pub fn audience_member(proto: &admin::BatchItem, trigger_id: &str, now: i64) -> Parsed<SubmittedEvent> {
+    let mut check = Check::default();
+    check_id(&mut check, "id", &proto.id);
+    let (params, customer) = content(&mut check, &proto.params, &proto.customer);
+    let id = if is_uuid(&proto.id) { &proto.id } else { trigger_id };
+    let action = AUDIENCE.to_owned();
+    check.finish(params.map(|params| SubmittedEvent { id: id.to_owned(), action, params, customer, time: now }))
 }
 
 fn check_id(check: &mut Check, field: &str, id: &str) {
@@ -124,6 +134,17 @@ mod tests {
         };
         assert_eq!(sized(EVENT_BYTES_MAX), []);
         assert_eq!(sized(EVENT_BYTES_MAX + 1), [("params".to_owned(), "TOO_LONG")]);
+    }
+
+    #[test]
+    fn a_member_of_an_audience_needs_an_id() {
+        let member = |id: &str| admin::BatchItem { id: id.to_owned(), customer: "{}".to_owned(), ..Default::default() };
+        let read = audience_member(&member("m-1"), MADE, NOW).unwrap();
+        assert_eq!((read.id.as_str(), read.action.as_str(), read.time), (MADE, "audience", NOW));
+        assert_eq!(read.customer, Some(Map::new()));
+        let found = audience_member(&admin::BatchItem { params: "1".to_owned(), ..member("") }, MADE, NOW).unwrap_err();
+        let found: Vec<_> = found.iter().map(|violation| (violation.field.as_str(), violation.reason)).collect();
+        assert_eq!(found, [("id", "ID_INVALID"), ("params", "TYPE")]);
     }
 
     #[test]

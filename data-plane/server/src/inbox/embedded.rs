@@ -70,7 +70,8 @@ const COMMANDS: usize = 1_024;
 pub struct EmbeddedSettings {
     /// The database file; its log and its lock lie beside it. Created with mode 0600, its folder must exist.
     pub path: PathBuf,
-    /// Jobs that may be ready, leased or delayed at once; more are [`Accepted::Full`]. Default 1,000,000.
+    /// Jobs that may be ready, leased or delayed at once; more are [`Accepted::Full`]. Those in the lane [`Lane::Bulk`]
+    /// may be three quarters of them. Default 1,000,000.
     pub max_jobs: u64,
     /// Size of the file in bytes (rounded down to pages of 4 KiB), without its log; when it is reached, accepting is
     /// [`Unavailable`] and finishing makes room. Default 64 GiB.

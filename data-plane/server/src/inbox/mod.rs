@@ -75,6 +75,11 @@ impl Lane {
     }
 }
 
+/// Of so many jobs as a queue may hold, how many may be in [`Lane::Bulk`]: the rest is kept free for what is done in real time (R126).
+fn bulk_share(max_jobs: u64) -> u64 {
+    max_jobs.saturating_mul(3).div_ceil(4)
+}
+
 /// One piece of work to keep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewJob {
@@ -115,7 +120,7 @@ pub enum Accepted {
     Accepted,
     /// Another request took the key inside its window; the window starts anew (it slides, D05) and nothing is enqueued.
     Duplicate,
-    /// The queue quota is reached: nothing is enqueued, nothing is claimed (D06).
+    /// The queue quota, or the share of it that the bulk lane may take, is reached: nothing is enqueued, nothing is claimed (D06).
     Full,
 }
 

@@ -98,8 +98,8 @@ pub struct RedisSettings {
     pub shards: u16,
     /// When an answer is given. Default [`Durability::Strict`].
     pub durability: Durability,
-    /// Jobs that may be ready, leased or delayed at once, an equal part of them in each shard; more are [`Accepted::Full`]. Default
-    /// 1,000,000.
+    /// Jobs that may be ready, leased or delayed at once, an equal part of them in each shard; more are [`Accepted::Full`]. Those in the
+    /// lane [`Lane::Bulk`] may be three quarters of them. Default 1,000,000.
     pub max_jobs: u64,
     /// How long a lease lasts unless renewed. Default 60 s.
     pub lease: Duration,

@@ -327,6 +327,20 @@ pub(super) async fn a_full_queue_takes_and_claims_nothing(backend: Backend) {
     assert_eq!(bench.inbox.accept(one).await, Ok(Accepted::Accepted), "the dead do not count, the key was not claimed");
 }
 
+pub(super) async fn large_amounts_leave_room_for_what_is_done_in_real_time(backend: Backend) {
+    let bench = Bench::with(backend, Clock::manual(START), 8, Duration::from_secs(60)).await;
+    let bulk = |count: usize| request(None, (0..count).map(|_| job(Lane::Bulk)).collect());
+    assert_eq!(bench.inbox.accept(bulk(5)).await, Ok(Accepted::Accepted));
+    assert_eq!(bench.inbox.accept(bulk(2)).await, Ok(Accepted::Full), "six of eight at most");
+    assert_eq!(bench.inbox.accept(bulk(1)).await, Ok(Accepted::Accepted));
+    assert_eq!(bench.inbox.accept(bulk(1)).await, Ok(Accepted::Full));
+    let realtime = request(None, vec![job(Lane::Realtime), job(Lane::Realtime)]);
+    assert_eq!(bench.inbox.accept(realtime).await, Ok(Accepted::Accepted));
+    let leased = bench.lease(Lane::Bulk, 1).await.remove(0);
+    bench.finish(&leased, dead("gone")).await.unwrap();
+    assert_eq!(bench.inbox.accept(bulk(1)).await, Ok(Accepted::Accepted));
+}
+
 pub(super) async fn jobs_come_in_order_with_what_was_accepted(backend: Backend) {
     let bench = Bench::new(backend).await;
     let empty = NewJob { payload: Bytes::new(), ..job(Lane::Bulk) };
@@ -945,6 +959,7 @@ macro_rules! suite {
             of_parallel_equals_exactly_one_is_accepted
             a_key_can_be_claimed_without_jobs
             a_full_queue_takes_and_claims_nothing
+            large_amounts_leave_room_for_what_is_done_in_real_time
             jobs_come_in_order_with_what_was_accepted
             an_end_and_what_it_starts_are_one_step
             parallel_leases_never_share_a_job

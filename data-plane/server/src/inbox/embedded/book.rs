@@ -316,7 +316,13 @@ impl Book {
 
     /// Jobs that count against the queue quota: all but the dead.
     pub(super) fn live(&self) -> u64 {
-        self.numbers.counts.iter().map(|counts| counts.ready + counts.leased + counts.delayed).sum()
+        Lane::ALL.into_iter().map(|lane| self.live_in(lane)).sum()
+    }
+
+    /// Those of a lane.
+    pub(super) fn live_in(&self, lane: Lane) -> u64 {
+        let counts = &self.numbers.counts[lane.index()];
+        counts.ready + counts.leased + counts.delayed
     }
 
     /// When something becomes ready next without anybody's help.

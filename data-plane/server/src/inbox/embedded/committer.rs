@@ -16,7 +16,7 @@ use super::super::board::FlowBoard;
 use super::super::life::Life;
 use super::super::{
     Accept, Accepted, Fence, Finish, Flow, Grant, LEASE_LIMIT, Lane, Leased, NewJob, Place, REQUEST_MEMORY, Steer,
-    Waiting,
+    Waiting, bulk_share,
 };
 use super::book::{Book, Counts, Held};
 use super::flows::ReadyJob;
@@ -368,7 +368,11 @@ impl Committer {
     }
 
     fn has_room(&self, jobs: &[NewJob]) -> bool {
-        jobs.is_empty() || self.book.live() + jobs.len() as u64 <= self.limits.max_jobs
+        let bulk = jobs.iter().filter(|job| job.lane == Lane::Bulk).count() as u64;
+        let max_jobs = self.limits.max_jobs;
+        let fits = self.book.live() + jobs.len() as u64 <= max_jobs;
+        let shares = bulk == 0 || self.book.live_in(Lane::Bulk) + bulk <= bulk_share(max_jobs);
+        jobs.is_empty() || (fits && shares)
     }
 
     fn renew(&mut self, renews: &[(Leases, Reply<Vec<Uuid>>)], now: UnixMillis) -> Vec<Vec<Uuid>> {

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::super::{Flow, FlowId, Lane, Waiting};
+use super::super::{Flow, FlowId, Lane, Waiting, bulk_share};
 use super::ask::{Answer, Arguments, Ask, read_flow};
 use super::link::{ANSWER_DEADLINE, Link, LinkError, Push, Script, Trouble};
 use super::memory::{Identity, Memory};
@@ -433,8 +433,8 @@ impl Shard {
             to.letter(&self.clock.set_by_hand().map(|now| now.to_string()).unwrap_or_default());
             to.letter(&self.identity.store).letter(&self.settings.plane).number(self.identity.opened);
             to.number(self.version).number(self.number).number(self.settings.lease.as_millis());
-            to.number(self.settings.dead_retention.as_millis())
-                .number(self.settings.max_jobs / u64::from(self.settings.shards));
+            let quota = self.settings.max_jobs / u64::from(self.settings.shards);
+            to.number(self.settings.dead_retention.as_millis()).number(quota).number(bulk_share(quota));
             calls.iter().for_each(|call| call.ask.write(to, self.offset));
         };
         let answer = link.run(script, write).await.map_err(|error| Trouble::of(&error))?;

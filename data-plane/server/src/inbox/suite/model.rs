@@ -81,7 +81,12 @@ impl Model {
     }
 
     fn has_room(&self, jobs: &[NewJob]) -> bool {
-        jobs.is_empty() || self.live() + jobs.len() as u64 <= MAX_JOBS
+        let is_large = |lane: Lane| lane == Lane::Bulk;
+        let large = jobs.iter().filter(|job| is_large(job.lane)).count() as u64;
+        let kept =
+            self.jobs.values().filter(|job| is_large(job.new.lane) && job.at.place() != Place::Dead).count() as u64;
+        let shares = large == 0 || kept + large <= bulk_share(MAX_JOBS);
+        jobs.is_empty() || (shares && self.live() + jobs.len() as u64 <= MAX_JOBS)
     }
 
     fn enqueue(&mut self, jobs: &[NewJob]) {

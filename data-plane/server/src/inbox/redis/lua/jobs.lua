@@ -20,6 +20,11 @@ local function live()
     return call('HLEN', IDS) - call('ZCARD', dead_key(REALTIME)) - call('ZCARD', dead_key(BULK))
 end
 
+-- Those of the lane for large amounts, which count against its share, too.
+local function live_bulk()
+    return tonumber(call('HGET', META, 'bulk') or 0) - call('ZCARD', dead_key(BULK))
+end
+
 -- Ready, behind all that are.
 local function make_ready(row, flow, tried)
     call('RPUSH', ready_key(flow, tried), row)
@@ -55,7 +60,14 @@ local function read_jobs()
     return jobs
 end
 
-local function has_room(jobs) return #jobs == 0 or live() + #jobs <= quota end
+local function has_room(jobs)
+    local bulk = 0
+    for _, job in ipairs(jobs) do
+        if job.lane == BULK then bulk = bulk + 1 end
+    end
+    if bulk > 0 and live_bulk() + bulk > bulk_quota then return false end
+    return #jobs == 0 or live() + #jobs <= quota
+end
 
 local function enqueue(jobs)
     if #jobs == 0 then return end
@@ -64,6 +76,7 @@ local function enqueue(jobs)
     for n, job in ipairs(jobs) do
         local row, flow = text((tick + n) * 64 + shard), flow_number(job.lane, job.flow)
         call('HINCRBY', USES, flow, 1)
+        if job.lane == BULK then call('HINCRBY', META, 'bulk', 1) end
         call('SET', base .. 'p:' .. row, job.payload)
         call('HSET', job_key(row), 'id', job.id, 'l', job.lane, 'f', flow, 's', 'r', 'a', now, 'at', now,
             'n', 0, 'k', 0, 'e', 0, 'b', 0, 'm', 0)
@@ -74,12 +87,13 @@ local function enqueue(jobs)
 end
 
 -- A job is gone.
-local function forget(row, id, flow)
+local function forget(row, id, lane, flow)
     call('DEL', job_key(row), base .. 'p:' .. row, base .. 'r:' .. row)
     -- A request that was forgotten and came again has brought the same ids anew.
     if call('HGET', IDS, id) == row then call('HDEL', IDS, id) end
     call('ZREM', WAITED, row)
     call('HINCRBY', USES, flow, -1)
+    if lane == BULK then call('HINCRBY', META, 'bulk', -1) end
 end
 
 -- The lease that the next arguments name (id, row, epoch), if it is in force. One that ran out but was not yet ended is.

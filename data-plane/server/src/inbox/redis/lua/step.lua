@@ -17,7 +17,7 @@ local function wake_up()
         end
         for _, row in ipairs(call('ZRANGE', dead_key(lane), '-inf', now - dead_ms, 'BYSCORE', 'LIMIT', 0, BATCH)) do
             local job = call('HMGET', job_key(row), 'id', 'f')
-            forget(row, job[1], job[2])
+            forget(row, job[1], lane, job[2])
             call('ZREM', dead_key(lane), row)
         end
     end

@@ -102,7 +102,7 @@ local ends = {}
 
 -- Done.
 function ends.D(row, job)
-    forget(row, job.id, job.flow)
+    forget(row, job.id, job.lane, job.flow)
 end
 
 -- Tried again.
@@ -152,7 +152,7 @@ function steps.S()
         call('ZREM', place == 'd' and delayed_key(lane) or dead_key(lane), row)
     end
     if wish == 'C' then
-        forget(row, id, flow)
+        forget(row, id, lane, flow)
     else
         if not tried then call('ZADD', WAITED, row, row) end
         put_back(row, lane, flow, tried, now)

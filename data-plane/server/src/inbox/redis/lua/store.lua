@@ -2,7 +2,8 @@
 --
 -- All keys of a shard start with its hash tag, KEYS[1], for example `{sluice:0}`:
 --
---   meta       hash: layout, shards, store (its id), version (of what is ready), tick and flows (last numbers given)
+--   meta       hash: layout, shards, store (its id), version (of what is ready), tick and flows (last numbers given), bulk (jobs
+--              of that lane that are kept)
 --   planes     hash: plane -> how often it was opened
 --   seen, gone zsets: plane -> when it was heard of last, when its reports had been adopted
 --   ids        hash: job id -> row of every job that is kept
