@@ -368,6 +368,9 @@ impl Failure {
             Self::EtagMismatch(name) => format!("`{name}` was changed in between: read it again"),
             Self::InUse { name, users } => format!("`{name}` is used by {}", users.join(", ")),
             Self::Published(name) => format!("`{name}` is published: unpublish it first"),
+            Self::NotPublished(name) if kind_of(name) == "workspaces" => {
+                format!("nothing of `{name}` is published yet")
+            }
             Self::NotPublished(name) => format!("`{name}` is not published"),
             Self::Deleted(name) => format!("`{name}` is deleted: undelete it first, or wait until it is purged"),
             Self::WorkspaceNotEmpty { name, documents } => format!("`{name}` still holds {}", documents.join(", ")),

@@ -23,13 +23,14 @@ pub(crate) use batch::batch;
 /// Has one event taken.
 pub(crate) async fn submit(shared: &Shared, asked: SubmitEventRequest) -> Result<SubmitEventResponse, Failure> {
     let workspace = workspace_id(&asked.parent, "parent")?;
-    if shared.store.read().await?.workspace(&workspace).await?.is_none() {
-        return Err(Failure::NotFound(asked.parent));
-    }
+    let is_published = is_published(shared, &asked.parent, &workspace).await?;
     let trigger_id = Uuid::now_v7().to_string();
     let event = wire::submitted_event(&asked, &trigger_id, shared.settings.clock.now()).map_err(Failure::Fields)?;
     if asked.validate_only {
         return Ok(SubmitEventResponse { event_id: asked.event_id, ..SubmitEventResponse::default() });
+    }
+    if !is_published {
+        return Err(Failure::NotPublished(asked.parent));
     }
     check_rate(shared, workspace)?;
     let event_id = if asked.event_id.is_empty() { trigger_id.clone() } else { asked.event_id };
@@ -56,6 +57,15 @@ pub(crate) async fn submit(shared: &Shared, asked: SubmitEventRequest) -> Result
     let trigger_id = if duplicate { String::new() } else { trigger_id };
     let TakenEvent { workflows, deliveries, .. } = taken;
     Ok(SubmitEventResponse { event_id, duplicate, trigger_id, workflows, deliveries })
+}
+
+/// Whether data planes are to serve anything of a workspace. What is known in memory is not looked up for each event.
+async fn is_published(shared: &Shared, name: &str, id: &str) -> Result<bool, Failure> {
+    if shared.snapshots.has(name) {
+        return Ok(true);
+    }
+    let row = shared.store.read().await?.workspace(id).await?;
+    Ok(row.ok_or_else(|| Failure::NotFound(name.to_owned()))?.revision > 0)
 }
 
 fn check_rate(shared: &Shared, workspace: String) -> Result<(), Failure> {

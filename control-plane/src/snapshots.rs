@@ -155,6 +155,11 @@ impl Snapshots {
         let _ = self.answered.clone().wait_for(|answered| *answered >= mine).await;
     }
 
+    /// Whether something of the workspace with this name was published, as far as that was read.
+    pub(crate) fn has(&self, workspace: &str) -> bool {
+        self.heads.borrow().workspaces.contains_key(workspace)
+    }
+
     /// Where every workspace stands, now and from now on.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Heads>> {
         self.heads.clone()

@@ -135,6 +135,12 @@ async fn an_event_counts_once() {
     let first = with_id("form.submit", uuid);
     let (other_action, other_id) = (with_id("form.open", uuid), with_id("form.submit", "order-7"));
     let globex = world.workspace("globex").await;
+    let early = SubmitEventRequest { parent: globex.name.clone(), ..first.clone() };
+    let refused = submit(&world, early.clone()).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "NOT_PUBLISHED"));
+    assert!(refused.message().contains("nothing of `workspaces/globex`"), "{}", refused.message());
+    let nowhere = submit(&world, SubmitEventRequest { parent: "workspaces/none".to_owned(), ..early }).await;
+    assert_eq!(nowhere.unwrap_err().code(), Code::NotFound);
     globex.workflow("opens", started_by("form.open", post(CRM, "{}"))).await;
     let answer = submit(&world, first.clone()).await.unwrap();
     assert_eq!((answer.event_id.as_str(), answer.duplicate, answer.deliveries), (uuid, false, 1));

@@ -353,8 +353,7 @@ async fn members_of_an_audience_come_in_one_message() {
     };
     let parent = ACME.to_owned();
     let workflow_id = "segment".to_owned();
-    let request =
-        admin::CreateWorkflowRequest { parent, workflow_id, workflow: Some(workflow), ..Default::default() };
+    let request = admin::CreateWorkflowRequest { parent, workflow_id, workflow: Some(workflow), ..Default::default() };
     let name = world.workflows().create_workflow(request).await.unwrap().into_inner().name;
     let path = format!("/v1/{name}:submitBatch");
     let items = json!([{"id": "m-1", "customer": r#"{"name": "Ewa"}"#}, {"id": "m-2", "customer": "CANARY"}]);

@@ -4,7 +4,7 @@
 //! Hides how an event looks to filters and templates ([`EventEnvelope`]), whose it is (D02), and that a path of the one never
 //! leads into the other.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::envelope::Envelope;
@@ -61,28 +61,31 @@ pub struct SubmittedEvent {
 
 impl From<SubmittedEvent> for EventEnvelope {
     fn from(event: SubmittedEvent) -> Self {
-        let document = json!({
-            "action": event.action,
-            "createDate": create_time(event.time),
-            "eventUUID": event.id,
-            "params": event.params,
-            "time": event.time,
-        });
+        let (created, time) = (create_time(event.time).into(), event.time.into());
+        let document = document(event.action, created, event.id, event.params, time);
         Self { document, customer: event.customer.map(Value::Object) }
     }
+}
+
+/// An event as templates and filters see it. Put together from what was read, as it is: whatever goes through a serializer loses the
+/// text of its numbers (D16).
+fn document(action: String, created: Value, id: String, params: Map<String, Value>, time: Value) -> Value {
+    let members = [
+        ("action", action.into()),
+        ("createDate", created),
+        ("eventUUID", id.into()),
+        ("params", Value::Object(params)),
+        ("time", time),
+    ];
+    Value::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 impl EventEnvelope {
     /// The event that a delivery told.
     pub fn of(event: &ResponseEvent) -> Self {
         let param = |name: &str| event.params.get(name).cloned().unwrap_or_default();
-        let document = json!({
-            "action": event.action,
-            "createDate": param("eventCreateTime"),
-            "eventUUID": event.id,
-            "params": event.params,
-            "time": param("time"),
-        });
+        let (created, time) = (param("eventCreateTime"), param("time"));
+        let document = document(event.action.clone(), created, event.id.clone(), event.params.clone(), time);
         Self { document, customer: None }
     }
 
@@ -276,6 +279,20 @@ mod tests {
         let nobodys = EventEnvelope::from_json(&submitted("{}", None).to_json()).unwrap();
         assert_eq!((nobodys.customer(), nobodys.time()), (None, 1_718_010_930_123));
         assert_eq!("customer.a".parse::<Path>().unwrap().resolve(&nobodys), []);
+    }
+
+    /// D16: to the character, in the event, in what a job keeps of it, and in templates.
+    #[test]
+    fn numbers_keep_their_text() {
+        let params = r#"{"big":1e400,"price":1.50,"zero":-0,"small":1E-7,"$serde_json::private::Number":"7"}"#;
+        let event = submitted(params, Some(params));
+        assert_eq!(event.document()["params"].to_string(), params);
+        assert_eq!(event.customer().unwrap().to_string(), params);
+        let kept = EventEnvelope::from_json(&event.to_json()).unwrap();
+        assert_eq!((kept.to_json(), &kept), (event.to_json(), &event));
+        assert_eq!(printed(&kept, "{{ event.params.price }} {{ event.params.big|tojson }}").unwrap(), "1.50 1e400");
+        let shown = EventEnvelope::shown("0190a6c1-7e2b-7000-8000-000000000001", "a", params).unwrap();
+        assert_eq!(shown.document()["params"].to_string(), params);
     }
 
     #[test]
