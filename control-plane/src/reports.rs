@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use prost::Message as _;
-use sluice_proto::admin::v1::{Attempt, Delivery};
+use sluice_proto::admin::v1::{Attempt, Delivery, Event};
 use sluice_proto::sync::v1::{AcceptedRequest, Outcome, ReportRequest};
 
 use crate::clock::{UnixMillis, millis};
@@ -62,6 +62,32 @@ pub(crate) async fn store(shared: &Shared, scope: &Scope, report: &ReportRequest
     shared.settings.reached(Moment::ReportCommitted, "");
     shared.outcomes.send_replace(());
     Ok(())
+}
+
+/// Stores the event of a test in the workspace `parent`, among those of deliveries.
+pub(crate) async fn store_event(shared: &Shared, parent: &str, event: &Event) -> Result<(), Failure> {
+    let name = names::parse(&event.name, "events", "name")?;
+    let workspace = names::workspace_id(parent, "parent")?;
+    if name.workspace != workspace {
+        return Err(Failure::Internal(format!("a data plane told an event of another workspace than {parent}")));
+    }
+    let mut tx = shared.store.write().await?;
+    let sequence = tx.outcome_sequences(1).await?;
+    let row = event_row(sequence, &workspace, event);
+    tx.events_put(&[&row], shared.settings.clock.now()).await?;
+    tx.commit().await?;
+    shared.outcomes.send_replace(());
+    Ok(())
+}
+
+fn event_row(sequence: i64, workspace: &str, event: &Event) -> EventRow {
+    EventRow {
+        sequence,
+        workspace: workspace.to_owned(),
+        name: event.name.clone(),
+        action: event.action.clone(),
+        body: event.encode_to_vec(),
+    }
 }
 
 /// One outcome as it is stored.
@@ -128,13 +154,7 @@ impl Storing<'_> {
         let request = outcome.request.as_ref().map(|accepted| self.request(&workspace, accepted));
         let delivery = outcome.delivery.as_ref().map(|delivery| self.delivery(&workspace, delivery, outcome.order));
         let (delivery, exchange) = delivery.transpose()?.unzip();
-        let event = outcome.event.as_ref().map(|event| EventRow {
-            sequence,
-            workspace: workspace.clone(),
-            name: event.name.clone(),
-            action: event.action.clone(),
-            body: event.encode_to_vec(),
-        });
+        let event = outcome.event.as_ref().map(|event| event_row(sequence, &workspace, event));
         Ok(Some(Told {
             sequence,
             request: request.transpose()?.flatten(),

@@ -23,6 +23,7 @@ use crate::call::{Begun, Call};
 use crate::commands::ask_any;
 use crate::error::Failure;
 use crate::names::{self, workspace_name};
+use crate::reports;
 use crate::shared::Shared;
 use crate::store::{Transaction, WorkspaceRow};
 use context::Chosen;
@@ -35,6 +36,8 @@ pub(crate) use response_event::update;
 
 /// Needed to send the credentials of connections.
 const USE_CONNECTIONS: &str = "connections.test";
+/// Needed to tell an event that may start workflows in force.
+const SUBMIT_EVENTS: &str = "events.submit";
 
 /// Shows a request as it would be sent.
 pub(crate) async fn preview(shared: &Shared, asked: PreviewRequestRequest) -> Result<PreviewRequestResponse, Failure> {
@@ -43,7 +46,7 @@ pub(crate) async fn preview(shared: &Shared, asked: PreviewRequestRequest) -> Re
         let preview = RequestPreview { needs_context: test.target.uses, ..RequestPreview::default() };
         return Ok(PreviewRequestResponse { preview: Some(preview) });
     }
-    let (_, tested) = test.run(shared, false).await?;
+    let (_, tested) = test.run(shared, Sending::Shown).await?;
     Ok(PreviewRequestResponse { preview: tested.preview })
 }
 
@@ -55,8 +58,12 @@ pub(crate) async fn send(
 ) -> Result<SendTestRequestResponse, Failure> {
     made_before::<SendTestRequestResponse>(shared, &call).await?;
     let test = Test::read(shared, &asked.parent, asked.target, asked.context).await?;
-    if !test.target.connections.is_empty() && !call.access().may(USE_CONNECTIONS) {
-        return Err(Failure::PermissionMissing(USE_CONNECTIONS.to_owned()));
+    for (permission, is_needed) in
+        [(USE_CONNECTIONS, !test.target.connections.is_empty()), (SUBMIT_EVENTS, asked.emit_event)]
+    {
+        if is_needed && !call.access().may(permission) {
+            return Err(Failure::PermissionMissing(permission.to_owned()));
+        }
     }
     if test.lacks_context() {
         let used = test.target.uses.iter().map(place).collect::<Vec<_>>().join(", ");
@@ -77,11 +84,22 @@ pub(crate) async fn send(
         return Ok(nothing);
     }
     let parent = asked.parent;
-    let (data_plane, tested) = test.run(shared, true).await?;
+    let (data_plane, tested) = test.run(shared, Sending::Sent { emit_event: asked.emit_event }).await?;
     let response_receipt = response_event::receipt(shared, &parent, &tested).await?;
-    let TestedRequest { preview, outcome, event_action, event_parameters } = tested;
-    let data_plane = format!("dataPlanes/{data_plane}");
-    Ok(SendTestRequestResponse { preview, outcome, data_plane, event_action, event_parameters, response_receipt })
+    let TestedRequest { preview, outcome, event_action, event_parameters, event } = tested;
+    if let Some(event) = &event {
+        reports::store_event(shared, &parent, event).await?;
+    }
+    let (data_plane, event) = (format!("dataPlanes/{data_plane}"), event.unwrap_or_default().name);
+    Ok(SendTestRequestResponse {
+        preview,
+        outcome,
+        data_plane,
+        event_action,
+        event_parameters,
+        response_receipt,
+        event,
+    })
 }
 
 /// Refuses a test that was made under the same request id: nothing is kept of its answer.
@@ -103,6 +121,13 @@ fn no_data_plane() -> Failure {
 fn place(used: &ContextUse) -> String {
     let ContextUse { root, field, line, column } = used;
     format!("`{root}` ({field}, line {line}, column {column})")
+}
+
+/// What is done with the request of a test.
+#[derive(Clone, Copy)]
+enum Sending {
+    Shown,
+    Sent { emit_event: bool },
 }
 
 /// Everything that a test needs.
@@ -136,13 +161,13 @@ impl Test {
     }
 
     /// Has a data plane make the test; which one did.
-    async fn run(self, shared: &Shared, send: bool) -> Result<(String, TestedRequest), Failure> {
+    async fn run(self, shared: &Shared, sending: Sending) -> Result<(String, TestedRequest), Failure> {
         let limits = &shared.settings.limits;
         let _place = shared.tests.take(&self.workspace, limits, shared.settings.clock.now())?;
         // Whoever has the answer must still have time to give it.
         let (time_max, patience) = (limits.call_time * 8 / 10, limits.call_time * 9 / 10);
         let workspace = workspace_name(&self.workspace);
-        let command = Kind::TestRequest(self.command(send, time_max));
+        let command = Kind::TestRequest(self.command(sending, time_max));
         let (data_plane, outcome) = ask_any(shared, (&workspace, "target"), command, patience, no_data_plane).await?;
         let Outcome::TestedRequest(tested) = outcome else {
             return Err(Failure::Internal(format!("data plane `{data_plane}` answered something else")));
@@ -150,8 +175,12 @@ impl Test {
         Ok((data_plane, tested))
     }
 
-    fn command(self, send: bool, time_max: Duration) -> TestRequest {
+    fn command(self, sending: Sending, time_max: Duration) -> TestRequest {
         let Chosen { envelope, event, customer } = self.chosen;
+        let (send, emit_event) = match sending {
+            Sending::Shown => (false, false),
+            Sending::Sent { emit_event } => (true, emit_event),
+        };
         TestRequest {
             workspace: workspace_name(&self.workspace),
             configuration: Some(self.target.configuration),
@@ -161,6 +190,7 @@ impl Test {
             event: event.into(),
             customer: customer.into(),
             send,
+            emit_event,
             time_max: time_max.try_into().ok(),
         }
     }

@@ -6,13 +6,15 @@ use sluice::dev;
 use sluice_client::admin::connection::Scheme;
 use sluice_client::admin::connection_target::Kind as Which;
 use sluice_client::admin::failure::Reason;
+use sluice_client::admin::schema_field::Type;
 use sluice_client::admin::test_context::StartedBy;
 use sluice_client::admin::test_target::Kind;
 use sluice_client::{Client, admin};
 use sluice_data_plane::inbox::{EmbeddedSettings, InboxSettings};
 use sluice_tests::patience::eventually;
 use sluice_tests::resources::{
-    api_key_header, api_key_parameter, custom_webhook, existing, header, oauth2, open, post,
+    api_key_header, api_key_parameter, custom_webhook, existing, field, filled, header, oauth2, open, parameter, post,
+    with_form,
 };
 use sluice_tests::resources::{condition, login_password, workflow};
 use sluice_tests::{Numbers, Request, World, reason, violations};
@@ -161,10 +163,13 @@ async fn what_is_tested_is_a_draft_a_version_or_a_step_before_it_is_used_r110_r1
     let flow = world.acme.draft_workflow("flow", workflow(&incoming, [own, existing("Refers", &outgoing)])).await;
     let ids: Vec<&str> = flow.steps.iter().map(|step| step.step_id.as_str()).collect();
     assert_eq!(body(&preview(&world, step(&flow.name, ids[0]), None).await.unwrap()), r#"{"step": "Own"}"#);
-    // What a step refers to counts as it is in force.
+    // What the draft of a workflow refers to is tested as a draft; what a version of it refers to, as it is in force.
     let sent = send(&world, step(&flow.name, ids[1]), None).await.unwrap();
-    assert_eq!(body(&sent.preview.unwrap()), r#"{"version": 1}"#);
-    assert_eq!(world.destination.wait_for(1).await.unwrap()[0].json().unwrap(), json!({"version": 1}));
+    assert_eq!(body(&sent.preview.unwrap()), r#"{"version": 2}"#);
+    assert_eq!(world.destination.wait_for(1).await.unwrap()[0].json().unwrap(), json!({"version": 2}));
+    world.acme.publish_workflow(&flow.name).await.unwrap();
+    let published = format!("{}/versions/1", flow.name);
+    assert_eq!(body(&preview(&world, step(&published, ids[1]), None).await.unwrap()), r#"{"version": 1}"#);
     let refused = preview(&world, step(&flow.name, "nope"), None).await.unwrap_err();
     assert_eq!(violations(&refused)[0].1, "STEP_NOT_FOUND");
     let refused = preview(&world, of(&format!("{}/versions/9", outgoing.name)), None).await.unwrap_err();
@@ -175,6 +180,98 @@ async fn what_is_tested_is_a_draft_a_version_or_a_step_before_it_is_used_r110_r1
     let refused = violations(&preview(&world, inline(broken), None).await.unwrap_err());
     let fields: Vec<&str> = refused.iter().map(|(field, ..)| field.as_str()).collect();
     assert_eq!(fields, ["target.request.url", "target.request.body"]);
+}
+
+/// D25: refused as in a step, beside the integration and in the draft of one whose form has changed.
+#[tokio::test]
+async fn a_value_for_which_the_form_has_no_field_is_refused() {
+    let world = world().await;
+    let schema = world.acme.schema("order", [field("note", Type::Text), field("more", Type::Text)]).await;
+    let request = post(URL, r#"{"note": "{% context note %}"}"#);
+    let outgoing = world.acme.draft_outgoing("send", with_form(&schema, request)).await;
+    let with = |ids: &[&str]| {
+        let form_values = ids.iter().map(|id| ((*id).to_owned(), "x".to_owned())).collect();
+        let kind = Some(Kind::OutgoingIntegration(outgoing.name.clone()));
+        Some(admin::TestTarget { kind, form_values })
+    };
+    assert_eq!(body(&preview(&world, with(&["note", "more"]), None).await.unwrap()), r#"{"note": "x"}"#);
+    let first = |status: &Status| {
+        let (field, reason, _) = violations(status).remove(0);
+        (field, reason)
+    };
+    let unknown = |place: &str| (format!("{place}.form_values[other]"), "UNKNOWN_FORM_FIELD".to_owned());
+    assert_eq!(first(&preview(&world, with(&["note", "other"]), None).await.unwrap_err()), unknown("target"));
+    assert_eq!(first(&send(&world, with(&["other"]), None).await.unwrap_err()), unknown("target"));
+    let incoming = world.acme.incoming("orders", open()).await;
+    let values = [("note", "x"), ("more", "y")];
+    let flow = world.acme.draft_workflow("flow", workflow(&incoming, [filled("Send", &outgoing, values)])).await;
+    let target = step(&flow.name, &flow.steps[0].step_id);
+    assert_eq!(body(&preview(&world, target.clone(), None).await.unwrap()), r#"{"note": "x"}"#);
+    let fewer = admin::SchemaTemplate { fields: vec![field("note", Type::Text)], ..schema };
+    world.acme.update_schema(fewer).await;
+    let refused = first(&preview(&world, target, None).await.unwrap_err());
+    assert_eq!(refused, ("target.step.form_values[more]".to_owned(), "UNKNOWN_FORM_FIELD".to_owned()));
+    assert!(world.destination.requests().is_empty());
+}
+
+/// D22, S41: nobody is told of a test unless it is asked to tell; then its event is one like any other.
+#[tokio::test]
+async fn a_test_tells_its_response_event_when_it_is_asked_to() {
+    let world = world().await;
+    let telling = |action: &str, request| admin::OutgoingRequest { event_name: action.to_owned(), ..request };
+    let response_event = Some(admin::ResponseEventTrigger { action: "crm.tested".to_owned() });
+    let next = telling("next.told", post("https://api.example.com/next", r#"{"of": "{{ event.params.order }}"}"#));
+    let follow_up = admin::Workflow {
+        display_name: "Follow-up".to_owned(),
+        triggers: vec![admin::Trigger { response_event, ..Default::default() }],
+        steps: vec![custom_webhook("Next", next)],
+        ..Default::default()
+    };
+    world.acme.workflow("follow-up", follow_up).await;
+    world.acme.ready().await;
+    world.destination.script_for("/orders", (0..2).map(|_| Answer::json(201, r#"{"total": 9.50}"#)));
+    let request = admin::OutgoingRequest {
+        event_parameters: vec![
+            parameter("order", "{{ request.body.id }}"),
+            parameter("answer", "{{ response.status }}"),
+        ],
+        ..telling("crm.tested", post(URL, r#"{"id": {{ request.body.id }}}"#))
+    };
+    let of = |id: &str| sending(&world, inline(request.clone()), sample(&format!(r#"{{"id": {id}}}"#)));
+    let loud = |request| admin::SendTestRequestRequest { emit_event: true, ..request };
+    assert_eq!(send_by(&world.client, of("1")).await.unwrap().event, "");
+    let only_tried = admin::SendTestRequestRequest { validate_only: true, ..loud(of("2")) };
+    assert_eq!(send_by(&world.client, only_tried).await.unwrap().event, "");
+    let refused = send_by(&caller(&world, &["editor"]).await, loud(of("2"))).await.unwrap_err();
+    assert_eq!((refused.code(), refused.message().contains("`events.submit`")), (Code::PermissionDenied, true));
+    let tester = caller(&world, &["editor", "event-sender"]).await;
+    let told = send_by(&tester, loud(of("2"))).await.unwrap().event;
+    let away = inline(telling("crm.away", post("https://nowhere.example.org/", "{}")));
+    assert!(!send_by(&tester, loud(sending(&world, away, None))).await.unwrap().event.is_empty());
+    let killed = inline(post(URL, "{% kill %}"));
+    assert_eq!(
+        send_by(&tester, loud(sending(&world, killed, None))).await.unwrap().event,
+        "",
+        "nothing was attempted (D19)"
+    );
+
+    // What asks for it is started; what was not told has started nothing.
+    assert_eq!(world.acme.deliveries(1).await.len(), 1);
+    let mut events = world.acme.events(3).await;
+    events.sort_by(|one, other| one.action.cmp(&other.action));
+    let actions: Vec<&str> = events.iter().map(|event| event.action.as_str()).collect();
+    assert_eq!(actions, ["crm.away", "crm.tested", "next.told"]);
+    let [away, tested, next] = events.as_slice() else { panic!() };
+    assert_eq!((&away.params["status"], &away.params["statusDescription"]), (&json!(0), &json!("DNS_ERROR")));
+    let (order, answer, total) = (&tested.params["order"], &tested.params["answer"], &tested.params["body.total"]);
+    assert_eq!((order, answer, total.to_string().as_str()), (&json!("2"), &json!("201"), "9.50"));
+    assert_eq!(told, format!("{}/events/{}", world.acme.name, tested.params["eventUUID"].as_str().unwrap()));
+    assert_eq!((tested.delivery.as_str(), next.delivery.is_empty()), ("", false));
+    let seen = world.destination.requests();
+    let of_next: Vec<_> = seen.iter().filter(|seen| seen.target == "/next").map(|seen| seen.json().unwrap()).collect();
+    assert_eq!(of_next, [json!({"of": "2"})]);
+    let hops = seen.iter().filter(|seen| seen.target == "/next").map(|seen| seen.header("sluice-hops").unwrap());
+    assert_eq!(hops.collect::<Vec<_>>(), ["2"]);
 }
 
 #[tokio::test]
@@ -415,6 +512,7 @@ async fn the_same_test_is_sent_once_and_nothing_is_kept_of_its_answer() {
     assert!(send_by(&world.client, request.clone()).await.unwrap().outcome.is_some());
     let again = send_by(&world.client, request.clone()).await.unwrap_err();
     assert_eq!((again.code(), reason(&again).as_str()), (Code::AlreadyExists, "TEST_MADE"));
+    assert!(again.message().contains("test again with another one"), "{}", again.message());
     let other = admin::SendTestRequestRequest { target: inline(post(URL, "[]")), ..request };
     assert_eq!(reason(&send_by(&world.client, other).await.unwrap_err()), "REQUEST_ID_REUSED");
     assert_eq!(world.destination.requests().len(), 1);
@@ -477,6 +575,15 @@ async fn any_data_plane_will_do_and_one_that_goes_away_midway_is_not_replaced_d2
     let away = sent.await.unwrap().unwrap_err();
     assert_eq!((away.code(), reason(&away).as_str()), (Code::Unavailable, "DATA_PLANE_UNAVAILABLE"));
     assert_eq!(world.destination.requests().len(), before + 1, "never twice");
+    // Each is written down once, the one that failed after it had begun, too.
+    let filter =
+        admin::AuditFilter { method: "sluice.admin.v1.TestService/SendTestRequest".to_owned(), ..Default::default() };
+    let parent = world.acme.name.clone();
+    let request =
+        admin::ListAuditEntriesRequest { parent, page_size: 1000, filter: Some(filter), ..Default::default() };
+    let entries = world.client.audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries;
+    assert!(entries.iter().all(|entry| entry.outcome() == admin::AuditOutcome::Done), "{entries:?}");
+    assert_eq!(entries.len(), before + 1);
     connected(&world, 0).await;
     for refused in [send(&world, fixed(), None).await.unwrap_err(), preview(&world, fixed(), None).await.unwrap_err()] {
         assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "NO_DATA_PLANE"));

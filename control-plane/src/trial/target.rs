@@ -29,6 +29,8 @@ use crate::versions;
 
 /// The roots of templates that a context gives.
 const ROOTS: [&str; 3] = ["request", "event", "customer"];
+/// Where a caller names an outgoing integration.
+const INTEGRATION: &str = "target.outgoing_integration";
 /// The step of a request that stands in no workflow.
 const ALONE: &str = "test";
 
@@ -115,7 +117,7 @@ pub(super) fn started_by_nothing() -> Vec<Trigger> {
 
 /// A request that stands in no workflow.
 fn alone(workspace: &WorkspaceRow, mut action: Does, outgoing: Option<sync::Resource>) -> Named {
-    let mut field = "target.outgoing_integration";
+    let mut field = INTEGRATION;
     if let Does::CustomWebhook(request) = &mut action {
         field = "target.request";
         // It is not part of what is sent, so it need not be chosen yet.
@@ -142,16 +144,10 @@ async fn integration(
     name: &str,
     form_values: BTreeMap<String, String>,
 ) -> Result<Named, Failure> {
-    let (stored, content, reading) =
-        draft_or_version::<OutgoingIntegration>(tx, workspace, name, "target.outgoing_integration").await?;
-    let name = stored.row.name;
-    let mut document = OutgoingIntegration { name: name.clone(), ..content };
+    let (name, document, reading) = outgoing(tx, workspace, name, INTEGRATION).await?;
     if !form_values.is_empty() && document.schema_template.is_empty() {
         let message = "are not taken: the integration has no schema template (R009)";
         return Err(Failure::field("target.form_values", "FORM_VALUES_NOT_TAKEN", message));
-    }
-    if reading == Reading::Draft {
-        document.embed(forms::of_draft(tx, &workspace.id, &document.references()).await?);
     }
     let outgoing = Some(resource(name.clone(), document));
     let mut named = alone(workspace, Does::OutgoingIntegration(name), outgoing);
@@ -161,7 +157,24 @@ async fn integration(
     Ok(Named { reading, ..named })
 }
 
-/// A step of the draft or of a version of a workflow. What it refers to is tested as it is in force.
+/// An outgoing integration, or a version of it, with its form.
+async fn outgoing(
+    tx: &mut Transaction,
+    workspace: &WorkspaceRow,
+    name: &str,
+    field: &str,
+) -> Result<(String, OutgoingIntegration, Reading), Failure> {
+    let (stored, content, reading) = draft_or_version::<OutgoingIntegration>(tx, workspace, name, field).await?;
+    let name = stored.row.name;
+    let mut document = OutgoingIntegration { name: name.clone(), ..content };
+    if reading == Reading::Draft {
+        document.embed(forms::of_draft(tx, &workspace.id, &document.references()).await?);
+    }
+    Ok((name, document, reading))
+}
+
+/// A step of the draft or of a version of a workflow. What the draft refers to is tested as a draft, too; what a version refers to, as it
+/// is in force.
 async fn step_of(tx: &mut Transaction, workspace: &WorkspaceRow, asked: &TestStep) -> Result<Named, Failure> {
     let (stored, content, reading) =
         draft_or_version::<Workflow>(tx, workspace, &asked.workflow, "target.step.workflow").await?;
@@ -169,12 +182,16 @@ async fn step_of(tx: &mut Transaction, workspace: &WorkspaceRow, asked: &TestSte
     let step = step.ok_or_else(|| {
         Failure::field("target.step.step_id", "STEP_NOT_FOUND", "the workflow has no step with this id")
     })?;
-    let outgoing = match &step.action {
-        Some(Does::OutgoingIntegration(name)) => {
+    let outgoing = match (&step.action, reading) {
+        (Some(Does::OutgoingIntegration(name)), Reading::Draft) => {
+            let (name, document, _) = outgoing(tx, workspace, name, "target.step").await?;
+            Some(resource(name, document))
+        }
+        (Some(Does::OutgoingIntegration(name)), Reading::InForce) => {
             let head = in_force(tx, workspace, name).await?;
             Some(head.ok_or_else(|| Failure::NotPublished(name.clone()))?)
         }
-        Some(Does::CustomWebhook(_)) | None => None,
+        (Some(Does::CustomWebhook(_)) | None, _) => None,
     };
     let triggers = content.triggers.into_iter().map(|trigger| Trigger { filter: None, ..trigger });
     let workflow = Workflow {
@@ -262,15 +279,27 @@ impl Parsed {
                 let within = ["steps[0].custom_webhook", "steps[0]", "request"];
                 let inner = within.iter().find_map(|within| broken.field.strip_prefix(within));
                 let place = inner.unwrap_or_default().to_owned();
-                Violation { field: format!("{field}{place}"), ..broken }
+                // The values for an integration alone stand beside it.
+                let beside = field == INTEGRATION && place.starts_with(".form_values");
+                Violation { field: format!("{}{place}", if beside { "target" } else { field }), ..broken }
             };
             Failure::Fields(found.into_iter().map(at).collect())
         };
         let outgoing = outgoing.map(|outgoing| wire::outgoing_with(outgoing, urls, snippets)).transpose();
-        Ok(Self {
+        let parsed = Self {
             workflow: wire::workflow_with(workflow, urls, snippets).map_err(refuse)?,
             outgoing: outgoing.map_err(refuse)?,
-        })
+        };
+        let unknown = parsed.unknown_fields();
+        if unknown.is_empty() { Ok(parsed) } else { Err(refuse(unknown)) }
+    }
+
+    /// Form values for which the integration has no field, as a step would be refused for (D25).
+    fn unknown_fields(&self) -> Vec<Violation> {
+        let form = self.outgoing.as_ref().and_then(|outgoing| outgoing.form.as_ref());
+        let Some((step, form)) = self.workflow.steps.first().zip(form) else { return Vec::new() };
+        let within = |one: Violation| Violation { field: format!("steps[0].{}", one.field), ..one };
+        validate::unknown_fields(step, form).into_iter().map(within).collect()
     }
 
     fn request(&self) -> Result<&model::OutgoingRequest, Failure> {

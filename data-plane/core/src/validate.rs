@@ -19,7 +19,7 @@ use crate::template::{Context, OnMissing, RootUse, Snippets, Template, TemplateE
 use crate::wire;
 
 use forms::Completeness;
-pub use forms::{FORM_VALUES_NOT_TAKEN, workflow_forms};
+pub use forms::{FORM_VALUES_NOT_TAKEN, unknown_fields, workflow_forms};
 
 /// Longest display name, step name and webhook name, in characters.
 pub const NAME_CHARS_MAX: usize = 128;

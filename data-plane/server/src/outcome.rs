@@ -7,7 +7,7 @@ use prost_types::Timestamp;
 use sluice_core::envelope::Headers;
 use sluice_core::redact::{MASK, is_secret_name};
 use sluice_core::request;
-use sluice_core::response_event::{self, FailureReason};
+use sluice_core::response_event::{self, FailureReason, ResponseEvent};
 use sluice_core::template::{
     Context, OnMissing, Template, Unrendered, Value, headers_value, map_value, value_from_json,
 };
@@ -239,30 +239,45 @@ fn cut(body: &Bytes) -> (Bytes, bool) {
     (body.slice(..body.len().min(SHOWN_BYTES)), body.len() > SHOWN_BYTES)
 }
 
-/// The event of a delivery that has ended. What was not attempted has no response, and no event that tells of one (D19).
+impl End<'_> {
+    /// The headers of the response.
+    pub(crate) fn headers(&self) -> Headers {
+        match self {
+            End::Response(exchange) => {
+                exchange.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+            }
+            End::NoResponse(_) | End::NoAttempt => Headers::new(),
+        }
+    }
+
+    /// As an event tells of it. What was not attempted has no response, and no event that tells of one (D19).
+    pub(crate) fn told<'t>(&'t self, headers: &'t Headers) -> Option<response_event::Outcome<'t>> {
+        match self {
+            End::Response(exchange) => Some(response_event::Outcome::Response {
+                status: exchange.status,
+                headers,
+                body: &exchange.body,
+                truncated: exchange.truncated,
+            }),
+            End::NoResponse(reason) => Some(response_event::Outcome::NoResponse(*reason)),
+            End::NoAttempt => None,
+        }
+    }
+}
+
+/// The same delivery always gives the same event, so that a report sent twice is stored once.
+pub(crate) fn event_id(delivery: Uuid) -> Uuid {
+    Uuid::new_v5(&delivery, b"response-event")
+}
+
+/// The event of a delivery that has ended.
 fn event_of(record: &Record<'_>, delivery: &str) -> Option<(Event, Told)> {
     if record.state == DeliveryState::Waiting {
         return None;
     }
-    let headers = match record.end {
-        End::Response(exchange) => {
-            exchange.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
-        }
-        End::NoResponse(_) | End::NoAttempt => Headers::new(),
-    };
-    let outcome = match record.end {
-        End::Response(exchange) => response_event::Outcome::Response {
-            status: exchange.status,
-            headers: &headers,
-            body: &exchange.body,
-            truncated: exchange.truncated,
-        },
-        End::NoResponse(reason) => response_event::Outcome::NoResponse(reason),
-        End::NoAttempt => return None,
-    };
-    // The same delivery always gives the same event, so that a report sent twice is stored once.
-    let event_id = Uuid::new_v5(&record.of.delivery_id, b"response-event").to_string();
-    Some(event(record, outcome, &headers, &event_id, delivery))
+    let headers = record.end.headers();
+    let outcome = record.end.told(&headers)?;
+    Some(event(record, outcome, &headers, &event_id(record.of.delivery_id).to_string(), delivery))
 }
 
 fn event(
@@ -307,29 +322,43 @@ fn event(
             chain::jobs(record.of.workspace, &built.event, record.of.job, lane)
         }
     };
-    let params = serde_json::Value::Object(built.event.params).to_string();
-    let event = Event {
-        name: format!("{}/events/{event_id}", record.of.workspace.name),
-        action: built.event.action,
-        delivery: delivery.to_owned(),
-        time: Some(timestamp(record.of.now)),
-        params,
-    };
+    let event = shown_event(&record.of.workspace.name, built.event, delivery, record.of.now);
     (event, Told { values_cut: built.cut_parameters, jobs })
+}
+
+/// An event as it is stored and shown.
+pub(crate) fn shown_event(workspace: &str, event: ResponseEvent, delivery: &str, now: UnixMillis) -> Event {
+    Event {
+        name: format!("{workspace}/events/{}", event.id),
+        action: event.action,
+        delivery: delivery.to_owned(),
+        time: Some(timestamp(now)),
+        params: serde_json::Value::Object(event.params).to_string(),
+    }
 }
 
 /// The additional parameters, present on failures too (R108). One that cannot be rendered is left empty: the delivery has
 /// ended, and its event must be told.
 fn parameters(record: &Record<'_>, headers: &Headers) -> Vec<(String, String)> {
     let Some(target) = record.target else { return Vec::new() };
+    rendered_parameters(target, record.end, headers, || match Started::read(record.of.job) {
+        Some(started) => request::context(started.cause(), &target.workflow, target.step(), &record.of.job.trigger_id),
+        None => Context::new(),
+    })
+}
+
+/// The additional parameters of a step's event, with what its templates saw and `response`.
+pub(crate) fn rendered_parameters(
+    target: &Target,
+    end: End<'_>,
+    headers: &Headers,
+    context: impl FnOnce() -> Context,
+) -> Vec<(String, String)> {
     let Some(request) = target.request().filter(|request| !request.event_parameters.is_empty()) else {
         return Vec::new();
     };
-    let mut context = match Started::read(record.of.job) {
-        Some(started) => request::context(started.cause(), &target.workflow, target.step(), &record.of.job.trigger_id),
-        None => Context::new(),
-    };
-    context.set("response", response(record.end, headers));
+    let mut context = context();
+    context.set("response", response(end, headers));
     let print = |mut context: Context| {
         // Values that are wrong have ended the delivery; its event is told without them.
         let is_filled = target.fill(&mut context).is_ok();

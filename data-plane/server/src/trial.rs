@@ -1,6 +1,6 @@
 //! Requests that are tried out before anything is published (D22, S41): compiled from what comes with the command, rendered, authorised
 //! and sent by the functions of a delivery ([`crate::exchange`]). Hides that nothing of it is served: no job, no retry, no limit of a
-//! destination, no breaker, no event.
+//! destination, no breaker, and no event unless it is asked for.
 
 mod connection;
 
@@ -8,24 +8,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluice_core::cause::EventEnvelope;
-use sluice_core::envelope::{Envelope, Headers};
+use sluice_core::envelope::Envelope;
 use sluice_core::flatten::{Limits, parse_body};
 use sluice_core::request::{self, BodyType, RenderFailure, Unmade, body_type, is_json};
-use sluice_core::response_event::{self, Customer, Delivery, FailureReason};
+use sluice_core::response_event::{self, Built, Delivery, FailureReason};
 use sluice_core::template::{Context, value_from_json};
 use sluice_egress::{Exchange, Request};
 use sluice_proto::admin::v1::failure::Reason;
-use sluice_proto::admin::v1::{JsonCheck, RequestPreview, RequestProblem, TestOutcome};
+use sluice_proto::admin::v1::{Event, JsonCheck, RequestPreview, RequestProblem, TestOutcome};
 use sluice_proto::sync::v1::command_error::Code;
-use sluice_proto::sync::v1::{CommandError, RenderedRequest, TestRequest, TestedRequest, WorkspaceBody};
+use sluice_proto::sync::v1::{CommandError, Job, RenderedRequest, TestRequest, TestedRequest, WorkspaceBody};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use crate::aside::QUICK_BYTES;
+use crate::chain;
 use crate::commands::refuse;
 use crate::credentials::{self, Given, Withheld};
-use crate::exchange::{Call, Sent, reason, result_label};
-use crate::outcome::{self, timestamp};
+use crate::exchange::{Call, Sent, failure, reason, result_label};
+use crate::inbox::{Accept, Accepted, Lane, Unavailable};
+use crate::outcome::{self, End, timestamp};
 use crate::plane::Plane;
 use crate::runtime::{self, Target, Workspace};
 
@@ -67,20 +69,27 @@ pub(crate) async fn request(plane: &Plane, asked: TestRequest) -> Result<TestedR
     let trial = Trial { plane, asked: &asked, target: &target, call };
     let rendered = trial.rendered();
     let preview = trial.preview(&rendered);
-    let (outcome, event_parameters) = match (asked.send, rendered) {
-        (false, _) => (None, Vec::new()),
-        (true, Ok(kept)) => {
-            let (outcome, parameters) = trial.sent(&kept).await;
-            (Some(outcome), parameters)
-        }
-        (true, Err(unmade)) => (Some(trial.unsent(unmade)), Vec::new()),
+    let made = match (asked.send, rendered) {
+        (false, _) => None,
+        (true, Ok(kept)) => Some(trial.sent(&kept).await),
+        (true, Err(unmade)) => Some(trial.unsent(unmade)),
     };
-    if let Some(outcome) = &outcome {
-        let (workspace, status, failure) = (&asked.workspace, outcome.status, outcome.failure().as_str_name());
-        tracing::info!(test = true, %id, workspace, status, failure, "a test request was made");
-    }
     let event_action = request.event_name.clone();
-    Ok(TestedRequest { preview: Some(preview), outcome, event_action, event_parameters })
+    let mut tested = TestedRequest { preview: Some(preview), event_action, ..TestedRequest::default() };
+    if let Some(made) = made {
+        let (workspace, status, failure) =
+            (&asked.workspace, made.outcome.status, made.outcome.failure().as_str_name());
+        tracing::info!(test = true, %id, workspace, status, failure, "a test request was made");
+        let told = trial.told(&made);
+        if let (End::Response(_), Some(built)) = (made.end(), &told) {
+            tested.event_parameters = built.event.params.keys().cloned().collect();
+        }
+        if let Some(built) = told.filter(|_| asked.emit_event) {
+            tested.event = trial.tell(built, &made).await;
+        }
+        tested.outcome = Some(made.outcome);
+    }
+    Ok(tested)
 }
 
 /// Compiles what came with the command, off the request path.
@@ -94,6 +103,25 @@ async fn compiled(plane: &Plane, workspace: &str, body: Option<WorkspaceBody>) -
             Err(refuse(Code::ConfigurationInvalid, why))
         }
         Err(_panicked) => Err(refuse(Code::Unavailable, "compiling the test failed; the log has the details")),
+    }
+}
+
+/// What came of sending a request.
+struct Made {
+    outcome: TestOutcome,
+    /// The URL as rendered; empty when it was not.
+    url: String,
+    /// The answer, or why there is none; `None`: a template said that nothing is to be sent (D19).
+    result: Option<Result<Exchange, FailureReason>>,
+}
+
+impl Made {
+    fn end(&self) -> End<'_> {
+        match &self.result {
+            Some(Ok(exchange)) => End::Response(exchange),
+            Some(Err(reason)) => End::NoResponse(*reason),
+            None => End::NoAttempt,
+        }
     }
 }
 
@@ -145,8 +173,12 @@ impl Trial<'_> {
                 match self.masked(kept) {
                     Ok(request) => RequestPreview { request: Some(outcome::shown(kept, &request)), ..preview },
                     Err(withheld) => {
-                        let (reason, message) = told(withheld);
-                        let problem = RequestProblem { reason: reason.into(), message, ..RequestProblem::default() };
+                        let (reason, message) = refusal(withheld);
+                        let problem = RequestProblem {
+                            reason: Reason::from(reason).into(),
+                            message,
+                            ..RequestProblem::default()
+                        };
                         RequestPreview { problem: Some(problem), ..preview }
                     }
                 }
@@ -166,31 +198,34 @@ impl Trial<'_> {
         Ok(request)
     }
 
-    /// Sends the request, within the time that a test may take; with the names of the parameters that the response event would have.
-    async fn sent(&self, kept: &RenderedRequest) -> (TestOutcome, Vec<String>) {
+    /// Sends the request, within the time that a test may take.
+    async fn sent(&self, kept: &RenderedRequest) -> Made {
         let time_max = self.asked.time_max.and_then(|time| Duration::try_from(time).ok()).unwrap_or(TIME_MAX);
         let sent = tokio::time::timeout(time_max, self.exchange(kept)).await;
-        let (outcome, parameters) = sent.unwrap_or_else(|_late| {
+        let (outcome, result) = sent.unwrap_or_else(|_late| {
             let message = format!("a test may take {} s at most, with all that it waits for", time_max.as_secs());
-            (TestOutcome { failure: Reason::Timeout.into(), message, ..TestOutcome::default() }, Vec::new())
+            failed(FailureReason::Timeout, message)
         });
         if outcome.send_time.is_none() {
             self.plane.metrics.test_request(outcome.failure().as_str_name());
         }
-        (outcome, parameters)
+        Made { outcome, url: kept.url.clone(), result: Some(result) }
     }
 
-    async fn exchange(&self, kept: &RenderedRequest) -> (TestOutcome, Vec<String>) {
+    async fn exchange(&self, kept: &RenderedRequest) -> (TestOutcome, Result<Exchange, FailureReason>) {
+        let withheld = |withheld| {
+            let (reason, message) = refusal(withheld);
+            failed(reason, message)
+        };
         let (request, given) = match self.authorised(kept).await {
             Ok(authorised) => authorised,
-            Err(withheld) => return (withheld_outcome(withheld), Vec::new()),
+            Err(why) => return withheld(why),
         };
         let (begun, clock) = (self.plane.clock.now(), Instant::now());
         let Sent { result, token_renewed } = match self.call.send(kept, request, given).await {
             Ok(sent) => sent,
-            Err(withheld) => return (withheld_outcome(withheld), Vec::new()),
+            Err(why) => return withheld(why),
         };
-        let parameters = result.as_ref().map(|exchange| self.parameters(exchange)).unwrap_or_default();
         self.plane.metrics.test_request(result_label(&result));
         let message = match &result {
             Ok(exchange) if (200..300).contains(&exchange.status) => String::new(),
@@ -206,39 +241,58 @@ impl Trial<'_> {
             send_time: Some(timestamp(begun)),
             token_renewed,
         };
-        (outcome, parameters)
+        (outcome, result.map_err(|error| failure(&error)))
     }
 
-    /// The names of the parameters that the response event would have.
-    fn parameters(&self, exchange: &Exchange) -> Vec<String> {
-        let request = self.call.request;
-        let headers: Headers = exchange.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let parameters: Vec<(String, String)> =
-            request.event_parameters.iter().map(|(name, _)| (name.clone(), String::new())).collect();
+    /// The response event that a delivery would tell of this.
+    fn told(&self, made: &Made) -> Option<Built> {
+        let (request, end) = (self.call.request, made.end());
+        let headers = end.headers();
+        let outcome = end.told(&headers)?;
+        let context = || self.context().unwrap_or_else(|_unreadable| Context::new());
+        let parameters = outcome::rendered_parameters(self.target, end, &headers, context);
+        let started = EventEnvelope::from_json(&self.asked.event).ok();
         let (workflow, step) = (&self.target.workflow, self.target.step());
-        let built = response_event::build(&Delivery {
-            event_uuid: "",
+        Some(response_event::build(&Delivery {
+            event_uuid: &outcome::event_id(self.call.id).to_string(),
             business_profile_id: self.call.workspace.business_profile_id,
             time: self.plane.clock.now(),
             action: &request.event_name,
             name: &request.webhook_name,
-            request_url: request.template.published_url.as_url().as_str(),
+            request_url: &made.url,
             step: Some(response_event::Step {
                 diagram_id: &workflow.uid,
                 diagram_name: &workflow.display_name,
                 block_id: &step.id,
                 block_name: &step.name,
             }),
-            customer: Customer::default(),
-            outcome: response_event::Outcome::Response {
-                status: exchange.status,
-                headers: &headers,
-                body: &exchange.body,
-                truncated: exchange.truncated,
-            },
+            customer: started.as_ref().map(EventEnvelope::profile).unwrap_or_default(),
+            outcome,
             parameters: &parameters,
-        });
-        built.event.params.into_iter().map(|(name, _)| name).collect()
+        }))
+    }
+
+    /// Tells the event of a test that is asked to (D22): starts what asks for it, in one durable step. `None`: there is no room for
+    /// that, and nobody is told.
+    async fn tell(&self, built: Built, made: &Made) -> Option<Event> {
+        let Built { event, cut_parameters, .. } = built;
+        let runtime = self.plane.served.load();
+        let served = runtime.workspace(&self.asked.workspace);
+        // A chain that was cut stays cut (D01).
+        let served = served.filter(|_| !matches!(made.end(), End::NoResponse(FailureReason::LoopDetected)));
+        let jobs = served.map(|workspace| chain::jobs(workspace, &event, &Job::default(), Lane::Realtime));
+        if let Some(jobs) = jobs.filter(|jobs| !jobs.is_empty()) {
+            let accept = Accept { request: outcome::event_id(self.call.id), claim: None, jobs };
+            match self.plane.inbox.accept(accept).await {
+                Ok(Accepted::Accepted | Accepted::Duplicate) => {}
+                Ok(Accepted::Full) | Err(Unavailable) => {
+                    tracing::warn!(test = true, id = %self.call.id, "no room for what the event of a test starts");
+                    return None;
+                }
+            }
+        }
+        self.plane.metrics.event_values_cut(cut_parameters);
+        Some(outcome::shown_event(&self.asked.workspace, event, "", self.plane.clock.now()))
     }
 
     /// Waits for a token that is being fetched: nobody else wants the place of a test.
@@ -252,26 +306,32 @@ impl Trial<'_> {
     }
 
     /// Nothing was sent.
-    fn unsent(&self, unmade: Unmade) -> TestOutcome {
-        let (reason, message) = match unmade {
-            Unmade::Skipped(message) => (Reason::Skipped, message),
-            Unmade::Failed(failure) => (failure.reason.into(), failure.message),
+    fn unsent(&self, unmade: Unmade) -> Made {
+        let made = |outcome, result| Made { outcome, url: String::new(), result };
+        let made = match unmade {
+            Unmade::Skipped(message) => {
+                made(TestOutcome { failure: Reason::Skipped.into(), message, ..TestOutcome::default() }, None)
+            }
+            Unmade::Failed(failure) => {
+                let (outcome, result) = failed(failure.reason, failure.message);
+                made(outcome, Some(result))
+            }
         };
-        self.plane.metrics.test_request(reason.as_str_name());
-        TestOutcome { failure: reason.into(), message, ..TestOutcome::default() }
+        self.plane.metrics.test_request(made.outcome.failure().as_str_name());
+        made
     }
 }
 
-fn told(withheld: Withheld) -> (Reason, String) {
+fn refusal(withheld: Withheld) -> (FailureReason, String) {
     match withheld {
-        Withheld::Refused { reason, message } => (reason.into(), message),
-        Withheld::NoToken { message, .. } => (Reason::AuthError, message),
+        Withheld::Refused { reason, message } => (reason, message),
+        Withheld::NoToken { message, .. } => (FailureReason::AuthError, message),
     }
 }
 
-fn withheld_outcome(withheld: Withheld) -> TestOutcome {
-    let (failure, message) = told(withheld);
-    TestOutcome { failure: failure.into(), message, ..TestOutcome::default() }
+/// There is no answer.
+fn failed(reason: FailureReason, message: String) -> (TestOutcome, Result<Exchange, FailureReason>) {
+    (TestOutcome { failure: Reason::from(reason).into(), message, ..TestOutcome::default() }, Err(reason))
 }
 
 fn problem(failure: &RenderFailure) -> RequestProblem {

@@ -47,10 +47,7 @@ pub(super) fn check_values(check: &mut Check, step: &Step, form: Option<&Form>, 
         }
         return;
     };
-    for (id, _) in step.form_values.iter().filter(|(id, _)| form.field(id).is_none()) {
-        let message = format!("the schema template has no field `{id}`");
-        check.fail(&format!("form_values[{id}]"), "UNKNOWN_FORM_FIELD", message);
-    }
+    check_fields(check, step, form);
     for field in &form.fields {
         let given = step.form_values.iter().find(|(id, _)| *id == field.id);
         let Some(text) = given.map_or(Some(String::new()), |(_, value)| known(value)) else { continue };
@@ -60,6 +57,20 @@ pub(super) fn check_values(check: &mut Check, step: &Step, form: Option<&Form>, 
             let reason = if refused.is_missing { "REQUIRED" } else { "FORM_VALUE_INVALID" };
             check.fail(&format!("form_values[{}]", field.id), reason, refused.to_string());
         }
+    }
+}
+
+/// The values of a step for which its form has no field.
+pub fn unknown_fields(step: &Step, form: &Form) -> Vec<Violation> {
+    let mut check = Check::default();
+    check_fields(&mut check, step, form);
+    check.found
+}
+
+fn check_fields(check: &mut Check, step: &Step, form: &Form) {
+    for (id, _) in step.form_values.iter().filter(|(id, _)| form.field(id).is_none()) {
+        let message = format!("the schema template has no field `{id}`");
+        check.fail(&format!("form_values[{id}]"), "UNKNOWN_FORM_FIELD", message);
     }
 }
 
