@@ -351,6 +351,11 @@ async fn chosen_key(world: &World, key: &admin::AccessKey) -> admin::IncomingInt
     // "In the URL field, you can find the endpoint URL which is generated automatically." "Confirm the settings by clicking Apply."
     let draft = create(&world.client, "support", named("Support", Authorization::Jwt(by_key))).await.unwrap();
     assert!(is_endpoint(&draft.endpoint_path));
+    // "Optionally, you can personalize the integration by adding an icon in Node icon."
+    let icon = super::articles_outgoing::PNG;
+    let with_icon = admin::IncomingIntegration { icon: icon.into(), etag: String::new(), ..draft.clone() };
+    let draft = update(world, with_icon).await.unwrap();
+    assert_eq!((&draft.icon[..], draft.icon_type.as_str()), (icon, "image/png"));
     draft
 }
 

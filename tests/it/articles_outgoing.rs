@@ -1,16 +1,19 @@
 //! The two articles on outgoing integrations, walked step by step through the API in the order of their text: the node with its custom
 //! webhook (`001`), and reusable integrations (`002`). Each step asserts what the text says the author sees.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sluice::destination::Answer;
 use sluice_client::admin;
 use sluice_client::admin::connection::Scheme;
+use sluice_client::admin::connection_target::Kind as Which;
 use sluice_client::admin::schema_field::Type;
+use sluice_client::admin::test_context::StartedBy;
+use sluice_client::admin::test_target::Kind as Target;
 use sluice_tests::resources::{
     api_key_header, api_key_parameter, custom_webhook, existing, field, filled, header, login_password, oauth2, open,
     parameter, post, with_form, workflow,
 };
-use sluice_tests::{World, violations};
+use sluice_tests::{World, eventually, violations};
 use tonic::Status;
 
 const RESERVED: [&str; 12] = [
@@ -251,6 +254,239 @@ async fn outgoing_integration_node_configuration() {
     assert!(events.iter().all(|event| event.params["name"] == "Slack" && event.params["number"] == "5"));
     assert!(events.iter().all(|event| event.params["form"] == "contact" && event.params["body.ok"] == true));
     assert!(seen.iter().all(|request| request.json().unwrap() == json!({"text": "hello"})));
+    world.stop().await;
+}
+
+/// What the message to Slack says of a form.
+const FORM: &str = r#"{"text": "{{ customer.name }} has filled in {{ event.params.formId }}"}"#;
+
+fn test_event(action: &str, params: &str) -> admin::TestEvent {
+    admin::TestEvent { action: action.to_owned(), params: params.to_owned(), time: None }
+}
+
+/// `001`, "Example of use": from the form to Slack, with the node that is tested.
+async fn notifying(world: &World) -> admin::Workflow {
+    // "This event may not be the Synerise default event. In such case, you need to add this event … on your own".
+    let definition = admin::EventDefinition {
+        display_name: "Form".to_owned(),
+        action: "form.submit".to_owned(),
+        ..Default::default()
+    };
+    let request = admin::CreateEventDefinitionRequest {
+        parent: world.acme.name.clone(),
+        event_definition: Some(definition),
+        ..Default::default()
+    };
+    world.client.event_definitions().create_event_definition(request).await.unwrap();
+    // "It starts with a Profile Event trigger node. In the settings of the trigger, select the form.submit event."
+    let event = Some(admin::EventTrigger { action: "form.submit".to_owned() });
+    let request = |body: &str| admin::OutgoingRequest {
+        webhook_name: "Slack".to_owned(),
+        event_name: "slack.posted".to_owned(),
+        ..post("https://hooks.slack.com/services/T0/B0/X", body)
+    };
+    let flow = admin::Workflow {
+        display_name: "Notify".to_owned(),
+        triggers: vec![admin::Trigger { event, ..Default::default() }],
+        steps: vec![
+            custom_webhook("Message", request(FORM)),
+            custom_webhook("Fixed", request(r#"{"text": "a form"}"#)),
+        ],
+        ..Default::default()
+    };
+    world.acme.draft_workflow("notify", flow).await
+}
+
+/// The node of a workflow.
+fn node(flow: &admin::Workflow, index: usize) -> Option<admin::TestTarget> {
+    let step = admin::TestStep { workflow: flow.name.clone(), step_id: flow.steps[index].step_id.clone() };
+    Some(admin::TestTarget { kind: Some(Target::Step(step)), ..Default::default() })
+}
+
+async fn previewed(
+    world: &World,
+    target: Option<admin::TestTarget>,
+    context: Option<admin::TestContext>,
+) -> admin::RequestPreview {
+    let request = admin::PreviewRequestRequest { parent: world.acme.name.clone(), target, context };
+    world.client.tests().preview_request(request).await.unwrap().into_inner().preview.unwrap()
+}
+
+fn text_of(preview: &admin::RequestPreview) -> Value {
+    serde_json::from_slice::<Value>(&preview.request.as_ref().unwrap().body).unwrap()["text"].clone()
+}
+
+/// `001`, "Test integration", 1 to 3: the context of the request, and its body.
+async fn built_test(world: &World, flow: &admin::Workflow) -> Option<admin::TestContext> {
+    // "A request body contains static data, the preview of the body request appears immediately" (R112).
+    let fixed = previewed(world, node(flow, 1), None).await;
+    assert_eq!((text_of(&fixed), fixed.needs_context.len()), (json!("a form"), 0), "the options are not available");
+    // "A request body contains dynamic references, the request preview appears after you select the context" (R113, R114).
+    let empty = previewed(world, node(flow, 0), None).await;
+    let needs: Vec<&str> = empty.needs_context.iter().map(|used| used.root.as_str()).collect();
+    assert_eq!((empty.request.is_none(), needs.as_slice()), (true, &["customer", "event"][..]));
+    // "From the Test profile dropdown, select a test profile in the context of whom the test request will be performed" (R115).
+    let profile = admin::TestProfile {
+        display_name: "Ewa".to_owned(),
+        attributes: r#"{"name": "Ewa"}"#.to_owned(),
+        events: vec![test_event("page.visit", "{}"), test_event("form.submit", r#"{"formId": "contact"}"#)],
+        ..Default::default()
+    };
+    let request = admin::CreateTestProfileRequest {
+        parent: world.acme.name.clone(),
+        test_profile: Some(profile),
+        ..Default::default()
+    };
+    world.client.test_profiles().create_test_profile(request).await.unwrap();
+    let list = admin::ListTestProfilesRequest { parent: world.acme.name.clone(), ..Default::default() };
+    let profiles = world.client.test_profiles().list_test_profiles(list).await.unwrap().into_inner().test_profiles;
+    let [profile] = profiles.as_slice() else { panic!("{profiles:?}") };
+    let context =
+        |started_by| Some(admin::TestContext { test_profile: profile.name.clone(), started_by: Some(started_by) });
+    // "Select a test profile. Result: A history of test profile events appears."
+    let history: Vec<&str> = profile.events.iter().map(|event| event.action.as_str()).collect();
+    assert_eq!(history, ["page.visit", "form.submit"]);
+    // "If there is no event you can use, … click Define own event and provide the body of the event" (R117).
+    let own = context(StartedBy::Event(test_event("form.submit", r#"{"formId": "newsletter"}"#)));
+    assert_eq!(text_of(&previewed(world, node(flow, 0), own).await), "Ewa has filled in newsletter");
+    // "From the list of events, select one whose data you want use as a context" (R116).
+    let chosen = context(StartedBy::ProfileEvent(1));
+    // "Verify the request body" (R118).
+    assert_eq!(text_of(&previewed(world, node(flow, 0), chosen.clone()).await), "Ewa has filled in contact");
+    assert!(world.destination.requests().is_empty());
+    chosen
+}
+
+/// `001`, "Test integration" and "Example of use".
+#[tokio::test]
+async fn a_node_is_tested_and_notifies_slack_of_each_form() {
+    let world = World::start().await;
+    let flow = notifying(&world).await;
+    eventually("a data plane to be connected", || async {
+        let request = admin::ListDataPlanesRequest::default();
+        let planes = world.client.data_planes().list_data_planes(request).await.unwrap().into_inner().data_planes;
+        planes.iter().any(|plane| plane.connected).then_some(())
+    })
+    .await;
+    let context = built_test(&world, &flow).await;
+    let parent = world.acme.name.clone();
+    let update = |receipt: &str| admin::UpdateResponseEventRequest {
+        parent: parent.clone(),
+        response_receipt: receipt.to_owned(),
+        ..Default::default()
+    };
+    // "Click Send request. Result: The response section appears and the Update response event button becomes active": not before.
+    let early = world.client.tests().update_response_event(update("")).await.unwrap_err();
+    assert_eq!(violations(&early)[0].0, "response_receipt");
+    world.destination.script([Answer::json(200, r#"{"ok": true, "ts": "1718010930.000100"}"#)]);
+    let target = node(&flow, 0);
+    let request = admin::SendTestRequestRequest { parent: parent.clone(), target, context, ..Default::default() };
+    let sent = world.client.tests().send_test_request(request).await.unwrap().into_inner();
+    let outcome = sent.outcome.unwrap();
+    let response = outcome.response.unwrap();
+    assert_eq!((outcome.status, &response.body[..]), (200, &br#"{"ok": true, "ts": "1718010930.000100"}"#[..]));
+    assert_eq!(world.destination.requests()[0].json().unwrap(), json!({"text": "Ewa has filled in contact"}));
+    // "Optionally, you can update response event with new parameters" (R121).
+    let updated =
+        world.client.tests().update_response_event(update(&sent.response_receipt)).await.unwrap().into_inner();
+    let known = |name: &str| updated.parameters.iter().any(|parameter| parameter.name == name);
+    assert!(updated.action == "slack.posted" && known("body.ok") && known("body.ts"), "{updated:?}");
+
+    // "Send a notification on a Slack channel every time a user submits a form on a website."
+    world.acme.publish_workflow(&flow.name).await.unwrap();
+    world.acme.ready().await;
+    for (form, name) in [("contact", "Jan"), ("newsletter", "Ann")] {
+        let request = admin::SubmitEventRequest {
+            parent: parent.clone(),
+            action: "form.submit".to_owned(),
+            params: json!({ "formId": form }).to_string(),
+            customer: json!({ "name": name }).to_string(),
+            ..Default::default()
+        };
+        let taken = world.client.events().submit_event(request).await.unwrap().into_inner();
+        assert_eq!((taken.workflows, taken.deliveries), (1, 2));
+    }
+    // "When the message is sent to the Slack channel, the automation process is completed."
+    let ended = world.acme.deliveries(4).await;
+    assert!(ended.iter().all(|delivery| delivery.state() == admin::DeliveryState::Delivered), "{ended:?}");
+    let seen = world.destination.requests();
+    assert!(
+        seen.iter().all(|seen| (seen.host.as_str(), seen.target.as_str()) == ("hooks.slack.com", "/services/T0/B0/X"))
+    );
+    let mut texts: Vec<String> = seen.iter().skip(1).map(|seen| seen.json().unwrap()["text"].to_string()).collect();
+    texts.sort_unstable();
+    let said = ["\"Ann has filled in newsletter\"", "\"Jan has filled in contact\"", "\"a form\"", "\"a form\""];
+    assert_eq!(texts, said);
+    assert!(world.acme.events(4).await.iter().all(|event| event.action == "slack.posted"));
+    world.stop().await;
+}
+
+/// `001` and `002`, "Custom connection": the authorization request, "Retrieve response", and where the token goes.
+#[tokio::test]
+async fn a_custom_connection_is_made_with_its_retrieved_response() {
+    let world = World::start().await;
+    world.acme.flow("ready", post("https://api.example.com/", "{}")).await;
+    world.acme.ready().await;
+    let token = json!({"token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.c2lnbmVk", "region": "eu"}).to_string();
+    world.destination.script_for("/login", (0..3).map(|_| Answer::json(200, token.clone())));
+    // "In Secret, enter a value"; "In the Headers section, add request headers"; "In the Body field, enter the request body."
+    let request = admin::CustomAuthRequest {
+        url: "https://api.example.com/login".to_owned(),
+        headers: vec![header("X-Client", "shop")],
+        body: Some(r#"{ "api-key": "{{secret}}" }"#.to_owned()),
+        ..Default::default()
+    };
+    let custom = admin::CustomConnection {
+        secret: "a-secret-of-the-author".to_owned(),
+        auth_request: Some(request),
+        ..Default::default()
+    };
+    let named = |custom: &admin::CustomConnection| admin::Connection {
+        display_name: "CRM".to_owned(),
+        scheme: Some(Scheme::Custom(custom.clone())),
+        ..Default::default()
+    };
+    let retrieve = async |custom: &admin::CustomConnection| {
+        let target = Some(admin::ConnectionTarget { kind: Some(Which::Draft(named(custom))) });
+        let request =
+            admin::RetrieveAuthResponseRequest { parent: world.acme.name.clone(), target, ..Default::default() };
+        world.client.tests().retrieve_auth_response(request).await.unwrap().into_inner()
+    };
+    // "Click Retrieve response. Result: Retrieved token in the Response section": where it is, and nothing of it (R047).
+    let placing = |value: &str| admin::CustomConnection {
+        headers: vec![admin::CustomPlacement { name: "Authorization".to_owned(), value: value.to_owned() }],
+        ..custom.clone()
+    };
+    let first = retrieve(&placing(r#"Bearer {{ authResponseBody | fromjson | attr("tokn") }}"#)).await;
+    let body = String::from_utf8(first.response.unwrap().body.to_vec()).unwrap();
+    assert_eq!((first.status, body.as_str()), (200, r#"{"token":"******","region":"******"}"#));
+    let login = &world.destination.requests()[0];
+    assert_eq!(
+        (login.header("x-client"), login.json().unwrap()),
+        (Some("shop"), json!({"api-key": "a-secret-of-the-author"}))
+    );
+    // "You can use the following values": the body, as the example has it, the status and the headers (R051).
+    let example = placing(r#"Bearer {{ authResponseBody | fromjson | attr("token") }}"#);
+    let found = retrieve(&example).await;
+    let placed: Vec<(&str, &str)> =
+        found.placements.iter().map(|one| (one.name.as_str(), one.value.as_str())).collect();
+    assert_eq!(
+        (placed.as_slice(), found.error()),
+        (&[("Authorization", "Bearer ******")][..], admin::TokenError::Unspecified)
+    );
+    // "Confirm by clicking Apply."
+    let made = world.acme.connection("crm", Scheme::Custom(example)).await;
+    // "The token is fetched when the request data is uncached, then cached according to its TTL, and added to the target request."
+    let request =
+        admin::OutgoingRequest { connection: made.name.clone(), ..post("https://api.example.com/orders", "{}") };
+    let incoming = world.acme.flow("orders", request).await;
+    world.served().await;
+    world.trigger(&incoming, &json!({})).await;
+    world.trigger(&incoming, &json!({})).await;
+    let seen = world.destination.wait_for(5).await.unwrap();
+    let orders: Vec<_> = seen.iter().skip(2).filter(|seen| seen.target == "/orders").collect();
+    let bearer = Some("Bearer eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.c2lnbmVk");
+    assert!(orders.len() == 2 && orders.iter().all(|order| order.header("authorization") == bearer), "{orders:?}");
     world.stop().await;
 }
 

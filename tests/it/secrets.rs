@@ -19,6 +19,7 @@ use prost::Message;
 use search::{Canary, Places};
 use sha2::Sha256;
 use sluice::destination::Seen;
+use sluice_client::admin::connection_target::Kind as Which;
 use sluice_client::{Client, admin};
 use sluice_tests::subject::{Setup, Subject};
 use sluice_tests::{Numbers, RawHttp, RedisServer, Request, Workspace, eventually, resources};
@@ -55,6 +56,46 @@ impl Said {
     }
 }
 
+/// A request with a connection that is tried.
+fn trial_target(kind: &Kind, connection: &str) -> Option<admin::TestTarget> {
+    let (connection, signature) = match kind.signs {
+        true => (String::new(), connection.to_owned()),
+        false => (connection.to_owned(), String::new()),
+    };
+    let request = admin::OutgoingRequest {
+        event_name: "trial.told".to_owned(),
+        ..request(connection, signature, &format!("https://{}/trial-{}?q=1", kind.host, kind.id))
+    };
+    Some(admin::TestTarget { kind: Some(admin::test_target::Kind::Request(request)), ..Default::default() })
+}
+
+/// What the sender of an order would have sent.
+fn trial_context() -> Option<admin::TestContext> {
+    let header = |name: &str, value: &str| admin::TestHeader { name: name.to_owned(), value: value.to_owned() };
+    let headers = vec![header("authorization", &format!("Bearer {SENDER_KEY}")), header("x-note", SENDER_DATA)];
+    let body = serde_json::json!({ "id": 0, "note": SENDER_DATA }).to_string();
+    let started_by = Some(admin::test_context::StartedBy::Request(admin::TestTrigger { body, headers }));
+    Some(admin::TestContext { started_by, ..Default::default() })
+}
+
+/// Sends all that came in, and tells all that was answered.
+fn request(connection: String, signature: String, url: &str) -> admin::OutgoingRequest {
+    admin::OutgoingRequest {
+        connection,
+        signature,
+        // The sender's own credential goes on; it is shown to nobody.
+        headers: vec![resources::header("Cookie", "session={{ request.headers.authorization }}")],
+        // The destination's answer and the request as rendered go into the event.
+        event_parameters: vec![
+            resources::parameter("answer", "{{ response.body }}"),
+            resources::parameter("answer_headers", "{{ response.headers }}"),
+        ],
+        retry: Some(admin::RetryPolicy { attempts_max: 1, ..Default::default() }),
+        timeout: Some(prost_types::Duration { seconds: 2, nanos: 0 }),
+        ..resources::post(url, r#"{"all": {{ request | tojson }}}"#)
+    }
+}
+
 struct Scene {
     setup: Setup,
     client: Client,
@@ -86,20 +127,7 @@ impl Scene {
             false => (connection.name, String::new()),
         };
         let incoming = self.acme.incoming(id, resources::open()).await;
-        let request = admin::OutgoingRequest {
-            connection,
-            signature,
-            // The sender's own credential goes on; it is shown to nobody.
-            headers: vec![resources::header("Cookie", "session={{ request.headers.authorization }}")],
-            // The destination's answer and the request as rendered go into the event.
-            event_parameters: vec![
-                resources::parameter("answer", "{{ response.body }}"),
-                resources::parameter("answer_headers", "{{ response.headers }}"),
-            ],
-            retry: Some(admin::RetryPolicy { attempts_max: 1, ..Default::default() }),
-            timeout: Some(prost_types::Duration { seconds: 2, nanos: 0 }),
-            ..resources::post(&format!("https://{host}/{id}?q=1"), r#"{"all": {{ request | tojson }}}"#)
-        };
+        let request = request(connection, signature, &format!("https://{host}/{id}?q=1"));
         let workflow = resources::workflow(&incoming, [resources::custom_webhook("Send", request)]);
         self.said.message(&self.acme.workflow(id, workflow).await);
         incoming.endpoint_path
@@ -174,6 +202,84 @@ impl Scene {
         let imported = client.import_curl(import).await;
         assert!(imported.is_ok(), "{imported:?}");
         self.said.answer(imported);
+    }
+
+    /// What authors try with each connection: requests that are shown and sent, tokens that are fetched, connections that are stored and
+    /// that are not. How many events were told.
+    async fn trials(&mut self) -> usize {
+        let mut tests = self.client.tests();
+        let (parent, mut told) = (self.acme.name.clone(), 0);
+        for kind in kinds() {
+            let name = format!("{parent}/connections/{}", kind.id);
+            let (target, context) = (trial_target(&kind, &name), trial_context());
+            let preview = admin::PreviewRequestRequest {
+                parent: parent.clone(),
+                target: target.clone(),
+                context: context.clone(),
+            };
+            let shown = tests.preview_request(preview).await;
+            assert!(shown.is_ok(), "{shown:?}");
+            self.said.answer(shown);
+            let sending = admin::SendTestRequestRequest {
+                parent: parent.clone(),
+                target,
+                context,
+                emit_event: true,
+                ..Default::default()
+            };
+            let sent = tests.send_test_request(sending).await.unwrap().into_inner();
+            assert!(!sent.event.is_empty(), "{sent:?}");
+            told += 1;
+            self.said.message(&sent);
+            let update = admin::UpdateResponseEventRequest {
+                parent: parent.clone(),
+                response_receipt: sent.response_receipt.clone(),
+                ..Default::default()
+            };
+            self.said.answer(tests.update_response_event(update).await);
+            let draft = admin::Connection {
+                name: name.clone(),
+                display_name: kind.id.to_owned(),
+                scheme: Some(kind.scheme),
+                ..Default::default()
+            };
+            for which in [Which::Connection(name), Which::Draft(draft)] {
+                let target = Some(admin::ConnectionTarget { kind: Some(which) });
+                let trying = admin::TestConnectionRequest {
+                    parent: parent.clone(),
+                    target: target.clone(),
+                    ..Default::default()
+                };
+                let tried = tests.test_connection(trying).await;
+                assert!(tried.is_ok(), "{}: {tried:?}", kind.id);
+                self.said.answer(tried);
+                let retrieving =
+                    admin::RetrieveAuthResponseRequest { parent: parent.clone(), target, ..Default::default() };
+                // Those that fetch no token are refused.
+                self.said.answer(tests.retrieve_auth_response(retrieving).await);
+            }
+        }
+        self.refused_trials().await;
+        told
+    }
+
+    /// Tests that are refused, each with a secret in hand.
+    async fn refused_trials(&mut self) {
+        let mut tests = self.client.tests();
+        let parent = self.acme.name.clone();
+        for scheme in [
+            resources::login_password("login", BAD_PASSWORD),
+            resources::api_key_header(BAD_SECRET, "bad name", "{{ secret | nope }}"),
+            resources::token(&BAD_SECRET.repeat(400)),
+        ] {
+            let draft =
+                admin::Connection { display_name: "Bad".to_owned(), scheme: Some(scheme), ..Default::default() };
+            let target = Some(admin::ConnectionTarget { kind: Some(Which::Draft(draft)) });
+            let trying = admin::TestConnectionRequest { parent: parent.clone(), target, ..Default::default() };
+            let refused = tests.test_connection(trying).await;
+            assert!(refused.is_err(), "{refused:?}");
+            self.said.answer(refused);
+        }
     }
 
     /// The same create twice, a change that comes too late, a rotation: each could keep what it was sent.
@@ -361,6 +467,7 @@ fn assert_looks_where_something_is(places: &Places, seen: &[Seen]) {
     assert!(places.holds("stopped: inbox.db", "SQLite") || places.holds("inbox: appendonlydir", "RPUSH"));
     assert!(places.holds("running: last-good", "by-login") && places.holds("answers", "TLS"));
     // What the destination told of us is there, without what we were let in with.
+    assert!(places.holds("answers", "trial.told") && seen.iter().any(|seen| seen.target.starts_with("/trial-by-url")));
     assert!(places.holds("answers", r#"we got ******"#) && places.holds("answers", "no: ******"));
     let sent = |seen: &Seen| format!("{} {:?} {}\n", seen.target, seen.headers, String::from_utf8_lossy(&seen.body));
     let sent: String = seen.iter().map(sent).collect();
@@ -400,7 +507,7 @@ async fn secrets_go_in_and_never_come_out() {
     scene.refusals().await;
     scene.commands().await;
     scene.webhooks().await;
-    let mut ended = 0;
+    let mut ended = scene.trials().await;
     for (path, tries) in &paths {
         for id in 0..*tries {
             assert_eq!(scene.order(path, id).await, 200);

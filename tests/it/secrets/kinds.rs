@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use serde_json::json;
+use serde_json::{Value, json};
 use sluice::destination::{Answer, Destination, Options};
 use sluice_client::admin;
 use sluice_client::admin::connection::Scheme;
@@ -176,13 +176,17 @@ pub(super) async fn destination() -> Destination {
             answers.push(Answer::json(401, r#"{"error": "who are you"}"#));
         }
         destination.script_for(&format!("/{}", kind.id), answers);
+        destination.script_for(&format!("/trial-{}", kind.id), [echo(&kind.sent, 200)]);
     }
-    let token = json!({"access_token": OAUTH_TOKEN, "token_type": "Bearer", "expires_in": 3600, "said": CLIENT_SECRET});
-    destination.script_for("/token-by-oauth", [Answer::json(200, token.to_string())]);
-    let token = json!({"token": synerise_token(), "said": SYNERISE_KEY});
-    destination.script_for("/token-by-synerise", [Answer::json(200, token.to_string())]);
-    let token = json!({"token": CUSTOM_TOKEN, "said": CUSTOM_SECRET});
-    destination.script_for("/token-by-custom", [Answer::json(200, token.to_string())]);
+    // One for deliveries, the others for whoever tries the connection.
+    let tokens = |path: &str, token: Value| {
+        destination.script_for(path, std::iter::repeat_with(|| Answer::json(200, token.to_string())).take(20));
+    };
+    let expiring =
+        json!({"access_token": OAUTH_TOKEN, "token_type": "Bearer", "expires_in": 3600, "said": CLIENT_SECRET});
+    tokens("/token-by-oauth", expiring);
+    tokens("/token-by-synerise", json!({"token": synerise_token(), "said": SYNERISE_KEY}));
+    tokens("/token-by-custom", json!({"token": CUSTOM_TOKEN, "said": CUSTOM_SECRET}));
     let refusals = std::iter::repeat_with(|| echo(&[CLIENT_SECRET.to_owned()], 401)).take(20);
     destination.script_for("/token-by-nothing", refusals);
     destination
