@@ -126,8 +126,10 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// Files and functions that are longer than that, and how long they may be. This list only shrinks.
 const LONGER: &[(&str, usize)] = &[("deploy/sluice/src/destination.rs", 611)];
 
-/// Where connections are opened: the one way out, the line to the control plane, and the demo, which plays the sender of its own story.
-const DIALLERS: &[&str] = &["data-plane/egress/src/", "tls/src/client.rs", "deploy/sluice/src/demo.rs"];
+/// Where connections are opened: the one way out, the line to the control plane, the demo, which plays the sender of its own story, and the
+/// command that asks a plane whether it is ready.
+const DIALLERS: &[&str] =
+    &["data-plane/egress/src/", "tls/src/client.rs", "deploy/sluice/src/demo.rs", "deploy/sluice/src/main.rs"];
 /// What a connection, or the address for one, is got by. A store's own client is not in it: it calls the store.
 const DIALS: [&str; 11] = [
     "TcpStream::connect",

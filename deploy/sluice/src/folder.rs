@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sluice_core::address::UrlPolicy;
+use sluice_core::api_key::ApiKey;
 use sluice_core::seal::{KEY_BYTES, MasterKeys};
 use sluice_data_plane::Admission;
 use sluice_data_plane::dispatch::DispatchSettings;
@@ -48,6 +49,18 @@ pub fn master_key_line(id: &str) -> io::Result<String> {
     Ok(line)
 }
 
+/// A fresh API key, as the files `admin.key` and `data-plane.key` hold one.
+///
+/// # Errors
+/// The system gives no random numbers.
+pub fn access_key() -> io::Result<String> {
+    let (mut id, mut secret) = ([0_u8; 4], [0_u8; 32]);
+    for bytes in [id.as_mut_slice(), secret.as_mut_slice()] {
+        getrandom::fill(bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    }
+    Ok(ApiKey::new(id, &secret).text().to_string())
+}
+
 impl Folder {
     /// Opens `path`; makes it with mode 0700 when it is not there. One that others can read is refused.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
@@ -86,17 +99,24 @@ impl Folder {
     pub fn ensure_master_key(&self) -> Result<(), FolderError> {
         let path = self.master_key_file();
         let fail = |source| FolderError { what: "the master key file", path: path.clone(), source };
+        if path.try_exists().map_err(fail)? {
+            return Ok(());
+        }
         let line = master_key_line("first").map_err(fail)?;
-        let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let mut file = match opened {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-            Err(error) => return Err(fail(error)),
-        };
         let text = format!(
             "# Opens every secret of this installation: keep a copy in a safe place. The first key is the one in use.\n{line}\n"
         );
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(fail)
+        // Whole or not at all, and never over one that somebody else has just made.
+        let fresh = self.0.join(format!("master.key.{}", std::process::id()));
+        let _left_over = fs::remove_file(&fresh);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh).map_err(fail)?;
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(fail)?;
+        let made = fs::hard_link(&fresh, &path);
+        fs::remove_file(&fresh).map_err(fail)?;
+        match made {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(fail(error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Settings of a control plane on this folder.
@@ -151,6 +171,9 @@ mod tests {
         assert_eq!(fs::metadata(folder.master_key_file()).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(MasterKeys::parse(&first).is_ok());
         assert_ne!(master_key_line("a").unwrap(), master_key_line("a").unwrap());
+        let files: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(files, ["master.key"], "nothing is left over");
+        assert!(ApiKey::parse(&access_key().unwrap()).is_ok() && access_key().unwrap() != access_key().unwrap());
         assert!(master_key_line("a:b").is_err() && master_key_line("").is_err());
         folder.ensure_master_key().unwrap();
         assert_eq!(fs::read_to_string(folder.master_key_file()).unwrap(), first);

@@ -60,7 +60,7 @@ impl InboxArgs {
     ///
     /// # Errors
     /// What does not fit together, or a file that cannot be read.
-    pub fn settings(self, plane: &str, folder: &Folder, embedded: InboxSettings) -> Result<InboxSettings, String> {
+    pub fn settings(&self, plane: &str, folder: &Folder, embedded: InboxSettings) -> Result<InboxSettings, String> {
         match self.inbox {
             Kind::Embedded => {
                 let given = [
@@ -77,10 +77,10 @@ impl InboxArgs {
         }
     }
 
-    fn redis(self, plane: &str, folder: &Folder) -> Result<RedisSettings, String> {
-        let path = self.redis_url_file.ok_or("--inbox redis needs --redis-url-file")?;
+    fn redis(&self, plane: &str, folder: &Folder) -> Result<RedisSettings, String> {
+        let path = self.redis_url_file.as_ref().ok_or("--inbox redis needs --redis-url-file")?;
         let url =
-            std::fs::read_to_string(&path).map_err(|error| format!("--redis-url-file {}: {error}", path.display()))?;
+            std::fs::read_to_string(path).map_err(|error| format!("--redis-url-file {}: {error}", path.display()))?;
         let mut settings = RedisSettings::new(Secret::new(url.trim()), plane);
         settings.durability = match (self.redis_mode.unwrap_or(Mode::Strict), self.redis_replicas) {
             (Mode::Replicated, replicas) => Durability::Replicated { replicas: replicas.unwrap_or(1) },
@@ -89,10 +89,10 @@ impl InboxArgs {
             (Mode::Fast, None) => Durability::Fast,
         };
         settings.shards = self.redis_shards.unwrap_or(settings.shards);
-        settings.prefix = self.redis_prefix.unwrap_or(settings.prefix);
+        settings.prefix = self.redis_prefix.clone().unwrap_or(settings.prefix);
         settings.memory = Some(folder.store_memory_file());
-        if let Some(path) = self.redis_ca {
-            let pem = std::fs::read(&path).map_err(|error| format!("--redis-ca {}: {error}", path.display()))?;
+        if let Some(path) = &self.redis_ca {
+            let pem = std::fs::read(path).map_err(|error| format!("--redis-ca {}: {error}", path.display()))?;
             settings.ca_pem = Some(pem);
         }
         Ok(settings)

@@ -5,10 +5,12 @@
 //! | [`folder`] | a data folder: where everything is, and the master key |
 //! | [`dev`] | both planes in one process, on one data folder |
 //! | [`demo`] | the main job, told as it happens |
-//! | [`inbox_args`] | which inbox a data plane has, from the command line |
+//! | [`args`] | what the planes are started with, from the command line or the environment |
+//! | [`inbox_args`] | of that, which inbox a data plane has |
 //! | [`hardening`] | what the process does to itself before it has secrets |
 //! | [`destination`] | a scripted HTTPS destination, for the demo and for tests |
 
+pub mod args;
 pub mod demo;
 pub mod destination;
 pub mod dev;

@@ -1,23 +1,19 @@
 //! The `sluice` command.
 
 use std::io::IsTerminal as _;
-use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
-use ipnet::IpNet;
+use sluice::args::{ControlPlaneArgs, DataPlaneArgs, EgressArgs};
 use sluice::demo;
 use sluice::dev::{self, Dev};
 use sluice::folder::{self, Folder};
 use sluice::hardening;
-use sluice::inbox_args::InboxArgs;
-use sluice_control_plane::{Certificate, Database};
-use sluice_core::address::UrlPolicy;
-use sluice_data_plane::Admission;
-use sluice_tls::Files;
+use sluice_control_plane::Database;
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -60,6 +56,13 @@ enum Command {
         #[arg(default_value = "first")]
         id: String,
     },
+    /// Print a fresh API key for the file `admin.key` or `data-plane.key`, which control planes on one database must share.
+    AccessKey,
+    /// Ask a plane whether it is ready, for example 127.0.0.1:9090: ends with 0 when it is, for health checks where there is no curl.
+    Ready {
+        /// Where it tells its health.
+        health: SocketAddr,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -84,48 +87,6 @@ struct DevArgs {
 }
 
 #[derive(Debug, Args)]
-struct ControlPlaneArgs {
-    /// Where everything is kept; made with mode 0700. A master key is made when there is none.
-    #[arg(long, env = "SLUICE_CONTROL_PLANE__DATA")]
-    data: PathBuf,
-    /// A PostgreSQL database (13 or newer) in place of a file in the data folder, for example
-    /// postgres://sluice@db.example/sluice?sslmode=verify-full. Of several control planes on one database one works and the others
-    /// stand by. Give a password in the environment or in a .pgpass file: arguments can be seen by others.
-    #[arg(long, env = "SLUICE_CONTROL_PLANE__DATABASE", hide_env_values = true)]
-    database: Option<String>,
-    /// Where gRPC is served.
-    #[arg(long, default_value = "127.0.0.1:7070", env = "SLUICE_CONTROL_PLANE__GRPC")]
-    grpc: SocketAddr,
-    #[command(flatten)]
-    certificate: CertificateArgs,
-    /// Speak TLS with a certificate that this control plane makes for itself. Its authority is written to `authority.pem` in the data
-    /// folder, for callers to trust.
-    #[arg(long, env = "SLUICE_CONTROL_PLANE__TLS", conflicts_with = "tls_certificate")]
-    tls: bool,
-    /// A name or address for that certificate, beside control-plane.sluice.internal. Repeatable.
-    #[arg(long = "tls-name", conflicts_with = "tls_certificate")]
-    tls_names: Vec<String>,
-    /// Serve plaintext beyond this machine. API keys and secrets can be read on the way: only in a network that nobody else is in.
-    #[arg(long, env = "SLUICE_CONTROL_PLANE__ALLOW_PLAINTEXT")]
-    allow_plaintext: bool,
-    /// Health, readiness and metrics, without a key: for the operator's network alone.
-    #[arg(long, default_value = "127.0.0.1:9091", env = "SLUICE_CONTROL_PLANE__HEALTH")]
-    health: SocketAddr,
-    /// How many days entries of the audit logs are kept. The newest of each log is kept for ever.
-    #[arg(long, default_value = "400", env = "SLUICE_CONTROL_PLANE__AUDIT_RETENTION_DAYS")]
-    audit_retention_days: u32,
-    /// How many published versions of each resource are kept, the newest ones and the one in force.
-    #[arg(long, default_value = "1000", env = "SLUICE_CONTROL_PLANE__VERSIONS_KEPT")]
-    versions_kept: NonZeroU32,
-    /// A port that integrations may call, beside 443 and 8443. Repeatable.
-    #[arg(long = "allow-port")]
-    allow_ports: Vec<u16>,
-    /// A host name under which triggers are reached from outside: no integration may call it. Repeatable.
-    #[arg(long = "own-name")]
-    own_names: Vec<String>,
-}
-
-#[derive(Debug, Args)]
 struct MigrateArgs {
     /// The data folder of a control plane that does not run.
     #[arg(long, env = "SLUICE_CONTROL_PLANE__DATA")]
@@ -134,114 +95,6 @@ struct MigrateArgs {
     /// others.
     #[arg(long, env = "SLUICE_CONTROL_PLANE__DATABASE", hide_env_values = true)]
     database: String,
-}
-
-/// The certificate of a listener, in PEM form. Both files are read again when they change.
-#[derive(Debug, Args)]
-struct CertificateArgs {
-    /// A file with the certificate and those that lead to its root: the listener speaks TLS, nothing else.
-    #[arg(long, requires = "tls_key")]
-    tls_certificate: Option<PathBuf>,
-    /// A file with its private key.
-    #[arg(long, requires = "tls_certificate")]
-    tls_key: Option<PathBuf>,
-}
-
-impl CertificateArgs {
-    fn files(self) -> Option<Files> {
-        self.tls_certificate.zip(self.tls_key).map(|(certificate, key)| Files::new(certificate, key))
-    }
-}
-
-#[derive(Debug, Args)]
-struct DataPlaneArgs {
-    /// Where the inbox and the last good configuration are kept; made with mode 0700.
-    #[arg(long, env = "SLUICE_DATA_PLANE__DATA")]
-    data: PathBuf,
-    /// A stable id, shown by ListDataPlanes.
-    #[arg(long, env = "SLUICE_DATA_PLANE__ID")]
-    id: String,
-    /// The control plane's gRPC, for example http://127.0.0.1:7070 or https://control.example:7070.
-    #[arg(long, env = "SLUICE_DATA_PLANE__CONTROL_PLANE")]
-    control_plane: String,
-    /// A file with a join token, for an https control plane: needed once, when the data plane joins.
-    #[arg(long, env = "SLUICE_DATA_PLANE__JOIN_TOKEN_FILE", conflicts_with = "key_file")]
-    join_token_file: Option<PathBuf>,
-    /// On the control plane's own machine, with http: the data-plane key that it made.
-    #[arg(long, env = "SLUICE_DATA_PLANE__KEY_FILE")]
-    key_file: Option<PathBuf>,
-    /// The master keys, the same as the control plane's.
-    #[arg(long, env = "SLUICE_DATA_PLANE__MASTER_KEY_FILE")]
-    master_key_file: PathBuf,
-    #[command(flatten)]
-    certificate: CertificateArgs,
-    /// A network of proxies before the triggers, for example 10.0.0.0/8: their X-Forwarded-For says who sends. Repeatable.
-    #[arg(long = "trusted-proxy")]
-    trusted_proxies: Vec<IpNet>,
-    /// Triggers.
-    #[arg(long, default_value = "0.0.0.0:8080", env = "SLUICE_DATA_PLANE__INGRESS")]
-    ingress: SocketAddr,
-    /// Health, readiness and metrics.
-    #[arg(long, default_value = "127.0.0.1:9090", env = "SLUICE_DATA_PLANE__HEALTH")]
-    health: SocketAddr,
-    #[command(flatten)]
-    inbox: InboxArgs,
-    #[command(flatten)]
-    egress: EgressArgs,
-}
-
-/// The operator's settings of the way out (D20). None of them can be set over the API.
-#[derive(Debug, Args)]
-struct EgressArgs {
-    /// A network that may be called although it is not public, for example 10.1.0.0/16. Repeatable.
-    #[arg(long = "allow-network")]
-    allow_networks: Vec<IpNet>,
-    /// A port that may be called, beside 443 and 8443. Repeatable.
-    #[arg(long = "allow-port")]
-    allow_ports: Vec<u16>,
-    /// An answer for a name, in place of DNS, for example crm.example=127.0.0.1. Repeatable.
-    #[arg(long = "resolve", value_parser = parse_static_address)]
-    resolve: Vec<(String, IpAddr)>,
-    /// A name server to ask in place of those of /etc/resolv.conf, for example 10.0.0.10 or 10.0.0.10:5353. Repeatable.
-    #[arg(long = "nameserver", value_parser = parse_nameserver)]
-    nameservers: Vec<SocketAddr>,
-    /// A host name under which triggers are reached from outside: no integration may call it. Repeatable.
-    #[arg(long = "own-name")]
-    own_names: Vec<String>,
-    /// A file with certificates (PEM) to trust beside the public ones. Repeatable.
-    #[arg(long = "extra-ca")]
-    extra_cas: Vec<PathBuf>,
-}
-
-fn parse_static_address(text: &str) -> Result<(String, IpAddr), String> {
-    let (name, address) = text.split_once('=').ok_or("must be name=address")?;
-    let address = address.parse().map_err(|_| format!("`{address}` is not an IP address"))?;
-    Ok((name.to_ascii_lowercase(), address))
-}
-
-fn parse_nameserver(text: &str) -> Result<SocketAddr, String> {
-    const DNS: u16 = 53;
-    let bare = text.parse().map(|address: IpAddr| SocketAddr::new(address, DNS));
-    bare.or_else(|_| text.parse()).map_err(|_| "must be an IP address, with or without a port".to_owned())
-}
-
-impl EgressArgs {
-    fn settings(&self) -> Result<sluice_egress::Settings, String> {
-        let mut settings = sluice_egress::Settings::default();
-        settings.extra_networks.extend(&self.allow_networks);
-        settings.ports.extend(&self.allow_ports);
-        settings.nameservers.extend(&self.nameservers);
-        settings.own_names.extend_from_slice(&self.own_names);
-        for (name, address) in &self.resolve {
-            // Port 0: the port of the URL.
-            settings.static_addresses.entry(name.clone()).or_default().push(SocketAddr::new(*address, 0));
-        }
-        for path in &self.extra_cas {
-            let pem = std::fs::read(path).map_err(|error| format!("--extra-ca {}: {error}", path.display()))?;
-            settings.extra_ca_pem.push(pem);
-        }
-        Ok(settings)
-    }
 }
 
 fn main() -> ExitCode {
@@ -299,34 +152,23 @@ async fn run(command: Command, started: Instant) -> Result<(), String> {
             say(&folder::master_key_line(&id).map_err(|error| format!("master-key {id}: {error}"))?);
             Ok(())
         }
+        Command::AccessKey => {
+            say(&folder::access_key().map_err(|error| format!("access-key: {error}"))?);
+            Ok(())
+        }
+        Command::Ready { health } => ready(health),
         Command::Dev(args) => run_dev(args).await,
         Command::ControlPlane(args) => {
             let folder = Folder::open(&args.data).map_err(|error| told(&error))?;
-            let mut urls = UrlPolicy::default();
-            urls.ports.extend(args.allow_ports);
-            urls.own_names = args.own_names;
-            folder.ensure_master_key().map_err(|error| told(&error))?;
-            let tls = match args.certificate.files() {
-                Some(files) => Some(Certificate::Files(files)),
-                None => (args.tls || !args.tls_names.is_empty()).then_some(Certificate::Own(args.tls_names)),
-            };
-            let mut settings = sluice_control_plane::Settings {
-                tls,
-                allow_plaintext: args.allow_plaintext,
-                audit_retention: Duration::from_secs(u64::from(args.audit_retention_days) * 24 * 3600),
-                versions_kept: args.versions_kept,
-                ..folder.control_plane(urls)
-            };
-            if let Some(url) = args.database {
-                settings.database = Database::Postgres(url.into());
-            }
+            let settings = args.settings(&folder).map_err(|error| told(&error))?;
+            let admin_key = settings.admin_key_file.clone();
             let running = dev::run_control_plane(settings, args.grpc, args.health).await;
             let running = running.map_err(|error| told(&error))?;
             say(&format!(
                 "control plane: gRPC on {}, health on {}, admin key in {}",
                 running.grpc,
                 running.health,
-                folder.admin_key_file().display()
+                admin_key.display()
             ));
             running.run_until(interrupted()).await.map_err(|error| told(&error))
         }
@@ -340,21 +182,34 @@ async fn run(command: Command, started: Instant) -> Result<(), String> {
         }
         Command::DataPlane(args) => {
             let folder = Folder::open(&args.data).map_err(|error| told(&error))?;
-            let mut settings = folder.data_plane(&args.id, args.control_plane, args.egress.settings()?);
-            settings.admission = match args.key_file {
-                Some(file) => Admission::Key(file),
-                None => Admission::Certificate { join_token_file: args.join_token_file },
-            };
-            settings.master_key_file = args.master_key_file;
-            settings.ingress.tls = args.certificate.files();
-            settings.ingress.proxies = args.trusted_proxies;
-            settings.inbox = args.inbox.settings(&args.id, &folder, settings.inbox)?;
+            let settings = args.settings(&folder)?;
             let running =
                 dev::run_data_plane(settings, args.ingress, args.health).await.map_err(|error| told(&error))?;
             say(&format!("data plane {}: triggers on {}, health on {}", args.id, running.ingress, running.health));
             running.run_until(interrupted()).await.map_err(|error| told(&error))
         }
     }
+}
+
+/// How long a plane may take to say whether it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(2);
+
+#[allow(clippy::disallowed_methods)] // the operator asks a plane of its own
+fn ready(health: SocketAddr) -> Result<(), String> {
+    let ask = || -> std::io::Result<String> {
+        let mut plane = TcpStream::connect_timeout(&health, READY_WITHIN)?;
+        plane.set_read_timeout(Some(READY_WITHIN))?;
+        plane.set_write_timeout(Some(READY_WITHIN))?;
+        write!(plane, "GET /readyz HTTP/1.1\r\nhost: {health}\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        plane.take(4_096).read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = ask().map_err(|error| format!("{health}: {error}"))?;
+    if answer.starts_with("HTTP/1.1 200 ") {
+        return Ok(());
+    }
+    Err(format!("{health}: {}", answer.rsplit("\r\n").find(|line| !line.is_empty()).unwrap_or("no answer").trim()))
 }
 
 async fn run_dev(args: DevArgs) -> Result<(), String> {
