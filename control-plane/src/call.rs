@@ -86,6 +86,7 @@ changing!(
     CancelDeliveryRequest,
     CancelOperationRequest,
     RotateDataKeyRequest,
+    ConfirmDeletionsRequest,
     CreateSnippetRequest,
     UpdateSnippetRequest,
     DeleteSnippetRequest,
@@ -125,6 +126,7 @@ changing!(
     CreateJoinTokenRequest,
     DeleteJoinTokenRequest,
     DeleteDataPlaneRequest,
+    StartStoreEpochRequest,
 );
 
 /// What is known of a changing call before it begins.

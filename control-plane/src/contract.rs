@@ -276,6 +276,7 @@ mod tests {
             "ListJoinTokens",
             "ListMasterKeys",
             "ListWorkspaces",
+            "StartStoreEpoch",
         ];
         assert_eq!(whole, expected);
     }

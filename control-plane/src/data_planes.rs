@@ -219,7 +219,7 @@ impl Registry {
         for (index, (id, plane)) in connected.enumerate() {
             let data_plane = format!("dataPlanes/{id}");
             let served = plane.workspaces.get(workspace);
-            let is_served = served.is_some_and(|served| served.revision >= revision);
+            let is_served = served.is_some_and(|served| serves(served, revision));
             answer.served = is_served && (index == 0 || answer.served);
             if index >= TOLD_MAX {
                 continue;
@@ -337,6 +337,12 @@ impl Registration {
         drop(planes);
         self.registry.changed.send_replace(());
     }
+}
+
+/// It serves this revision or a later one; not when it has refused it because what it serves under that number is of another history.
+fn serves(served: &ServedWorkspace, revision: i64) -> bool {
+    let other = |refusal: &Refusal| (revision..=served.revision).contains(&refusal.revision);
+    served.revision >= revision && !served.refusal.as_ref().is_some_and(other)
 }
 
 /// `workspaces/{workspace}` of a connection's name.

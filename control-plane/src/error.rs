@@ -185,6 +185,8 @@ pub(crate) enum Failure {
     Stopping,
     /// Another stream of the same data plane took over.
     Replaced,
+    /// The data plane is to connect again; the text says why.
+    Renewed(&'static str),
     /// The deadline of the server passed.
     TookTooLong(Duration),
     /// A limit on what is done at once is reached; it has this name.
@@ -276,6 +278,7 @@ impl Failure {
             | Self::RequestIdReused
             | Self::Stopping
             | Self::Replaced
+            | Self::Renewed(_)
             | Self::TookTooLong(_)
             | Self::Overloaded(_)
             | Self::TooFast(..)
@@ -327,8 +330,10 @@ impl Failure {
             Self::Store(StoreError::Corrupt(_) | StoreError::Newer { .. }) => {
                 (Code::Internal, ErrorReason::InternalError)
             }
+            Self::Store(StoreError::Regressed { .. }) => (Code::FailedPrecondition, ErrorReason::StoreRegressed),
             Self::Stopping => (Code::Unavailable, ErrorReason::ServerStopping),
             Self::Replaced => (Code::Aborted, ErrorReason::StreamReplaced),
+            Self::Renewed(_) => (Code::Unavailable, ErrorReason::StreamRenewed),
             Self::TookTooLong(_) => (Code::DeadlineExceeded, ErrorReason::TookTooLong),
             Self::Overloaded(_) | Self::TooFast(..) => (Code::ResourceExhausted, ErrorReason::Overloaded),
             Self::InboxFull(_) => (Code::ResourceExhausted, ErrorReason::InboxFull),
@@ -387,7 +392,9 @@ impl Failure {
                 "the configuration store did not answer; nothing was changed; try again".to_owned()
             }
             Self::Stopping => "the server is stopping: call again".to_owned(),
+            Self::Store(StoreError::Regressed { revision, seen, .. }) => regressed(*revision, *seen),
             Self::Replaced => "another stream of this data plane took over".to_owned(),
+            Self::Renewed(why) => format!("{why}: connect again"),
             Self::TookTooLong(limit) => format!("the call took longer than {} s; nothing was changed", limit.as_secs()),
             Self::Overloaded(limit) => format!("the limit `{limit}` is reached: try again later"),
             Self::TooFast(limit, wait) => {
@@ -492,6 +499,7 @@ impl Failure {
             | Self::PermissionMissing(_)
             | Self::Store(_)
             | Self::Replaced
+            | Self::Renewed(_)
             | Self::TookTooLong(_)
             | Self::WatcherTooSlow(_)
             | Self::DataPlaneTooSlow(_)
@@ -507,6 +515,13 @@ impl Failure {
 fn watcher_too_slow(patience: Duration) -> String {
     let after = "watch again from the last resume token, or send again what has no answer";
     format!("nothing was taken for {} s: {after}", patience.as_secs())
+}
+
+fn regressed(revision: i64, seen: i64) -> String {
+    format!(
+        "the configuration store was set back: it holds revision {revision} of this workspace, and data planes have served up to {seen}. \
+         Restore a newer store, or declare this one right with DataPlaneService.StartStoreEpoch"
+    )
 }
 
 fn event_unknown(data_plane: &str, event_id: &str) -> String {

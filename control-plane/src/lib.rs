@@ -193,7 +193,7 @@ impl ControlPlane {
         };
         let store = Store::open(&settings.database).await?;
         let mut write = store.write().await?;
-        let epoch = write.epoch(&Uuid::new_v4().to_string()).await?;
+        write.epoch(&Uuid::new_v4().to_string()).await?;
         write.commit().await?;
         let secrets = Arc::new(Secrets::open(&settings.master_key_file, &store).await?);
         access::reconcile_keys(&settings, &store).await?;
@@ -213,7 +213,7 @@ impl ControlPlane {
         };
         tokio::spawn(sweeping.run(stop.clone()));
         tokio::spawn(master_keys::keep(settings.clone(), store.clone(), secrets.clone(), stop.clone()));
-        let mut shared = Shared::new(settings, store, secrets, snapshots, metrics, epoch, stop);
+        let mut shared = Shared::new(settings, store, secrets, snapshots, metrics, stop);
         shared.authority = authority;
         Ok(Self { shared: Arc::new(shared), tls, claim })
     }

@@ -34,6 +34,7 @@ pub(crate) struct Metrics {
     streams: Gauge,
     streams_ended: Family<Label, Counter>,
     captures: Gauge,
+    regressed: Gauge,
     audit_entries: Family<Label, Counter>,
     store_errors: Family<Label, Counter>,
 }
@@ -47,6 +48,8 @@ pub(crate) enum StreamEnd {
     Replaced,
     /// It was not begun: a limit was reached.
     TurnedAway,
+    /// It was as old as it may get, or the store has begun a new epoch: the data plane connects again.
+    Renewed,
 }
 
 /// Where the store failed.
@@ -84,6 +87,7 @@ impl Default for Metrics {
             streams: Gauge::default(),
             streams_ended: Family::default(),
             captures: Gauge::default(),
+            regressed: Gauge::default(),
             audit_entries: Family::default(),
             store_errors: Family::default(),
         };
@@ -118,6 +122,11 @@ impl Metrics {
             self.streams_ended.clone(),
         );
         registry.register("sluice_control_captures_open", "Captures that wait for a request", self.captures.clone());
+        registry.register(
+            "sluice_control_workspaces_regressed",
+            "Workspaces that do not publish because data planes have served later revisions than the store holds",
+            self.regressed.clone(),
+        );
         registry.register("sluice_control_audit_entries", "Audit entries by outcome", self.audit_entries.clone());
         registry.register("sluice_control_store_errors", "Times the store failed, by use", self.store_errors.clone());
     }
@@ -150,6 +159,7 @@ impl Metrics {
             StreamEnd::TooSlow => "too_slow",
             StreamEnd::Replaced => "replaced",
             StreamEnd::TurnedAway => "turned_away",
+            StreamEnd::Renewed => "renewed",
         };
         self.streams_ended.get_or_create(&[("reason", reason)]).inc();
     }
@@ -183,6 +193,9 @@ impl Metrics {
         // Without the store there is no number; the one before stays.
         if let Ok(open) = shared.captures_open().await {
             self.captures.set(open);
+        }
+        if let Ok(regressed) = shared.workspaces_regressed().await {
+            self.regressed.set(regressed);
         }
         let mut text = String::new();
         // Writing into a string cannot fail.

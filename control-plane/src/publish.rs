@@ -222,6 +222,10 @@ pub(crate) async fn commit_revision(
     deletes: Vec<String>,
     now: UnixMillis,
 ) -> Result<(), StoreError> {
+    if workspace.seen_ahead > workspace.revision {
+        let (workspace, revision, seen) = (workspace.id.clone(), workspace.revision, workspace.seen_ahead);
+        return Err(StoreError::Regressed { workspace, revision, seen });
+    }
     for resource in &upserts {
         let head = HeadRow {
             name: resource.name.clone(),

@@ -411,6 +411,7 @@ mod tests {
             create_time: 0,
             update_time: 0,
             delete_time: 0,
+            seen_ahead: 0,
         }
     }
 

@@ -18,14 +18,7 @@ pub(crate) async fn wait(shared: &Shared, asked: &WaitServedRequest) -> Result<W
     let id = names::workspace_id(&asked.parent, "parent")?;
     let row = shared.store.read().await?.workspace(&id).await?;
     let newest = row.ok_or_else(|| Failure::NotFound(asked.parent.clone()))?.revision;
-    let revision = match asked.revision {
-        0 => newest,
-        revision if (1..=newest).contains(&revision) => revision,
-        revision => {
-            let message = format!("is {revision}; the newest revision is {newest}");
-            return Err(Failure::field("revision", "OUT_OF_RANGE", message));
-        }
-    };
+    let revision = revision_of(asked.revision, newest)?;
     let limit = patience(asked)?;
     let mut changes = shared.data_planes.changes();
     let settled = async {
@@ -43,6 +36,18 @@ pub(crate) async fn wait(shared: &Shared, asked: &WaitServedRequest) -> Result<W
     // When the time is over, what is known then is the answer.
     tokio::time::timeout(limit, settled).await.unwrap_or(Ok(()))?;
     Ok(shared.data_planes.serving_revision(&asked.parent, revision))
+}
+
+/// The revision that is asked for; 0 is the newest.
+pub(crate) fn revision_of(asked: i64, newest: i64) -> Result<i64, Failure> {
+    match asked {
+        0 => Ok(newest),
+        revision if (1..=newest).contains(&revision) => Ok(revision),
+        revision => {
+            let message = format!("is {revision}; the newest revision is {newest}");
+            Err(Failure::field("revision", "OUT_OF_RANGE", message))
+        }
+    }
 }
 
 fn patience(asked: &WaitServedRequest) -> Result<Duration, Failure> {

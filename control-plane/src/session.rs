@@ -22,11 +22,17 @@ use crate::error::{CertificateProblem, Failure};
 use crate::login_keys;
 use crate::members::Members;
 use crate::metrics::StreamEnd;
+use crate::names::workspace_id;
+use crate::secrets::random;
 use crate::shared::Shared;
-use crate::snapshots::{Body, Head, Heads};
+use crate::snapshots::{Body, Head, Heads, MESSAGE_BYTES_MAX as PART_BYTES_MAX};
 
-/// Largest part of a snapshot, and largest delta; what is larger goes as a snapshot. In bytes.
-const PART_BYTES_MAX: usize = 1 << 20;
+/// Why a stream ends when the store has another name.
+const NEW_EPOCH: &str = "the configuration store begins a new epoch";
+/// Why a stream ends by itself.
+const OLD: &str = "the stream is as old as it may get";
+/// How much older a stream may get while commands are under way.
+const BUSY_MAX: Duration = Duration::from_secs(60);
 /// Longest id and longest version of a data plane, in bytes.
 const ID_BYTES_MAX: usize = 128;
 
@@ -34,6 +40,8 @@ const ID_BYTES_MAX: usize = 128;
 pub(crate) struct Session {
     shared: Arc<Shared>,
     registration: Registration,
+    /// The name of the store when it was welcomed.
+    epoch: String,
     heads: watch::Receiver<Arc<Heads>>,
     held: BTreeMap<String, Held>,
     /// Workspaces to look at.
@@ -60,8 +68,8 @@ struct Held {
     foreign: bool,
     /// Sent and not answered.
     sent: Option<Sent>,
-    /// Refused; not sent again until there is a newer one.
-    refused: Option<i64>,
+    /// Refused; not sent again until there is a newer one, or it is confirmed.
+    refused: Option<Refused>,
     /// A delta did not fit.
     wants_snapshot: bool,
 }
@@ -70,8 +78,17 @@ struct Held {
 struct Sent {
     cursor: Cursor,
     whole: bool,
+    /// Its deletions were confirmed.
+    confirmed: bool,
     /// Since when it was to be served, of a data plane that was up to date before.
     since: Option<std::time::Instant>,
+}
+
+/// A revision that was refused as it was then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Refused {
+    revision: i64,
+    confirmed: bool,
 }
 
 /// What to send next.
@@ -89,9 +106,9 @@ enum Step {
 }
 
 impl Held {
-    /// What the data plane needs to come to `head`.
-    fn next(&self, head: &Cursor) -> Step {
-        if self.sent.is_some() || self.refused == Some(head.revision) {
+    /// What the data plane needs to come to `head`, whose deletions are confirmed or not.
+    fn next(&self, head: &Cursor, confirmed: bool) -> Step {
+        if self.sent.is_some() || self.refused == Some(Refused { revision: head.revision, confirmed }) {
             return Step::Nothing;
         }
         match &self.serving {
@@ -104,6 +121,14 @@ impl Held {
             Some(serving) if serving.revision >= head.revision => Step::Snapshot,
             Some(serving) => Step::Delta { base: serving.revision },
         }
+    }
+
+    /// The store cannot have made what is served: it was set back, or two go by the same name.
+    fn is_ahead_of(&self, head: &Cursor) -> bool {
+        let ahead = |serving: &Cursor| {
+            serving.revision > head.revision || (serving.revision == head.revision && serving.digest != head.digest)
+        };
+        !self.foreign && self.serving.as_ref().is_some_and(ahead)
     }
 }
 
@@ -130,6 +155,7 @@ pub(crate) async fn run(
     let captures = captures::open(&shared, &rights.scope).await?;
     let metrics = shared.metrics.clone();
     let mut session = Session::new(shared.clone(), registration, &hello);
+    session.note_ahead().await?;
     if hello.takes_commands {
         captures.into_iter().for_each(|kind| session.say(kind));
     }
@@ -154,6 +180,16 @@ async fn until_lost(shared: &Shared, rights: &Rights) -> Failure {
             return failure;
         }
     }
+}
+
+/// How old one stream gets, for a roll of the dice in `0.0..1.0`: not all begin again at once.
+fn age(mean: Duration, dice: f64) -> Duration {
+    mean.mul_f64(0.8 + 0.4 * dice)
+}
+
+/// Uniform in `0.0..1.0`. Without randomness (which does not happen) the middle is as good as any.
+fn dice() -> f64 {
+    random::<4>().map_or(0.5, |random| f64::from(u32::from_ne_bytes(random)) / (f64::from(u32::MAX) + 1.0))
 }
 
 /// When nothing was taken for so long; never while nothing waits.
@@ -193,17 +229,19 @@ async fn first(inbound: &mut Streaming<SyncRequest>) -> Result<Hello, Status> {
 
 impl Session {
     fn new(shared: Arc<Shared>, registration: Registration, hello: &Hello) -> Self {
-        let foreign = hello.store_epoch != shared.epoch;
+        let heads = shared.snapshots.subscribe();
+        let epoch = heads.borrow().epoch.clone();
+        let foreign = hello.store_epoch != epoch;
         let held = |cursor: &Cursor| Held { serving: Some(cursor.clone()), foreign, ..Held::default() };
         // What it should not even have is neither compared nor sent.
         let seen = hello.cursors.iter().filter(|cursor| registration.scope.sees(&cursor.workspace));
         let held = seen.map(|cursor| (cursor.workspace.clone(), held(cursor))).collect();
-        let heads = shared.snapshots.subscribe();
         let members = hello.shares_limits.then(|| shared.members.clone());
-        let welcome = Answer::Welcome(sync::Welcome { store_epoch: shared.epoch.clone() });
+        let welcome = Answer::Welcome(sync::Welcome { store_epoch: epoch.clone() });
         let mut session = Self {
             shared,
             registration,
+            epoch,
             heads,
             held,
             pending: BTreeSet::new(),
@@ -229,12 +267,17 @@ impl Session {
         out: &mpsc::Sender<Result<SyncResponse, Status>>,
     ) -> Result<(), Status> {
         let patience = self.shared.settings.limits.watcher_patience;
+        let end = Instant::now() + age(self.shared.settings.limits.stream_age, dice());
         let mut stalled: Option<Instant> = None;
         loop {
             let work = !self.synced || !self.parts.is_empty() || !self.pending.is_empty() || !self.commands.is_empty();
             let waits = work && out.capacity() == 0;
             stalled = waits.then(|| stalled.unwrap_or_else(Instant::now));
+            // Nobody's command is cut off, unless one is always under way.
+            let is_busy = work || self.asked.values().any(|reply| !reply.is_closed());
+            let end = if is_busy { end + BUSY_MAX } else { end };
             tokio::select! {
+                () = tokio::time::sleep_until(end) => return Err(self.renewed(OLD).into()),
                 () = until(stalled, patience) => {
                     self.shared.metrics.stream_ended(StreamEnd::TooSlow);
                     return Err(Failure::DataPlaneTooSlow(patience).into());
@@ -252,6 +295,7 @@ impl Session {
                     None => return Ok(()),
                 },
                 changed = self.heads.changed() => match changed {
+                    Ok(()) if self.heads.borrow().epoch != self.epoch => return Err(self.renewed(NEW_EPOCH).into()),
                     Ok(()) => self.look_at_all(),
                     Err(_) => return Err(Failure::Stopping.into()),
                 },
@@ -276,6 +320,12 @@ impl Session {
         }
     }
 
+    /// The data plane is to connect again.
+    fn renewed(&self, why: &'static str) -> Failure {
+        self.shared.metrics.stream_ended(StreamEnd::Renewed);
+        Failure::Renewed(why)
+    }
+
     /// Refuses to hear of a workspace that the data plane does not see (A15).
     fn check_scope(&self, workspace: &str) -> Result<(), Failure> {
         let sees = self.registration.scope.sees(workspace);
@@ -295,12 +345,37 @@ impl Session {
         self.asked.insert(self.last_command, order.reply);
     }
 
+    /// Remembers, and says aloud, of which workspaces the data plane serves what this store cannot have made. Their next revision would have
+    /// a number that was used: none is published until somebody has decided.
+    async fn note_ahead(&self) -> Result<(), Failure> {
+        let heads = self.heads.borrow().clone();
+        let is_ahead = |(name, held): &(&String, &Held)| {
+            heads.workspaces.get(*name).is_some_and(|head| held.is_ahead_of(&head.cursor))
+        };
+        for (name, held) in self.held.iter().filter(is_ahead) {
+            let Some(serving) = &held.serving else { continue };
+            let mut write = self.shared.store.write().await?;
+            let is_so = write.seen_ahead(&workspace_id(name, "workspace")?, serving.revision, &serving.digest).await?;
+            write.commit().await?;
+            if is_so {
+                let (workspace, served, data_plane) = (name, serving.revision, self.registration.id());
+                tracing::error!(
+                    workspace,
+                    served,
+                    data_plane,
+                    "the configuration store was set back: a data plane serves what it cannot have made; nothing more is published"
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// Marks every workspace that differs.
     fn look_at_all(&mut self) {
         let heads = self.heads.borrow_and_update().clone();
         for (name, head) in heads.workspaces.iter().filter(|(name, _)| self.registration.scope.sees(name)) {
             let known = self.held.get(name);
-            if known.is_none_or(|held| held.next(&head.cursor) != Step::Nothing) {
+            if known.is_none_or(|held| held.next(&head.cursor, head.deletes_confirmed) != Step::Nothing) {
                 self.pending.insert(name.clone());
             }
         }
@@ -346,22 +421,24 @@ impl Session {
         let since = self.synced.then_some(head.seen);
         let held = self.held.entry(workspace.to_owned()).or_default();
         let store = &self.shared.store;
-        let step = held.next(&head.cursor);
-        let delta = match step {
+        let confirmed = head.deletes_confirmed;
+        let delta = match held.next(&head.cursor, confirmed) {
             Step::Nothing => return Ok(()),
-            Step::Delta { base } => {
-                let body = head.change_from(store, base).await?.filter(|body| body.len() <= PART_BYTES_MAX);
-                body.map(|body| (base, Body { cursor: head.cursor.clone(), bytes: body }))
-            }
-            Step::Renumber { base } => head.empty(store).await?.map(|body| (base, body)),
+            Step::Delta { base } => head.change_from(store, base).await?.map(|change| {
+                let allowed = confirmed || change.decided;
+                (base, Body { cursor: head.cursor.clone(), bytes: change.bytes }, allowed)
+            }),
+            Step::Renumber { base } => head.empty(store).await?.map(|body| (base, body, confirmed)),
             Step::Snapshot => None,
         };
-        if let Some((base_revision, Body { cursor, bytes: body })) = delta {
-            held.sent = Some(Sent { cursor: cursor.clone(), whole: false, since });
-            self.parts.push_back(Answer::Delta(Delta { cursor: Some(cursor), base_revision, body }));
+        if let Some((base_revision, Body { cursor, bytes: body }, allow_mass_delete)) = delta {
+            held.sent = Some(Sent { cursor: cursor.clone(), whole: false, confirmed, since });
+            self.parts.push_back(Answer::Delta(Delta { cursor: Some(cursor), base_revision, body, allow_mass_delete }));
         } else if let Some(body) = head.snapshot(store).await? {
-            held.sent = Some(Sent { cursor: body.cursor.clone(), whole: true, since });
-            self.parts.extend(chunks(&body));
+            // It may be newer than what was confirmed.
+            let confirmed = confirmed && body.cursor.revision == head.cursor.revision;
+            held.sent = Some(Sent { cursor: body.cursor.clone(), whole: true, confirmed, since });
+            self.parts.extend(chunks(&body, confirmed));
         }
         Ok(())
     }
@@ -419,7 +496,7 @@ impl Session {
                     "a data plane serves something else than was sent under this revision"
                 );
                 // Sending it again would end the same way: wait for the next one, and send that whole.
-                held.refused = Some(revision);
+                held.refused = Some(Refused { revision, confirmed: sent.confirmed });
                 held.wants_snapshot = true;
             }
         }
@@ -434,10 +511,11 @@ impl Session {
         tracing::warn!(workspace, revision, ?reasons, needs_snapshot = nack.needs_snapshot, "a revision was refused");
         let sent = held.sent.take_if(|sent| sent.cursor.revision == nack.revision);
         held.serving = nack.serving.clone().filter(|serving| serving.revision > 0);
+        let confirmed = sent.as_ref().is_some_and(|sent| sent.confirmed);
         if nack.needs_snapshot && sent.is_some_and(|sent| !sent.whole) {
             held.wants_snapshot = true;
         } else {
-            held.refused = Some(nack.revision);
+            held.refused = Some(Refused { revision: nack.revision, confirmed });
             self.registration.refused(nack, self.shared.settings.clock.now());
         }
         self.pending.insert(nack.workspace.clone());
@@ -445,7 +523,7 @@ impl Session {
 }
 
 /// A snapshot in parts.
-fn chunks(body: &Body) -> impl Iterator<Item = Answer> + use<> {
+fn chunks(body: &Body, allow_mass_delete: bool) -> impl Iterator<Item = Answer> + use<> {
     let Body { cursor, bytes } = body.clone();
     let count = bytes.len().div_ceil(PART_BYTES_MAX).max(1);
     (0..count).map(move |index| {
@@ -456,6 +534,7 @@ fn chunks(body: &Body) -> impl Iterator<Item = Answer> + use<> {
             index: number(index),
             count: number(count),
             body: part,
+            allow_mass_delete,
         })
     })
 }
@@ -476,7 +555,8 @@ mod tests {
     fn what_to_send() {
         let head = cursor(5, 5);
         let foreign = |held| Held { foreign: true, ..held };
-        let unanswered = Some(Sent { cursor: cursor(4, 4), whole: false, since: None });
+        let unanswered = Some(Sent { cursor: cursor(4, 4), whole: false, confirmed: false, since: None });
+        let refused = |revision, confirmed| Some(Refused { revision, confirmed });
         let table = [
             (Held::default(), Step::Snapshot),
             (holding(5, 5), Step::Nothing),
@@ -491,13 +571,24 @@ mod tests {
             (foreign(holding(5, 9)), Step::Snapshot),
             (foreign(holding(9, 9)), Step::Snapshot),
             (Held { wants_snapshot: true, ..holding(4, 4) }, Step::Snapshot),
-            (Held { refused: Some(5), ..holding(4, 4) }, Step::Nothing),
-            (Held { refused: Some(4), ..holding(3, 3) }, Step::Delta { base: 3 }),
+            (Held { refused: refused(5, false), ..holding(4, 4) }, Step::Nothing),
+            // What somebody confirms afterwards is sent again.
+            (Held { refused: refused(5, true), ..holding(4, 4) }, Step::Delta { base: 4 }),
+            (Held { refused: refused(4, false), ..holding(3, 3) }, Step::Delta { base: 3 }),
             (Held { sent: unanswered, ..holding(3, 3) }, Step::Nothing),
         ];
         for (held, step) in table {
-            assert_eq!(held.next(&head), step, "{held:?}");
+            assert_eq!(held.next(&head, false), step, "{held:?}");
         }
+    }
+
+    #[test]
+    fn a18_streams_that_began_together_end_apart() {
+        let mean = Duration::from_secs(1000);
+        for (dice, seconds) in [(0.0, 800), (0.5, 1000), (1.0, 1200)] {
+            assert_eq!(age(mean, dice).as_secs_f64().round(), f64::from(seconds));
+        }
+        assert!((0..1000).map(|_| dice()).all(|dice| (0.0..1.0).contains(&dice)));
     }
 
     #[test]
@@ -505,7 +596,8 @@ mod tests {
         for (size, count) in [(0, 1), (1, 1), (PART_BYTES_MAX, 1), (PART_BYTES_MAX + 1, 2), (3 * PART_BYTES_MAX, 3)] {
             let bytes: Bytes = (0..size).map(|at| (at % 251) as u8).collect::<Vec<_>>().into();
             let mut whole = Vec::new();
-            for (index, part) in chunks(&Body { cursor: cursor(1, 1), bytes: bytes.clone() }).enumerate() {
+            let body = Body { cursor: cursor(1, 1), bytes: bytes.clone() };
+            for (index, part) in chunks(&body, false).enumerate() {
                 let Answer::Snapshot(part) = part else { panic!("not a part") };
                 assert_eq!((part.index as usize, part.count), (index, count));
                 assert!(part.body.len() <= PART_BYTES_MAX);

@@ -93,6 +93,9 @@ pub struct Limits {
     /// Configuration streams of data planes that may begin in a second, and at once after a quiet second: 200 by default. When all come
     /// back together, those above it try again later (A18).
     pub stream_starts_per_second: u32,
+    /// How old a data plane's configuration stream gets, give or take a fifth, before it is ended: the data plane connects again, to any
+    /// control plane, and both compare what it holds. 30 min by default.
+    pub stream_age: Duration,
     /// How long a call may take, streams excepted: 30 s by default.
     pub call_time: Duration,
     /// Deliveries that replays enqueue in a second, all together: 100 by default.
@@ -120,6 +123,7 @@ impl Default for Limits {
             calls: 256,
             streams: 4096,
             stream_starts_per_second: 200,
+            stream_age: Duration::from_secs(30 * 60),
             call_time: Duration::from_secs(30),
             replays_per_second: 100,
             events_per_second: 1000,

@@ -52,8 +52,6 @@ pub(crate) struct Shared {
     /// Groups of members of audiences that are under way, of all streams together: operators' commands and single events find room
     /// beside them.
     pub(crate) batch_groups: Semaphore,
-    /// The name of this store.
-    pub(crate) epoch: String,
     /// Ends every stream.
     pub(crate) stop: CancellationToken,
     /// Places for streams.
@@ -70,7 +68,6 @@ impl Shared {
         secrets: Arc<Secrets>,
         snapshots: Snapshots,
         metrics: Arc<Metrics>,
-        epoch: String,
         stop: CancellationToken,
     ) -> Self {
         let data_planes = Registry::default();
@@ -96,7 +93,6 @@ impl Shared {
             tests: Tests::default(),
             events,
             batch_groups: Semaphore::new(BATCH_GROUPS),
-            epoch,
             _end: stop.clone().drop_guard(),
             stop,
             streams,
@@ -118,6 +114,11 @@ impl Shared {
     /// How many places for streams are taken.
     pub(crate) fn streams_taken(&self) -> usize {
         self.settings.limits.streams.saturating_sub(self.streams.available_permits())
+    }
+
+    /// Of how many workspaces data planes have served later revisions than the store holds.
+    pub(crate) async fn workspaces_regressed(&self) -> Result<i64, StoreError> {
+        self.store.read().await?.regressed_count().await
     }
 
     /// How many captures wait for a request.

@@ -5,13 +5,13 @@
 //! read again; an error keeps what is known. Bodies are read when the first data plane needs them and shared by all.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use prost::Message as _;
-use sluice_core::snapshot::merge;
+use sluice_core::snapshot::{GONE_MAX, merge};
 use sluice_proto::sync::v1::{Cursor, Resource, WorkspaceBody};
 use tokio::sync::{Notify, OnceCell, watch};
 use tokio_util::sync::CancellationToken;
@@ -20,10 +20,14 @@ use crate::error::{Failure, chain};
 use crate::metrics::Metrics;
 use crate::names::workspace_name;
 use crate::publish::frame;
-use crate::store::{Store, StoreError, Transaction};
+use crate::store::{RevisionRow, Store, StoreError, Transaction};
 
 /// How often the truth is read again when nobody wakes the reconciler.
 const EVERY: Duration = Duration::from_secs(1);
+/// Largest change that is sent as one, in bytes; what is larger goes as a snapshot, in parts of this size.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Most merged changes of one workspace that are kept: from so many revisions data planes may come to the newest at no further cost.
+const MERGED_MAX: usize = 16;
 
 /// Where every workspace stands.
 #[derive(Debug, Default)]
@@ -32,6 +36,8 @@ pub(crate) struct Heads {
     pub(crate) workspaces: BTreeMap<String, Arc<Head>>,
     /// Names of workspaces that were deleted.
     pub(crate) tombstones: BTreeSet<String>,
+    /// The name of the store. Revisions only grow as long as it is the same.
+    pub(crate) epoch: String,
 }
 
 /// One workspace at its newest revision.
@@ -41,10 +47,20 @@ pub(crate) struct Head {
     pub(crate) cursor: Cursor,
     /// When it was read from the store first: at once after its commit.
     pub(crate) seen: Instant,
+    /// It may take most of the workspace away.
+    pub(crate) deletes_confirmed: bool,
     id: String,
-    /// The change from the revision before.
-    change: OnceCell<Option<Bytes>>,
+    /// By the revision they start from; the newest ones are kept.
+    changes: Mutex<BTreeMap<i64, Arc<OnceCell<Option<Change>>>>>,
     snapshot: OnceCell<Option<Body>>,
+}
+
+/// One publish or several, encoded once for all data planes.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    pub(crate) bytes: Bytes,
+    /// It is several, and each takes away little: all that is gone was somebody's decision.
+    pub(crate) decided: bool,
 }
 
 /// A workspace as a whole, with the revision it was read at.
@@ -55,32 +71,55 @@ pub(crate) struct Body {
 }
 
 impl Head {
-    fn new(id: String, revision: i64, digest: Vec<u8>) -> Self {
-        let cursor = Cursor { workspace: workspace_name(&id), revision, digest: digest.into() };
-        Self { cursor, seen: Instant::now(), id, change: OnceCell::new(), snapshot: OnceCell::new() }
-    }
-
-    /// The change from `base` to this revision: as it was stored, or several merged. `None` when some are forgotten.
-    pub(crate) async fn change_from(&self, store: &Store, base: i64) -> Result<Option<Bytes>, Failure> {
-        if base + 1 == self.cursor.revision {
-            let read = || async { self.read_changes(store, base).await };
-            return Ok(self.change.get_or_try_init(read).await?.clone());
+    fn new(row: RevisionRow) -> Self {
+        let cursor = Cursor { workspace: workspace_name(&row.id), revision: row.revision, digest: row.digest.into() };
+        Self {
+            cursor,
+            seen: Instant::now(),
+            deletes_confirmed: row.deletes_confirmed >= row.revision,
+            id: row.id,
+            changes: Mutex::default(),
+            snapshot: OnceCell::new(),
         }
-        self.read_changes(store, base).await
     }
 
-    async fn read_changes(&self, store: &Store, base: i64) -> Result<Option<Bytes>, Failure> {
+    /// It is this row.
+    fn is(&self, row: &RevisionRow) -> bool {
+        let confirmed = row.deletes_confirmed >= row.revision;
+        (self.cursor.revision, self.deletes_confirmed) == (row.revision, confirmed) && self.cursor.digest == row.digest
+    }
+
+    /// The change from `base` to this revision: as it was stored, or several merged. `None` when some are forgotten, or it is larger than
+    /// one message. Read and merged once for all data planes that stand at `base`.
+    pub(crate) async fn change_from(&self, store: &Store, base: i64) -> Result<Option<Change>, Failure> {
+        let cell = {
+            let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+            let cell = changes.entry(base).or_default().clone();
+            while changes.len() > MERGED_MAX {
+                changes.pop_first();
+            }
+            cell
+        };
+        let read = || async {
+            let change = self.read_changes(store, base).await?;
+            Ok::<_, Failure>(change.filter(|change| change.bytes.len() <= MESSAGE_BYTES_MAX))
+        };
+        Ok(cell.get_or_try_init(read).await?.clone())
+    }
+
+    async fn read_changes(&self, store: &Store, base: i64) -> Result<Option<Change>, Failure> {
         let mut changes = store.read().await?.changes(&self.id, base, self.cursor.revision).await?;
         let expected = base + 1..=self.cursor.revision;
         if expected.is_empty() || !changes.iter().map(|change| change.revision).eq(expected) {
             return Ok(None);
         }
         if let [_] = changes.as_slice() {
-            return Ok(changes.pop().map(|change| change.body.into()));
+            return Ok(changes.pop().map(|change| Change { bytes: change.body.into(), decided: false }));
         }
         let bodies = changes.iter().map(|change| WorkspaceBody::decode(change.body.as_slice()));
         let bodies = bodies.collect::<Result<Vec<_>, _>>().map_err(|error| corrupt(&self.id, &error))?;
-        Ok(merge(bodies).map(|body| body.encode_to_vec().into()))
+        let decided = bodies.iter().all(|body| body.deletes.len() <= GONE_MAX);
+        Ok(merge(bodies).map(|body| Change { bytes: body.encode_to_vec().into(), decided }))
     }
 
     /// The whole workspace. It may be newer than this head: it is read as it is now. `None` when it is gone.
@@ -184,7 +223,7 @@ async fn reconcile(
         match read(&store, &known).await {
             Ok(Some(new)) => {
                 let fresh = |head: &&Arc<Head>| {
-                    !known.workspaces.get(&head.cursor.workspace).is_some_and(|before| Arc::ptr_eq(before, head))
+                    !known.workspaces.get(&head.cursor.workspace).is_some_and(|before| before.cursor == head.cursor)
                 };
                 new.workspaces.values().filter(fresh).for_each(|_| metrics.revision());
                 heads.send_replace(Arc::new(new));
@@ -203,17 +242,19 @@ async fn read(store: &Store, known: &Heads) -> Result<Option<Heads>, StoreError>
     let mut tx = store.read().await?;
     let mut heads = Heads::default();
     let mut changed = false;
-    for (id, revision, digest) in tx.revisions().await? {
-        let name = workspace_name(&id);
+    for row in tx.revisions().await? {
+        let name = workspace_name(&row.id);
         let head = match known.workspaces.get(&name) {
-            Some(head) if head.cursor.revision == revision && head.cursor.digest == digest => head.clone(),
+            Some(head) if head.is(&row) => head.clone(),
             _ => {
                 changed = true;
-                Arc::new(Head::new(id, revision, digest))
+                Arc::new(Head::new(row))
             }
         };
         heads.workspaces.insert(name, head);
     }
+    heads.epoch = tx.epoch_now().await?;
+    changed |= heads.epoch != known.epoch;
     heads.tombstones = tx.tombstones().await?.iter().map(|id| workspace_name(id)).collect();
     changed |= heads.workspaces.len() != known.workspaces.len() || heads.tombstones != known.tombstones;
     Ok(changed.then_some(heads))

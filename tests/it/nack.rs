@@ -2,6 +2,7 @@
 //!
 //! The real control plane publishes nothing that is bad, so most of this is told by a scripted one ([`scripted`]).
 
+mod guard;
 mod scripted;
 
 use std::time::Duration;
@@ -66,7 +67,7 @@ async fn a_broken_template_is_refused_with_its_place_and_the_old_one_keeps_servi
     assert!(problem.message.contains(&excerpt), "a marked excerpt: {}", problem.message);
     still_serves_the_first(&stage, &nack, 1).await;
     let numbers = Numbers::of(stage.data_plane.health).await;
-    assert_eq!(numbers.get("sluice_config_revisions_refused_total"), 1.0);
+    assert_eq!(numbers.get("sluice_config_revisions_refused_total{reason=\"invalid\"}"), 1.0);
 
     // A good one after the bad one is taken, and shows that the refused one left nothing behind.
     let template = r#"{"order": {{ request.body.id }}}"#;
@@ -143,6 +144,7 @@ async fn bytes_that_are_no_configuration_are_refused() {
         cursor: Some(at(2)),
         base_revision: 1,
         body: b"\xff\xff\xff nonsense"[..].into(),
+        ..Default::default()
     };
     line.say(sync_response::Kind::Delta(delta)).await;
     let nack = line.nack().await;
@@ -233,6 +235,7 @@ async fn a16_what_is_announced_to_be_too_large_is_refused_at_its_first_part() {
         index,
         count: 500,
         body: vec![0; 1 << 20].into(),
+        ..Default::default()
     };
     line.say(sync_response::Kind::Snapshot(part(0))).await;
     let nack = line.nack().await;

@@ -5,6 +5,7 @@
 //! | [`world`] | both planes and a destination, started as the binary starts them |
 //! | [`workspace`] | a tenant: what it creates, publishes and reads, each in one call |
 //! | [`resources`] | what there is to create, in few words |
+//! | [`fleet`] | many data planes without insides |
 //! | [`authority`] | certificates of a test's own |
 //! | [`raw_http`] | a client that sends the very bytes it is given, and reads what comes back |
 //! | [`subject`] | both planes in a process of their own, to be killed, listened to and measured |
@@ -15,6 +16,7 @@
 #![allow(clippy::unwrap_used, reason = "what the harness cannot do fails the test, and says where")]
 
 pub mod authority;
+pub mod fleet;
 pub mod numbers;
 pub mod patience;
 pub mod postgres;

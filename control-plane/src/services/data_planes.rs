@@ -6,18 +6,23 @@ use prost::Message;
 use sluice_proto::admin::v1::data_plane_service_server::DataPlaneService;
 use sluice_proto::admin::v1::{
     DataPlane, DeleteDataPlaneRequest, DeleteDataPlaneResponse, ListDataPlanesRequest, ListDataPlanesResponse,
+    StartStoreEpochRequest, StartStoreEpochResponse,
 };
 use tonic::{Request, async_trait};
+use uuid::Uuid;
 
 use super::{Answer, Services, pack};
-use crate::call::Call;
+use crate::call::{Begun, Call};
 use crate::enrolment::{delete_data_plane, show_joined};
 use crate::error::Failure;
 use crate::fields::tree;
 use crate::lifecycle::READ_AT_ONCE;
 use crate::listing::{Listing, Query};
+use crate::names::workspace_name;
 
 const KIND: &str = "sluice.admin.v1.DataPlane";
+/// Most workspaces that are named when an epoch starts.
+const REGRESSED_MAX: i64 = 1000;
 /// What the names of data planes begin with.
 const PREFIX: &str = "dataPlanes/";
 
@@ -30,6 +35,11 @@ impl DataPlaneService for Services {
     async fn delete_data_plane(&self, request: Request<DeleteDataPlaneRequest>) -> Answer<DeleteDataPlaneResponse> {
         let (call, asked) = Call::open(&self.0, request)?;
         pack(delete_data_plane(&self.0, call, &asked).await)
+    }
+
+    async fn start_store_epoch(&self, request: Request<StartStoreEpochRequest>) -> Answer<StartStoreEpochResponse> {
+        let (call, _asked) = Call::open(&self.0, request)?;
+        pack(self.start_epoch(call).await)
     }
 }
 
@@ -57,6 +67,22 @@ impl Services {
         }
         let (data_planes, next_page_token) = listing.finish();
         Ok(ListDataPlanesResponse { data_planes, next_page_token })
+    }
+
+    /// Gives the store another name; every session ends when it is read.
+    async fn start_epoch(&self, call: Call) -> Result<StartStoreEpochResponse, Failure> {
+        let mut change = match call.begin(&self.0).await? {
+            Begun::New(change) => change,
+            Begun::Known(answer) => return Ok(answer),
+        };
+        let regressed = change.tx.regressed(REGRESSED_MAX).await?;
+        let epoch = Uuid::new_v4().to_string();
+        change.tx.epoch_start(&epoch).await?;
+        if !change.validate_only() {
+            tracing::warn!(epoch, regressed = regressed.len(), "the configuration store begins a new epoch");
+        }
+        let regressed_workspaces = regressed.iter().map(|id| workspace_name(id)).collect();
+        change.finish(&self.0, StartStoreEpochResponse { regressed_workspaces }).await
     }
 
     /// Some data planes by id, those after `after`: what was seen of them, and that they have joined.

@@ -6,9 +6,9 @@ use sluice_core::validate;
 use sluice_core::validate::resource_id;
 use sluice_proto::admin::v1::workspace_service_server::WorkspaceService;
 use sluice_proto::admin::v1::{
-    CreateWorkspaceRequest, DeleteWorkspaceRequest, DeleteWorkspaceResponse, GetWorkspaceRequest,
-    ListWorkspacesRequest, ListWorkspacesResponse, RotateDataKeyRequest, RotateDataKeyResponse,
-    UndeleteWorkspaceRequest, UpdateWorkspaceRequest, Workspace,
+    ConfirmDeletionsRequest, ConfirmDeletionsResponse, CreateWorkspaceRequest, DeleteWorkspaceRequest,
+    DeleteWorkspaceResponse, GetWorkspaceRequest, ListWorkspacesRequest, ListWorkspacesResponse, RotateDataKeyRequest,
+    RotateDataKeyResponse, UndeleteWorkspaceRequest, UpdateWorkspaceRequest, Workspace,
 };
 use tonic::{Request, async_trait};
 use uuid::Uuid;
@@ -23,6 +23,7 @@ use crate::lifecycle::{READ_AT_ONCE, USERS_NAMED, lock};
 use crate::listing::{Listing, query};
 use crate::names::{workspace_id, workspace_name};
 use crate::publish::commit_revision;
+use crate::serving::revision_of;
 use crate::shared::Shared;
 use crate::store::WorkspaceRow;
 use crate::stored::{delete_time, etag, purge_time};
@@ -60,6 +61,11 @@ impl WorkspaceService for Services {
     async fn rotate_data_key(&self, request: Request<RotateDataKeyRequest>) -> Answer<RotateDataKeyResponse> {
         let (call, asked) = Call::open(&self.0, request)?;
         pack(data_keys::rotate(&self.0, call, &asked).await)
+    }
+
+    async fn confirm_deletions(&self, request: Request<ConfirmDeletionsRequest>) -> Answer<ConfirmDeletionsResponse> {
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(confirm_deletions(&self.0, call, &asked).await)
     }
 }
 
@@ -111,6 +117,7 @@ async fn create(shared: &Shared, call: Call, asked: CreateWorkspaceRequest) -> R
         create_time: change.now,
         update_time: change.now,
         delete_time: 0,
+        seen_ahead: 0,
         id,
     };
     change.tx.workspace_insert(&row).await?;
@@ -226,4 +233,21 @@ async fn undelete(shared: &Shared, call: Call, asked: &UndeleteWorkspaceRequest)
         answer.etag.clear();
     }
     change.finish(shared, answer).await
+}
+
+/// Lets data planes take a revision that takes most of the workspace away.
+async fn confirm_deletions(
+    shared: &Shared,
+    call: Call,
+    asked: &ConfirmDeletionsRequest,
+) -> Result<ConfirmDeletionsResponse, Failure> {
+    let id = workspace_id(&asked.name, "name")?;
+    let mut change = match call.begin(shared).await? {
+        Begun::New(change) => change,
+        Begun::Known(answer) => return Ok(answer),
+    };
+    let newest = lock(&mut change, &id, &asked.name).await?.revision;
+    let revision = revision_of(asked.revision, newest)?;
+    change.tx.deletes_confirm(&id, revision).await?;
+    change.finish(shared, ConfirmDeletionsResponse { revision }).await
 }

@@ -36,7 +36,7 @@ pub(crate) use outcomes::{EventRow, OutcomeRow};
 pub(crate) use postgres::Claim;
 pub(crate) use principals::PrincipalRow;
 pub(crate) use requests::Remembered;
-pub(crate) use workspaces::{DataKeyRow, ServerKeyRow, WorkspaceRow};
+pub(crate) use workspaces::{DataKeyRow, RevisionRow, ServerKeyRow, WorkspaceRow};
 
 /// What brings the schema from one version to the next. Tables are written once, with the type names of SQLite; where the
 /// databases differ in more than names, each has a part of its own.
@@ -65,7 +65,7 @@ macro_rules! migration {
 const SCHEMA_VERSION: &str = "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)";
 
 /// One per schema version, the first for version 1.
-const MIGRATIONS: [Migration; 12] = [
+const MIGRATIONS: [Migration; 13] = [
     migration!("0001_first.sql"),
     migration!("0002_deliveries.sql", sqlite: "0002_statistics.sql"),
     migration!("0003_operations.sql", sqlite: "0003_statistics.sql"),
@@ -78,6 +78,7 @@ const MIGRATIONS: [Migration; 12] = [
     migration!("0010_lists.sql"),
     migration!("0011_key_networks.sql"),
     migration!("0012_enrolment.sql"),
+    migration!("0013_set_back.sql"),
 ];
 
 use crate::settings::Database;
@@ -98,6 +99,18 @@ pub enum StoreError {
         found: i64,
         /// The newest version this program knows.
         known: i64,
+    },
+    /// It was set back: data planes have served a later revision than it holds, so its next one would have a number that was used.
+    #[error(
+        "the configuration store holds revision {revision} of workspace {workspace}; data planes have served up to {seen}"
+    )]
+    Regressed {
+        /// The id of the workspace.
+        workspace: String,
+        /// Its newest revision.
+        revision: i64,
+        /// The newest that was seen elsewhere.
+        seen: i64,
     },
 }
 

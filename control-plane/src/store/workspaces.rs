@@ -31,6 +31,18 @@ pub(crate) struct WorkspaceRow {
     pub(crate) update_time: UnixMillis,
     /// 0 when it is not deleted.
     pub(crate) delete_time: UnixMillis,
+    /// What data planes have served of it, where that is later than `revision`: the store was set back.
+    pub(crate) seen_ahead: i64,
+}
+
+/// Where a workspace stands, for data planes.
+#[derive(Clone, Debug)]
+pub(crate) struct RevisionRow {
+    pub(crate) id: String,
+    pub(crate) revision: i64,
+    pub(crate) digest: Vec<u8>,
+    /// The newest revision that may take most of it away.
+    pub(crate) deletes_confirmed: i64,
 }
 
 /// One revision's change as stored.
@@ -51,7 +63,7 @@ macro_rules! select_workspace {
     ($tail:literal) => {
         concat!(
             "SELECT id, uid, display_name, business_profile_id, revision, digest, key_id, wrapped_key, saves, ",
-            "create_time, update_time, delete_time, old_key_id, old_wrapped_key FROM workspace ",
+            "create_time, update_time, delete_time, old_key_id, old_wrapped_key, seen_ahead FROM workspace ",
             $tail
         )
     };
@@ -74,6 +86,7 @@ fn workspace(mut row: Row) -> Result<WorkspaceRow, StoreError> {
         create_time: row.integer(9)?,
         update_time: row.integer(10)?,
         delete_time: row.integer(11)?,
+        seen_ahead: row.integer(14)?,
     })
 }
 
@@ -216,11 +229,54 @@ impl Transaction {
             .collect()
     }
 
-    /// Id, revision and digest of every workspace that is there and has published something.
-    pub(crate) async fn revisions(&mut self) -> Result<Vec<(String, i64, Vec<u8>)>, StoreError> {
-        let rows =
-            self.rows("SELECT id, revision, digest FROM workspace WHERE revision > 0 AND delete_time = 0", &[]).await?;
-        rows.into_iter().map(|mut row| Ok((row.text(0)?, row.integer(1)?, row.blob(2)?))).collect()
+    /// Every workspace that is there and has published something.
+    pub(crate) async fn revisions(&mut self) -> Result<Vec<RevisionRow>, StoreError> {
+        let sql =
+            "SELECT id, revision, digest, deletes_confirmed FROM workspace WHERE revision > 0 AND delete_time = 0";
+        let read = |mut row: Row| {
+            let (id, revision, digest) = (row.text(0)?, row.integer(1)?, row.blob(2)?);
+            Ok(RevisionRow { id, revision, digest, deletes_confirmed: row.integer(3)? })
+        };
+        self.rows(sql, &[]).await?.into_iter().map(read).collect()
+    }
+
+    /// Revisions up to this one may take most of the workspace away.
+    pub(crate) async fn deletes_confirm(&mut self, id: &str, revision: i64) -> Result<(), StoreError> {
+        let sql = "UPDATE workspace SET deletes_confirmed = $1 WHERE id = $2";
+        self.run(sql, &[revision.into(), id.into()]).await.map(drop)
+    }
+
+    /// Remembers that a data plane serves this revision with this digest, if the store cannot have made it: it holds older ones, or another
+    /// content under its number. Whether it is so.
+    pub(crate) async fn seen_ahead(&mut self, id: &str, revision: i64, digest: &[u8]) -> Result<bool, StoreError> {
+        let sql = "UPDATE workspace SET seen_ahead = CASE WHEN seen_ahead > $1 THEN seen_ahead \
+                   WHEN revision = $1 THEN $1 + 1 ELSE $1 END \
+                   WHERE id = $2 AND (revision < $1 OR (revision = $1 AND digest <> $3))";
+        Ok(self.run(sql, &[revision.into(), id.into(), digest.into()]).await? > 0)
+    }
+
+    /// At most `limit` ids of workspaces of which later revisions were seen than they have.
+    pub(crate) async fn regressed(&mut self, limit: i64) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT id FROM workspace WHERE seen_ahead > revision AND delete_time = 0 ORDER BY id LIMIT $1";
+        self.rows(sql, &[limit.into()]).await?.iter_mut().map(|row| row.text(0)).collect()
+    }
+
+    /// How many those are.
+    pub(crate) async fn regressed_count(&mut self) -> Result<i64, StoreError> {
+        let sql = "SELECT COUNT(*) FROM workspace WHERE seen_ahead > revision AND delete_time = 0";
+        self.row(sql, &[]).await?.map_or(Ok(0), |mut row| row.integer(0))
+    }
+
+    /// Gives the store another name: what data planes hold of it is compared by content from now on.
+    pub(crate) async fn epoch_start(&mut self, epoch: &str) -> Result<(), StoreError> {
+        self.run("UPDATE workspace SET seen_ahead = 0", &[]).await?;
+        self.run("UPDATE store_meta SET epoch = $1 WHERE id = 1", &[epoch.into()]).await.map(drop)
+    }
+
+    /// The name of this store.
+    pub(crate) async fn epoch_now(&mut self) -> Result<String, StoreError> {
+        let row = self.row("SELECT epoch FROM store_meta WHERE id = 1", &[]).await?;
+        row.map_or(Err(StoreError::Corrupt("no epoch".to_owned())), |mut row| row.text(0))
     }
 
     /// Adds the revision that `row` stands at and forgets those that are too old.
@@ -250,8 +306,7 @@ impl Transaction {
         let sql = "INSERT INTO store_meta (id, epoch, business_profile_id, outcome_sequence) VALUES (1, $1, 0, 0) \
                    ON CONFLICT (id) DO NOTHING";
         self.run(sql, &[fresh.into()]).await?;
-        let row = self.row("SELECT epoch FROM store_meta WHERE id = 1", &[]).await?;
-        row.map_or(Err(StoreError::Corrupt("no epoch".to_owned())), |mut row| row.text(0))
+        self.epoch_now().await
     }
 
     /// A number no workspace has had.

@@ -35,6 +35,7 @@ mod restart;
 mod rotation;
 mod schema_templates;
 mod secrets;
+mod set_back;
 mod snippets;
 mod standby;
 mod sync;

@@ -1,8 +1,10 @@
 //! What data planes are sent, played by a scripted one that checks every digest.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use prost::Message as _;
+use sluice_control_plane::{Clock, Limits, Settings};
 use sluice_core::snapshot::{Resources, apply, content_hash, digest};
 use sluice_proto::admin::v1 as admin;
 use sluice_proto::sync::v1::sync_request::Kind as Say;
@@ -12,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use crate::world::{ACME, World, api_key, within};
+use crate::world::{ACME, RING, START, World, api_key, refusal, settings, within};
 
 #[derive(Clone, Default)]
 pub(crate) struct Workspace {
@@ -461,6 +463,26 @@ async fn a_later_stream_of_a_data_plane_ends_the_older() {
     let shown = until_shown(&world, |plane| plane.connected).await;
     assert_eq!((shown.name.as_str(), shown.build.as_str()), ("dataPlanes/dp-1", "test"));
     assert_eq!(planes(&world).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_old_ends_and_its_data_plane_connects_again() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("master.key"), RING).unwrap();
+    let settings = settings(folder.path(), &Clock::manual(START));
+    let limits = Limits { stream_age: Duration::from_millis(50), ..Limits::default() };
+    let world = World::start_with(folder, Settings { limits, ..settings }).await;
+    world.workspace("acme").await;
+    world.connection("one", "s3cret").await;
+    let mut plane = DataPlane::connect(&world, "dp-1", "", &[]).await;
+    plane.sync().await;
+    for _ in 0..3 {
+        let (held, epoch, cursors) = (plane.held.clone(), plane.epoch.clone(), plane.cursors());
+        let ended = plane.end().await.unwrap();
+        assert_eq!(refusal(&ended), (Code::Unavailable, "STREAM_RENEWED".to_owned()));
+        plane = DataPlane { held, ..DataPlane::connect(&world, "dp-1", &epoch, &cursors).await };
+        assert!(plane.sync().await.is_empty(), "nothing moves");
+    }
 }
 
 #[tokio::test]

@@ -38,6 +38,18 @@ pub fn apply(mut base: Resources, delta: WorkspaceBody) -> Resources {
     base
 }
 
+/// As many resources may be gone at once in any case.
+pub const GONE_MAX: usize = 100;
+/// As many percent of what was there may be gone at once in any case.
+const GONE_PERCENT_MAX: usize = 30;
+
+/// How many of `base` are gone in `next`, if that is most of them: what nobody has confirmed is then more likely a mistake than a wish.
+pub fn takes_most(base: &Resources, next: &Resources) -> Option<usize> {
+    let gone = base.keys().filter(|name| !next.contains_key(*name)).count();
+    let is_most = gone > GONE_MAX && gone * 100 > base.len() * GONE_PERCENT_MAX;
+    (is_most || (next.is_empty() && gone > 1)).then_some(gone)
+}
+
 /// One delta that does what `deltas` do one after the other, oldest first. Key and profile are those of the newest.
 /// `None` when there are none.
 pub fn merge(deltas: impl IntoIterator<Item = WorkspaceBody>) -> Option<WorkspaceBody> {
@@ -117,6 +129,29 @@ mod tests {
             assert_eq!(caught_up, head, "seed {seed}");
             assert_eq!(hash(&caught_up), hash(&head));
             assert_eq!(apply(Resources::new(), snapshot(&head)), head, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn most_is_more_than_a_hundred_and_more_than_three_in_ten_or_all() {
+        let of = |count: u64| -> Resources {
+            (0..count).map(|name| resource(name, 1)).map(|one| (one.name.clone(), one)).collect()
+        };
+        for (base, next, most) in [
+            (0, 0, None),
+            (1, 0, None),
+            (2, 0, Some(2)),
+            (100, 1, None),
+            (101, 1, None),
+            (102, 1, Some(101)),
+            (340, 240, None),
+            (340, 239, None),
+            (336, 235, Some(101)),
+            (1000, 700, None),
+            (1000, 699, Some(301)),
+            (5, 500, None),
+        ] {
+            assert_eq!(takes_most(&of(base), &of(next)), most, "{base} to {next}");
         }
     }
 

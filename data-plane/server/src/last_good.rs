@@ -1,15 +1,23 @@
-//! The last configuration that was served, one file per workspace, secrets still sealed (I5).
+//! The last configuration that was served, one file per workspace and one of the revision before, encrypted (I5).
 //!
-//! It is a cache: a file that cannot be read or does not have its digest is left out and asked for again. So nothing here
-//! waits for the disk to flush, and nothing here can stop a publish.
+//! It is a cache: a file that cannot be opened or does not have its digest is left out and asked for again. So nothing here
+//! waits for the disk to flush, and nothing here can stop a publish. Each file has a key of its own, wrapped by a master key; secrets
+//! within it stay sealed by the workspace's own key.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use prost::Message as _;
-use sluice_proto::sync::v1::{Cursor, LastGood};
+use sluice_core::seal::{self, Aad, DataKey, Sealed, WrappedKey};
+use sluice_proto::sync::v1::{self as sync, Cursor, LastGood, SealedLastGood};
 
+use crate::ring::Ring;
 use crate::runtime::{Position, Source, Workspace};
+
+/// Of the revision that is served.
+const NEWEST: &str = "pb";
+/// Of the one before it.
+const BEFORE: &str = "before";
 
 /// What was found on disk.
 #[derive(Debug, Default)]
@@ -33,13 +41,13 @@ impl LastGoodStore {
         Ok(Self { folder: folder.to_owned() })
     }
 
-    fn file(&self, workspace: &str) -> PathBuf {
+    fn file(&self, workspace: &str, extension: &str) -> PathBuf {
         // Ids are `[a-z0-9-]`, so the name is safe as a file name once the slash is gone.
-        self.folder.join(format!("{}.pb", workspace.replace('/', ".")))
+        self.folder.join(format!("{}.{extension}", workspace.replace('/', ".")))
     }
 
-    /// Writes a workspace. Blocks; call it off the runtime.
-    pub fn write(&self, workspace: &Workspace) -> io::Result<()> {
+    /// Writes a workspace; the file there becomes that of the revision before. Blocks; call it off the runtime.
+    pub fn write(&self, workspace: &Workspace, ring: &Ring) -> io::Result<()> {
         let file = LastGood {
             store_epoch: workspace.store_epoch.clone(),
             cursor: Some(Cursor {
@@ -49,42 +57,87 @@ impl LastGoodStore {
             }),
             body: Some(workspace.source.to_snapshot()),
         };
-        let target = self.file(&workspace.name);
+        let sealed = sealed(&workspace.name, &file.encode_to_vec(), ring)?;
+        let target = self.file(&workspace.name, NEWEST);
         let fresh = target.with_extension("new");
-        std::fs::write(&fresh, file.encode_to_vec())?;
+        std::fs::write(&fresh, sealed.encode_to_vec())?;
+        match std::fs::rename(&target, self.file(&workspace.name, BEFORE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
         std::fs::rename(fresh, target)
     }
 
     /// Forgets a workspace that was deleted. Blocks; call it off the runtime.
     pub fn remove(&self, workspace: &str) -> io::Result<()> {
-        match std::fs::remove_file(self.file(workspace)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
+        for extension in [BEFORE, NEWEST] {
+            match std::fs::remove_file(self.file(workspace, extension)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
         }
+        Ok(())
     }
 
-    /// Everything that can be read. Blocks; call it off the runtime.
-    pub fn load(&self) -> io::Result<Loaded> {
+    /// The newest of every workspace that can be read. Blocks; call it off the runtime.
+    pub fn load(&self, ring: &Ring) -> io::Result<Loaded> {
         let mut loaded = Loaded::default();
+        let mut names = std::collections::BTreeSet::new();
         for entry in std::fs::read_dir(&self.folder)? {
             let path = entry?.path();
-            if path.extension().is_none_or(|extension| extension != "pb") {
-                continue;
+            // One that died between two renames has left only the file of the revision before.
+            if path.extension().is_some_and(|extension| extension == NEWEST || extension == BEFORE) {
+                names.insert(path.file_stem().unwrap_or_default().to_string_lossy().replacen('.', "/", 1));
             }
-            let file = std::fs::read(&path).ok().and_then(|bytes| LastGood::decode(bytes.as_slice()).ok());
-            match file.and_then(position) {
+        }
+        for name in names {
+            let newest = self.file(&name, NEWEST);
+            let file = if newest.exists() { newest } else { self.file(&name, BEFORE) };
+            match opened(&name, &file, ring) {
                 Some(workspace) => loaded.workspaces.push(workspace),
                 None => {
-                    tracing::warn!(file = %path.display(), "a last good file cannot be read");
+                    tracing::warn!(file = %file.display(), "a last good file cannot be read");
                     loaded.unreadable += 1;
                 }
             }
         }
         Ok(loaded)
     }
+
+    /// The revision before the newest, if it can be read. Blocks; call it off the runtime.
+    pub fn before(&self, workspace: &str, ring: &Ring) -> Option<(Position, Source)> {
+        opened(workspace, &self.file(workspace, BEFORE), ring)
+    }
 }
 
-fn position(file: LastGood) -> Option<(Position, Source)> {
+/// To what the contents are bound.
+fn place(workspace: &str) -> Aad<'_> {
+    Aad { workspace, object: "last-good", field: "contents", version: 1 }
+}
+
+fn sealed(workspace: &str, contents: &[u8], ring: &Ring) -> io::Result<SealedLastGood> {
+    let mut random = zeroize::Zeroizing::new([0; seal::KEY_BYTES]);
+    let mut nonces = [[0; seal::NONCE_BYTES]; 2];
+    getrandom::fill(&mut *random).map_err(io::Error::other)?;
+    for nonce in &mut nonces {
+        getrandom::fill(nonce).map_err(io::Error::other)?;
+    }
+    let key = DataKey::new(*random);
+    let WrappedKey { key_id, bytes } = ring.keys().wrap(&key, workspace, &nonces[0]);
+    let sealed = seal::seal(&key, place(workspace), contents, &nonces[1]);
+    Ok(SealedLastGood {
+        data_key: Some(sync::WrappedKey { key_id, ciphertext: bytes.into() }),
+        sealed: sealed.as_bytes().to_vec().into(),
+    })
+}
+
+fn opened(workspace: &str, file: &Path, ring: &Ring) -> Option<(Position, Source)> {
+    let file = SealedLastGood::decode(std::fs::read(file).ok()?.as_slice()).ok()?;
+    let sync::WrappedKey { key_id, ciphertext } = file.data_key?;
+    let wrapped = WrappedKey { key_id, bytes: ciphertext.to_vec() };
+    let key = ring.keys_for(&wrapped.key_id).unwrap(&wrapped, workspace).ok()?;
+    let contents = seal::open(&key, place(workspace), &Sealed::from_bytes(file.sealed.to_vec())).ok()?;
+    let file = LastGood::decode(contents.as_slice()).ok()?;
     let (cursor, body) = file.cursor.zip(file.body)?;
     let position = Position {
         workspace: cursor.workspace,
@@ -92,5 +145,5 @@ fn position(file: LastGood) -> Option<(Position, Source)> {
         revision: cursor.revision,
         digest: cursor.digest.to_vec(),
     };
-    Some((position, Source::from_snapshot(body)))
+    (position.workspace == workspace).then(|| (position, Source::from_snapshot(body)))
 }

@@ -13,6 +13,7 @@
 //! | health and numbers | [`admin`] |
 
 pub mod admin;
+pub mod applying;
 pub mod aside;
 pub mod captures;
 pub mod chain;
@@ -33,6 +34,7 @@ pub mod last_good;
 pub mod link;
 pub mod login;
 pub mod metrics;
+pub mod objection;
 pub mod outcome;
 pub mod plane;
 pub mod rejection;
@@ -61,6 +63,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use applying::Applying;
 use captures::Captures;
 use clock::Clock;
 pub use crash::Moment;
@@ -159,11 +162,10 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
     let link = link(&settings, &shutdown).await?;
     let egress = Egress::new(settings.egress.clone())?;
     let last_good = settings.data_dir.join("last-good");
-    let last_good = LastGoodStore::open(&last_good).map_err(|source| Error::File {
-        what: "the last good folder",
-        path: last_good,
-        source,
-    })?;
+    let applying = last_good.join("applying");
+    let unusable = |what, path| move |source| Error::File { what, path, source };
+    let last_good = LastGoodStore::open(&last_good).map_err(unusable("the last good folder", last_good))?;
+    let applying = Applying::open(&applying).map_err(unusable("the folder of what is being applied", applying))?;
     let clock = settings.clock.clone();
     let inbox = Inbox::open(settings.inbox.clone(), clock.clone()).await?;
     let fleet = Fleet::open(&settings.data_dir);
@@ -182,6 +184,7 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
         captures: Captures::default(),
         tests: Tests::default(),
         last_good,
+        applying,
         inbox,
         fleet,
         dispatch,

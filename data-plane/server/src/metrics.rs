@@ -46,7 +46,8 @@ pub struct Metrics {
     store_losses: Gauge,
     connected: Gauge,
     revisions_served: Counter,
-    revisions_refused: Counter,
+    revisions_refused: Family<Label, Counter>,
+    last_good_errors: Counter,
     messages: Family<Label, Counter>,
     tls: Family<Label, Counter>,
     renewals: Family<Label, Counter>,
@@ -88,7 +89,8 @@ impl Default for Metrics {
             store_losses: Gauge::default(),
             connected: Gauge::default(),
             revisions_served: Counter::default(),
-            revisions_refused: Counter::default(),
+            revisions_refused: Family::default(),
+            last_good_errors: Counter::default(),
             messages: Family::default(),
             tls: Family::default(),
             renewals: Family::default(),
@@ -199,7 +201,16 @@ impl Metrics {
         );
         registry.register("sluice_sync_connected", "1 while the control plane is connected", self.connected.clone());
         registry.register("sluice_config_revisions_served", "Revisions taken", self.revisions_served.clone());
-        registry.register("sluice_config_revisions_refused", "Revisions refused", self.revisions_refused.clone());
+        registry.register(
+            "sluice_config_revisions_refused",
+            "Revisions refused, by reason",
+            self.revisions_refused.clone(),
+        );
+        registry.register(
+            "sluice_last_good_errors",
+            "Times that what is served could not be written to disk: after a restart without the control plane it would be missing",
+            self.last_good_errors.clone(),
+        );
         registry.register("sluice_sync_messages", "Configuration messages received, by kind", self.messages.clone());
     }
 
@@ -279,13 +290,19 @@ impl Metrics {
         self.connected.set(connected.into());
     }
 
-    /// A revision was taken or refused.
-    pub fn revision(&self, served: bool) {
-        if served {
-            self.revisions_served.inc()
-        } else {
-            self.revisions_refused.inc()
-        };
+    /// A revision was taken.
+    pub fn revision_served(&self) {
+        self.revisions_served.inc();
+    }
+
+    /// A revision was refused.
+    pub fn revision_refused(&self, reason: &'static str) {
+        self.revisions_refused.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// What is served cannot be written to disk.
+    pub fn last_good_failed(&self) {
+        self.last_good_errors.inc();
     }
 
     /// A configuration message came.

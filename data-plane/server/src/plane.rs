@@ -6,6 +6,7 @@ use sluice_core::address::UrlPolicy;
 use sluice_core::failed_keys::FailedKeys;
 use sluice_egress::Egress;
 
+use crate::applying::Applying;
 use crate::captures::Captures;
 use crate::clock::Clock;
 use crate::credentials::Tokens;
@@ -48,6 +49,8 @@ pub struct Parts {
     pub tests: Tests,
     /// The last configuration that was served, on disk.
     pub last_good: LastGoodStore,
+    /// What is being applied right now, on disk.
+    pub applying: Applying,
     /// The durable heart.
     pub inbox: Inbox,
     /// How many planes keep limits together.

@@ -24,6 +24,11 @@ impl Ring {
         Ok(Self { file: file.to_owned(), keys: ArcSwap::from_pointee(read(file)?) })
     }
 
+    /// The keys as they were read last.
+    pub fn keys(&self) -> Arc<MasterKeys> {
+        self.keys.load_full()
+    }
+
     /// The keys, read again when `key_id` is not one of them. Blocks then; call it off the runtime.
     pub fn keys_for(&self, key_id: &str) -> Arc<MasterKeys> {
         let keys = self.keys.load_full();

@@ -15,7 +15,7 @@ use sluice_core::template::Context;
 use sluice_proto::admin::v1::AttemptVersions;
 use sluice_proto::sync::v1::WorkspaceBody;
 
-pub use self::compile::{DATA_KEY_UNREADABLE, PROBLEMS_MAX, Position, compile, draft, for_test};
+pub use self::compile::{DATA_KEY_UNREADABLE, PROBLEMS_MAX, Position, With, compile, draft, for_test};
 use crate::credentials::Connected;
 use crate::dispatch::{Limits, Rate, destination_of};
 use crate::fleet::EndpointRate;
@@ -228,6 +228,16 @@ impl Runtime {
 }
 
 impl Workspace {
+    /// Where it stands.
+    pub fn position(&self) -> Position {
+        Position {
+            workspace: self.name.clone(),
+            store_epoch: self.store_epoch.clone(),
+            revision: self.revision,
+            digest: self.digest.to_vec(),
+        }
+    }
+
     /// It is compiled for a test and served nowhere.
     pub fn is_for_test(&self) -> bool {
         self.revision == TEST_REVISION

@@ -20,13 +20,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use crate::applying::{Attempt, Deadly};
 use crate::captures;
 use crate::commands;
 use crate::credentials;
 use crate::key_uses;
 use crate::link::{Backoff, Link};
+use crate::objection::{self, CRASHED_APPLYING};
 use crate::plane::Plane;
-use crate::runtime::{self, DATA_KEY_UNREADABLE, Position, Source, Workspace};
+use crate::runtime::{self, DATA_KEY_UNREADABLE, Position, Source, With, Workspace};
 
 /// Acks, nacks and results on their way: one per workspace and command at most, so this is only a bound.
 const ANSWERS_MAX: usize = 1024;
@@ -38,29 +40,45 @@ const WORKSPACE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Loads what was served last, so that a restart does not need the control plane. A workspace that is left out may have any
 /// endpoint: until the control plane has said so, no endpoint is denied.
 pub async fn load_last_good(plane: &Plane) {
-    let store = plane.last_good.clone();
-    let loaded = tokio::task::spawn_blocking(move || store.load()).await;
+    let from = plane.clone();
+    let loaded = tokio::task::spawn_blocking(move || from.last_good.load(&from.ring)).await;
     let Ok(Ok(loaded)) = loaded else {
         tracing::warn!("the last good configuration cannot be read; waiting for the control plane");
         return;
     };
     let mut whole = loaded.unreadable == 0 && !loaded.workspaces.is_empty();
     for (position, source) in loaded.workspaces {
-        match compile(plane, &position, source).await {
-            Ok(workspace) => {
+        let name = position.workspace.clone();
+        let mut compiled = compile(plane, &position, source).await;
+        if let Err(problems) = &compiled
+            && problems.iter().any(|problem| problem.reason == CRASHED_APPLYING)
+            && let Some((before, source)) = last_good_before(plane, &name).await
+        {
+            tracing::error!(workspace = name, "the last good configuration ends this process: the one before is used");
+            compiled = compile(plane, &before, source).await;
+        }
+        match compiled {
+            Ok((workspace, attempt)) => {
                 tracing::info!(workspace = workspace.name, revision = workspace.revision, "last good configuration");
                 plane.served.put(Arc::new(workspace));
+                drop(attempt);
             }
             Err(problems) => {
                 whole = false;
                 let problem = problems.first().map(|problem| problem.message.as_str()).unwrap_or_default();
-                tracing::warn!(workspace = position.workspace, problem, "a last good configuration is not usable");
+                tracing::warn!(workspace = name, problem, "a last good configuration is not usable");
             }
         }
     }
     if whole {
         plane.served.set_complete();
     }
+}
+
+/// The revision that was served before the last good one.
+async fn last_good_before(plane: &Plane, workspace: &str) -> Option<(Position, Source)> {
+    let (plane, workspace) = (plane.clone(), workspace.to_owned());
+    tokio::task::spawn_blocking(move || plane.last_good.before(&workspace, &plane.ring)).await.ok().flatten()
 }
 
 /// Follows the control plane until `shutdown`.
@@ -181,6 +199,15 @@ struct Session<'a> {
     unreadable: HashMap<String, (Cursor, Source)>,
 }
 
+/// A revision as it came.
+struct Came {
+    cursor: Cursor,
+    source: Source,
+    /// It may take most of the workspace away.
+    allow_mass_delete: bool,
+    received: Instant,
+}
+
 /// A snapshot that comes in parts.
 struct Parts {
     cursor: Cursor,
@@ -259,7 +286,10 @@ impl Session<'_> {
             return Some(self.nack(&cursor, Vec::new(), true));
         };
         match WorkspaceBody::decode(delta.body) {
-            Ok(body) => Some(self.apply(cursor, Source::clone(&base.source).changed(body), received).await),
+            Ok(body) => {
+                let source = Source::clone(&base.source).changed(body);
+                Some(self.apply(Came { cursor, source, allow_mass_delete: delta.allow_mass_delete, received }).await)
+            }
             Err(error) => Some(self.undecodable(&cursor, &error)),
         }
     }
@@ -284,23 +314,30 @@ impl Session<'_> {
         if !is_last {
             return Ok(None);
         }
+        let allow_mass_delete = chunk.allow_mass_delete;
         let whole = self.chunks.remove(&cursor.workspace).and_then(|parts| parts.collected).unwrap_or_default();
         match WorkspaceBody::decode(whole.freeze()) {
-            Ok(body) => Ok(Some(self.apply(cursor, Source::from_snapshot(body), received).await)),
+            Ok(body) => {
+                let source = Source::from_snapshot(body);
+                Ok(Some(self.apply(Came { cursor, source, allow_mass_delete, received }).await))
+            }
             Err(error) => Ok(Some(self.undecodable(&cursor, &error))),
         }
     }
 
     /// Compiles off the request path, keeps the last good file, swaps, and says so (I4).
-    async fn apply(&mut self, cursor: Cursor, source: Source, received: Instant) -> sync_request::Kind {
+    async fn apply(&mut self, came: Came) -> sync_request::Kind {
+        let Came { cursor, source, allow_mass_delete, received } = came;
         self.unreadable.remove(&cursor.workspace);
-        if self.is_backwards(&cursor) {
-            tracing::warn!(workspace = cursor.workspace, revision = cursor.revision, "an older revision was ignored");
-            let message = "a newer revision of the same store is served already".to_owned();
-            return self.nack(&cursor, vec![problem(&cursor.workspace, "REVISION_BACKWARDS", message)], false);
+        let position = self.position(&cursor);
+        let held = self.plane.served.load().workspace(&cursor.workspace).cloned();
+        if let Some(problem) = held.and_then(|held| objection::to(&position, &source, &held, allow_mass_delete)) {
+            let (workspace, revision) = (&cursor.workspace, cursor.revision);
+            tracing::error!(workspace, revision, reason = problem.reason, "refused a revision: {}", problem.message);
+            return self.nack(&cursor, vec![problem], false);
         }
-        match compile(self.plane, &self.position(&cursor), source.clone()).await {
-            Ok(workspace) => self.serve(workspace, received).await,
+        match compile(self.plane, &position, source.clone()).await {
+            Ok(compiled) => self.serve(compiled, received).await,
             Err(problems) => {
                 let first = problems.first().map(|problem| problem.message.as_str()).unwrap_or_default();
                 tracing::warn!(workspace = cursor.workspace, revision = cursor.revision, first, "refused a revision");
@@ -317,7 +354,7 @@ impl Session<'_> {
         let mut answers = Vec::new();
         for (name, (cursor, source)) in std::mem::take(&mut self.unreadable) {
             match compile(self.plane, &self.position(&cursor), source.clone()).await {
-                Ok(workspace) => answers.push(self.serve(workspace, Instant::now()).await),
+                Ok(compiled) => answers.push(self.serve(compiled, Instant::now()).await),
                 Err(problems) if problems.iter().any(|problem| problem.reason == DATA_KEY_UNREADABLE) => {
                     self.unreadable.insert(name, (cursor, source));
                 }
@@ -336,31 +373,29 @@ impl Session<'_> {
         }
     }
 
-    async fn serve(&self, workspace: Workspace, received: Instant) -> sync_request::Kind {
+    async fn serve(&self, (workspace, attempt): (Workspace, Attempt), received: Instant) -> sync_request::Kind {
         let workspace = self.keep(workspace).await;
         let serving = self::cursor(&workspace);
         self.plane.served.put(workspace);
+        drop(attempt);
         self.plane.tokens.served();
-        self.plane.metrics.revision(true);
+        self.plane.metrics.revision_served();
         let apply_micros = i64::try_from(received.elapsed().as_micros()).unwrap_or(i64::MAX);
         tracing::info!(workspace = serving.workspace, revision = serving.revision, apply_micros, "serving");
         sync_request::Kind::Ack(Ack { serving: Some(serving), apply_micros })
     }
 
-    /// Within one store, revisions only go forward.
-    fn is_backwards(&self, cursor: &Cursor) -> bool {
-        let runtime = self.plane.served.load();
-        let held = runtime.workspace(&cursor.workspace);
-        held.is_some_and(|held| held.store_epoch == self.epoch && held.revision > cursor.revision)
-    }
-
     async fn keep(&self, workspace: Workspace) -> Arc<Workspace> {
-        let (store, workspace) = (self.plane.last_good.clone(), Arc::new(workspace));
+        let (plane, workspace) = (self.plane.clone(), Arc::new(workspace));
         let written = workspace.clone();
-        match tokio::task::spawn_blocking(move || store.write(&written)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the last good configuration cannot be written"),
-            Err(error) => tracing::warn!(%error, "the last good configuration cannot be written"),
+        let write = move || {
+            plane.applying.passed(&written.position());
+            plane.last_good.write(&written, &plane.ring)
+        };
+        let written = tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other).flatten();
+        if let Err(error) = written {
+            self.plane.metrics.last_good_failed();
+            tracing::error!(%error, "the last good configuration cannot be written");
         }
         workspace
     }
@@ -382,7 +417,7 @@ impl Session<'_> {
 
     fn nack(&self, refused: &Cursor, problems: Vec<Problem>, needs_snapshot: bool) -> sync_request::Kind {
         if !needs_snapshot {
-            self.plane.metrics.revision(false);
+            self.plane.metrics.revision_refused(objection::label(&problems));
         }
         let runtime = self.plane.served.load();
         let serving = runtime.workspace(&refused.workspace).map(|workspace| cursor(workspace)).unwrap_or_default();
@@ -396,19 +431,30 @@ impl Session<'_> {
     }
 }
 
-async fn compile(plane: &Plane, position: &Position, source: Source) -> Result<Workspace, Vec<Problem>> {
-    let (plane, position) = (plane.clone(), position.clone());
-    let name = position.workspace.clone();
+/// Compiles off the request path. Until the attempt is dropped, the death of the process counts against the revision.
+async fn compile(plane: &Plane, at: &Position, source: Source) -> Result<(Workspace, Attempt), Vec<Problem>> {
+    let (plane, at) = (plane.clone(), at.clone());
+    let name = at.workspace.clone();
     let compiled = tokio::task::spawn_blocking(move || {
+        let attempt = plane.applying.begin(&at).map_err(|deadly| vec![crashed(&at, &deadly)])?;
         let runtime = plane.served.load();
-        let previous = runtime.workspace(&position.workspace).map(Arc::as_ref);
+        let previous = runtime.workspace(&at.workspace).map(Arc::as_ref);
         let keys = plane.ring.keys_for(&source.data_key.key_id);
-        runtime::compile(&position, source, previous, &keys, &plane.urls, &plane.tokens)
+        let works_on = |resource: &str| attempt.works_on(resource);
+        let with = With { keys: &keys, urls: &plane.urls, tokens: &plane.tokens, works_on: &works_on };
+        runtime::compile(&at, source, previous, with).map(|workspace| (workspace, attempt))
     });
     compiled.await.unwrap_or_else(|_panicked| {
         let message = "compiling this revision failed unexpectedly; the log has the details".to_owned();
         Err(vec![problem(&name, "INTERNAL_ERROR", message)])
     })
+}
+
+fn crashed(at: &Position, deadly: &Deadly) -> Problem {
+    let resource = if deadly.resource.is_empty() { &at.workspace } else { &deadly.resource };
+    let message = "this data plane has died twice while it applied this revision, at this resource the second time; it is tried again by \
+                   another build of it, and a newer revision by any";
+    problem(resource, CRASHED_APPLYING, message.to_owned())
 }
 
 fn problem(resource: &str, reason: &str, message: String) -> Problem {

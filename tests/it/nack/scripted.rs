@@ -30,7 +30,8 @@ pub(super) const INCOMING: &str = "workspaces/acme/incomingIntegrations/orders";
 pub(super) const WORKFLOW: &str = "workspaces/acme/workflows/orders";
 pub(super) const CONNECTION: &str = "workspaces/acme/connections/crm";
 pub(super) const ENDPOINT: &str = "/automation-endpoint/endpoints/authorized/scripted/trigger";
-const EPOCH: &str = "epoch";
+/// The name of the scripted store.
+pub(super) const EPOCH: &str = "epoch";
 const DATA_KEY: [u8; 32] = [7; 32];
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -101,7 +102,12 @@ impl Line {
     }
 
     pub(super) async fn welcome(&self) {
-        self.say(sync_response::Kind::Welcome(Welcome { store_epoch: EPOCH.to_owned() })).await;
+        self.welcome_of(EPOCH).await;
+    }
+
+    /// By a store of this name.
+    pub(super) async fn welcome_of(&self, epoch: &str) {
+        self.say(sync_response::Kind::Welcome(Welcome { store_epoch: epoch.to_owned() })).await;
     }
 
     pub(super) async fn synced(&self) {
@@ -115,9 +121,16 @@ impl Line {
         }
     }
 
+    /// A whole workspace that may lack most of what was there.
+    pub(super) async fn allowed(&self, cursor: &Cursor, body: &WorkspaceBody) {
+        for chunk in chunks(cursor, body, 1 << 20) {
+            self.say(sync_response::Kind::Snapshot(SnapshotChunk { allow_mass_delete: true, ..chunk })).await;
+        }
+    }
+
     pub(super) async fn delta(&self, cursor: &Cursor, base_revision: i64, body: &WorkspaceBody) {
         let body = body.encode_to_vec().into();
-        let delta = Delta { cursor: Some(cursor.clone()), base_revision, body };
+        let delta = Delta { cursor: Some(cursor.clone()), base_revision, body, ..Delta::default() };
         self.say(sync_response::Kind::Delta(delta)).await;
     }
 
@@ -157,6 +170,7 @@ pub(super) fn chunks_of(cursor: &Cursor, encoded: &[u8], part: usize) -> Vec<Sna
         index,
         count,
         body: part.to_vec().into(),
+        ..SnapshotChunk::default()
     };
     (0..).zip(&parts).map(chunk).collect()
 }

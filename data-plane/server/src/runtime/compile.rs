@@ -39,14 +39,25 @@ pub struct Position {
     pub digest: Vec<u8>,
 }
 
+/// What a revision is compiled with.
+#[derive(Clone, Copy)]
+pub struct With<'a> {
+    /// They open the data key.
+    pub keys: &'a MasterKeys,
+    /// Which URLs may be called.
+    pub urls: &'a UrlPolicy,
+    /// What tokens share.
+    pub tokens: &'a Tokens,
+    /// Hears the name of each resource before it is worked on.
+    pub works_on: &'a dyn Fn(&str),
+}
+
 /// Compiles one revision whole, or says everything that is wrong with it.
 pub fn compile(
     at: &Position,
     source: Source,
     previous: Option<&Workspace>,
-    keys: &MasterKeys,
-    urls: &UrlPolicy,
-    tokens: &Tokens,
+    with: With<'_>,
 ) -> Result<Workspace, Vec<Problem>> {
     let contents: BTreeMap<&str, [u8; 32]> =
         source.resources.iter().map(|(name, resource)| (name.as_str(), snapshot::content_hash(resource))).collect();
@@ -55,6 +66,7 @@ pub fn compile(
         let message = "the content does not have the digest that was announced";
         return Err(vec![problem(&at.workspace, "", "DIGEST_MISMATCH", message)]);
     }
+    let With { keys, urls, tokens, works_on } = with;
     let data_key = open_data_key(&at.workspace, &source.data_key, keys)?;
     let mut compiled = HashMap::with_capacity(source.resources.len());
     let mut problems = Vec::new();
@@ -65,7 +77,10 @@ pub fn compile(
         let kept = previous.and_then(|previous| previous.compiled.get(name)).filter(|kept| kept.content == content);
         let document = match kept {
             Some(kept) if same_snippets || !kept.document.has_templates() => Ok(kept.document.clone()),
-            Some(_) | None => parse(&at.workspace, resource, &data_key, urls, tokens, &snippets),
+            Some(_) | None => {
+                works_on(name);
+                parse(&at.workspace, resource, &data_key, urls, tokens, &snippets)
+            }
         };
         match document {
             Ok(document) => drop(compiled.insert(name.clone(), Compiled { content, document })),
@@ -121,7 +136,8 @@ pub fn for_test(plane: &Plane, workspace: &str, body: proto::WorkspaceBody) -> R
     };
     let keys = plane.ring.keys_for(&source.data_key.key_id);
     let runtime = plane.served.load();
-    compile(&at, source, runtime.workspace(workspace).map(Arc::as_ref), &keys, &plane.urls, &plane.tokens)
+    let with = With { keys: &keys, urls: &plane.urls, tokens: &plane.tokens, works_on: &|_| {} };
+    compile(&at, source, runtime.workspace(workspace).map(Arc::as_ref), with)
 }
 
 /// The texts that templates of the workspace may insert (D26).
