@@ -126,6 +126,8 @@ changing!(
     CreateJoinTokenRequest,
     DeleteJoinTokenRequest,
     DeleteDataPlaneRequest,
+    DrainDataPlaneRequest,
+    ResumeDataPlaneRequest,
     StartStoreEpochRequest,
 );
 

@@ -53,6 +53,8 @@ struct Plane {
     session: Option<Live>,
     /// What it may see.
     scope: Scope,
+    /// It is given no new work.
+    draining: bool,
     workspaces: BTreeMap<String, ServedWorkspace>,
     /// By connection.
     tokens: BTreeMap<String, TokenState>,
@@ -115,6 +117,7 @@ impl Registry {
             session: Some(live),
             workspaces: seen.map(|cursor| (cursor.workspace.clone(), serving(cursor))).collect(),
             scope: scope.clone(),
+            draining: hello.draining,
             tokens: BTreeMap::new(),
         };
         if let Some(older) = planes.by_id.insert(hello.data_plane_id.clone(), plane).and_then(|old| old.session) {
@@ -146,12 +149,20 @@ impl Registry {
         live.orders.clone().ok_or_else(|| Failure::DataPlaneTooOld(id.to_owned()))
     }
 
-    /// Every connected data plane that takes commands, and sees `workspace` if one is named.
+    /// It is given no new work, or is again.
+    pub(crate) fn set_draining(&self, id: &str, draining: bool) {
+        if let Some(plane) = self.lock().by_id.get_mut(id) {
+            plane.draining = draining;
+        }
+        self.changed.send_replace(());
+    }
+
+    /// Every connected data plane that takes new work, and sees `workspace` if one is named.
     pub(crate) fn taking_commands(&self, workspace: Option<&str>) -> Vec<String> {
         let planes = self.lock();
         let takes = |plane: &Plane| {
             let sees = workspace.is_none_or(|workspace| plane.scope.sees(workspace));
-            sees && plane.session.as_ref().is_some_and(|live| live.orders.is_some())
+            sees && plane.takes_work()
         };
         planes.by_id.iter().filter(|(_, plane)| takes(plane)).map(|(id, _)| id.clone()).collect()
     }
@@ -262,10 +273,16 @@ impl Registry {
 }
 
 impl Plane {
-    /// It sees this workspace, serves it and takes commands.
+    /// It is connected, takes commands and is not being drained.
+    fn takes_work(&self) -> bool {
+        !self.draining && self.session.as_ref().is_some_and(|live| live.orders.is_some())
+    }
+
+    /// It sees this workspace, serves it and takes new work.
     fn is_able(&self, workspace: &str) -> bool {
-        let takes = self.session.as_ref().is_some_and(|live| live.orders.is_some());
-        takes && self.scope.sees(workspace) && self.workspaces.get(workspace).is_some_and(|served| served.revision > 0)
+        self.takes_work()
+            && self.scope.sees(workspace)
+            && self.workspaces.get(workspace).is_some_and(|served| served.revision > 0)
     }
 
     fn present(&self, id: &str) -> DataPlane {
@@ -275,6 +292,7 @@ impl Plane {
             connected: self.session.is_some(),
             connect_time: Some(timestamp(self.connect_time)),
             workspaces: self.workspaces.values().cloned().collect(),
+            draining: self.draining,
             ..DataPlane::default()
         }
     }
@@ -466,6 +484,12 @@ mod tests {
             assert!(after == *before || before.as_deref() == Some("c"), "{before:?} {after:?}");
         }
         let _again = connect("c");
+        assert_eq!(before, keepers());
+        registry.set_draining("c", true);
+        assert!(keepers().iter().all(|keeper| keeper.as_deref() != Some("c")), "it is given no new work");
+        assert_eq!(registry.taking_commands(None), ["a", "b"]);
+        assert!(registry.list("b", 1)[0].draining && registry.orders("c").is_ok());
+        registry.set_draining("c", false);
         assert_eq!(before, keepers());
     }
 

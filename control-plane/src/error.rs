@@ -366,9 +366,7 @@ impl Failure {
             Self::Fields(violations) => summary(violations),
             Self::Draft { name, violations } => format!("`{name}` cannot be put in force: {}", summary(violations)),
             Self::NotFound(name) => format!("`{}` does not exist", short(name)),
-            Self::VersionNotKept(name) => {
-                format!("`{name}` is no longer kept: of each resource the newest versions are")
-            }
+            Self::VersionNotKept(name) => format!("`{name}` is no longer kept: the newest versions of it are"),
             Self::Exists(name) => format!("`{name}` exists already"),
             Self::EtagMismatch(name) => format!("`{name}` was changed in between: read it again"),
             Self::InUse { name, users } => format!("`{name}` is used by {}", users.join(", ")),
@@ -392,7 +390,7 @@ impl Failure {
                 "the configuration store did not answer; nothing was changed; try again".to_owned()
             }
             Self::Stopping => "the server is stopping: call again".to_owned(),
-            Self::Store(StoreError::Regressed { revision, seen, .. }) => regressed(*revision, *seen),
+            Self::Store(set_back @ StoreError::Regressed { .. }) => set_back.to_string(),
             Self::Replaced => "another stream of this data plane took over".to_owned(),
             Self::Renewed(why) => format!("{why}: connect again"),
             Self::TookTooLong(limit) => format!("the call took longer than {} s; nothing was changed", limit.as_secs()),
@@ -515,13 +513,6 @@ impl Failure {
 fn watcher_too_slow(patience: Duration) -> String {
     let after = "watch again from the last resume token, or send again what has no answer";
     format!("nothing was taken for {} s: {after}", patience.as_secs())
-}
-
-fn regressed(revision: i64, seen: i64) -> String {
-    format!(
-        "the configuration store was set back: it holds revision {revision} of this workspace, and data planes have served up to {seen}. \
-         Restore a newer store, or declare this one right with DataPlaneService.StartStoreEpoch"
-    )
 }
 
 fn event_unknown(data_plane: &str, event_id: &str) -> String {

@@ -56,6 +56,7 @@ mod data_planes;
 mod declared;
 mod delivery_filter;
 mod door;
+mod drain;
 mod endpoint;
 mod enrolment;
 mod error;

@@ -201,7 +201,8 @@ pub(crate) async fn step(shared: &Shared, mut row: OperationRow) -> Result<Stepp
                 | Outcome::Capture(_)
                 | Outcome::TestedRequest(_)
                 | Outcome::TestedConnection(_)
-                | Outcome::Taken(_),
+                | Outcome::Taken(_)
+                | Outcome::Drained(_),
             ) => {
                 return Err(Failure::Internal("a command was answered with something else".to_owned()));
             }

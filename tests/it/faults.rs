@@ -73,3 +73,67 @@ async fn row_26_random_ids_are_answered_without_the_control_plane() {
     }
     assert_eq!(world.trigger(&incoming, &json!({ "id": 1 })).await.status, 200);
 }
+
+/// Row 10, with a real process that dies of a revision in two of its lives.
+#[cfg(feature = "fault-injection")]
+mod deadly {
+    use std::process::Stdio;
+
+    use sluice_client::{Client, admin};
+    use sluice_tests::subject::{Fault, PlaneMoment, Setup, Subject};
+    use sluice_tests::{RawHttp, Request, Workspace, eventually, resources};
+
+    const PROGRAM: &str = env!("CARGO_BIN_EXE_subject");
+
+    async fn client(setup: &Setup) -> Client {
+        let key = std::fs::read_to_string(setup.folder.join("admin.key")).unwrap();
+        Client::connect(&format!("http://{}", setup.grpc), &key).await.unwrap()
+    }
+
+    async fn served(client: &Client) -> Option<admin::ServedWorkspace> {
+        let request = admin::ListDataPlanesRequest::default();
+        let planes = client.data_planes().list_data_planes(request).await.unwrap().into_inner().data_planes;
+        planes.into_iter().flat_map(|plane| plane.workspaces).find(|served| served.workspace == "workspaces/acme")
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn row_10_a_process_that_dies_twice_of_a_revision_comes_up_without_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut setup = Setup::on(&folder.path().join("data"));
+        let subject = Subject::start(PROGRAM, &setup, Stdio::null()).await.unwrap();
+        let acme = Workspace::create(&client(&setup).await, "acme").await;
+        let incoming = acme.incoming("orders", resources::open()).await;
+        acme.ready().await;
+        subject.stop().await.unwrap();
+
+        setup.fault = Some(Fault::EndAt(PlaneMoment::Applying));
+        let subject = Subject::start(PROGRAM, &setup, Stdio::null()).await.unwrap();
+        let acme = Workspace { client: client(&setup).await, ..acme };
+        let draft = acme.draft_incoming("deadly", resources::open()).await;
+        // Both planes die together; whether the answer still came does not matter.
+        let _ = acme.publish_incoming(&draft.name).await;
+        assert!(!subject.ended().await.unwrap().success());
+        // It dies of the same once more, now while it starts or as soon as it has.
+        if let Ok(subject) = Subject::start(PROGRAM, &setup, Stdio::null()).await {
+            assert!(!subject.ended().await.unwrap().success());
+        }
+
+        setup.fault = None;
+        let subject = Subject::start(PROGRAM, &setup, Stdio::null()).await.unwrap();
+        let client = client(&setup).await;
+        let refused = eventually("the refusal", || async { served(&client).await?.refusal }).await;
+        let [problem] = refused.problems.as_slice() else { panic!("{refused:?}") };
+        assert_eq!((problem.resource.as_str(), problem.reason.as_str()), (draft.name.as_str(), "CRASHED_APPLYING"));
+        let request = Request::post(&incoming.endpoint_path, "{}");
+        assert_eq!(
+            RawHttp::connect(setup.ingress).await.exchange(&request).await.status,
+            200,
+            "the one before is served"
+        );
+        // A newer revision is tried.
+        let acme = Workspace { client: client.clone(), ..acme };
+        acme.incoming("harmless", resources::open()).await;
+        acme.ready().await;
+        subject.stop().await.unwrap();
+    }
+}

@@ -13,6 +13,7 @@ mod crash;
 mod dedup;
 mod deliveries;
 mod dispatch;
+mod drain;
 mod endpoint;
 mod enrolment;
 mod events;

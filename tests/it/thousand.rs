@@ -24,8 +24,8 @@ async fn row_2_a_thousand_come_back_at_once_and_nothing_moves() {
     world.acme.publish_incoming(&incoming.name).await.unwrap();
     let revision = world.acme.get().await.revision;
     within("all to serve it", fleet.serve(&world.acme.name, revision)).await;
-    let request =
-        admin::WaitServedRequest { parent: world.acme.name.clone(), revision, ..admin::WaitServedRequest::default() };
+    let timeout = Some(prost_types::Duration { seconds: 25, nanos: 0 });
+    let request = admin::WaitServedRequest { parent: world.acme.name.clone(), revision, timeout };
     let answer = world.client.configuration().wait_served(request).await.unwrap().into_inner();
     assert!(answer.served, "{:?}", answer.not_serving);
     assert_eq!(fleet.counts().changes.load(Ordering::Relaxed), 2 * PLANES as u64, "one delta each");

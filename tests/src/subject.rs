@@ -92,6 +92,8 @@ pub enum PlaneMoment {
     Recording,
     /// It is recorded; the control plane was not told.
     Recorded,
+    /// A revision is compiled; nothing of it is served.
+    Applying,
 }
 
 /// Where the control plane ends the process: see its `Moment`.

@@ -108,6 +108,7 @@ fn with_fault(
             PlaneMoment::Heard => Moment::Heard,
             PlaneMoment::Recording => Moment::Recording,
             PlaneMoment::Recorded => Moment::Recorded,
+            PlaneMoment::Applying => Moment::Applying,
         }),
     });
     Ok(settings)

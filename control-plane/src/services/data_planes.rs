@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use prost::Message;
 use sluice_proto::admin::v1::data_plane_service_server::DataPlaneService;
 use sluice_proto::admin::v1::{
-    DataPlane, DeleteDataPlaneRequest, DeleteDataPlaneResponse, ListDataPlanesRequest, ListDataPlanesResponse,
+    DataPlane, DeleteDataPlaneRequest, DeleteDataPlaneResponse, DrainDataPlaneRequest, DrainDataPlaneResponse,
+    ListDataPlanesRequest, ListDataPlanesResponse, ResumeDataPlaneRequest, ResumeDataPlaneResponse,
     StartStoreEpochRequest, StartStoreEpochResponse,
 };
 use tonic::{Request, async_trait};
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 use super::{Answer, Services, pack};
 use crate::call::{Begun, Call};
+use crate::drain;
 use crate::enrolment::{delete_data_plane, show_joined};
 use crate::error::Failure;
 use crate::fields::tree;
@@ -35,6 +37,16 @@ impl DataPlaneService for Services {
     async fn delete_data_plane(&self, request: Request<DeleteDataPlaneRequest>) -> Answer<DeleteDataPlaneResponse> {
         let (call, asked) = Call::open(&self.0, request)?;
         pack(delete_data_plane(&self.0, call, &asked).await)
+    }
+
+    async fn drain_data_plane(&self, request: Request<DrainDataPlaneRequest>) -> Answer<DrainDataPlaneResponse> {
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(drain::drain(&self.0, call, &asked).await)
+    }
+
+    async fn resume_data_plane(&self, request: Request<ResumeDataPlaneRequest>) -> Answer<ResumeDataPlaneResponse> {
+        let (call, asked) = Call::open(&self.0, request)?;
+        pack(drain::resume(&self.0, call, &asked).await)
     }
 
     async fn start_store_epoch(&self, request: Request<StartStoreEpochRequest>) -> Answer<StartStoreEpochResponse> {
@@ -87,7 +99,13 @@ impl Services {
 
     /// Some data planes by id, those after `after`: what was seen of them, and that they have joined.
     async fn read(&self, after: &str) -> Result<Vec<DataPlane>, Failure> {
-        let seen = self.0.data_planes.list(after, READ_AT_ONCE).into_iter();
+        let heads = self.0.snapshots.subscribe().borrow().clone();
+        let newest = |workspace: &str| heads.workspaces.get(workspace).map_or(0, |head| head.cursor.revision);
+        let mut seen = self.0.data_planes.list(after, READ_AT_ONCE);
+        for served in seen.iter_mut().flat_map(|plane| &mut plane.workspaces) {
+            served.lag_revisions = (newest(&served.workspace) - served.revision).max(0);
+        }
+        let seen = seen.into_iter();
         let mut all: BTreeMap<String, DataPlane> =
             seen.map(|plane| (plane.name.trim_start_matches(PREFIX).to_owned(), plane)).collect();
         for row in self.0.store.read().await?.enrolled_list(after, READ_AT_ONCE).await? {

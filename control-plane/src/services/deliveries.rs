@@ -134,7 +134,8 @@ async fn steer(shared: &Shared, call: Call, delivery: Delivery, kind: Kind) -> R
         | Outcome::Capture(_)
         | Outcome::TestedRequest(_)
         | Outcome::TestedConnection(_)
-        | Outcome::Taken(_) => Err(Failure::Internal("a command was answered with something else".to_owned())),
+        | Outcome::Taken(_)
+        | Outcome::Drained(_) => Err(Failure::Internal("a command was answered with something else".to_owned())),
     }
 }
 

@@ -102,7 +102,8 @@ pub enum StoreError {
     },
     /// It was set back: data planes have served a later revision than it holds, so its next one would have a number that was used.
     #[error(
-        "the configuration store holds revision {revision} of workspace {workspace}; data planes have served up to {seen}"
+        "the configuration store was set back: it holds revision {revision} of workspace `{workspace}`, and data planes have served up to \
+         {seen}. Restore a newer store, or declare this one right with DataPlaneService.StartStoreEpoch"
     )]
     Regressed {
         /// The id of the workspace.

@@ -51,6 +51,7 @@ impl DataPlane {
             cursors: cursors.to_vec(),
             takes_commands: id != "old",
             shares_limits: false,
+            draining: false,
         };
         say.send(SyncRequest { kind: Some(Say::Hello(hello)) }).await.unwrap();
         let hear = within(world.sync().sync(ReceiverStream::new(said))).await.unwrap().into_inner();
@@ -303,7 +304,7 @@ async fn a_refused_revision_is_not_sent_again_but_the_next_one_is() {
     plane.say(Say::Nack(nack)).await;
     let shown = until_shown(&world, |plane| plane.workspaces.iter().any(|one| one.refusal.is_some())).await;
     let refusal = shown.workspaces[0].refusal.clone().unwrap();
-    assert_eq!((shown.workspaces[0].revision, refusal.revision), (1, 2));
+    assert_eq!((shown.workspaces[0].revision, refusal.revision, shown.workspaces[0].lag_revisions), (1, 2, 1));
     assert_eq!(refusal.problems[0].reason, "UNKNOWN_FILTER");
 
     // Another workspace's publish makes everything be looked at again; the refused revision stays away.
@@ -492,7 +493,7 @@ async fn what_is_served_is_shown() {
     let mut plane = DataPlane::connect(&world, "dp-1", "", &[]).await;
     plane.sync().await;
     let shown = until_shown(&world, |plane| plane.workspaces.iter().any(|one| one.revision == 1)).await;
-    assert_eq!(shown.workspaces[0].apply_micros, 7);
+    assert_eq!((shown.workspaces[0].apply_micros, shown.workspaces[0].lag_revisions), (7, 0));
     drop(plane);
     let shown = until_shown(&world, |plane| !plane.connected).await;
     assert_eq!(shown.workspaces[0].workspace, ACME);

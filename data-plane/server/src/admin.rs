@@ -67,6 +67,8 @@ async fn answer(plane: &Plane, request: &Request<Incoming>, shutdown: &Cancellat
 async fn unready(plane: &Plane, shutdown: &CancellationToken) -> Option<&'static str> {
     if shutdown.is_cancelled() {
         Some("stopping\n")
+    } else if plane.drain.is_on() {
+        Some("draining\n")
     } else if !plane.served.load().is_complete() {
         Some("no configuration has been loaded yet\n")
     } else if plane.inbox.stats().await.is_err() {

@@ -22,6 +22,7 @@ use sluice_proto::sync::v1::{
 use uuid::Uuid;
 
 use crate::captures::{self, NotOpened};
+use crate::drain;
 use crate::inbox::{Accept, Accepted, Claim, Flow, Found, Lane, LeaseError, NewJob, Place, Steer, Unavailable};
 use crate::outcome::{End, Of, Record, tell};
 use crate::plane::Plane;
@@ -54,6 +55,7 @@ pub async fn run(plane: &Plane, command: Command) -> CommandResult {
         Some(Kind::TestRequest(asked)) => trial::request(plane, asked).await.map(Outcome::TestedRequest),
         Some(Kind::TestConnection(asked)) => trial::connection(plane, asked).await.map(Outcome::TestedConnection),
         Some(Kind::SubmitEvents(asked)) => submitted::take(plane, asked).await.map(Outcome::Taken),
+        Some(Kind::Drain(asked)) => drain::run(plane, asked).await.map(Outcome::Drained).map_err(unavailable),
         None => Err(refuse(Code::UnknownCommand, "this release does not know the command")),
     };
     CommandResult { id: command.id, outcome: Some(done.unwrap_or_else(Outcome::Error)) }

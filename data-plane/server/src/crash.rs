@@ -3,7 +3,7 @@
 
 use crate::inbox::InboxSettings;
 
-/// A moment in the life of a request and of what follows from it.
+/// A moment in the life of a request and of what follows from it, or of a revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     /// A request is read; nothing of it is kept.
@@ -22,6 +22,8 @@ pub enum Moment {
     Recording,
     /// It is recorded; the control plane was not told.
     Recorded,
+    /// A revision is compiled; nothing of it is served.
+    Applying,
 }
 
 impl InboxSettings {

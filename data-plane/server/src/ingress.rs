@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, Version, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -113,7 +113,10 @@ fn stack(
         .service_fn(move |(request, request_id): (Request<Incoming>, RequestId)| {
             let plane = inner.clone();
             async move {
-                Ok::<_, BoxError>(match request.uri().path() {
+                if plane.drain.refuses() {
+                    return Ok::<_, BoxError>(Err(Rejection::Draining));
+                }
+                Ok(match request.uri().path() {
                     login::PATH => login::receive(&plane, request).await,
                     _ => trigger::receive(&plane, request, &request_id).await,
                 })
@@ -149,6 +152,8 @@ where
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let plane = self.plane.clone();
         let started = Instant::now();
+        // A connection that is kept open would keep its sender here.
+        let closes = plane.drain.is_on() && request.version() <= Version::HTTP_11;
         let request_id: RequestId = match trigger::sent_request_id(request.headers()) {
             Some(sent) => sent.into(),
             None => Uuid::now_v7().to_string().into(),
@@ -167,6 +172,9 @@ where
                     rejection.into_response(&request_id)
                 }
             };
+            if closes {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             if let Ok(value) = HeaderValue::from_str(&request_id) {
                 response.headers_mut().insert(REQUEST_ID, value);
             }

@@ -23,6 +23,7 @@ mod crash;
 pub mod credentials;
 pub mod delivery;
 pub mod dispatch;
+pub mod drain;
 mod exchange;
 pub mod fleet;
 pub mod identity;
@@ -69,6 +70,7 @@ use clock::Clock;
 pub use crash::Moment;
 use credentials::Tokens;
 use dispatch::Dispatch;
+use drain::Drain;
 use fleet::Fleet;
 use identity::{IdentityError, Keeper};
 use inbox::{Inbox, Lane};
@@ -80,6 +82,7 @@ use plane::{Parts, Plane};
 use ring::Ring;
 use runtime::Served;
 pub use settings::{Admission, IngressSettings, Settings};
+use sync::Asked;
 use trial::Tests;
 
 /// How long requests in work may take when the plane stops.
@@ -183,11 +186,13 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
         key_uses: KeyUses::default(),
         captures: Captures::default(),
         tests: Tests::default(),
+        asked: Asked::default(),
         last_good,
         applying,
         inbox,
         fleet,
         dispatch,
+        drain: Drain::default(),
         egress,
         tokens,
         requests_told: requests_told::RequestsTold::default(),
@@ -247,11 +252,15 @@ pub(crate) fn time(clock: &Clock) -> sluice_tls::Time {
 async fn run(plane: Plane, link: Link, doors: Doors, shutdown: CancellationToken) -> Result<(), Error> {
     let drain = plane.settings.drain;
     let late = CancellationToken::new();
-    let ingress =
-        tokio::spawn(ingress::serve(plane.clone(), doors.ingress, shutdown.clone(), drain.min(INGRESS_DRAIN_MAX)));
+    let sync = tokio::spawn(sync::follow(plane.clone(), link.clone(), shutdown.clone()));
+    let taking = ingress::serve(plane.clone(), doors.ingress, shutdown.clone(), drain.min(INGRESS_DRAIN_MAX));
+    let asked = plane.clone();
+    let ingress = tokio::spawn(async move {
+        asked.asked.once().await;
+        taking.await;
+    });
     let lane = |lane| tokio::spawn(worker::run(plane.clone(), lane, shutdown.clone(), drain));
     let (realtime, bulk) = (lane(Lane::Realtime), lane(Lane::Bulk));
-    let sync = tokio::spawn(sync::follow(plane.clone(), link.clone(), shutdown.clone()));
     let waiting = tokio::spawn(waiting::run(plane.clone(), link.clone(), shutdown.clone()));
     let keeper = link.keeper().cloned();
     let keeping = keeper.map(|keeper| tokio::spawn(keeper.keep(plane.clone(), shutdown.clone())));

@@ -11,6 +11,7 @@ use crate::captures::Captures;
 use crate::clock::Clock;
 use crate::credentials::Tokens;
 use crate::dispatch::Dispatch;
+use crate::drain::Drain;
 use crate::fleet::Fleet;
 use crate::inbox::Inbox;
 use crate::key_uses::KeyUses;
@@ -20,6 +21,7 @@ use crate::requests_told::RequestsTold;
 use crate::ring::Ring;
 use crate::runtime::Served;
 use crate::settings::Settings;
+use crate::sync::Asked;
 use crate::trial::Tests;
 
 /// A handle on the shared parts; cheap to clone.
@@ -47,6 +49,8 @@ pub struct Parts {
     pub captures: Captures,
     /// Places for requests that are tried out.
     pub tests: Tests,
+    /// Whether the control plane has been asked once.
+    pub asked: Asked,
     /// The last configuration that was served, on disk.
     pub last_good: LastGoodStore,
     /// What is being applied right now, on disk.
@@ -57,6 +61,8 @@ pub struct Parts {
     pub fleet: Fleet,
     /// Which jobs are sent next.
     pub dispatch: Dispatch,
+    /// Whether it is being drained.
+    pub drain: Drain,
     /// The one way out.
     pub egress: Egress,
     /// What tokens share.

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use prost::Message as _;
@@ -14,7 +14,7 @@ use sluice_proto::sync::v1::{
     Ack, Command, Cursor, Delta, Hello, Nack, SnapshotChunk, SyncRequest, SyncResponse, WorkspaceBody, sync_request,
     sync_response,
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,7 @@ use tonic::Status;
 use crate::applying::{Attempt, Deadly};
 use crate::captures;
 use crate::commands;
+use crate::crash::Moment;
 use crate::credentials;
 use crate::key_uses;
 use crate::link::{Backoff, Link};
@@ -34,6 +35,8 @@ use crate::runtime::{self, DATA_KEY_UNREADABLE, Position, Source, With, Workspac
 const ANSWERS_MAX: usize = 1024;
 /// Commands that are done at once.
 const COMMANDS_MAX: usize = 64;
+/// How long requests wait at the start for a control plane that does not answer; they stand in the line of the socket.
+const ASK_MAX: Duration = Duration::from_secs(2);
 /// The largest workspace, encoded: what a plane would need several times over while it compiles.
 const WORKSPACE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -81,6 +84,25 @@ async fn last_good_before(plane: &Plane, workspace: &str) -> Option<(Position, S
     tokio::task::spawn_blocking(move || plane.last_good.before(&workspace, &plane.ring)).await.ok().flatten()
 }
 
+/// Whether the control plane has been asked once for what has changed while this process did not run, and has told everything or was
+/// away. Requests that come earlier would meet a revision that nobody expects any more: an endpoint without its workflow takes them and
+/// starts nothing.
+#[derive(Debug, Default)]
+pub struct Asked(watch::Sender<bool>);
+
+impl Asked {
+    /// It has been asked.
+    fn set(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Waits for it, but not long: the last good configuration serves without the control plane (I5).
+    pub(crate) async fn once(&self) {
+        let mut asked = self.0.subscribe();
+        let _late = tokio::time::timeout(ASK_MAX, asked.wait_for(|asked| *asked)).await;
+    }
+}
+
 /// Follows the control plane until `shutdown`.
 pub async fn follow(plane: Plane, link: Link, shutdown: CancellationToken) {
     let mut backoff = Backoff::default();
@@ -90,6 +112,7 @@ pub async fn follow(plane: Plane, link: Link, shutdown: CancellationToken) {
             ended = session(&plane, &link, &mut backoff) => ended,
         };
         plane.metrics.connected(false);
+        plane.asked.set();
         let wait = backoff.failed();
         if let Err(reason) = ended {
             tracing::info!(reason, wait_ms = wait.as_millis(), "the control plane is away; what is served stays");
@@ -182,6 +205,7 @@ fn hello(plane: &Plane) -> SyncRequest {
         cursors,
         takes_commands: true,
         shares_limits: true,
+        draining: plane.drain.is_on(),
     };
     SyncRequest { kind: Some(sync_request::Kind::Hello(hello)) }
 }
@@ -268,6 +292,7 @@ impl Session<'_> {
             Some(Kind::Synced(_)) => {
                 self.plane.metrics.message("synced");
                 self.plane.served.set_complete();
+                self.plane.asked.set();
                 Ok(None)
             }
             Some(Kind::Command(_) | Kind::Fleet(_)) => {
@@ -337,7 +362,10 @@ impl Session<'_> {
             return self.nack(&cursor, vec![problem], false);
         }
         match compile(self.plane, &position, source.clone()).await {
-            Ok(compiled) => self.serve(compiled, received).await,
+            Ok(compiled) => {
+                self.plane.settings.inbox.reached(Moment::Applying);
+                self.serve(compiled, received).await
+            }
             Err(problems) => {
                 let first = problems.first().map(|problem| problem.message.as_str()).unwrap_or_default();
                 tracing::warn!(workspace = cursor.workspace, revision = cursor.revision, first, "refused a revision");
