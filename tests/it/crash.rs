@@ -10,6 +10,7 @@ mod ledger;
 mod points;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -22,7 +23,7 @@ use sluice_client::{Client, admin};
 use sluice_core::seal::Secret;
 use sluice_data_plane::clock::Clock;
 use sluice_data_plane::inbox::{EmbeddedSettings, Inbox, InboxSettings, MAX_LEASES, RedisSettings};
-use sluice_tests::subject::{Fault, Setup, Subject};
+use sluice_tests::subject::{Fault, Joined, Setup, Subject};
 use sluice_tests::{Numbers, RawHttp, RedisServer, Request, Workspace, eventually, resources, within};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -72,12 +73,15 @@ struct Load {
     life: watch::Sender<u64>,
     stop: watch::Sender<bool>,
     setup: Setup,
+    /// Where triggers are taken.
+    doors: Vec<SocketAddr>,
     path: String,
 }
 
 impl Load {
     /// Sends one request after the other until told to stop; one with a key is repeated until it is answered.
     async fn run(self, sender: u64, round: usize, mut dice: Dice) {
+        let door = self.doors[usize::try_from(sender).unwrap() % self.doors.len()];
         let mut connection: Option<RawHttp> = None;
         let mut keyed: Vec<String> = Vec::new();
         let mut number = 0;
@@ -89,7 +93,7 @@ impl Load {
                 None => (format!("{round}-{sender}-{number}"), dice.below(2) == 0),
             };
             loop {
-                let answer = self.exchange(&mut connection, &marker, has_key).await;
+                let answer = self.exchange(door, &mut connection, &marker, has_key).await;
                 self.sent.lock().unwrap().push(Sent { marker: marker.clone(), keyed: has_key, answer });
                 if answer.is_some() || !has_key {
                     break;
@@ -102,10 +106,16 @@ impl Load {
     }
 
     /// The status, or none when the process died first; then waits for its next life.
-    async fn exchange(&self, connection: &mut Option<RawHttp>, marker: &str, keyed: bool) -> Option<u16> {
+    async fn exchange(
+        &self,
+        door: SocketAddr,
+        connection: &mut Option<RawHttp>,
+        marker: &str,
+        keyed: bool,
+    ) -> Option<u16> {
         let life = *self.life.borrow();
         if connection.is_none() {
-            *connection = RawHttp::try_connect(self.setup.ingress).await.ok();
+            *connection = RawHttp::try_connect(door).await.ok();
         }
         let answer = match connection {
             Some(connection) => {
@@ -136,6 +146,8 @@ impl Load {
 struct Campaign {
     /// Killed in turn with the process, if there is one.
     redis: Option<RedisServer>,
+    /// Another data plane on it, and how it is started.
+    second: Option<(Setup, Option<Subject>)>,
     folder: TempDir,
     log: PathBuf,
     destination: Destination,
@@ -162,17 +174,30 @@ impl Campaign {
         let client = Client::connect(&format!("http://{}", setup.grpc), &key).await.unwrap();
         let workspace = Workspace::create(&client, "acme").await;
         let path = configure(&workspace).await;
-        served(&client, &workspace).await;
+        served(&client, &workspace, 1).await;
         let load = Load {
             sent: Arc::default(),
             answers: watch::Sender::new(0),
             life: watch::Sender::new(1),
             stop: watch::Sender::new(false),
+            doors: vec![setup.ingress],
             setup,
             path,
         };
         let dice = Dice(seed());
-        Self { redis: None, folder, log, destination, client, workspace, load, subject: Some(subject), kills: 0, dice }
+        Self {
+            redis: None,
+            second: None,
+            folder,
+            log,
+            destination,
+            client,
+            workspace,
+            load,
+            subject: Some(subject),
+            kills: 0,
+            dice,
+        }
     }
 
     /// On a Redis of its own, which dies as well.
@@ -180,6 +205,21 @@ impl Campaign {
         let redis = RedisServer::start().await;
         let campaign = Self::start(|setup| setup.redis = Some(redis.url())).await;
         Self { redis: Some(redis), ..campaign }
+    }
+
+    /// The same, and another data plane on it.
+    async fn start_with_two_planes() -> Self {
+        let mut campaign = Self::start_on_redis().await;
+        let first = campaign.load.setup.clone();
+        let mut setup = Setup::on(&campaign.folder.path().join("second"));
+        setup.id = "second".to_owned();
+        setup.joins = Some(Joined { url: format!("http://{}", first.grpc), folder: first.folder });
+        (setup.redis, setup.ca_pem, setup.static_addresses) = (first.redis, first.ca_pem, first.static_addresses);
+        campaign.load.doors.push(setup.ingress);
+        campaign.second = Some((setup, None));
+        campaign.second_lives_again().await;
+        served(&campaign.client, &campaign.workspace, 2).await;
+        campaign
     }
 
     /// Loads, kills `kills` times at random moments, and lets the senders finish.
@@ -192,6 +232,7 @@ impl Campaign {
         self.load.stop.send_replace(false);
         if self.subject.is_none() {
             self.live_again().await;
+            self.second_lives_again().await;
         }
         let mut senders = JoinSet::new();
         for sender in 0..SENDERS {
@@ -205,12 +246,18 @@ impl Campaign {
             within("answers", answers.wait_for(|answers| *answers >= so_far + more)).await.unwrap();
             // Nothing is waited for here: this is the random moment.
             tokio::time::sleep(Duration::from_micros(micros)).await;
-            match &mut self.redis {
-                Some(redis) if store_too && self.dice.below(2) == 0 => {
+            let victim = self.dice.below(3);
+            match (&mut self.redis, &mut self.second) {
+                (Some(redis), _) if store_too && victim == 0 => {
                     redis.crash().await;
                     self.kills += 1;
                 }
-                Some(_) | None => self.crash().await,
+                (_, Some((_, second))) if victim == 1 => {
+                    second.take().unwrap().kill().await.unwrap();
+                    self.kills += 1;
+                    self.second_lives_again().await;
+                }
+                _ => self.crash().await,
             }
         }
         self.load.stop.send_replace(true);
@@ -234,6 +281,14 @@ impl Campaign {
         self.live_again().await;
     }
 
+    async fn second_lives_again(&mut self) {
+        let life = *self.load.life.borrow() + 1;
+        if let Some((setup, second)) = &mut self.second {
+            *second = Some(live(setup, life).await);
+            self.load.life.send_replace(life);
+        }
+    }
+
     async fn live_again(&mut self) {
         let life = *self.load.life.borrow() + 1;
         self.subject = Some(live(&self.load.setup, life).await);
@@ -243,9 +298,14 @@ impl Campaign {
     /// Waits until everything has ended and was told, stops properly, and lays the logs side by side.
     async fn ledger(&mut self) -> Ledger {
         self.store_is_back().await;
-        let health = self.load.setup.health;
-        eventually("the inbox to be empty", || async move { Numbers::of(health).await.is_idle().then_some(()) }).await;
+        for health in self.healths() {
+            let is_idle = || async move { Numbers::of(health).await.is_idle().then_some(()) };
+            eventually("the inbox to be empty", is_idle).await;
+        }
         let (recorded, events) = (self.recorded().await, self.events().await);
+        if let Some((_, second)) = &mut self.second {
+            assert!(second.take().unwrap().stop().await.unwrap().success(), "a proper stop ends with 0");
+        }
         assert!(self.subject.take().unwrap().stop().await.unwrap().success(), "a proper stop ends with 0");
         let log = std::fs::read_to_string(&self.log).unwrap();
         let sent = self.load.sent.lock().unwrap().clone();
@@ -265,12 +325,19 @@ impl Campaign {
             return;
         }
         let marker = format!("after-{}-crashes", self.kills);
-        eventually("the store to be back", || async {
-            let answer = self.load.exchange(&mut None, &marker, true).await;
-            self.load.sent.lock().unwrap().push(Sent { marker: marker.clone(), keyed: true, answer });
-            answer.map(drop)
-        })
-        .await;
+        for door in &self.load.doors {
+            eventually("the store to be back", || async {
+                let answer = self.load.exchange(*door, &mut None, &marker, true).await;
+                self.load.sent.lock().unwrap().push(Sent { marker: marker.clone(), keyed: true, answer });
+                answer.map(drop)
+            })
+            .await;
+        }
+    }
+
+    fn healths(&self) -> Vec<SocketAddr> {
+        let second = self.second.iter().map(|(setup, _)| setup.health);
+        std::iter::once(self.load.setup.health).chain(second).collect()
     }
 
     /// What the inbox still holds.
@@ -322,7 +389,8 @@ impl Campaign {
     }
 
     async fn end(self) {
-        if let Some(subject) = self.subject {
+        let second = self.second.and_then(|(_, second)| second);
+        for subject in second.into_iter().chain(self.subject) {
             subject.stop().await.unwrap();
         }
         self.destination.shutdown().await;
@@ -346,13 +414,13 @@ async fn configure(workspace: &Workspace) -> String {
     incoming.endpoint_path
 }
 
-async fn served(client: &Client, workspace: &Workspace) {
+async fn served(client: &Client, workspace: &Workspace, planes_wanted: usize) {
     let revision = workspace.get().await.revision;
     eventually("the configuration to be served", || async {
         let request = admin::ListDataPlanesRequest::default();
         let planes = client.data_planes().list_data_planes(request).await.unwrap().into_inner().data_planes;
-        let served = planes.iter().flat_map(|plane| &plane.workspaces).any(|served| served.revision >= revision);
-        served.then_some(())
+        let served = planes.iter().flat_map(|plane| &plane.workspaces).filter(|served| served.revision >= revision);
+        (served.count() == planes_wanted).then_some(())
     })
     .await;
 }
@@ -383,6 +451,11 @@ async fn what_was_promised_before_a_crash_is_kept_after_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_promised_is_kept_when_redis_and_the_process_crash() {
     survive(Campaign::start_on_redis().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_promised_is_kept_when_two_planes_and_redis_crash() {
+    survive(Campaign::start_with_two_planes().await).await;
 }
 
 async fn survive(mut campaign: Campaign) {

@@ -34,7 +34,8 @@ pub struct InboxArgs {
     /// Where accepted requests are kept.
     #[arg(long, value_enum, default_value = "embedded", env = "SLUICE_DATA_PLANE__INBOX")]
     inbox: Kind,
-    /// A file with the URL of the Redis: redis://, rediss:// (TLS) or unix://, with user and password. Of a cluster, any node's.
+    /// A file with the URL of the Redis: redis://, rediss:// (TLS) or unix://, with user and password. Of a
+    /// cluster, those of several nodes, one on each line.
     #[arg(long, env = "SLUICE_DATA_PLANE__REDIS_URL_FILE")]
     redis_url_file: Option<PathBuf>,
     /// When a request is answered 200; `strict` by default.

@@ -86,7 +86,8 @@ impl Durability {
 /// Where the shared inbox is kept, and its limits. What the store limits must be the same for all planes on it.
 #[derive(Clone, Debug)]
 pub struct RedisSettings {
-    /// `redis://`, `rediss://` (TLS) or `unix://`, with user and password: a secret.
+    /// `redis://`, `rediss://` (TLS) or `unix://`, with user and password: a secret. Of a cluster, those of several nodes, one on each
+    /// line: the first that answers is asked where a shard is.
     pub url: Secret,
     /// Certificates (PEM) to trust in place of the public ones, for `rediss://`.
     pub ca_pem: Option<Vec<u8>>,

@@ -124,16 +124,21 @@ pub(super) struct Link {
     sabotage: Option<(&'static str, &'static str, &'static str)>,
 }
 
-/// The address of a server, from its URL. What is wrong with it is said without quoting it: it may hold a password.
-pub(super) fn parse(settings: &RedisSettings) -> Result<ConnectionInfo, RedisError> {
-    let info = settings.url.expose().into_connection_info()?;
-    let protocol = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    Ok(info.set_redis_settings(protocol))
+/// The addresses of servers, from their URLs, at least one. What is wrong with them is said without quoting: they may hold a password.
+pub(super) fn parse(settings: &RedisSettings) -> Result<Vec<ConnectionInfo>, RedisError> {
+    let urls = settings.url.expose().lines().map(str::trim).filter(|url| !url.is_empty());
+    let parse = |url: &str| -> Result<ConnectionInfo, RedisError> {
+        let info = url.into_connection_info()?;
+        let protocol = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        Ok(info.set_redis_settings(protocol))
+    };
+    let seeds: Vec<ConnectionInfo> = urls.map(parse).collect::<Result<_, RedisError>>()?;
+    if seeds.is_empty() { Err((ErrorKind::InvalidClientConfig, "no URL").into()) } else { Ok(seeds) }
 }
 
-/// Where it is, without who we say we are.
-pub(super) fn place(info: &ConnectionInfo) -> String {
-    info.addr().to_string()
+/// Where they are, without who we say we are.
+pub(super) fn place(seeds: &[ConnectionInfo]) -> String {
+    seeds.iter().map(|info| info.addr().to_string()).collect::<Vec<String>>().join(", ")
 }
 
 fn at(info: &ConnectionInfo, host: &str, port: u16) -> ConnectionInfo {
@@ -160,9 +165,19 @@ pub(super) enum LinkError {
 }
 
 impl Link {
-    /// Connects to the node that keeps the keys under `base`, and checks it.
+    /// Connects to the node that keeps the keys under `base`, and checks it; asks one server after the other for it.
     pub(super) async fn connect(settings: &RedisSettings, base: &str) -> Result<Self, LinkError> {
-        let seed = parse(settings)?;
+        let mut trouble = LinkError::from(Unfit::Redirects);
+        for seed in parse(settings)? {
+            match Self::follow(settings, &seed, base).await {
+                Err(LinkError::Unreachable(error)) => trouble = error.into(),
+                done => return done,
+            }
+        }
+        Err(trouble)
+    }
+
+    async fn follow(settings: &RedisSettings, seed: &ConnectionInfo, base: &str) -> Result<Self, LinkError> {
         let mut info = seed.clone();
         for _ in 0..REDIRECTS_MAX {
             let mut link = Self::dial(settings, &info, base).await?;
@@ -180,7 +195,7 @@ impl Link {
                     let Some((host, Ok(port))) = node.map(|(host, port)| (host, port.parse())) else {
                         return Err(error.into());
                     };
-                    info = at(&seed, host, port);
+                    info = at(seed, host, port);
                 }
                 Err(error) => return Err(error.into()),
             }

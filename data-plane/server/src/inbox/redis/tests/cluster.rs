@@ -260,7 +260,9 @@ async fn a_replica_that_takes_over_is_found() {
     })
     .await;
     replica.ask::<()>(&["CLUSTER", "REPLICATE", &master]);
-    let inbox = open(cluster.settings(seed, "a")).await;
+    // The first one that is asked is the one that dies.
+    let urls = [dies, seed].map(|node| cluster.settings(node, "a").url.expose().to_owned());
+    let inbox = open(RedisSettings { url: Secret::new(urls.join("\n")), ..cluster.settings(seed, "a") }).await;
     let mut ids = HashSet::new();
     for _ in 0..30 {
         ids.insert(enqueue(&inbox).await);
