@@ -16,6 +16,7 @@ use crate::fields::{differences, tree};
 use crate::resource::is_uuid;
 use crate::shared::Shared;
 use crate::store::{Remembered, Transaction};
+use crate::wakes::Topic;
 
 /// How long a request id is remembered.
 pub(crate) const REMEMBERED_MILLIS: i64 = 24 * 3600 * 1000;
@@ -259,7 +260,7 @@ impl Change {
         shared.settings.reached(Moment::ChangeCommitted, method);
         self.call.caller.settled.settle();
         shared.metrics.audit_entry(AuditOutcome::Done);
-        shared.snapshots.wake();
+        shared.tell(Topic::Revisions);
         Ok(answer)
     }
 

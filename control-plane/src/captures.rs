@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use crate::call::{Begun, Call};
 use crate::clock::{UnixMillis, timestamp};
-use crate::commands::ask;
+use crate::commands::{able, ask};
 use crate::enrolment::Scope;
 use crate::error::Failure;
 use crate::lifecycle::{answer, lock};
@@ -36,6 +36,7 @@ use crate::resource::{Resource as _, Rules};
 use crate::shared::Shared;
 use crate::store::{CaptureRow, Transaction, WorkspaceRow};
 use crate::stored::{Stored, drop_icon};
+use crate::wakes::Topic;
 use crate::watching::{Out, Watched, watched};
 
 /// How long a capture waits (R165).
@@ -71,8 +72,8 @@ pub(crate) async fn start(shared: &Arc<Shared>, call: Call, asked: StartCaptureR
     };
     let workspace = lock(&mut change, &name.workspace, &name.full).await?;
     let stored = Stored::<IncomingIntegration>::load(&mut change.tx, &name, "").await?;
-    let planes = shared.data_planes.taking_commands(Some(&workspace_name(&name.workspace)));
-    if planes.is_empty() {
+    let parent = workspace_name(&name.workspace);
+    if able(shared, &parent).await.is_empty() {
         return Err(Failure::NoDataPlane("no data plane is connected that could wait for the request".to_owned()));
     }
     let uid = Uuid::new_v4().to_string();
@@ -92,8 +93,11 @@ pub(crate) async fn start(shared: &Arc<Shared>, call: Call, asked: StartCaptureR
     if only_tried {
         return Ok(Capture { uid: String::new(), ..capture });
     }
-    shared.captures.send_replace(());
+    shared.tell(Topic::Captures);
     let command = command(&row, now)?;
+    // One that connects from now on is told as it does.
+    shared.replicas.fresh().await;
+    let planes = shared.data_planes.taking_commands(Some(&parent));
     let opened = planes.iter().map(|plane| ask(shared, plane, &name.full, Kind::OpenCapture(command.clone())));
     let opened = join_all(opened).await;
     // One that was not reached is told when it connects; with none at all nobody waits.
@@ -168,7 +172,7 @@ pub(crate) async fn take(shared: &Arc<Shared>, data_plane: &str, sample: Capture
 
 /// Wakes watchers and tells every connected data plane that a capture is over, in its own time.
 pub(crate) fn close(shared: &Arc<Shared>, uid: &str) {
-    shared.captures.send_replace(());
+    shared.tell(Topic::Captures);
     let (shared, command) = (shared.clone(), CloseCapture { capture_id: uid.to_owned() });
     let work = async move {
         let planes = shared.data_planes.taking_commands(None);
@@ -262,7 +266,7 @@ pub(crate) async fn watch(
     asked: WatchCaptureRequest,
 ) -> Result<Response<Watched<WatchCaptureResponse>>, Failure> {
     let integration = parse(&asked.name)?;
-    let wake = shared.captures.subscribe();
+    let wake = shared.wakes.captures();
     let first = read(shared, &mut shared.store.read().await?, &integration).await?;
     let first = first.ok_or_else(|| Failure::NotFound(asked.name.clone()))?;
     let work_of = shared.clone();

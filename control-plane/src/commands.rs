@@ -1,4 +1,5 @@
-//! Commands to data planes: sent down a plane's sync stream, answered up the same stream, and given up after [`COMMAND_TIME`].
+//! Commands to data planes: sent down a plane's sync stream, answered up the same stream, and given up after [`COMMAND_TIME`]. Which control
+//! plane the stream is connected to makes no difference here ([`crate::replicas`]).
 //! A command that was given up may have been done; every one can be sent again.
 
 use std::time::Duration;
@@ -34,7 +35,7 @@ pub(crate) type Orders = mpsc::Sender<Order>;
 /// # Errors
 /// Why it was not done, or that it is not known whether it was.
 pub(crate) async fn ask(shared: &Shared, data_plane: &str, subject: &str, kind: Kind) -> Result<Outcome, Failure> {
-    let answer = give(shared, data_plane, kind)?;
+    let answer = give(shared, data_plane, kind).await?;
     hear(data_plane, subject, answer, COMMAND_TIME).await
 }
 
@@ -49,7 +50,7 @@ pub(crate) async fn ask_in_turn(
     kind: Kind,
 ) -> Result<Outcome, Failure> {
     let (reply, answer) = oneshot::channel();
-    let orders = shared.data_planes.orders(data_plane)?;
+    let orders = orders(shared, data_plane).await?;
     let sent = tokio::time::timeout(COMMAND_TIME, orders.send(Order { kind, reply })).await;
     let sent = sent.map_err(|_late| Failure::Overloaded("commands of a data plane"))?;
     sent.map_err(|_gone| Failure::DataPlaneAway(data_plane.to_owned()))?;
@@ -68,13 +69,13 @@ pub(crate) async fn ask_any(
     patience: Duration,
     nobody: fn() -> Failure,
 ) -> Result<(String, Outcome), Failure> {
-    let mut planes = shared.data_planes.taking_commands(Some(workspace));
+    let mut planes = able(shared, workspace).await;
     if let Some(first) = Uuid::new_v4().as_u64_pair().1.checked_rem(planes.len() as u64) {
         planes.rotate_left(usize::try_from(first).unwrap_or_default());
     }
     let mut refused = nobody();
     for data_plane in planes {
-        let answered = match give(shared, &data_plane, kind.clone()) {
+        let answered = match give(shared, &data_plane, kind.clone()).await {
             Ok(answer) => hear(&data_plane, subject, answer, patience).await,
             Err(failure) => {
                 refused = failure;
@@ -89,10 +90,29 @@ pub(crate) async fn ask_any(
     Err(refused)
 }
 
+/// The connected data planes that take commands and see `workspace`. One that has just connected elsewhere is known when it is asked for.
+pub(crate) async fn able(shared: &Shared, workspace: &str) -> Vec<String> {
+    let known = shared.data_planes.taking_commands(Some(workspace));
+    if !known.is_empty() {
+        return known;
+    }
+    shared.replicas.fresh().await;
+    shared.data_planes.taking_commands(Some(workspace))
+}
+
+/// The way to a data plane, wherever it is connected.
+async fn orders(shared: &Shared, data_plane: &str) -> Result<Orders, Failure> {
+    if let Ok(orders) = shared.data_planes.orders(data_plane) {
+        return Ok(orders);
+    }
+    shared.replicas.fresh().await;
+    shared.data_planes.orders(data_plane)
+}
+
 /// Puts a command in line for a data plane's stream.
-fn give(shared: &Shared, data_plane: &str, kind: Kind) -> Result<oneshot::Receiver<Outcome>, Failure> {
+async fn give(shared: &Shared, data_plane: &str, kind: Kind) -> Result<oneshot::Receiver<Outcome>, Failure> {
     let (reply, answer) = oneshot::channel();
-    let orders = shared.data_planes.orders(data_plane)?;
+    let orders = orders(shared, data_plane).await?;
     orders.try_send(Order { kind, reply }).map_err(|refused| match refused {
         mpsc::error::TrySendError::Full(_) => Failure::Overloaded("commands of a data plane"),
         mpsc::error::TrySendError::Closed(_) => Failure::DataPlaneAway(data_plane.to_owned()),

@@ -29,6 +29,7 @@ use crate::secrets::Vault;
 use crate::shared::Shared;
 use crate::store::{OperationKind, OperationRow, Place, SealedRow, Transaction};
 use crate::stored::Stored;
+use crate::wakes::Topic;
 
 /// Documents that are read at once.
 const PAGE: i64 = 100;
@@ -99,7 +100,7 @@ pub(crate) async fn rotate(
     let operation = if change.validate_only() { String::new() } else { row.name };
     tracing::info!(operation, secrets, total, "a workspace has another data key");
     let answer = change.finish(shared, RotateDataKeyResponse { operation }).await?;
-    shared.operations.send_replace(());
+    shared.tell(Topic::Operations);
     Ok(answer)
 }
 
@@ -205,7 +206,7 @@ pub(crate) async fn step(shared: &Shared, mut row: OperationRow) -> Result<Stepp
     row.update_time = shared.settings.clock.now();
     tx.operation_moved(&row).await?;
     tx.commit().await?;
-    shared.operations.send_replace(());
+    shared.tell(Topic::Operations);
     Ok(Stepped::Moved(shared.settings.rewrap_pause))
 }
 
@@ -243,7 +244,7 @@ async fn end(shared: &Shared, row: OperationRow) -> Result<Stepped, Failure> {
     tx.commit().await?;
     let (operation, done, unreadable) = (&row.name, row.done, row.failed);
     tracing::info!(operation, done, unreadable, "nothing is sealed with the old data key any more");
-    shared.operations.send_replace(());
+    shared.tell(Topic::Operations);
     Ok(Stepped::Ended)
 }
 

@@ -1,5 +1,8 @@
-//! The data planes this control plane has seen since it started: which are connected, what they serve, and how it stands with the
-//! tokens they fetch. Kept in memory; each tells it again when it connects.
+//! The data planes this control plane knows of since it started: which are connected, to it or to another one, what they serve, and how
+//! it stands with the tokens they fetch. Kept in memory; each tells it again when it connects. What other control planes tell of theirs
+//! is taken over in [`parts`].
+
+mod parts;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +22,9 @@ use crate::enrolment::Scope;
 use crate::error::Failure;
 use crate::members::{GONE_COUNTS, Members};
 use crate::names;
+use crate::rounds::Rounds;
+
+pub(crate) use parts::{Line, Part, Told};
 
 /// Most data planes that are remembered; those longest gone are forgotten first.
 const PLANES_MAX: usize = 10_000;
@@ -35,12 +41,17 @@ pub(crate) struct Registry {
     planes: Arc<Mutex<Planes>>,
     /// Moves when somebody connects, disconnects, serves or refuses; carries nothing but the wake-up.
     changed: Arc<watch::Sender<()>>,
+    /// Tells other control planes what is new; `None`: there are none.
+    telling: Option<Rounds>,
 }
 
 #[derive(Debug, Default)]
 struct Planes {
     by_id: BTreeMap<String, Plane>,
-    sessions: u64,
+    /// Those that were let go, with the number from which on they may be back.
+    forgotten: BTreeMap<String, i64>,
+    /// What other control planes are to be told: parts of data planes, with the number of their stream.
+    news: BTreeMap<(String, String), i64>,
 }
 
 #[derive(Debug)]
@@ -49,6 +60,9 @@ struct Plane {
     connect_time: UnixMillis,
     /// Since when it is not connected.
     gone: Option<Instant>,
+    /// The number of its last stream: a later one has a greater one, whichever control plane it goes to.
+    number: i64,
+    home: Home,
     /// The session that is connected now.
     session: Option<Live>,
     /// What it may see.
@@ -60,10 +74,17 @@ struct Plane {
     tokens: BTreeMap<String, TokenState>,
 }
 
+/// Which control plane it is, or was, connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Home {
+    Here,
+    /// The replica with this id.
+    Elsewhere(String),
+}
+
 /// A session that is connected.
 #[derive(Debug)]
 struct Live {
-    number: u64,
     replaced: CancellationToken,
     revoked: CancellationToken,
     /// `None`: its release takes no commands.
@@ -75,7 +96,7 @@ struct Live {
 pub(crate) struct Registration {
     registry: Registry,
     id: String,
-    session: u64,
+    session: i64,
     /// Fires when another stream of the same data plane takes over.
     pub(crate) replaced: CancellationToken,
     /// Fires when it is let go.
@@ -87,23 +108,33 @@ pub(crate) struct Registration {
 }
 
 impl Registry {
-    /// Registers a stream; an older one of the same data plane ends.
+    /// One whose news `telling` tells to other control planes.
+    pub(crate) fn telling(telling: Rounds) -> Self {
+        Self { telling: Some(telling), ..Self::default() }
+    }
+
+    /// Registers the stream with this number; an older one of the same data plane ends.
     ///
     /// # Errors
     /// Too many data planes are connected.
-    pub(crate) fn register(&self, hello: &Hello, scope: &Scope, now: UnixMillis) -> Result<Registration, Failure> {
+    pub(crate) fn register(
+        &self,
+        hello: &Hello,
+        scope: &Scope,
+        session: i64,
+        now: UnixMillis,
+    ) -> Result<Registration, Failure> {
         let mut planes = self.lock();
         if planes.by_id.len() >= PLANES_MAX && !planes.by_id.contains_key(&hello.data_plane_id) {
             let gone = planes.by_id.iter().filter(|(_, plane)| plane.session.is_none());
             let oldest = gone.min_by_key(|(_, plane)| plane.connect_time).map(|(id, _)| id.clone());
             planes.by_id.remove(&oldest.ok_or(Failure::Overloaded("data planes"))?);
         }
-        planes.sessions += 1;
-        let (session, replaced) = (planes.sessions, CancellationToken::new());
+        let replaced = CancellationToken::new();
         let (give, orders) = mpsc::channel(WAITING_MAX);
         let revoked = CancellationToken::new();
         let orders_to = hello.takes_commands.then_some(give);
-        let live = Live { number: session, replaced: replaced.clone(), revoked: revoked.clone(), orders: orders_to };
+        let live = Live { replaced: replaced.clone(), revoked: revoked.clone(), orders: orders_to };
         let serving = |cursor: &sluice_proto::sync::v1::Cursor| ServedWorkspace {
             workspace: cursor.workspace.clone(),
             revision: cursor.revision,
@@ -114,26 +145,35 @@ impl Registry {
             build: hello.build.clone(),
             connect_time: now,
             gone: None,
+            number: session,
+            home: Home::Here,
             session: Some(live),
             workspaces: seen.map(|cursor| (cursor.workspace.clone(), serving(cursor))).collect(),
             scope: scope.clone(),
             draining: hello.draining,
             tokens: BTreeMap::new(),
         };
-        if let Some(older) = planes.by_id.insert(hello.data_plane_id.clone(), plane).and_then(|old| old.session) {
-            older.replaced.cancel();
+        let (registry, id) = (self.clone(), hello.data_plane_id.clone());
+        if planes.begins(&id, session) {
+            if let Some(older) = planes.by_id.insert(id.clone(), plane).and_then(|old| old.session) {
+                older.replaced.cancel();
+            }
+            self.tell_all(&mut planes, &id);
+        } else {
+            // A later stream was faster.
+            replaced.cancel();
         }
         drop(planes);
         self.changed.send_replace(());
-        let (registry, id) = (self.clone(), hello.data_plane_id.clone());
         Ok(Registration { registry, id, session, replaced, revoked, scope: scope.clone(), orders })
     }
 
-    /// Ends the stream of a data plane that was let go, and forgets it.
-    pub(crate) fn forget(&self, id: &str) {
-        if let Some(live) = self.lock().by_id.remove(id).and_then(|plane| plane.session) {
-            live.revoked.cancel();
-        }
+    /// Ends the stream of a data plane that was let go, and forgets it: all that began before this number.
+    pub(crate) fn forget(&self, id: &str, session: i64) {
+        let mut planes = self.lock();
+        planes.forget(id, session);
+        self.tell(&mut planes, id, parts::STREAM, session);
+        drop(planes);
         self.changed.send_replace(());
     }
 
@@ -151,9 +191,13 @@ impl Registry {
 
     /// It is given no new work, or is again.
     pub(crate) fn set_draining(&self, id: &str, draining: bool) {
-        if let Some(plane) = self.lock().by_id.get_mut(id) {
+        let mut planes = self.lock();
+        if let Some(plane) = planes.by_id.get_mut(id) {
             plane.draining = draining;
+            let number = plane.number;
+            self.tell(&mut planes, id, parts::STREAM, number);
         }
+        drop(planes);
         self.changed.send_replace(());
     }
 
@@ -167,9 +211,10 @@ impl Registry {
         planes.by_id.iter().filter(|(_, plane)| takes(plane)).map(|(id, _)| id.clone()).collect()
     }
 
-    /// How many are connected.
+    /// How many are connected to this control plane.
     pub(crate) fn connected(&self) -> usize {
-        self.lock().by_id.values().filter(|plane| plane.session.is_some()).count()
+        let here = |plane: &&Plane| plane.session.is_some() && plane.home == Home::Here;
+        self.lock().by_id.values().filter(here).count()
     }
 
     /// Who shares limits now.
@@ -326,9 +371,15 @@ impl Registration {
 
     /// A workspace was dropped.
     pub(crate) fn dropped(&self, workspace: &str) {
-        if let Some(plane) = self.registry.lock().by_id.get_mut(&self.id).filter(|plane| plane.is(self.session)) {
+        let mut planes = self.registry.lock();
+        if let Some(plane) = planes.by_id.get_mut(&self.id).filter(|plane| plane.is(self.session)) {
             plane.workspaces.remove(workspace);
+            let of_it: Vec<String> =
+                plane.tokens.keys().filter(|of| workspace_of(of) == Some(workspace)).cloned().collect();
             plane.tokens.retain(|connection, _| workspace_of(connection) != Some(workspace));
+            for part in of_it.iter().map(String::as_str).chain([workspace]) {
+                self.registry.tell(&mut planes, &self.id, part, self.session);
+            }
         }
     }
 
@@ -336,13 +387,18 @@ impl Registration {
     pub(crate) fn tokens_changed(&self, told: TokenChanges) {
         let mut planes = self.registry.lock();
         let Some(plane) = planes.by_id.get_mut(&self.id).filter(|plane| plane.is(self.session)) else { return };
+        let mut changed = Vec::new();
         for TokenChange { connection, state } in told.changes {
+            changed.push(connection.clone());
             let room = plane.tokens.len() < TOKENS_MAX || plane.tokens.contains_key(&connection);
             let sees = workspace_of(&connection).is_some_and(|workspace| plane.scope.sees(workspace));
             match state.filter(|_| room && sees) {
                 Some(state) => drop(plane.tokens.insert(connection, state)),
                 None => drop(plane.tokens.remove(&connection)),
             }
+        }
+        for connection in changed {
+            self.registry.tell(&mut planes, &self.id, &connection, self.session);
         }
     }
 
@@ -351,6 +407,7 @@ impl Registration {
         if let Some(plane) = planes.by_id.get_mut(&self.id).filter(|plane| plane.is(self.session)) {
             let served = plane.workspaces.entry(workspace.to_owned());
             change(served.or_insert_with(|| ServedWorkspace { workspace: workspace.to_owned(), ..Default::default() }));
+            self.registry.tell(&mut planes, &self.id, workspace, self.session);
         }
         drop(planes);
         self.registry.changed.send_replace(());
@@ -370,17 +427,20 @@ fn workspace_of(connection: &str) -> Option<&str> {
 }
 
 impl Plane {
-    fn is(&self, session: u64) -> bool {
-        self.session.as_ref().is_some_and(|live| live.number == session)
+    fn is(&self, session: i64) -> bool {
+        self.session.is_some() && self.number == session
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        if let Some(plane) = self.registry.lock().by_id.get_mut(&self.id).filter(|plane| plane.is(self.session)) {
+        let mut planes = self.registry.lock();
+        if let Some(plane) = planes.by_id.get_mut(&self.id).filter(|plane| plane.is(self.session)) {
             plane.session = None;
             plane.gone = Some(Instant::now());
+            self.registry.tell(&mut planes, &self.id, parts::STREAM, self.session);
         }
+        drop(planes);
         self.registry.changed.send_replace(());
     }
 }
@@ -398,8 +458,8 @@ mod tests {
     #[test]
     fn a_later_stream_of_the_same_data_plane_takes_over() {
         let registry = Registry::default();
-        let first = registry.register(&hello("a"), &Scope::All, 1).unwrap();
-        let second = registry.register(&hello("a"), &Scope::All, 2).unwrap();
+        let first = registry.register(&hello("a"), &Scope::All, 1, 1).unwrap();
+        let second = registry.register(&hello("a"), &Scope::All, 2, 2).unwrap();
         assert!(first.replaced.is_cancelled() && !second.replaced.is_cancelled());
         drop(first);
         assert!(registry.list("", 10)[0].connected, "the end of the first does not disconnect the second");
@@ -410,14 +470,14 @@ mod tests {
     #[test]
     fn n08_one_that_went_away_shares_limits_for_a_while() {
         let registry = Registry::default();
-        let [a, b] = ["a", "b"].map(|id| registry.register(&hello(id), &Scope::All, 1).unwrap());
+        let [a, b] = ["a", "b"].map(|id| registry.register(&hello(id), &Scope::All, 1, 1).unwrap());
         let share = |gone_counts| registry.members_within(gone_counts).all;
         drop(a);
         assert_eq!((share(Duration::MAX), share(Duration::ZERO)), (2, 1));
-        let again = registry.register(&hello("a"), &Scope::All, 2).unwrap();
+        let again = registry.register(&hello("a"), &Scope::All, 2, 2).unwrap();
         assert_eq!((share(Duration::MAX), share(Duration::ZERO)), (2, 2));
         drop((again, b));
-        registry.forget("a");
+        registry.forget("a", 3);
         assert_eq!((share(Duration::MAX), share(Duration::ZERO)), (1, 0), "what was deleted counts no more");
     }
 
@@ -425,8 +485,8 @@ mod tests {
     fn each_data_plane_tells_of_its_tokens() {
         let registry = Registry::default();
         let (one, two) = (
-            registry.register(&hello("a"), &Scope::All, 1).unwrap(),
-            registry.register(&hello("b"), &Scope::All, 1).unwrap(),
+            registry.register(&hello("a"), &Scope::All, 1, 1).unwrap(),
+            registry.register(&hello("b"), &Scope::All, 1, 1).unwrap(),
         );
         let crm = "workspaces/abc/connections/crm";
         let tell = |who: &Registration, connection: &str, version: Option<i64>| {
@@ -454,7 +514,7 @@ mod tests {
         tell(&two, "workspaces/def/connections/crm", Some(1));
         drop((one, two));
         assert!(!registry.token_states("workspaces/def/connections/crm", "", 10)[0].connected);
-        let _again = registry.register(&hello("b"), &Scope::All, 2).unwrap();
+        let _again = registry.register(&hello("b"), &Scope::All, 2, 2).unwrap();
         assert_eq!(told("workspaces/def/connections/crm"), [], "told again when it connects");
     }
 
@@ -463,14 +523,14 @@ mod tests {
         let registry = Registry::default();
         let connect = |id: &str| {
             let cursors = vec![Cursor { workspace: "workspaces/abc".to_owned(), revision: 1, ..Cursor::default() }];
-            registry.register(&Hello { takes_commands: true, cursors, ..hello(id) }, &Scope::All, 1).unwrap()
+            registry.register(&Hello { takes_commands: true, cursors, ..hello(id) }, &Scope::All, 1, 1).unwrap()
         };
         let keepers = || -> Vec<Option<String>> {
             (0..300).map(|id| registry.keeper("workspaces/abc", &id.to_string())).collect()
         };
         assert_eq!(registry.keeper("workspaces/abc", "1"), None);
         let held = [connect("a"), connect("b"), connect("c")];
-        let _other = registry.register(&hello("too-old"), &Scope::All, 1).unwrap();
+        let _other = registry.register(&hello("too-old"), &Scope::All, 1, 1).unwrap();
         assert_eq!(registry.keeper("workspaces/def", "1"), None, "it is not served");
         let before = keepers();
         assert_eq!(before, keepers());
@@ -497,11 +557,11 @@ mod tests {
     fn those_longest_gone_are_forgotten_first_and_the_connected_never() {
         let registry = Registry::default();
         let held: Vec<_> =
-            (1..PLANES_MAX).map(|n| registry.register(&hello(&n.to_string()), &Scope::All, 1).unwrap()).collect();
-        drop(registry.register(&hello("gone"), &Scope::All, 1).unwrap());
-        let newest = registry.register(&hello("new"), &Scope::All, 2).unwrap();
+            (1..PLANES_MAX).map(|n| registry.register(&hello(&n.to_string()), &Scope::All, 1, 1).unwrap()).collect();
+        drop(registry.register(&hello("gone"), &Scope::All, 1, 1).unwrap());
+        let newest = registry.register(&hello("new"), &Scope::All, 2, 2).unwrap();
         assert!(registry.list("", i64::MAX).iter().all(|plane| plane.name != "dataPlanes/gone"));
-        assert!(registry.register(&hello("more"), &Scope::All, 3).is_err());
+        assert!(registry.register(&hello("more"), &Scope::All, 3, 3).is_err());
         drop((held, newest));
     }
 }

@@ -75,9 +75,6 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// While the PostgreSQL server was away, another control plane took the database over.
-    #[error("another control plane works on this database now: start this one again, and it stands by")]
-    Superseded,
     /// A control plane has the file open that is to be moved.
     #[error("{path} is in use: stop the control plane that works on it, and move it then")]
     SourceInUse {

@@ -40,7 +40,13 @@ pub(crate) async fn submit(shared: &Shared, asked: SubmitEventRequest) -> Result
         event: EventEnvelope::from(event).to_json().into(),
         body_bytes: i64::try_from(asked.params.len() + asked.customer.len()).unwrap_or(i64::MAX),
     };
-    let plane = keeper(shared, &asked.parent, &event_id)?;
+    let mut plane = keeper(shared, &asked.parent, &event_id);
+    if plane.is_err() {
+        // One may just have connected to another control plane.
+        shared.replicas.fresh().await;
+        plane = keeper(shared, &asked.parent, &event_id);
+    }
+    let plane = plane?;
     let events = SubmitEvents { workspace: asked.parent, workflow: String::new(), events: vec![event] };
     let unknown = |failure: Failure| match failure {
         Failure::DataPlaneAway(data_plane) => Failure::EventUnknown { data_plane, event_id: event_id.clone() },

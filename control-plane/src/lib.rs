@@ -19,6 +19,8 @@
 //! | `fields`, `yaml` | messages as trees of fields: compared, shown as JSON, written and read as YAML |
 //! | `declared` | a workspace's drafts as one document |
 //! | `enrolment` | who the data planes are, and what each may see |
+//! | `replicas`, `lead` | several control planes on one database: what each knows of the others, and what one does for all |
+//! | `rounds`, `wakes` | who waits for what |
 //! | `snapshots` | where every workspace stands, for data planes |
 //! | `session` | what one data plane needs next |
 //! | `endpoint` | what changes of an endpoint without publishing |
@@ -66,6 +68,7 @@ mod health;
 mod inference;
 mod intake;
 mod json_door;
+mod lead;
 mod lifecycle;
 mod list_filter;
 mod listing;
@@ -79,9 +82,11 @@ mod paging;
 mod paths;
 mod publish;
 mod replay;
+mod replicas;
 mod reports;
 mod resource;
 mod rotation;
+mod rounds;
 mod scan;
 mod secrets;
 mod services;
@@ -98,6 +103,7 @@ mod together;
 mod trial;
 mod usages;
 mod versions;
+mod wakes;
 mod watching;
 mod yaml;
 
@@ -153,12 +159,14 @@ pub use store::{Migrated, StoreError, migrate};
 use door::Door;
 use error::chain;
 use json_door::JsonDoor;
+use lead::Lead;
 use metrics::{Metrics, StoreUse};
+use replicas::Replicas;
 use secrets::Secrets;
 use services::Services;
 use shared::Shared;
 use snapshots::Snapshots;
-use store::{Claim, Store};
+use store::Store;
 
 /// Largest message that is taken, in bytes.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 4 << 20;
@@ -178,20 +186,14 @@ const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 pub struct ControlPlane {
     shared: Arc<Shared>,
     tls: Option<Tls>,
-    /// Of a database that others could work on too.
-    claim: Option<Claim>,
 }
 
 impl ControlPlane {
-    /// Opens everything; where another control plane works on the database, when that one has ended. Nothing listens yet.
+    /// Opens everything, beside other control planes where the database is PostgreSQL's. Nothing listens yet.
     ///
     /// # Errors
     /// Whatever the operator has to mend first: see [`Error`].
     pub async fn start(settings: Settings) -> Result<Self, Error> {
-        let claim = match &settings.database {
-            Database::Postgres(url) => Some(Claim::take(url).await?),
-            Database::Sqlite(_) => None,
-        };
         let store = Store::open(&settings.database).await?;
         let mut write = store.write().await?;
         write.epoch(&Uuid::new_v4().to_string()).await?;
@@ -206,17 +208,24 @@ impl ControlPlane {
         let tls = sockets::encryption(&settings, authority.as_ref(), &stop).await?;
         let metrics = Arc::new(Metrics::default());
         let snapshots = Snapshots::start(store.clone(), metrics.clone(), stop.clone()).await?;
+        let mut shared = Shared::new(settings, store, secrets, snapshots, metrics, stop);
+        shared.authority = authority;
+        if let Database::Postgres(url) = shared.settings.database.clone() {
+            shared.lead = Lead::claim(url.clone(), shared.stop.clone());
+            Replicas::join(&mut shared, url).await?;
+        }
+        let Shared { settings, store, secrets, metrics, lead, stop, .. } = &shared;
         let sweeping = Sweep {
             settings: settings.clone(),
             store: store.clone(),
             secrets: secrets.clone(),
             metrics: metrics.clone(),
+            lead: lead.clone(),
         };
         tokio::spawn(sweeping.run(stop.clone()));
-        tokio::spawn(master_keys::keep(settings.clone(), store.clone(), secrets.clone(), stop.clone()));
-        let mut shared = Shared::new(settings, store, secrets, snapshots, metrics, stop);
-        shared.authority = authority;
-        Ok(Self { shared: Arc::new(shared), tls, claim })
+        let (settings, store) = (settings.clone(), store.clone());
+        tokio::spawn(master_keys::keep(settings, store, secrets.clone(), lead.clone(), stop.clone()));
+        Ok(Self { shared: Arc::new(shared), tls })
     }
 
     /// What tells how it is; served on a listener of its own, and still there while the control plane stops.
@@ -227,15 +236,14 @@ impl ControlPlane {
     /// Serves gRPC on `listener` until `shutdown`, then ends streams, lets calls finish and closes the store.
     ///
     /// # Errors
-    /// Plaintext would leave this machine, another control plane took the database over, or the server ended by itself.
-    pub async fn serve(mut self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
+    /// Plaintext would leave this machine, or the server ended by itself.
+    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
         let shared = self.shared.clone();
         let stop = shared.stop.clone();
         shared.settings.check_listener(&listener)?;
         let incoming = sockets::incoming(listener, self.tls.clone());
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_service_status("", ServingStatus::Serving).await;
-        let claim = self.claim.take();
         let routes = self.routes().add_service(health_service);
         tokio::spawn(operations::run(shared.clone()));
         let draining = stop.clone();
@@ -255,14 +263,6 @@ impl ControlPlane {
                 draining.cancel();
             });
         let drain_time = shared.settings.limits.drain_time;
-        let lost = async {
-            match claim {
-                Some(claim) => claim.lost().await,
-                None => std::future::pending().await,
-            }
-        };
-        // The place is kept until the store is closed.
-        tokio::pin!(lost);
         let drained = async {
             stop.cancelled().await;
             tokio::time::sleep(drain_time).await;
@@ -273,9 +273,9 @@ impl ControlPlane {
                 tracing::warn!("connections that did not end in time were closed");
                 Ok(())
             }
-            () = &mut lost => Err(Error::Superseded),
         };
         stop.cancel();
+        shared.replicas.left().await;
         shared.store.close().await;
         served
     }
@@ -344,11 +344,16 @@ struct Sweep {
     store: Store,
     secrets: Arc<Secrets>,
     metrics: Arc<Metrics>,
+    lead: Lead,
 }
 
 impl Sweep {
     async fn run(self, stop: CancellationToken) {
         loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.lead.ours() => {}
+            }
             if let Err(error) = self.once().await {
                 self.metrics.store_failed(StoreUse::Sweep);
                 tracing::error!(error = %chain(&error), "cannot delete what is too old; trying again later");

@@ -10,6 +10,7 @@ use sluice_core::seal::MasterKeys;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, chain};
+use crate::lead::Lead;
 use crate::names::workspace_name;
 use crate::publish::commit_revision;
 use crate::secrets::{SERVER, Secrets, unwrap};
@@ -41,10 +42,10 @@ pub(crate) async fn check(ring: &MasterKeys, store: &Store) -> Result<(), Error>
     Ok(())
 }
 
-/// Keeps the ring and what it wraps up to date until `stop`.
-pub(crate) async fn keep(settings: Settings, store: Store, secrets: Arc<Secrets>, stop: CancellationToken) {
+/// Keeps the ring and, where no other control plane does, what it wraps up to date until `stop`.
+pub(crate) async fn keep(settings: Settings, store: Store, secrets: Arc<Secrets>, lead: Lead, stop: CancellationToken) {
     loop {
-        match wrap_anew(&settings, &store, &secrets, &stop).await {
+        match wrap_anew(&settings, &store, &secrets, &lead, &stop).await {
             Ok(0) => {}
             Ok(count) => done(&store, &secrets, count).await,
             Err(error) => {
@@ -72,11 +73,15 @@ async fn wrap_anew(
     settings: &Settings,
     store: &Store,
     secrets: &Secrets,
+    lead: &Lead,
     stop: &CancellationToken,
 ) -> Result<u64, Error> {
+    if !lead.is_ours() {
+        return Ok(0);
+    }
     let ring = secrets.ring();
     let mut count = u64::from(secrets.wrap_server_key(&ring, store).await?);
-    while !stop.is_cancelled() {
+    while lead.is_ours() && !stop.is_cancelled() {
         let Some(next) = store.read().await?.workspace_not_wrapped_by(ring.primary()).await? else { break };
         let mut write = store.write().await?;
         // It may have gone, or been wrapped, before the row was ours.

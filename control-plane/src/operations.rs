@@ -12,6 +12,7 @@ use crate::clock::timestamp;
 use crate::error::Failure;
 use crate::shared::Shared;
 use crate::store::{OperationKind, OperationRow};
+use crate::wakes::Topic;
 use crate::{data_keys, replay};
 
 /// Operations of one workspace that run at once.
@@ -49,10 +50,14 @@ pub(crate) fn present(row: &OperationRow) -> Result<Operation, Failure> {
     })
 }
 
-/// Carries out all operations, turn by turn, until the server stops.
+/// Carries out all operations, turn by turn, until the server stops, while no other control plane does.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    let mut wake = shared.operations.subscribe();
+    let mut wake = shared.wakes.operations();
     loop {
+        tokio::select! {
+            () = shared.stop.cancelled() => return,
+            () = shared.lead.ours() => {}
+        }
         // Before looking, so that nothing that is written down meanwhile is missed.
         drop(wake.borrow_and_update());
         let wait = match turn(&shared).await {
@@ -78,7 +83,7 @@ async fn turn(shared: &Shared) -> Result<Option<Duration>, Failure> {
     let (mut pace, mut waits) = (Duration::ZERO, false);
     let any = !rows.is_empty();
     for row in rows {
-        if shared.stop.is_cancelled() {
+        if shared.stop.is_cancelled() || !shared.lead.is_ours() {
             break;
         }
         let stepped = match row.kind {
@@ -119,7 +124,7 @@ pub(crate) async fn moved(shared: &Shared, row: &mut OperationRow) -> Result<(),
     let mut tx = shared.store.write().await?;
     tx.operation_moved(row).await?;
     tx.commit().await?;
-    shared.operations.send_replace(());
+    shared.tell(Topic::Operations);
     Ok(())
 }
 
@@ -139,6 +144,6 @@ pub(crate) async fn end(shared: &Shared, row: &OperationRow, state: State) -> Re
     tx.operation_state(&row.name, (row.state, state as i64), now, now).await?;
     tx.commit().await?;
     tracing::info!(operation = row.name, done = row.done, failed = row.failed, ?state, "an operation has ended");
-    shared.operations.send_replace(());
+    shared.tell(Topic::Operations);
     Ok(Stepped::Ended)
 }

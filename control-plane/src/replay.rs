@@ -35,6 +35,7 @@ use crate::reports::ENVELOPE;
 use crate::secrets::Vault;
 use crate::shared::Shared;
 use crate::store::{OperationKind, OperationRow, Place, Selected, Tally, Transaction};
+use crate::wakes::Topic;
 
 /// Deliveries of one step.
 const STEP_MAX: i64 = 50;
@@ -93,7 +94,7 @@ pub(crate) async fn start(
     change.tx.operation_insert(&row).await?;
     let operation = if change.validate_only() { String::new() } else { name };
     let answer = change.finish(shared, ReplayDeliveriesResponse { operation, plan: Some(plan) }).await?;
-    shared.operations.send_replace(());
+    shared.tell(Topic::Operations);
     Ok(answer)
 }
 

@@ -15,6 +15,7 @@ use crate::names;
 use crate::secrets::Vault;
 use crate::shared::Shared;
 use crate::store::{DeliveryRow, EventRow, IncomingRequestRow, Transaction};
+use crate::wakes::Topic;
 
 /// Most outcomes of one report.
 const OUTCOMES_MAX: usize = 500;
@@ -60,7 +61,7 @@ pub(crate) async fn store(shared: &Shared, scope: &Scope, report: &ReportRequest
     shared.settings.reached(Moment::ReportWritten, "");
     storing.tx.commit().await?;
     shared.settings.reached(Moment::ReportCommitted, "");
-    shared.outcomes.send_replace(());
+    shared.tell(Topic::Outcomes);
     Ok(())
 }
 
@@ -76,7 +77,7 @@ pub(crate) async fn store_event(shared: &Shared, parent: &str, event: &Event) ->
     let row = event_row(sequence, &workspace, event);
     tx.events_put(&[&row], shared.settings.clock.now()).await?;
     tx.commit().await?;
-    shared.outcomes.send_replace(());
+    shared.tell(Topic::Outcomes);
     Ok(())
 }
 

@@ -24,6 +24,7 @@ pub(crate) async fn wait(shared: &Shared, asked: &WaitServedRequest) -> Result<W
     let settled = async {
         loop {
             changes.borrow_and_update();
+            shared.replicas.fresh().await;
             if shared.data_planes.have_answered(&asked.parent, revision) {
                 return Ok(());
             }

@@ -147,7 +147,10 @@ pub(crate) async fn run(
     // What was published before a data plane says hello is part of what it gets before `synced`.
     shared.snapshots.fresh().await;
     rights.check_id(&hello.data_plane_id)?;
-    let registration = shared.data_planes.register(&hello, &rights.scope, shared.settings.clock.now())?;
+    let number = shared.replicas.session_number(&shared.store).await.map_err(Failure::from)?;
+    let registration = shared.data_planes.register(&hello, &rights.scope, number, shared.settings.clock.now())?;
+    // Every control plane knows of it from here on, and ends an older stream of it.
+    shared.replicas.fresh().await;
     // One that was let go between the door and here was not in the registry to be forgotten.
     rights.check(&shared).await?;
     let (replaced, revoked) = (registration.replaced.clone(), registration.revoked.clone());

@@ -21,7 +21,7 @@ pub enum Database {
     /// A SQLite file; made with mode 0600 when it is not there.
     Sqlite(PathBuf),
     /// A database of a PostgreSQL server, 13 or newer: `postgres://user:password@host:5432/database?sslmode=verify-full`. Tables
-    /// are made when they are not there.
+    /// are made when they are not there. Any number of control planes work on it at once.
     Postgres(Secret),
 }
 

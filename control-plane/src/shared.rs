@@ -13,13 +13,16 @@ use crate::clock::UnixMillis;
 use crate::contract::Contract;
 use crate::data_planes::Registry;
 use crate::error::Failure;
+use crate::lead::Lead;
 use crate::members::{self, Members};
 use crate::metrics::Metrics;
+use crate::replicas::Replicas;
 use crate::secrets::Secrets;
-use crate::settings::Settings;
+use crate::settings::{Database, Settings};
 use crate::snapshots::Snapshots;
 use crate::store::{Store, StoreError};
 use crate::trial::Tests;
+use crate::wakes::{Topic, Wakes};
 
 /// Groups of members of audiences that are under way at once.
 const BATCH_GROUPS: usize = 16;
@@ -39,12 +42,12 @@ pub(crate) struct Shared {
     pub(crate) members: watch::Receiver<Members>,
     pub(crate) contract: Contract,
     pub(crate) metrics: Arc<Metrics>,
-    /// Moves when outcomes were stored; carries nothing but the wake-up.
-    pub(crate) outcomes: watch::Sender<()>,
-    /// Moves when an operation was started, cancelled or has moved on.
-    pub(crate) operations: watch::Sender<()>,
-    /// Moves when a capture was started, taken or cancelled.
-    pub(crate) captures: watch::Sender<()>,
+    /// Who waits for something in this process; [`Shared::tell`] wakes those of other control planes, too.
+    pub(crate) wakes: Wakes,
+    /// The other control planes of the database.
+    pub(crate) replicas: Replicas,
+    /// Who does what one control plane does for all.
+    pub(crate) lead: Lead,
     /// Tests that are made.
     pub(crate) tests: Tests,
     /// How fast events may be submitted, by the id of the workspace.
@@ -70,12 +73,15 @@ impl Shared {
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> Self {
-        let data_planes = Registry::default();
         let streams = Arc::new(Semaphore::new(settings.limits.streams));
         let starts = Mutex::new(Starts::full(settings.limits.stream_starts_per_second, settings.clock.now()));
         let rate = NonZeroU32::new(settings.limits.events_per_second).unwrap_or(NonZeroU32::MIN);
         let events = RateLimiter::keyed(Quota::per_second(rate).allow_burst(rate.saturating_add(rate.get())));
-        let ((outcomes, _), (operations, _)) = (watch::channel(()), watch::channel(()));
+        let wakes = Wakes::new(snapshots.waker());
+        let data_planes = match settings.database {
+            Database::Sqlite(_) => Registry::default(),
+            Database::Postgres(_) => Registry::telling(wakes.replicas.clone()),
+        };
         Self {
             settings,
             store,
@@ -87,9 +93,9 @@ impl Shared {
             data_planes,
             contract: Contract::new(),
             metrics,
-            outcomes,
-            operations,
-            captures: watch::Sender::new(()),
+            wakes,
+            replicas: Replicas::default(),
+            lead: Lead::always(),
             tests: Tests::default(),
             events,
             batch_groups: Semaphore::new(BATCH_GROUPS),
@@ -98,6 +104,12 @@ impl Shared {
             streams,
             starts,
         }
+    }
+
+    /// Something has changed: wakes whoever waits for it, here and at other control planes.
+    pub(crate) fn tell(&self, topic: Topic) {
+        self.wakes.wake(topic);
+        self.replicas.tell(topic);
     }
 
     /// Lets one more data plane begin its stream now.

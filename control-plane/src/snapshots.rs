@@ -5,7 +5,6 @@
 //! read again; an error keeps what is known. Bodies are read when the first data plane needs them and shared by all.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,13 +12,14 @@ use bytes::Bytes;
 use prost::Message as _;
 use sluice_core::snapshot::{GONE_MAX, merge};
 use sluice_proto::sync::v1::{Cursor, Resource, WorkspaceBody};
-use tokio::sync::{Notify, OnceCell, watch};
+use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Failure, chain};
 use crate::metrics::Metrics;
 use crate::names::workspace_name;
 use crate::publish::frame;
+use crate::rounds::Rounds;
 use crate::store::{RevisionRow, Store, StoreError, Transaction};
 
 /// How often the truth is read again when nobody wakes the reconciler.
@@ -153,17 +153,8 @@ fn corrupt(id: &str, error: &prost::DecodeError) -> Failure {
 /// The handle to the reconciler.
 #[derive(Debug)]
 pub(crate) struct Snapshots {
-    asked: Arc<Asked>,
+    rounds: Rounds,
     heads: watch::Receiver<Arc<Heads>>,
-    /// The newest question that was answered.
-    answered: watch::Receiver<u64>,
-}
-
-/// Who asks the reconciler to read leaves a number and wakes it; one reading answers all who asked before it began.
-#[derive(Debug, Default)]
-struct Asked {
-    wake: Notify,
-    number: AtomicU64,
 }
 
 impl Snapshots {
@@ -175,23 +166,19 @@ impl Snapshots {
     ) -> Result<Self, StoreError> {
         let first = read(&store, &Heads::default()).await?.unwrap_or_default();
         let (sender, heads) = watch::channel(Arc::new(first));
-        let (done, answered) = watch::channel(0);
-        let asked = Arc::new(Asked::default());
-        tokio::spawn(reconcile((store, metrics), sender, asked.clone(), done, stop));
-        Ok(Self { asked, heads, answered })
+        let rounds = Rounds::default();
+        tokio::spawn(reconcile((store, metrics), sender, rounds.clone(), stop));
+        Ok(Self { rounds, heads })
     }
 
-    /// Something may have changed.
-    pub(crate) fn wake(&self) {
-        self.asked.wake.notify_one();
+    /// To be woken with when something may have changed.
+    pub(crate) fn waker(&self) -> Rounds {
+        self.rounds.clone()
     }
 
     /// Waits until the truth was read once more, or could not be.
     pub(crate) async fn fresh(&self) {
-        let mine = self.asked.number.fetch_add(1, Ordering::SeqCst) + 1;
-        self.wake();
-        // The reconciler ends with the server only, and then everybody stops waiting.
-        let _ = self.answered.clone().wait_for(|answered| *answered >= mine).await;
+        self.rounds.fresh().await;
     }
 
     /// Whether something of the workspace with this name was published, as far as that was read.
@@ -208,17 +195,16 @@ impl Snapshots {
 async fn reconcile(
     (store, metrics): (Store, Arc<Metrics>),
     heads: watch::Sender<Arc<Heads>>,
-    asked: Arc<Asked>,
-    done: watch::Sender<u64>,
+    rounds: Rounds,
     stop: CancellationToken,
 ) {
     loop {
         tokio::select! {
-            () = stop.cancelled() => return,
-            () = asked.wake.notified() => {}
+            () = stop.cancelled() => return rounds.end(),
+            () = rounds.woken() => {}
             () = tokio::time::sleep(EVERY) => {}
         }
-        let number = asked.number.load(Ordering::SeqCst);
+        let round = rounds.begin();
         let known = heads.borrow().clone();
         match read(&store, &known).await {
             Ok(Some(new)) => {
@@ -233,7 +219,7 @@ async fn reconcile(
                 tracing::error!(error = %chain(&error), "cannot read the published revisions; keeping those known")
             }
         }
-        done.send_replace(number);
+        rounds.done(round);
     }
 }
 

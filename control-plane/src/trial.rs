@@ -20,7 +20,7 @@ use sluice_proto::sync::v1::command_result::Outcome;
 use sluice_proto::sync::v1::{TestRequest, TestedRequest};
 
 use crate::call::{Begun, Call};
-use crate::commands::ask_any;
+use crate::commands::{able, ask_any};
 use crate::error::Failure;
 use crate::names::{self, workspace_name};
 use crate::reports;
@@ -71,7 +71,7 @@ pub(crate) async fn send(
         return Err(Failure::field("context", "REQUIRED", message));
     }
     let only_tried = call.validate_only;
-    if !only_tried && shared.data_planes.taking_commands(Some(&workspace_name(&test.workspace))).is_empty() {
+    if !only_tried && able(shared, &workspace_name(&test.workspace)).await.is_empty() {
         return Err(no_data_plane());
     }
     // What is sent is written down before it is, and never sent again under the same id.

@@ -21,7 +21,7 @@ const BATCH: i64 = 100;
 /// Messages that wait for a watcher that reads slowly; the others stay in the store.
 const AHEAD: usize = 16;
 /// How often a watcher looks when nothing wakes it.
-const EVERY: Duration = Duration::from_secs(5);
+pub(crate) const EVERY: Duration = Duration::from_secs(5);
 
 /// What a watcher gets.
 pub(crate) type Watched<M> = BoxStream<'static, Result<M, Status>>;
@@ -115,7 +115,7 @@ pub(crate) struct Watcher<F> {
 impl<F: Feed> Watcher<F> {
     /// A watcher of the workspace with this id. Make it before the position is read, so that nothing is missed between.
     pub(crate) fn new(shared: Arc<Shared>, workspace: String, feed: F) -> Self {
-        let wake = shared.outcomes.subscribe();
+        let wake = shared.wakes.outcomes();
         Self { shared, wake, workspace, position: 0, feed }
     }
 

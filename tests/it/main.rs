@@ -32,6 +32,7 @@ mod publish;
 mod publish_crash;
 mod reflection;
 mod replay;
+mod replicas;
 mod rotation;
 mod secrets;
 mod set_back;

@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Setup {
     /// The data folder.
     pub folder: PathBuf,
+    /// The PostgreSQL database in place of the control plane's file in that folder.
+    pub database: Option<String>,
     /// The control plane's gRPC.
     pub grpc: SocketAddr,
     /// The data plane's triggers.
@@ -126,6 +128,7 @@ impl Setup {
         let [grpc, ingress, health] = free_ports();
         Self {
             folder: folder.to_owned(),
+            database: None,
             grpc,
             ingress,
             health,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sluice::dev::{self, Dev, RunningDataPlane};
 use sluice::folder::Folder;
+use sluice_control_plane::Database;
 use sluice_core::address::UrlPolicy;
 use sluice_core::seal::Secret;
 use sluice_data_plane::Admission;
@@ -66,6 +67,9 @@ async fn both(setup: &Setup, folder: &Folder, egress: sluice_egress::Settings) -
     let mut settings = folder.control_plane(UrlPolicy::default());
     // Nobody waits for a changed ring of master keys to be looked at.
     settings.ring_read_every = Duration::from_millis(50);
+    if let Some(url) = &setup.database {
+        settings.database = Database::Postgres(url.clone().into());
+    }
     let settings = with_crash(settings, setup)?;
     let control_plane = dev::run_control_plane(settings, setup.grpc, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let settings = folder.data_plane(&setup.id, control_plane.url(), egress);

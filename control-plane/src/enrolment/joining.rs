@@ -215,7 +215,9 @@ pub(crate) async fn delete_data_plane(
     let only_tried = change.validate_only();
     let answer = change.finish(shared, DeleteDataPlaneResponse {}).await?;
     if !only_tried {
-        shared.data_planes.forget(id);
+        // Without a number nobody else is told: then each finds out by itself, as often as it checks rights.
+        let number = shared.replicas.session_number(&shared.store).await.unwrap_or(i64::MIN);
+        shared.data_planes.forget(id, number);
         tracing::info!(data_plane = id, "a data plane was deleted: its certificates count no more");
     }
     Ok(answer)

@@ -30,6 +30,14 @@ impl Scope {
         }
     }
 
+    /// The other way round as [`Scope::names`].
+    pub(crate) fn of_names(names: Vec<String>) -> Self {
+        match names.as_slice() {
+            [all] if *all == workspace_name("-") => Self::All,
+            _ => Self::Only(Arc::new(names.into_iter().collect())),
+        }
+    }
+
     /// Whether the workspace with this name is one of them.
     pub(crate) fn sees(&self, workspace: &str) -> bool {
         match self {
@@ -147,5 +155,8 @@ mod tests {
         }
         assert_eq!(two.names(), ["workspaces/abc", "workspaces/def"]);
         assert_eq!(Scope::All.names(), ["workspaces/-"]);
+        for scope in [Scope::All, two, Scope::stored("")] {
+            assert_eq!(Scope::of_names(scope.names()).names(), scope.names());
+        }
     }
 }

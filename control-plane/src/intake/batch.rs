@@ -54,6 +54,8 @@ pub(crate) async fn batch(
     let first = first.ok_or_else(|| Failure::field("name", "REQUIRED", "must be in the first message"))?;
     let name = names::parse(&first.name, Workflow::COLLECTION, "name")?;
     check_audience(shared, &name).await?;
+    // One that keeps members may just have connected to another control plane.
+    shared.replicas.fresh().await;
     let batch = Batch {
         shared: shared.clone(),
         workspace: workspace_name(&name.workspace),

@@ -65,6 +65,7 @@ impl Services {
             show_deleted: false,
         };
         let mut listing = Listing::new(&self.0.secrets, KIND, &["dataPlanes"], query)?;
+        self.0.replicas.fresh().await;
         let mut after = listing.by_name().unwrap_or_default().to_owned();
         loop {
             let planes = self.read(after.strip_prefix(PREFIX).unwrap_or_default()).await?;

@@ -18,7 +18,8 @@ use crate::operations::present;
 use crate::scan::{self, Scan};
 use crate::shared::Shared;
 use crate::store::OperationKind;
-use crate::watching::{Watched, watched};
+use crate::wakes::Topic;
+use crate::watching::{EVERY, Watched, watched};
 
 #[async_trait]
 impl OperationService for Services {
@@ -84,13 +85,13 @@ async fn cancel(shared: &Shared, call: Call, name: &str) -> Result<Operation, Fa
     }
     let row = change.tx.operation(&parsed.workspace, &parsed.full).await?.ok_or_else(gone)?;
     let answer = change.finish(shared, present(&row)?).await?;
-    shared.operations.send_replace(());
+    shared.tell(Topic::Operations);
     Ok(answer)
 }
 
 /// Sends the operation as often as it moves on.
 async fn watch(shared: Arc<Shared>, name: String) -> Result<Response<Watched<Operation>>, Failure> {
-    let mut moved = shared.operations.subscribe();
+    let mut moved = shared.wakes.operations();
     let mut shown = get(&shared, &name).await?;
     let work_of = shared.clone();
     watched(&shared, 1, async move |out| {
@@ -105,8 +106,10 @@ async fn watch(shared: Arc<Shared>, name: String) -> Result<Response<Watched<Ope
                 tokio::select! {
                     () = shared.stop.cancelled() => return Err(Failure::Stopping),
                     () = out.closed() => return Ok(()),
-                    _ = moved.changed() => shown = get(&shared, &name).await?,
+                    _ = moved.changed() => {}
+                    () = tokio::time::sleep(EVERY) => {}
                 }
+                shown = get(&shared, &name).await?;
             }
         }
     })

@@ -18,6 +18,7 @@ mod operations;
 mod outcomes;
 mod postgres;
 mod principals;
+mod replicas;
 mod requests;
 mod sqlite;
 mod workspaces;
@@ -33,8 +34,9 @@ pub(crate) use enrolment::{AuthorityRow, EnrolledRow, JoinTokenRow};
 pub(crate) use incoming_requests::{IncomingRequestRow, IncomingSelection};
 pub(crate) use operations::{OperationKind, OperationRow};
 pub(crate) use outcomes::{EventRow, OutcomeRow};
-pub(crate) use postgres::Claim;
+pub(crate) use postgres::{Claim, Listener};
 pub(crate) use principals::PrincipalRow;
+pub(crate) use replicas::{LetterRow, PartRow};
 pub(crate) use requests::Remembered;
 pub(crate) use workspaces::{DataKeyRow, RevisionRow, ServerKeyRow, WorkspaceRow};
 
@@ -65,7 +67,7 @@ macro_rules! migration {
 const SCHEMA_VERSION: &str = "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)";
 
 /// One per schema version, the first for version 1.
-const MIGRATIONS: [Migration; 13] = [
+const MIGRATIONS: [Migration; 14] = [
     migration!("0001_first.sql"),
     migration!("0002_deliveries.sql", sqlite: "0002_statistics.sql"),
     migration!("0003_operations.sql", sqlite: "0003_statistics.sql"),
@@ -79,6 +81,8 @@ const MIGRATIONS: [Migration; 13] = [
     migration!("0011_key_networks.sql"),
     migration!("0012_enrolment.sql"),
     migration!("0013_set_back.sql"),
+    // A file has one control plane.
+    Migration { both: "", sqlite: "", postgres: include_str!("migrations/postgres/0014_replicas.sql") },
 ];
 
 use crate::settings::Database;
@@ -276,6 +280,14 @@ impl Store {
         match self {
             Self::Sqlite(database) => Ok(Transaction::Sqlite(database.write().await?)),
             Self::Postgres(database) => Ok(Transaction::Postgres(database.write().await?)),
+        }
+    }
+
+    /// The right to change what control planes tell each other of the moment; nobody else's turn is waited for.
+    pub(crate) async fn write_aside(&self) -> Result<Transaction, StoreError> {
+        match self {
+            Self::Sqlite(database) => Ok(Transaction::Sqlite(database.write().await?)),
+            Self::Postgres(database) => Ok(Transaction::Postgres(database.write_aside().await?)),
         }
     }
 

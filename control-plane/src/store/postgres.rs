@@ -1,14 +1,15 @@
 //! PostgreSQL, 13 or newer. Hides pools, how writers of all control planes stand in one line, and how values cross into the driver.
 //!
-//! One control plane works on a database at a time; others stand by ([`Claim`]). A write begins with a lock that the whole database has once, so that it means what it means in SQLite: nobody else writes
-//! meanwhile, and numbers are given in the order in which they are committed. A watcher that has seen one has seen all before it.
+//! Several control planes work on one database. A write begins with a lock that the whole database has once, so that it means what it
+//! means in SQLite: nobody else writes meanwhile, and numbers are given in the order in which they are committed. A watcher that has seen
+//! one has seen all before it. What only one of them may do at a time is done by who holds the [`Claim`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_core::seal::Secret;
 use sqlx::pool::PoolOptions;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgRow};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgListener, PgRow};
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Row as _, TypeInfo as _, ValueRef as _};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -16,6 +17,8 @@ use super::{Owned, Row, StoreError, Value};
 
 /// Connections that read at once.
 const READERS: u32 = 8;
+/// Connections for what stands in no line: what control planes tell each other, and numbers of streams.
+const ASIDE: u32 = 2;
 /// How long a call waits for a connection or for its turn to write.
 const WAIT: Duration = Duration::from_secs(5);
 /// What the server keeps to on our connections: a statement ends, and who holds the lock and says nothing loses it.
@@ -27,9 +30,14 @@ const LIMITS: [(&str, &str); 4] = [
 ];
 /// The one lock of all writers; the number is `sluice` in ASCII.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(126943944437605)";
-/// The lock of the control plane that works on the database: `control` in ASCII.
+/// The lock of the control plane that does what one does for all: `control` in ASCII.
 const CLAIM: &str = "SELECT pg_advisory_lock(27991471307026284)";
 const TRY_CLAIM: &str = "SELECT pg_try_advisory_lock(27991471307026284)";
+/// When the server finds out that whoever holds the claim cannot be reached any more, in seconds.
+const KEPT_ALIVE: [(&str, &str); 3] =
+    [("tcp_keepalives_idle", "10"), ("tcp_keepalives_interval", "5"), ("tcp_keepalives_count", "3")];
+/// Where control planes wake each other.
+const CHANNEL: &str = "sluice";
 /// How often it is made sure that the claim still stands.
 const CLAIM_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 
@@ -38,12 +46,14 @@ const CLAIM_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Database {
     writer: PgPool,
     readers: PgPool,
+    /// For what stands in no line.
+    aside: PgPool,
     /// The line of this process, before that of the database: it is fair, and those who wait in it hold no connection.
     line: Arc<Mutex<()>>,
 }
 
-/// The place of the one control plane that works on a database. It ends with its connection, so when the process ends, however it
-/// does.
+/// The place of the one control plane of a database that does what one does for all. It ends with its connection, so when the process
+/// ends, however it does.
 #[derive(Debug)]
 pub(crate) struct Claim {
     url: PgConnectOptions,
@@ -51,20 +61,18 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// Waits until no other control plane works on this database.
+    /// Waits until no other control plane has it.
     pub(crate) async fn take(url: &Secret) -> Result<Self, StoreError> {
-        let url = url.expose().parse::<PgConnectOptions>()?.application_name("sluice-claim");
+        let url = url.expose().parse::<PgConnectOptions>()?.application_name("sluice-claim").options(KEPT_ALIVE);
         let mut connection = PgConnection::connect_with(&url).await?;
         if !try_claim(&mut connection).await? {
-            tracing::info!("another control plane works on this database: standing by");
             sqlx::query(CLAIM).execute(&mut connection).await?;
-            tracing::info!("the other control plane has ended: taking over");
         }
         Ok(Self { url, connection })
     }
 
-    /// Resolves when another control plane has taken over, which can happen when the server was away. Until the server is back, nobody
-    /// writes, so nothing is lost by waiting.
+    /// Resolves when another control plane has it, which can happen when the server was away. Until the server is back, nobody writes, so
+    /// nothing is lost by waiting.
     pub(crate) async fn lost(mut self) {
         loop {
             tokio::time::sleep(CLAIM_LOOKED_AT_EVERY).await;
@@ -85,6 +93,24 @@ async fn try_claim(connection: &mut PgConnection) -> Result<bool, StoreError> {
     Ok(sqlx::query_scalar(TRY_CLAIM).fetch_one(connection).await?)
 }
 
+/// Hears what others say with NOTIFY: a wake-up and nothing more.
+pub(crate) struct Listener(PgListener);
+
+impl Listener {
+    pub(crate) async fn start(url: &Secret) -> Result<Self, StoreError> {
+        let options = url.expose().parse::<PgConnectOptions>()?.application_name("sluice-listen");
+        let pool = PoolOptions::<Postgres>::new().max_connections(1).max_lifetime(None).idle_timeout(None);
+        let mut listener = PgListener::connect_with(&pool.connect_with(options).await?).await?;
+        listener.listen(CHANNEL).await?;
+        Ok(Self(listener))
+    }
+
+    /// The next word; `None`: the connection was lost and is there again, and nobody knows what was said meanwhile.
+    pub(crate) async fn heard(&mut self) -> Result<Option<String>, StoreError> {
+        Ok(self.0.try_recv().await?.map(|said| said.payload().to_owned()))
+    }
+}
+
 /// Everything in it happens, or nothing.
 #[derive(Debug)]
 pub(crate) struct Transaction {
@@ -100,16 +126,17 @@ impl Database {
             PoolOptions::<Postgres>::new().min_connections(1).max_connections(connections).acquire_timeout(WAIT)
         };
         let writer = pool(1).connect_with(options.clone()).await?;
-        let readers = pool(READERS).connect_with(options).await?;
-        Ok(Self { writer, readers, line: Arc::default() })
+        let readers = pool(READERS).connect_with(options.clone()).await?;
+        let aside = pool(ASIDE).connect_with(options).await?;
+        Ok(Self { writer, readers, aside, line: Arc::default() })
     }
 
     /// As [`Database::open`], for work of which a statement may take as long as it takes.
     pub(super) async fn open_unhurried(url: &Secret) -> Result<Self, StoreError> {
         let options = url.expose().parse::<PgConnectOptions>()?.application_name("sluice-migrate");
         let pool = || PoolOptions::<Postgres>::new().max_connections(1).acquire_timeout(WAIT);
-        let (writer, readers) = (pool().connect_lazy_with(options.clone()), pool().connect_lazy_with(options));
-        Ok(Self { writer, readers, line: Arc::default() })
+        let pool = || pool().connect_lazy_with(options.clone());
+        Ok(Self { writer: pool(), readers: pool(), aside: pool(), line: Arc::default() })
     }
 
     pub(super) async fn read(&self) -> Result<Transaction, StoreError> {
@@ -126,7 +153,13 @@ impl Database {
         Ok(Transaction { inner, _turn: Some(turn) })
     }
 
+    pub(super) async fn write_aside(&self) -> Result<Transaction, StoreError> {
+        let inner = self.aside.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+        Ok(Transaction { inner, _turn: None })
+    }
+
     pub(super) async fn close(&self) {
+        self.aside.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }

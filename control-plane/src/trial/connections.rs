@@ -16,7 +16,7 @@ use sluice_proto::sync::v1::{self as sync, TestConnection, TestedConnection, Wor
 use super::target::in_force;
 use super::{made_before, no_data_plane, workspace_of};
 use crate::call::{Begun, Call};
-use crate::commands::ask_any;
+use crate::commands::{able, ask_any};
 use crate::error::Failure;
 use crate::names::{self, workspace_name};
 use crate::publish::frame;
@@ -96,7 +96,7 @@ async fn make<R: Message + Default>(
         return Err(Failure::field("target", "NO_AUTH_REQUEST", message));
     }
     let (only_tried, name) = (call.validate_only, workspace_name(&workspace.id));
-    if !only_tried && shared.data_planes.taking_commands(Some(&name)).is_empty() {
+    if !only_tried && able(shared, &name).await.is_empty() {
         return Err(no_data_plane());
     }
     // What is only checked counts against no limit.

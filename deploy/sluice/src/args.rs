@@ -25,8 +25,9 @@ pub struct ControlPlaneArgs {
     #[arg(long, env = "SLUICE_CONTROL_PLANE__DATA")]
     pub data: PathBuf,
     /// A PostgreSQL database (13 or newer) in place of a file in the data folder, for example
-    /// postgres://sluice@db.example/sluice?sslmode=verify-full. Of several control planes on one database one works and the others
-    /// stand by. Give a password in the environment or in a .pgpass file: arguments can be seen by others.
+    /// postgres://sluice@db.example/sluice?sslmode=verify-full. Any number of control planes work on one database at once; give them
+    /// the same master.key, admin.key and data-plane.key. Not through a pooler that hands connections out by the transaction. Give a
+    /// password in the environment or in a .pgpass file: arguments can be seen by others.
     #[arg(long, env = "SLUICE_CONTROL_PLANE__DATABASE", hide_env_values = true)]
     database: Option<String>,
     /// Where gRPC is served.
