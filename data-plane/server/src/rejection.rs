@@ -182,9 +182,7 @@ impl Rejection {
         };
         match self {
             Self::NotReady => later("NOT_READY", "no configuration has been loaded yet; send it again", 1),
-            Self::Draining => {
-                Answer { close: true, ..later("DRAINING", "this data plane is being drained; send it again", 1) }
-            }
+            Self::Draining => later("DRAINING", "this data plane is being drained; send it again", 1),
             Self::EndpointUnknown => plain(StatusCode::NOT_FOUND, "ENDPOINT_UNKNOWN", "no such endpoint"),
             Self::Paused => later("ENDPOINT_PAUSED", "the endpoint is paused; send it again later", 60),
             Self::MethodNotAllowed { allow } => {
