@@ -10,7 +10,9 @@ use std::time::Duration;
 use sluice_core::seal::Secret;
 use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgListener, PgRow};
-use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Row as _, TypeInfo as _, ValueRef as _};
+use sqlx::{
+    ConnectOptions as _, Connection as _, PgConnection, PgPool, Postgres, Row as _, TypeInfo as _, ValueRef as _,
+};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{Owned, Row, StoreError, Value};
@@ -64,6 +66,8 @@ impl Claim {
     /// Waits until no other control plane has it.
     pub(crate) async fn take(url: &Secret) -> Result<Self, StoreError> {
         let url = url.expose().parse::<PgConnectOptions>()?.application_name("sluice-claim").options(KEPT_ALIVE);
+        // It may wait for days.
+        let url = url.disable_statement_logging();
         let mut connection = PgConnection::connect_with(&url).await?;
         if !try_claim(&mut connection).await? {
             sqlx::query(CLAIM).execute(&mut connection).await?;

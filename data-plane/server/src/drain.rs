@@ -52,13 +52,18 @@ impl Drain {
 
 /// Begins or ends a drain, and says how far it is.
 pub(crate) async fn run(plane: &Plane, asked: DrainPlane) -> Result<DrainedPlane, Unavailable> {
+    let was_on = plane.drain.is_on();
     if asked.resume {
         plane.drain.resume();
     } else {
         let grace = asked.grace.and_then(|grace| Duration::try_from(grace).ok()).unwrap_or_default();
         plane.drain.begin(grace);
     }
-    tracing::info!(draining = plane.drain.is_on(), "an operator drains this data plane, or no longer");
+    match (was_on, plane.drain.is_on()) {
+        (false, true) => tracing::info!("an operator drains this data plane"),
+        (true, false) => tracing::info!("this data plane is in use again"),
+        (true, true) | (false, false) => {}
+    }
     // Whoever is refused from now on is not among the jobs that are counted.
     let refuses_triggers = plane.drain.refuses();
     let stats = plane.inbox.stats().await?;
