@@ -32,6 +32,10 @@ const PLANES_MAX: usize = 10_000;
 const TOKENS_MAX: usize = 100_000;
 /// Most data planes that are named when one asks who serves a revision.
 const TOLD_MAX: usize = 1000;
+/// From how far on a clock that is wrong is said aloud.
+const SKEW_WARNED_MS: u64 = 5000;
+/// By how much a skew changes before it is news: how long a message takes is part of what is measured.
+const SKEW_NEWS_MS: u64 = 1000;
 /// Most problems of a refusal that are kept.
 const PROBLEMS_MAX: usize = 100;
 
@@ -69,6 +73,8 @@ struct Plane {
     scope: Scope,
     /// It is given no new work.
     draining: bool,
+    /// How far its clock was ahead of ours, if it has said.
+    clock_skew_ms: Option<i64>,
     workspaces: BTreeMap<String, ServedWorkspace>,
     /// By connection.
     tokens: BTreeMap<String, TokenState>,
@@ -151,6 +157,7 @@ impl Registry {
             workspaces: seen.map(|cursor| (cursor.workspace.clone(), serving(cursor))).collect(),
             scope: scope.clone(),
             draining: hello.draining,
+            clock_skew_ms: None,
             tokens: BTreeMap::new(),
         };
         let (registry, id) = (self.clone(), hello.data_plane_id.clone());
@@ -338,6 +345,7 @@ impl Plane {
             connect_time: Some(timestamp(self.connect_time)),
             workspaces: self.workspaces.values().cloned().collect(),
             draining: self.draining,
+            clock_skew: self.clock_skew_ms.map(duration),
             ..DataPlane::default()
         }
     }
@@ -367,6 +375,36 @@ impl Registration {
             workspace.revision = nack.serving.as_ref().map_or(0, |serving| serving.revision);
             workspace.refusal = Some(refusal);
         });
+    }
+
+    /// Something else is served than was acknowledged; 0: nothing.
+    pub(crate) fn found(&self, workspace: &str, revision: i64) {
+        self.change(workspace, |workspace| {
+            workspace.revision = revision;
+            workspace.apply_micros = 0;
+        });
+    }
+
+    /// What its clock says; it may be wrong, and what depends on a clock with it.
+    pub(crate) fn clock_says(&self, time: UnixMillis, now: UnixMillis) {
+        let mut planes = self.registry.lock();
+        let Some(plane) = planes.by_id.get_mut(&self.id).filter(|plane| plane.is(self.session)) else { return };
+        let skew_ms = time.saturating_sub(now);
+        let before = plane.clock_skew_ms;
+        if before.is_some_and(|before| before.abs_diff(skew_ms) < SKEW_NEWS_MS) {
+            return;
+        }
+        plane.clock_skew_ms = Some(skew_ms);
+        self.registry.tell(&mut planes, &self.id, parts::STREAM, self.session);
+        drop(planes);
+        let is_wrong = |skew: i64| skew.unsigned_abs() > SKEW_WARNED_MS;
+        if is_wrong(skew_ms) && !before.is_some_and(is_wrong) {
+            tracing::warn!(
+                data_plane = self.id,
+                skew_ms,
+                "the clock of a data plane is wrong, or that of this machine"
+            );
+        }
     }
 
     /// A workspace was dropped.
@@ -418,6 +456,12 @@ impl Registration {
 fn serves(served: &ServedWorkspace, revision: i64) -> bool {
     let other = |refusal: &Refusal| (revision..=served.revision).contains(&refusal.revision);
     served.revision >= revision && !served.refusal.as_ref().is_some_and(other)
+}
+
+/// Milliseconds as messages carry them.
+fn duration(millis: i64) -> prost_types::Duration {
+    let nanos = i32::try_from(millis % 1000).unwrap_or(0) * 1_000_000;
+    prost_types::Duration { seconds: millis / 1000, nanos }
 }
 
 /// `workspaces/{workspace}` of a connection's name.

@@ -33,6 +33,7 @@ pub(crate) struct Metrics {
     data_planes: Gauge,
     streams: Gauge,
     streams_ended: Family<Label, Counter>,
+    drifts_repaired: Counter,
     captures: Gauge,
     regressed: Gauge,
     audit_entries: Family<Label, Counter>,
@@ -86,6 +87,7 @@ impl Default for Metrics {
             data_planes: Gauge::default(),
             streams: Gauge::default(),
             streams_ended: Family::default(),
+            drifts_repaired: Counter::default(),
             captures: Gauge::default(),
             regressed: Gauge::default(),
             audit_entries: Family::default(),
@@ -120,6 +122,11 @@ impl Metrics {
             "sluice_control_streams_ended",
             "Configuration streams that the control plane ended or did not begin, by reason",
             self.streams_ended.clone(),
+        );
+        registry.register(
+            "sluice_control_drifts_repaired",
+            "Workspaces that a data plane served otherwise than it had acknowledged, and that were sent again: alarm above 0",
+            self.drifts_repaired.clone(),
         );
         registry.register("sluice_control_captures_open", "Captures that wait for a request", self.captures.clone());
         registry.register(
@@ -162,6 +169,11 @@ impl Metrics {
             StreamEnd::Renewed => "renewed",
         };
         self.streams_ended.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// A data plane had come to serve something else than it had acknowledged, and is right again.
+    pub(crate) fn drift_repaired(&self) {
+        self.drifts_repaired.inc();
     }
 
     /// An entry was added to an audit log.

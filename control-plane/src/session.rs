@@ -1,6 +1,9 @@
 //! One data plane's stream: what it holds, what it refused, and what to send it next. Level-triggered: nothing is queued for
 //! it but the names of workspaces to look at; whatever is sent is made from the newest revision.
 
+mod beats;
+mod held;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +29,9 @@ use crate::names::workspace_id;
 use crate::secrets::random;
 use crate::shared::Shared;
 use crate::snapshots::{Body, Head, Heads, MESSAGE_BYTES_MAX as PART_BYTES_MAX};
+
+use self::beats::Beats;
+use self::held::{Held, Refused, Sent, Step};
 
 /// Why a stream ends when the store has another name.
 const NEW_EPOCH: &str = "the configuration store begins a new epoch";
@@ -58,78 +64,7 @@ pub(crate) struct Session {
     members: Option<watch::Receiver<Members>>,
     /// How many it was told of.
     told_members: u32,
-}
-
-/// What is known of one workspace at the data plane.
-#[derive(Clone, Debug, Default)]
-struct Held {
-    serving: Option<Cursor>,
-    /// What it serves comes from another store: numbers cannot be compared, digests can.
-    foreign: bool,
-    /// Sent and not answered.
-    sent: Option<Sent>,
-    /// Refused; not sent again until there is a newer one, or it is confirmed.
-    refused: Option<Refused>,
-    /// A delta did not fit.
-    wants_snapshot: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Sent {
-    cursor: Cursor,
-    whole: bool,
-    /// Its deletions were confirmed.
-    confirmed: bool,
-    /// Since when it was to be served, of a data plane that was up to date before.
-    since: Option<std::time::Instant>,
-}
-
-/// A revision that was refused as it was then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Refused {
-    revision: i64,
-    confirmed: bool,
-}
-
-/// What to send next.
-#[derive(Debug, PartialEq, Eq)]
-enum Step {
-    Nothing,
-    Delta {
-        base: i64,
-    },
-    /// It holds the same under another number.
-    Renumber {
-        base: i64,
-    },
-    Snapshot,
-}
-
-impl Held {
-    /// What the data plane needs to come to `head`, whose deletions are confirmed or not.
-    fn next(&self, head: &Cursor, confirmed: bool) -> Step {
-        if self.sent.is_some() || self.refused == Some(Refused { revision: head.revision, confirmed }) {
-            return Step::Nothing;
-        }
-        match &self.serving {
-            None => Step::Snapshot,
-            Some(serving) if serving.digest == head.digest && serving.revision == head.revision => Step::Nothing,
-            Some(serving) if self.foreign && serving.digest == head.digest => Step::Renumber { base: serving.revision },
-            Some(_) if self.foreign || self.wants_snapshot => Step::Snapshot,
-            // It is ahead, or has another content under the same number: this store was set back. The data plane, which goes
-            // forward only, refuses by name what it must not take, and that is shown.
-            Some(serving) if serving.revision >= head.revision => Step::Snapshot,
-            Some(serving) => Step::Delta { base: serving.revision },
-        }
-    }
-
-    /// The store cannot have made what is served: it was set back, or two go by the same name.
-    fn is_ahead_of(&self, head: &Cursor) -> bool {
-        let ahead = |serving: &Cursor| {
-            serving.revision > head.revision || (serving.revision == head.revision && serving.digest != head.digest)
-        };
-        !self.foreign && self.serving.as_ref().is_some_and(ahead)
-    }
+    beats: Beats,
 }
 
 /// Serves one stream until it ends, the server stops, or another stream of the same data plane takes over.
@@ -235,12 +170,13 @@ impl Session {
         let heads = shared.snapshots.subscribe();
         let epoch = heads.borrow().epoch.clone();
         let foreign = hello.store_epoch != epoch;
-        let held = |cursor: &Cursor| Held { serving: Some(cursor.clone()), foreign, ..Held::default() };
+        let held = |cursor: Cursor| Held { serving: Some(cursor), foreign, ..Held::default() };
         // What it should not even have is neither compared nor sent.
-        let seen = hello.cursors.iter().filter(|cursor| registration.scope.sees(&cursor.workspace));
-        let held = seen.map(|cursor| (cursor.workspace.clone(), held(cursor))).collect();
+        let (seen, beyond): (Vec<_>, Vec<_>) =
+            hello.cursors.iter().cloned().partition(|cursor| registration.scope.sees(&cursor.workspace));
+        let held = seen.into_iter().map(|cursor| (cursor.workspace.clone(), held(cursor))).collect();
         let members = hello.shares_limits.then(|| shared.members.clone());
-        let welcome = Answer::Welcome(sync::Welcome { store_epoch: epoch.clone() });
+        let welcome = Answer::Welcome(sync::Welcome { store_epoch: epoch.clone(), takes_beats: true });
         let mut session = Self {
             shared,
             registration,
@@ -255,6 +191,7 @@ impl Session {
             last_command: 0,
             members,
             told_members: 0,
+            beats: Beats::beside(beyond),
         };
         session.look_at_all();
         // It may have come a moment ago.
@@ -273,7 +210,7 @@ impl Session {
         let end = Instant::now() + age(self.shared.settings.limits.stream_age, dice());
         let mut stalled: Option<Instant> = None;
         loop {
-            let work = !self.synced || !self.parts.is_empty() || !self.pending.is_empty() || !self.commands.is_empty();
+            let work = self.has_work();
             let waits = work && out.capacity() == 0;
             stalled = waits.then(|| stalled.unwrap_or_else(Instant::now));
             // Nobody's command is cut off, unless one is always under way.
@@ -294,6 +231,7 @@ impl Session {
                     Some(SyncRequest { kind: Some(Said::KeyUses(used)) }) => {
                         login_keys::used(&self.shared, &self.registration.scope, used).await?;
                     }
+                    Some(SyncRequest { kind: Some(Said::Holding(holding)) }) => self.compare(holding).await?,
                     Some(SyncRequest { kind }) => self.listen(kind)?,
                     None => return Ok(()),
                 },
@@ -312,6 +250,12 @@ impl Session {
                 },
             }
         }
+    }
+
+    /// Something is to be sent, or may be.
+    fn has_work(&self) -> bool {
+        let waits = !self.parts.is_empty() || !self.pending.is_empty() || !self.commands.is_empty();
+        waits || !self.synced || self.beats.has_answer()
     }
 
     /// Says how many share limits, if that is news (D10).
@@ -382,16 +326,22 @@ impl Session {
                 self.pending.insert(name.clone());
             }
         }
-        let gone = self.held.keys().filter(|name| !heads.workspaces.contains_key(*name));
-        self.pending.extend(gone.cloned());
+        let gone = self.held.iter().filter(|(name, held)| {
+            let is_news = !held.left_alone || heads.tombstones.contains(*name);
+            is_news && !heads.workspaces.contains_key(*name)
+        });
+        self.pending.extend(gone.map(|(name, _)| name.clone()));
     }
 
     /// The next message, made from the truth as it is now; `None` when the workspace looked at needs none.
     async fn next_answer(&mut self) -> Result<Option<Answer>, Failure> {
-        // Commands pass everything but the welcome, without which the data plane would not know whom it hears.
+        // Commands and beats pass everything but the welcome, without which the data plane would not know whom it hears.
         let welcomed = !matches!(self.parts.front(), Some(Answer::Welcome(_)));
         if let Some(command) = welcomed.then(|| self.commands.pop_front()).flatten() {
             return Ok(Some(Answer::Command(command)));
+        }
+        if let Some(heard) = welcomed.then(|| self.beats.answer()).flatten() {
+            return Ok(Some(Answer::BeatHeard(heard)));
         }
         if let Some(part) = self.parts.pop_front() {
             return Ok(Some(part));
@@ -410,11 +360,12 @@ impl Session {
 
     /// A workspace that is not there is dropped only by its tombstone; one that is merely unknown stays (I5).
     fn drop_workspace(&mut self, heads: &Heads, workspace: String) -> Option<Answer> {
-        self.held.remove(&workspace);
         if heads.tombstones.contains(&workspace) {
+            self.held.remove(&workspace);
             self.registration.dropped(&workspace);
             return Some(Answer::Drop(sync::WorkspaceDrop { workspace }));
         }
+        self.held.entry(workspace.clone()).or_default().left_alone = true;
         tracing::warn!(workspace, "a data plane serves a workspace that this store has never had; it is left alone");
         None
     }
@@ -470,10 +421,15 @@ impl Session {
                 }
                 Ok(())
             }
+            Some(Said::Beat(beat)) => {
+                self.heard(&beat);
+                Ok(())
+            }
             Some(Said::Hello(_)) => Err(Failure::field("hello", "REPEATED", "is sent once")),
-            // Samples and uses of keys are stored before anything else is listened to.
-            Some(Said::Sample(_) | Said::KeyUses(_)) | None => {
-                let message = "one of hello, ack, nack, token_changes, result, sample, key_uses is required";
+            // Samples, uses of keys and what is held wait for the store, and are taken before anything else is listened to.
+            Some(Said::Sample(_) | Said::KeyUses(_) | Said::Holding(_)) | None => {
+                let message =
+                    "one of hello, ack, nack, token_changes, result, sample, key_uses, beat, holding is required";
                 Err(Failure::field("kind", "REQUIRED", message))
             }
         }
@@ -504,7 +460,8 @@ impl Session {
             }
         }
         self.pending.insert(serving.workspace.clone());
-        held.serving = Some(serving);
+        held.serving = Some(serving.clone());
+        self.repaired(&serving.workspace);
     }
 
     fn refused(&mut self, nack: &sync::Nack) {
@@ -546,45 +503,6 @@ fn chunks(body: &Body, allow_mass_delete: bool) -> impl Iterator<Item = Answer> 
 mod tests {
     use super::*;
 
-    fn cursor(revision: i64, digest: u8) -> Cursor {
-        Cursor { workspace: "workspaces/abc".to_owned(), revision, digest: vec![digest].into() }
-    }
-
-    fn holding(revision: i64, digest: u8) -> Held {
-        Held { serving: Some(cursor(revision, digest)), ..Held::default() }
-    }
-
-    #[test]
-    fn what_to_send() {
-        let head = cursor(5, 5);
-        let foreign = |held| Held { foreign: true, ..held };
-        let unanswered = Some(Sent { cursor: cursor(4, 4), whole: false, confirmed: false, since: None });
-        let refused = |revision, confirmed| Some(Refused { revision, confirmed });
-        let table = [
-            (Held::default(), Step::Snapshot),
-            (holding(5, 5), Step::Nothing),
-            (holding(4, 4), Step::Delta { base: 4 }),
-            (holding(1, 1), Step::Delta { base: 1 }),
-            // Published and taken back: the number moves though the content is the same.
-            (holding(4, 5), Step::Delta { base: 4 }),
-            (holding(5, 9), Step::Snapshot),
-            (holding(6, 6), Step::Snapshot),
-            (foreign(holding(5, 5)), Step::Nothing),
-            (foreign(holding(9, 5)), Step::Renumber { base: 9 }),
-            (foreign(holding(5, 9)), Step::Snapshot),
-            (foreign(holding(9, 9)), Step::Snapshot),
-            (Held { wants_snapshot: true, ..holding(4, 4) }, Step::Snapshot),
-            (Held { refused: refused(5, false), ..holding(4, 4) }, Step::Nothing),
-            // What somebody confirms afterwards is sent again.
-            (Held { refused: refused(5, true), ..holding(4, 4) }, Step::Delta { base: 4 }),
-            (Held { refused: refused(4, false), ..holding(3, 3) }, Step::Delta { base: 3 }),
-            (Held { sent: unanswered, ..holding(3, 3) }, Step::Nothing),
-        ];
-        for (held, step) in table {
-            assert_eq!(held.next(&head, false), step, "{held:?}");
-        }
-    }
-
     #[test]
     fn a18_streams_that_began_together_end_apart() {
         let mean = Duration::from_secs(1000);
@@ -599,7 +517,7 @@ mod tests {
         for (size, count) in [(0, 1), (1, 1), (PART_BYTES_MAX, 1), (PART_BYTES_MAX + 1, 2), (3 * PART_BYTES_MAX, 3)] {
             let bytes: Bytes = (0..size).map(|at| (at % 251) as u8).collect::<Vec<_>>().into();
             let mut whole = Vec::new();
-            let body = Body { cursor: cursor(1, 1), bytes: bytes.clone() };
+            let body = Body { cursor: Cursor::default(), bytes: bytes.clone() };
             for (index, part) in chunks(&body, false).enumerate() {
                 let Answer::Snapshot(part) = part else { panic!("not a part") };
                 assert_eq!((part.index as usize, part.count), (index, count));

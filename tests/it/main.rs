@@ -14,6 +14,7 @@ mod dedup;
 mod deliveries;
 mod dispatch;
 mod drain;
+mod drift;
 mod endpoint;
 mod enrolment;
 mod events;

@@ -157,7 +157,7 @@ impl Lean {
                 self.tell.send_modify(|plane| drop_held(plane, &drop.workspace));
                 return None;
             }
-            Hear::Command(_) | Hear::Fleet(_) => return None,
+            Hear::Command(_) | Hear::Fleet(_) | Hear::BeatHeard(_) => return None,
             Hear::Delta(delta) => (delta.cursor?, delta.body.len(), true),
             Hear::Snapshot(part) => (part.cursor?, part.body.len(), part.index + 1 == part.count),
         };

@@ -43,6 +43,8 @@ struct Stream {
     sees: Vec<String>,
     #[prost(bool, tag = "6")]
     draining: bool,
+    #[prost(int64, optional, tag = "7")]
+    clock_skew_ms: Option<i64>,
 }
 
 /// A part that is told.
@@ -114,6 +116,7 @@ impl Plane {
             takes_commands: self.session.as_ref().is_some_and(|live| live.orders.is_some()),
             sees: self.scope.names(),
             draining: self.draining,
+            clock_skew_ms: self.clock_skew_ms,
         }
     }
 }
@@ -259,6 +262,7 @@ impl Planes {
                 known.gone = Some(Instant::now());
             }
             known.draining = stream.draining;
+            known.clock_skew_ms = stream.clock_skew_ms;
             if known.session.is_some() || !stream.connected {
                 return None;
             }
@@ -279,6 +283,7 @@ impl Planes {
             session: connected.then_some(live),
             scope: Scope::of_names(stream.sees),
             draining: stream.draining,
+            clock_skew_ms: stream.clock_skew_ms,
             workspaces: Default::default(),
             tokens: Default::default(),
         };

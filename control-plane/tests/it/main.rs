@@ -9,6 +9,7 @@ mod api_keys;
 mod attacks;
 mod audit;
 mod authors;
+mod beats;
 mod commands;
 mod connections;
 mod contract;

@@ -104,7 +104,7 @@ impl DataPlane {
                 self.held.remove(&drop.workspace);
                 return None;
             }
-            Hear::Welcome(_) | Hear::Synced(_) | Hear::Command(_) | Hear::Fleet(_) => return None,
+            Hear::Welcome(_) | Hear::Synced(_) | Hear::Command(_) | Hear::Fleet(_) | Hear::BeatHeard(_) => return None,
         };
         let body = WorkspaceBody::decode(body.as_slice()).unwrap();
         let held = self.held.entry(cursor.workspace.clone()).or_default();

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
-use sluice_proto::sync::v1::{Resource, WorkspaceBody};
+use sluice_proto::sync::v1::{Cursor, Resource, WorkspaceBody};
 
 /// What a workspace holds, by resource name.
 pub type Resources = BTreeMap<String, Resource>;
@@ -25,6 +25,20 @@ pub fn digest<'a>(resources: impl Iterator<Item = (&'a str, &'a [u8; 32])>) -> [
         hasher.update((name.len() as u64).to_be_bytes());
         hasher.update(name);
         hasher.update(hash);
+    }
+    hasher.finalize().into()
+}
+
+/// What a beat carries: SHA-256 over where all workspaces of a data plane stand, by name.
+pub fn holding<'a>(cursors: impl Iterator<Item = &'a Cursor>) -> [u8; 32] {
+    let sorted: BTreeMap<&str, &Cursor> = cursors.map(|cursor| (cursor.workspace.as_str(), cursor)).collect();
+    let mut hasher = Sha256::new();
+    for (name, Cursor { revision, digest, .. }) in sorted {
+        hasher.update((name.len() as u64).to_be_bytes());
+        hasher.update(name);
+        hasher.update(revision.to_be_bytes());
+        hasher.update((digest.len() as u64).to_be_bytes());
+        hasher.update(digest);
     }
     hasher.finalize().into()
 }
@@ -169,6 +183,28 @@ mod tests {
         assert_ne!(both, digest([("a", &one)].into_iter()));
         assert_ne!(digest([("a", &one)].into_iter()), digest([("ab", &one)].into_iter()));
         assert_ne!(digest([].into_iter()), [0; 32]);
+    }
+
+    #[test]
+    fn what_a_beat_carries_sees_every_workspace_and_all_of_its_cursor_but_not_order() {
+        let at = |workspace: &str, revision, digest: u8| Cursor {
+            workspace: workspace.to_owned(),
+            revision,
+            digest: vec![digest; 32].into(),
+        };
+        let of = |cursors: &[Cursor]| holding(cursors.iter());
+        let both = of(&[at("a", 1, 1), at("b", 2, 2)]);
+        assert_eq!(both, of(&[at("b", 2, 2), at("a", 1, 1)]));
+        let others = [
+            vec![],
+            vec![at("a", 1, 1)],
+            vec![at("a", 2, 1), at("b", 2, 2)],
+            vec![at("a", 1, 2), at("b", 2, 2)],
+            vec![at("a", 1, 1), at("c", 2, 2)],
+        ];
+        for other in others {
+            assert_ne!(both, of(&other), "{other:?}");
+        }
     }
 
     #[test]

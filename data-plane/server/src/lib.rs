@@ -15,6 +15,7 @@
 pub mod admin;
 pub mod applying;
 pub mod aside;
+mod beat;
 pub mod captures;
 pub mod chain;
 pub mod clock;

@@ -1,6 +1,7 @@
 //! Numbers for Prometheus. Labels are closed lists: nothing a sender or a tenant chooses becomes one (O17).
 
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -45,6 +46,7 @@ pub struct Metrics {
     outbox: Gauge,
     store_losses: Gauge,
     connected: Gauge,
+    clock_skew: Gauge<f64, AtomicU64>,
     revisions_served: Counter,
     revisions_refused: Family<Label, Counter>,
     last_good_errors: Counter,
@@ -88,6 +90,7 @@ impl Default for Metrics {
             outbox: Gauge::default(),
             store_losses: Gauge::default(),
             connected: Gauge::default(),
+            clock_skew: Gauge::default(),
             revisions_served: Counter::default(),
             revisions_refused: Family::default(),
             last_good_errors: Counter::default(),
@@ -200,6 +203,12 @@ impl Metrics {
             self.store_losses.clone(),
         );
         registry.register("sluice_sync_connected", "1 while the control plane is connected", self.connected.clone());
+        registry.register_with_unit(
+            "sluice_clock_skew",
+            "How far this clock was ahead of the control plane's at the last beat, negative when behind: alarm beyond 5",
+            Unit::Seconds,
+            self.clock_skew.clone(),
+        );
         registry.register("sluice_config_revisions_served", "Revisions taken", self.revisions_served.clone());
         registry.register(
             "sluice_config_revisions_refused",
@@ -288,6 +297,12 @@ impl Metrics {
     /// The configuration stream opened or closed.
     pub fn connected(&self, connected: bool) {
         self.connected.set(connected.into());
+    }
+
+    /// How far the clock is ahead of the control plane's.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn clock_skew(&self, millis: i64) {
+        self.clock_skew.set(millis as f64 / 1000.0);
     }
 
     /// A revision was taken.

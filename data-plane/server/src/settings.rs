@@ -26,6 +26,8 @@ pub struct Settings {
     pub master_key_file: PathBuf,
     /// How often a master key is looked for that a workspace's data key names and the ring lacks.
     pub keys_read_every: Duration,
+    /// How often the control plane is told what is served, give or take a fifth: 15 s by default.
+    pub beat_every: Duration,
     /// Where the inbox and the last good configuration are kept.
     pub data_dir: PathBuf,
     /// Limits of what comes in.

@@ -11,16 +11,17 @@ use bytes::BytesMut;
 use prost::Message as _;
 use sluice_proto::admin::v1::Problem;
 use sluice_proto::sync::v1::{
-    Ack, Command, Cursor, Delta, Hello, Nack, SnapshotChunk, SyncRequest, SyncResponse, WorkspaceBody, sync_request,
+    Ack, Command, Cursor, Delta, Nack, SnapshotChunk, SyncRequest, SyncResponse, WorkspaceBody, sync_request,
     sync_response,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
+use tonic::{Status, Streaming};
 
 use crate::applying::{Attempt, Deadly};
+use crate::beat::{Beats, cursor, hello};
 use crate::captures;
 use crate::commands;
 use crate::crash::Moment;
@@ -133,47 +134,64 @@ async fn session(plane: &Plane, link: &Link, backoff: &mut Backoff) -> Result<()
     let telling = credentials::tell(plane, answers.clone());
     let sampling = captures::tell(plane, answers.clone());
     let using = key_uses::tell(plane, answers.clone());
-    let listening = async {
-        let mut session = Session { plane, epoch: String::new(), chunks: HashMap::new(), unreadable: HashMap::new() };
-        let room = Arc::new(Semaphore::new(COMMANDS_MAX));
-        let mut again = tokio::time::interval(plane.settings.keys_read_every);
-        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let message = tokio::select! {
-                message = incoming.message() => message.map_err(|status| said(&status))?,
-                _ = again.tick(), if !session.unreadable.is_empty() => {
-                    for answer in session.again().await {
-                        answers.send(SyncRequest { kind: Some(answer) }).await.map_err(|_closed| "closed".to_owned())?;
-                    }
-                    continue;
-                }
-            };
-            let Some(message) = message else { return Ok(()) };
-            plane.metrics.connected(true);
-            backoff.reset();
-            let message = match message.kind {
-                Some(sync_response::Kind::Fleet(fleet)) => {
-                    plane.metrics.message("fleet");
-                    plane.fleet.told(fleet.data_planes).await;
-                    continue;
-                }
-                Some(sync_response::Kind::Command(command)) => {
-                    take_command(plane, command, &room, &answers);
-                    continue;
-                }
-                kind => SyncResponse { kind },
-            };
-            if let Some(answer) = session.take(message).await? {
-                answers.send(SyncRequest { kind: Some(answer) }).await.map_err(|_closed| "closed".to_owned())?;
-            }
-        }
-    };
+    let listening = listen(plane, &mut incoming, &answers, backoff);
     tokio::select! {
         ended = listening => ended,
         ended = telling => ended,
         ended = sampling => ended,
         ended = using => ended,
     }
+}
+
+/// Takes what comes, and says what there is to say of it.
+async fn listen(
+    plane: &Plane,
+    incoming: &mut Streaming<SyncResponse>,
+    answers: &mpsc::Sender<SyncRequest>,
+    backoff: &mut Backoff,
+) -> Result<(), String> {
+    let mut session = Session::new(plane);
+    let mut beats = Beats::new(plane);
+    let room = Arc::new(Semaphore::new(COMMANDS_MAX));
+    let mut again = tokio::time::interval(plane.settings.keys_read_every);
+    again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        // A beat goes out between two messages: what it says is what was acknowledged before it.
+        let said = tokio::select! {
+            message = incoming.message() => {
+                let Some(message) = message.map_err(|status| said(&status))? else { return Ok(()) };
+                plane.metrics.connected(true);
+                backoff.reset();
+                match message.kind {
+                    Some(sync_response::Kind::Fleet(fleet)) => {
+                        plane.metrics.message("fleet");
+                        plane.fleet.told(fleet.data_planes).await;
+                        None
+                    }
+                    Some(sync_response::Kind::Command(command)) => {
+                        take_command(plane, command, &room, answers);
+                        None
+                    }
+                    Some(sync_response::Kind::BeatHeard(heard)) => beats.heard(&heard),
+                    kind => session.take(kind).await?,
+                }
+            }
+            () = beats.due(), if session.takes_beats => Some(beats.beat()),
+            _ = again.tick(), if !session.unreadable.is_empty() => {
+                for answer in session.again().await {
+                    say(answers, answer).await?;
+                }
+                None
+            }
+        };
+        if let Some(kind) = said {
+            say(answers, kind).await?;
+        }
+    }
+}
+
+async fn say(answers: &mpsc::Sender<SyncRequest>, kind: sync_request::Kind) -> Result<(), String> {
+    answers.send(SyncRequest { kind: Some(kind) }).await.map_err(|_closed| "closed".to_owned())
 }
 
 /// Has a command done beside the stream; its result goes where acks go.
@@ -190,34 +208,11 @@ fn take_command(plane: &Plane, command: Command, room: &Arc<Semaphore>, answers:
     });
 }
 
-/// What is held now.
-fn hello(plane: &Plane) -> SyncRequest {
-    let runtime = plane.served.load();
-    let cursors: Vec<Cursor> = runtime.workspaces().map(|workspace| cursor(workspace)).collect();
-    // Workspaces of two stores (a stream broke in the middle of a new one): then none can be named, and all are compared.
-    let mut epochs: Vec<&str> = runtime.workspaces().map(|workspace| workspace.store_epoch.as_str()).collect();
-    epochs.dedup();
-    let store_epoch = if let [one] = epochs.as_slice() { (*one).to_owned() } else { String::new() };
-    let hello = Hello {
-        data_plane_id: plane.settings.data_plane_id.clone(),
-        build: env!("CARGO_PKG_VERSION").to_owned(),
-        store_epoch,
-        cursors,
-        takes_commands: true,
-        shares_limits: true,
-        draining: plane.drain.is_on(),
-    };
-    SyncRequest { kind: Some(sync_request::Kind::Hello(hello)) }
-}
-
-fn cursor(workspace: &Workspace) -> Cursor {
-    Cursor { workspace: workspace.name.clone(), revision: workspace.revision, digest: workspace.digest.to_vec().into() }
-}
-
 /// What one stream has said so far.
 struct Session<'a> {
     plane: &'a Plane,
     epoch: String,
+    takes_beats: bool,
     chunks: HashMap<String, Parts>,
     /// What was refused because no master key opens its data key, by workspace: the key may come into the ring.
     unreadable: HashMap<String, (Cursor, Source)>,
@@ -266,14 +261,19 @@ impl Parts {
     }
 }
 
-impl Session<'_> {
-    async fn take(&mut self, message: SyncResponse) -> Result<Option<sync_request::Kind>, String> {
+impl<'a> Session<'a> {
+    fn new(plane: &'a Plane) -> Self {
+        Self { plane, epoch: String::new(), takes_beats: false, chunks: HashMap::new(), unreadable: HashMap::new() }
+    }
+
+    async fn take(&mut self, kind: Option<sync_response::Kind>) -> Result<Option<sync_request::Kind>, String> {
         use sync_response::Kind;
         let received = Instant::now();
-        match message.kind {
+        match kind {
             Some(Kind::Welcome(welcome)) => {
                 self.plane.metrics.message("welcome");
                 self.epoch = welcome.store_epoch;
+                self.takes_beats = welcome.takes_beats;
                 Ok(None)
             }
             Some(Kind::Delta(delta)) => {
@@ -295,7 +295,7 @@ impl Session<'_> {
                 self.plane.asked.set();
                 Ok(None)
             }
-            Some(Kind::Command(_) | Kind::Fleet(_)) => {
+            Some(Kind::Command(_) | Kind::Fleet(_) | Kind::BeatHeard(_)) => {
                 Err("something else came where configuration was expected".to_owned())
             }
             None => Err("the control plane sent a message this build does not know".to_owned()),
@@ -403,7 +403,7 @@ impl Session<'_> {
 
     async fn serve(&self, (workspace, attempt): (Workspace, Attempt), received: Instant) -> sync_request::Kind {
         let workspace = self.keep(workspace).await;
-        let serving = self::cursor(&workspace);
+        let serving = cursor(&workspace);
         self.plane.served.put(workspace);
         drop(attempt);
         self.plane.tokens.served();
@@ -448,7 +448,7 @@ impl Session<'_> {
             self.plane.metrics.revision_refused(objection::label(&problems));
         }
         let runtime = self.plane.served.load();
-        let serving = runtime.workspace(&refused.workspace).map(|workspace| cursor(workspace)).unwrap_or_default();
+        let serving = runtime.workspace(&refused.workspace).map(|held| cursor(held)).unwrap_or_default();
         sync_request::Kind::Nack(Nack {
             workspace: refused.workspace.clone(),
             revision: refused.revision,

@@ -17,6 +17,8 @@ use sluice_data_plane::settings::{IngressSettings, WorkerSettings};
 
 /// How often a data plane looks for a master key that it lacks.
 const KEYS_READ_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
+/// How often a data plane says what it serves.
+const BEAT_EVERY: std::time::Duration = std::time::Duration::from_secs(15);
 /// After which time a delivery without an attempt is told of.
 const WAITING_TOLD_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
 /// How often is looked whether the certificate for the control plane is to be renewed.
@@ -143,6 +145,7 @@ impl Folder {
             certificate_checked_every: CERTIFICATE_CHECKED_EVERY,
             master_key_file: self.master_key_file(),
             keys_read_every: KEYS_READ_EVERY,
+            beat_every: BEAT_EVERY,
             data_dir: self.0.clone(),
             ingress: IngressSettings::default(),
             workers: WorkerSettings::default(),

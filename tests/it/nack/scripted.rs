@@ -107,7 +107,7 @@ impl Line {
 
     /// By a store of this name.
     pub(super) async fn welcome_of(&self, epoch: &str) {
-        self.say(sync_response::Kind::Welcome(Welcome { store_epoch: epoch.to_owned() })).await;
+        self.say(sync_response::Kind::Welcome(Welcome { store_epoch: epoch.to_owned(), ..Welcome::default() })).await;
     }
 
     pub(super) async fn synced(&self) {
