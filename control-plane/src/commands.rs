@@ -101,7 +101,10 @@ pub(crate) async fn able(shared: &Shared, workspace: &str) -> Vec<String> {
 }
 
 /// The way to a data plane, wherever it is connected.
-async fn orders(shared: &Shared, data_plane: &str) -> Result<Orders, Failure> {
+///
+/// # Errors
+/// It is not connected, or takes no commands.
+pub(crate) async fn orders(shared: &Shared, data_plane: &str) -> Result<Orders, Failure> {
     if let Ok(orders) = shared.data_planes.orders(data_plane) {
         return Ok(orders);
     }

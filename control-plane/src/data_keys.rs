@@ -95,6 +95,7 @@ pub(crate) async fn rotate(
         create_time: change.now,
         update_time: change.now,
         end_time: 0,
+        moves: 0,
     };
     change.tx.operation_insert(&row).await?;
     let operation = if change.validate_only() { String::new() } else { row.name };
@@ -204,7 +205,9 @@ pub(crate) async fn step(shared: &Shared, mut row: OperationRow) -> Result<Stepp
         None => (row.phase, row.position) = (row.phase + 1, START),
     }
     row.update_time = shared.settings.clock.now();
-    tx.operation_moved(&row).await?;
+    if !tx.operation_moved(&mut row).await? {
+        return Ok(Stepped::Waits);
+    }
     tx.commit().await?;
     shared.tell(Topic::Operations);
     Ok(Stepped::Moved(shared.settings.rewrap_pause))
@@ -235,11 +238,14 @@ async fn samples(shared: &Shared, workspace: &str) -> Result<i64, Failure> {
 }
 
 /// Nothing is sealed with the old key any more.
-async fn end(shared: &Shared, row: OperationRow) -> Result<Stepped, Failure> {
+async fn end(shared: &Shared, mut row: OperationRow) -> Result<Stepped, Failure> {
     let now = shared.settings.clock.now();
     let mut tx = shared.store.write().await?;
+    if !tx.operation_moved(&mut row).await? {
+        // It has ended; the old key that is there now may be the next one's.
+        return Ok(Stepped::Waits);
+    }
     tx.old_data_key_set(&row.workspace, None).await?;
-    tx.operation_moved(&row).await?;
     tx.operation_state(&row.name, (row.state, State::Succeeded as i64), now, now).await?;
     tx.commit().await?;
     let (operation, done, unreadable) = (&row.name, row.done, row.failed);

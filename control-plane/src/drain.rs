@@ -12,7 +12,7 @@ use sluice_proto::sync::v1::{DrainPlane, DrainedPlane};
 use sluice_tls::identity::is_id;
 
 use crate::call::{Begun, Call};
-use crate::commands::ask;
+use crate::commands::{ask, orders};
 use crate::error::Failure;
 use crate::shared::Shared;
 
@@ -65,13 +65,15 @@ async fn tell<A: Message + Default>(
         return Ok(known);
     }
     if call.validate_only {
-        return shared.data_planes.orders(id).map(|_orders| A::default());
+        return orders(shared, id).await.map(|_orders| A::default());
     }
     let draining = !wanted.resume;
     let Outcome::Drained(told) = ask(shared, id, "name", Kind::Drain(wanted)).await? else {
         return Err(Failure::Internal("a command was answered with something else".to_owned()));
     };
     shared.data_planes.set_draining(id, draining);
+    // Whoever is told that it is done finds it so at every control plane.
+    shared.replicas.fresh().await;
     match call.begin(shared).await? {
         Begun::New(change) => change.finish(shared, answer(told)).await,
         Begun::Known(known) => Ok(known),

@@ -1,5 +1,6 @@
 //! Operations: work that goes on after its call was answered. [`run`] carries out what is written down, a step of each in turn; what
-//! a step is, [`replay`] and [`data_keys`] know. Whatever is cut off is repeated: a step is written down when it is done.
+//! a step is, [`replay`] and [`data_keys`] know. Whatever is cut off is repeated: a step is written down when it is done, and only by who has
+//! read the one before it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,14 +119,14 @@ pub(crate) enum Stepped {
     Ended,
 }
 
-/// Writes down how far an operation came, and tells who watches.
-pub(crate) async fn moved(shared: &Shared, row: &mut OperationRow) -> Result<(), Failure> {
+/// Writes down how far an operation came, and tells who watches. `false`: another control plane was faster, and nothing was written.
+pub(crate) async fn moved(shared: &Shared, row: &mut OperationRow) -> Result<bool, Failure> {
     row.update_time = shared.settings.clock.now();
     let mut tx = shared.store.write().await?;
-    tx.operation_moved(row).await?;
+    let is_ours = tx.operation_moved(row).await?;
     tx.commit().await?;
     shared.tell(Topic::Operations);
-    Ok(())
+    Ok(is_ours)
 }
 
 /// Says what an operation waits for, once.
@@ -133,7 +134,8 @@ pub(crate) async fn wait(shared: &Shared, mut row: OperationRow, why: &str) -> R
     let message = format!("waits: {why}");
     if row.message != message {
         row.message = message;
-        moved(shared, &mut row).await?;
+        // Whoever was faster says what it waits for.
+        let _is_ours = moved(shared, &mut row).await?;
     }
     Ok(Stepped::Waits)
 }

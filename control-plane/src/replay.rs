@@ -90,6 +90,7 @@ pub(crate) async fn start(
         create_time: change.now,
         update_time: change.now,
         end_time: 0,
+        moves: 0,
     };
     change.tx.operation_insert(&row).await?;
     let operation = if change.validate_only() { String::new() } else { name };
@@ -188,7 +189,9 @@ pub(crate) async fn step(shared: &Shared, mut row: OperationRow) -> Result<Stepp
         let Some(chosen) = chosen else { return wait(shared, row, "no data plane that serves the workspace").await };
         if row.data_plane.is_empty() {
             row.data_plane = chosen;
-            moved(shared, &mut row).await?;
+            if !moved(shared, &mut row).await? {
+                return Ok(Stepped::Waits);
+            }
         }
         let kind = Kind::Replay(ReplayJobs { workspace, operation: row.name.clone(), jobs });
         match ask(shared, &row.data_plane, &row.name, kind).await {
@@ -218,7 +221,9 @@ pub(crate) async fn step(shared: &Shared, mut row: OperationRow) -> Result<Stepp
     row.failed += i64::try_from(total).unwrap_or(i64::MAX) - i64::from(enqueued);
     (row.position, row.message) = (after, String::new());
     row.data_plane.clear();
-    moved(shared, &mut row).await?;
+    if !moved(shared, &mut row).await? {
+        return Ok(Stepped::Waits);
+    }
     let repeated = u32::try_from(total).unwrap_or(u32::MAX);
     Ok(Stepped::Moved(Duration::from_secs(1) * repeated / shared.settings.limits.replays_per_second.max(1)))
 }

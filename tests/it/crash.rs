@@ -6,7 +6,7 @@
 
 #![allow(clippy::print_stdout, reason = "what a failed campaign needs to be repeated")]
 
-mod ledger;
+pub(crate) mod ledger;
 mod points;
 
 use std::collections::HashMap;
@@ -60,7 +60,7 @@ fn seed() -> u64 {
     seed
 }
 
-fn is_long() -> bool {
+pub(crate) fn is_long() -> bool {
     asked("SLUICE_LONG").is_some_and(|value| value == "1")
 }
 
@@ -302,7 +302,7 @@ impl Campaign {
             let is_idle = || async move { Numbers::of(health).await.is_idle().then_some(()) };
             eventually("the inbox to be empty", is_idle).await;
         }
-        let (recorded, events) = (self.recorded().await, self.events().await);
+        let (recorded, events) = recorded_and_told(&self.client, &self.workspace.name).await;
         if let Some((_, second)) = &mut self.second {
             assert!(second.take().unwrap().stop().await.unwrap().success(), "a proper stop ends with 0");
         }
@@ -354,40 +354,6 @@ impl Campaign {
         lanes.iter().map(|lane| lane.ready + lane.leased + lane.delayed).sum::<u64>() + stats.outbox
     }
 
-    async fn recorded(&self) -> Vec<Recorded> {
-        let mut all = Vec::new();
-        let mut page_token = String::new();
-        loop {
-            let parent = self.workspace.name.clone();
-            let request = admin::ListDeliveriesRequest { parent, page_size: 1000, page_token, ..Default::default() };
-            let page = self.client.deliveries().list_deliveries(request).await.unwrap().into_inner();
-            all.extend(page.deliveries.iter().map(|delivery| Recorded {
-                delivery: id(&delivery.name),
-                delivered: delivery.state() == admin::DeliveryState::Delivered,
-                ambiguous: delivery.attempts.iter().map(|attempt| attempt.ambiguous).collect(),
-            }));
-            page_token = page.next_page_token;
-            if page_token.is_empty() {
-                return all;
-            }
-        }
-    }
-
-    async fn events(&self) -> Vec<String> {
-        let mut all = Vec::new();
-        let mut page_token = String::new();
-        loop {
-            let parent = self.workspace.name.clone();
-            let request = admin::ListEventsRequest { parent, page_size: 1000, page_token, ..Default::default() };
-            let page = self.client.events().list_events(request).await.unwrap().into_inner();
-            all.extend(page.events.iter().map(|event| id(&event.delivery)));
-            page_token = page.next_page_token;
-            if page_token.is_empty() {
-                return all;
-            }
-        }
-    }
-
     async fn end(self) {
         let second = self.second.and_then(|(_, second)| second);
         for subject in second.into_iter().chain(self.subject) {
@@ -405,7 +371,7 @@ async fn live(setup: &Setup, life: u64) -> Subject {
 }
 
 /// An endpoint and a workflow that sends each marker on; returns the endpoint's path.
-async fn configure(workspace: &Workspace) -> String {
+pub(crate) async fn configure(workspace: &Workspace) -> String {
     let rate_limit = Some(admin::RateLimit { requests_per_second: 10_000, burst: 20_000 });
     let incoming = admin::IncomingIntegration { rate_limit, ..resources::open() };
     let incoming = workspace.incoming("load", incoming).await;
@@ -429,7 +395,37 @@ fn id(name: &str) -> String {
     name.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
-fn arrival(line: &str) -> Arrived {
+/// The deliveries that the control plane has recorded in a workspace, and the one that each event tells of.
+pub(crate) async fn recorded_and_told(client: &Client, workspace: &str) -> (Vec<Recorded>, Vec<String>) {
+    let (mut recorded, mut told, mut page_token) = (Vec::new(), Vec::new(), String::new());
+    loop {
+        let parent = workspace.to_owned();
+        let request = admin::ListDeliveriesRequest { parent, page_size: 1000, page_token, ..Default::default() };
+        let page = client.deliveries().list_deliveries(request).await.unwrap().into_inner();
+        recorded.extend(page.deliveries.iter().map(|delivery| Recorded {
+            delivery: id(&delivery.name),
+            delivered: delivery.state() == admin::DeliveryState::Delivered,
+            ambiguous: delivery.attempts.iter().map(|attempt| attempt.ambiguous).collect(),
+        }));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    loop {
+        let parent = workspace.to_owned();
+        let request = admin::ListEventsRequest { parent, page_size: 1000, page_token, ..Default::default() };
+        let page = client.events().list_events(request).await.unwrap().into_inner();
+        told.extend(page.events.iter().map(|event| id(&event.delivery)));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return (recorded, told);
+        }
+    }
+}
+
+/// A line of the destination's log.
+pub(crate) fn arrival(line: &str) -> Arrived {
     let line: Value = serde_json::from_str(line).unwrap();
     let headers: HashMap<String, String> =
         serde_json::from_value::<Vec<(String, String)>>(line["headers"].clone()).unwrap().into_iter().collect();

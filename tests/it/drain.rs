@@ -1,9 +1,13 @@
 //! Draining one of two data planes: it is not ready at once, refuses triggers after the grace time, ends its work, and says when it is
-//! done; it is given nothing new meanwhile.
+//! done; it is given nothing new meanwhile. And one that stops, which turns away and refuses nothing.
+
+use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::json;
-use sluice_client::admin;
-use sluice_tests::{World, eventually, resources, violations};
+use sluice_client::{Client, admin};
+use sluice_tests::subject::{Setup, Subject};
+use sluice_tests::{RawHttp, Request, Workspace, World, eventually, resources, violations};
 
 async fn drain(world: &World, seconds: i64) -> admin::DrainDataPlaneResponse {
     let grace = Some(prost_types::Duration { seconds, nanos: 0 });
@@ -72,4 +76,39 @@ async fn what_cannot_be_drained_says_why() {
         assert_eq!((found[0].0.as_str(), found[0].1.as_str()), (field, reason));
     }
     assert_eq!(sluice_tests::reason(&ask("dataPlanes/nobody", 0).await), "NO_DATA_PLANE");
+}
+
+/// A sender that keeps its connection open is told to go before the connection is gone, and one that comes is not turned away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_plane_that_stops_says_so_before_it_closes_its_door() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut setup = Setup::on(&folder.path().join("data"));
+    setup.lame_duck = Duration::from_secs(3600);
+    let subject = Subject::start(env!("CARGO_BIN_EXE_subject"), &setup, Stdio::inherit()).await.unwrap();
+    let key = std::fs::read_to_string(setup.folder.join("admin.key")).unwrap();
+    let client = Client::connect(&format!("http://{}", setup.grpc), &key).await.unwrap();
+    let acme = Workspace::create(&client, "acme").await;
+    let incoming = acme.flow("orders", resources::post("https://api.example.com/orders", "{}")).await;
+    let request = Request::post(&incoming.endpoint_path, "{}");
+    let mut kept = RawHttp::connect(setup.ingress).await;
+    eventually("the endpoint to be served", || async {
+        let answer = RawHttp::connect(setup.ingress).await.exchange(&request).await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    let answer = kept.exchange(&request).await;
+    assert_eq!((answer.status, answer.header("connection")), (200, None));
+
+    subject.signal("-TERM");
+    eventually("it to be not ready", || async {
+        let asked = RawHttp::connect(setup.health).await.exchange(&Request::new("GET", "/readyz")).await;
+        (asked.status == 503 && asked.text() == "stopping\n").then_some(())
+    })
+    .await;
+    for connection in [&mut kept, &mut RawHttp::connect(setup.ingress).await] {
+        let answer = connection.exchange(&request).await;
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+        assert!(connection.closed().await.is_empty());
+    }
+    subject.kill().await.unwrap();
 }

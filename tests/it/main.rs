@@ -34,6 +34,7 @@ mod publish_crash;
 mod reflection;
 mod replay;
 mod replicas;
+mod rolling;
 mod rotation;
 mod secrets;
 mod set_back;

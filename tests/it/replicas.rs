@@ -14,11 +14,11 @@ use sluice_client::{Client, admin};
 use sluice_control_plane::Database;
 use sluice_core::address::UrlPolicy;
 use sluice_data_plane::Admission;
+use sluice_tests::balancer::Server;
 use sluice_tests::postgres::Postgres;
 use sluice_tests::subject::{Setup, Subject};
-use sluice_tests::{Numbers, RawHttp, Request, Workspace, eventually, resources};
+use sluice_tests::{Balancer, Numbers, RawHttp, Request, Workspace, eventually, resources};
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 /// The binary that is killed.
@@ -27,31 +27,10 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_subject");
 const PAUSE: Duration = Duration::from_millis(20);
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
-/// Brings each connection to the first of the servers, in turn, that takes it.
-async fn balancer(servers: Vec<SocketAddr>) -> SocketAddr {
-    let listener = TcpListener::bind(ANY_PORT).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        for turn in 0.. {
-            let Ok((from, _)) = listener.accept().await else { continue };
-            let mut servers = servers.clone();
-            let first = turn % servers.len();
-            servers.rotate_left(first);
-            tokio::spawn(carry(from, servers));
-        }
-    });
-    address
-}
-
-#[expect(clippy::disallowed_methods, reason = "it stands for a balancer of the operator's")]
-async fn carry(mut from: TcpStream, servers: Vec<SocketAddr>) {
-    for server in servers {
-        if let Ok(mut to) = TcpStream::connect(server).await {
-            // Whichever end is closed.
-            let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
-            return;
-        }
-    }
+/// Before control planes: each connection goes to one that takes it.
+async fn balancer(control_planes: impl IntoIterator<Item = SocketAddr>) -> Balancer {
+    let server = |address| Server { address, health: None };
+    Balancer::start(control_planes.into_iter().map(server).collect()).await
 }
 
 /// What all of them share, and the data planes of this process.
@@ -194,8 +173,8 @@ async fn when_one_is_killed_its_data_planes_go_to_the_other_and_nothing_is_lost(
     let setup = Setup { database: Some(fleet.database.clone()), ..Setup::on(fleet.folder.path()) };
     let first = Subject::start(PROGRAM, &setup, Stdio::inherit()).await.unwrap();
     let second = fleet.control_plane(ANY_PORT).await;
-    let front = balancer(vec![setup.grpc, second.grpc]).await;
-    fleet.data_plane("berlin", front).await;
+    let front = balancer([setup.grpc, second.grpc]).await;
+    fleet.data_plane("berlin", front.address).await;
     let client = Client::connect(&second.url(), &second.admin_key).await.unwrap();
     let acme = Workspace::create(&client, "acme").await;
     let path = flow(&acme).await;
@@ -222,9 +201,9 @@ async fn a_rolling_restart_of_both_is_not_noticed_by_senders() {
     let front = balancer(addresses.clone()).await;
     let names = ["dataPlanes/dp-1", "dataPlanes/dp-2", "dataPlanes/dp-3"];
     for id in ["dp-1", "dp-2", "dp-3"] {
-        fleet.data_plane(id, front).await;
+        fleet.data_plane(id, front.address).await;
     }
-    let client = Client::connect(&format!("http://{front}"), &running[0].admin_key).await.unwrap();
+    let client = Client::connect(&format!("http://{}", front.address), &running[0].admin_key).await.unwrap();
     let acme = Workspace::create(&client, "acme").await;
     let path = flow(&acme).await;
     served_by(&client, &names).await;

@@ -1,7 +1,7 @@
 //! Several data planes on one Redis: whichever is asked, it is one inbox; whichever dies or hangs, the other goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::json;
@@ -99,8 +99,7 @@ impl Pair {
     }
 
     fn signal(&self, name: &str) {
-        let id = self.second.as_ref().unwrap().id().unwrap().to_string();
-        assert!(Command::new("kill").arg(name).arg(id).status().unwrap().success());
+        self.second.as_ref().unwrap().signal(name);
     }
 
     /// Waits until so many deliveries have ended, and checks that each was told once and that a destination that saw one twice saw the same.

@@ -6,6 +6,7 @@
 //! | [`workspace`] | a tenant: what it creates, publishes and reads, each in one call |
 //! | [`resources`] | what there is to create, in few words |
 //! | [`fleet`] | many data planes without insides |
+//! | [`balancer`] | what an operator puts before planes that are several |
 //! | [`authority`] | certificates of a test's own |
 //! | [`raw_http`] | a client that sends the very bytes it is given, and reads what comes back |
 //! | [`subject`] | both planes in a process of their own, to be killed, listened to and measured |
@@ -16,6 +17,7 @@
 #![allow(clippy::unwrap_used, reason = "what the harness cannot do fails the test, and says where")]
 
 pub mod authority;
+pub mod balancer;
 pub mod fleet;
 pub mod numbers;
 pub mod patience;
@@ -28,6 +30,7 @@ pub mod workspace;
 pub mod world;
 
 pub use authority::Authority;
+pub use balancer::Balancer;
 pub use numbers::Numbers;
 pub use patience::{PATIENCE, eventually, within};
 pub use raw_http::{Answer, RawHttp, Request};

@@ -164,6 +164,11 @@ impl RawHttp {
         Ok(Self { stream, buffer: Vec::new() })
     }
 
+    /// Whether the peer has closed it, for all that has come so far. A client that keeps connections asks before it uses one again.
+    pub fn is_closed(&self) -> bool {
+        !matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Sends these bytes again and again with this pause, until an answer comes.
     pub async fn answer_while_sending(&mut self, bytes: &[u8], pause: Duration) -> Answer {
         let trickle = async {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
-use crate::{Authority, eventually};
+use crate::{Authority, eventually, within};
 
 /// The variable that has every test run on a Redis of its own instead of an embedded inbox: `redis`.
 pub const ASKED: &str = "SLUICE_TEST_INBOX";
@@ -85,6 +85,19 @@ impl RedisServer {
     /// `kill -9`, and a new one on what it left on disk.
     pub async fn crash(&mut self) {
         self.child.kill().await.unwrap();
+        self.start_again().await;
+    }
+
+    /// SIGTERM, and a new one on what it left on disk.
+    pub async fn restart(&mut self) {
+        let id = self.child.id().expect("it runs").to_string();
+        let sent = Command::new("kill").arg("-TERM").arg(id).status().await.unwrap();
+        assert!(sent.success());
+        within("Redis to end", self.child.wait()).await.unwrap();
+        self.start_again().await;
+    }
+
+    async fn start_again(&mut self) {
         let _gone = std::fs::remove_file(socket(self.dir.path()));
         self.child = spawn(self.dir.path(), &self.options).await;
     }

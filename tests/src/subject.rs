@@ -1,8 +1,8 @@
 //! Both planes in a process of their own, to be killed, listened to and measured.
 //!
 //! The process is `subject/main.rs`: it starts what `sluice dev` starts, with what a test wants to decide. It says
-//! [`READY`] when it serves, and stops properly when its standard input ends, so that none is left behind by a test that
-//! died.
+//! [`READY`] when it serves, and stops properly at SIGTERM and when its standard input ends, so that none is left behind by a
+//! test that died.
 
 use std::collections::HashMap;
 use std::io;
@@ -43,6 +43,10 @@ pub struct Setup {
     pub id: String,
     /// A control plane that runs already: only a data plane is started.
     pub joins: Option<Joined>,
+    /// Only a control plane is started, with its health at `health`.
+    pub control_plane_alone: bool,
+    /// How long the data plane still takes triggers when it is to stop.
+    pub lame_duck: Duration,
     /// The URL of the Redis that keeps the inbox; none: a file in the folder does.
     pub redis: Option<String>,
     /// How long a lease of a job in Redis lasts.
@@ -137,6 +141,8 @@ impl Setup {
             user_agent: "subject".to_owned(),
             id: "subject".to_owned(),
             joins: None,
+            control_plane_alone: false,
+            lame_duck: Duration::ZERO,
             redis: None,
             // What was begun and not sent, as the store was away, is not waited for long; a store that dies is back sooner.
             lease: Duration::from_secs(15),
@@ -192,6 +198,27 @@ impl Subject {
     /// The process id.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
+    }
+
+    /// Sends it a signal, for example `-STOP`.
+    ///
+    /// # Panics
+    /// It is not there.
+    pub fn signal(&self, name: &str) {
+        let id = self.id().expect("it runs").to_string();
+        let sent = std::process::Command::new("kill").arg(name).arg(id).status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill {name}");
+    }
+
+    /// Sends it SIGTERM, and waits until it has ended.
+    ///
+    /// # Errors
+    /// It does not end in time.
+    pub async fn terminate(&mut self) -> io::Result<ExitStatus> {
+        self.signal("-TERM");
+        // Held open until then: to wait closes it.
+        let _input = self.child.stdin.take();
+        tokio::time::timeout(PATIENCE, self.child.wait()).await?
     }
 
     /// `kill -9`, and waits until it is gone.

@@ -1,11 +1,11 @@
 //! Both planes in a process that a test may kill. Its one argument is a `Setup` as JSON.
 
 use std::error::Error;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sluice::dev::{self, Dev, RunningDataPlane};
+use sluice::dev::{self, Dev, RunningControlPlane, RunningDataPlane};
 use sluice::folder::Folder;
 use sluice_control_plane::Database;
 use sluice_core::address::UrlPolicy;
@@ -13,7 +13,8 @@ use sluice_core::seal::Secret;
 use sluice_data_plane::Admission;
 use sluice_data_plane::inbox::{InboxSettings, RedisSettings};
 use sluice_tests::subject::{READY, Setup};
-use tokio::io::AsyncReadExt as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -23,24 +24,27 @@ async fn main() -> Result<(), Box<dyn Error>> {
         tracing_subscriber::fmt().with_env_filter(&setup.log).with_writer(std::io::stderr).with_ansi(false).init();
     }
     let running = start(&setup).await?;
+    let stop = told_to_stop()?;
     let mut out = std::io::stdout();
     writeln!(out, "{READY}")?;
     out.flush()?;
-    running.run_until_stdin_ends().await?;
+    running.run_until(stop).await?;
     Ok(())
 }
 
 /// What runs.
 enum Running {
     Both(Dev),
+    ControlPlane(RunningControlPlane),
     DataPlane(RunningDataPlane),
 }
 
 impl Running {
-    async fn run_until_stdin_ends(self) -> Result<(), dev::Error> {
+    async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), dev::Error> {
         match self {
-            Self::Both(dev) => dev.run_until(stdin_ended()).await,
-            Self::DataPlane(plane) => plane.run_until(stdin_ended()).await,
+            Self::Both(dev) => dev.run_until(stop).await,
+            Self::ControlPlane(plane) => plane.run_until(stop).await,
+            Self::DataPlane(plane) => plane.run_until(stop).await,
         }
     }
 }
@@ -54,7 +58,7 @@ async fn start(setup: &Setup) -> Result<Running, Box<dyn Error>> {
         user_agent: setup.user_agent.clone(),
         ..sluice_egress::Settings::default()
     };
-    let Some(joined) = &setup.joins else { return both(setup, &folder, egress).await };
+    let Some(joined) = &setup.joins else { return with_control_plane(setup, &folder, egress).await };
     let mut settings = folder.data_plane(&setup.id, joined.url.clone(), egress);
     let theirs = Folder::open(&joined.folder)?;
     settings.admission = Admission::Key(theirs.data_plane_key_file());
@@ -62,7 +66,11 @@ async fn start(setup: &Setup) -> Result<Running, Box<dyn Error>> {
     Ok(Running::DataPlane(data_plane(settings, setup).await?))
 }
 
-async fn both(setup: &Setup, folder: &Folder, egress: sluice_egress::Settings) -> Result<Running, Box<dyn Error>> {
+async fn with_control_plane(
+    setup: &Setup,
+    folder: &Folder,
+    egress: sluice_egress::Settings,
+) -> Result<Running, Box<dyn Error>> {
     folder.ensure_master_key()?;
     let mut settings = folder.control_plane(UrlPolicy::default());
     // Nobody waits for a changed ring of master keys to be looked at.
@@ -71,6 +79,9 @@ async fn both(setup: &Setup, folder: &Folder, egress: sluice_egress::Settings) -
         settings.database = Database::Postgres(url.clone().into());
     }
     let settings = with_crash(settings, setup)?;
+    if setup.control_plane_alone {
+        return Ok(Running::ControlPlane(dev::run_control_plane(settings, setup.grpc, setup.health).await?));
+    }
     let control_plane = dev::run_control_plane(settings, setup.grpc, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let settings = folder.data_plane(&setup.id, control_plane.url(), egress);
     let data_plane = data_plane(settings, setup).await?;
@@ -88,6 +99,7 @@ async fn data_plane(
             ..RedisSettings::new(Secret::new(url), &settings.data_plane_id)
         });
     }
+    settings.lame_duck = setup.lame_duck;
     let settings = with_fault(settings, setup)?;
     Ok(dev::run_data_plane(settings, setup.ingress, setup.health).await?)
 }
@@ -160,7 +172,20 @@ fn with_crash(
     }
 }
 
-async fn stdin_ended() {
-    let mut ignored = [0; 64];
-    while matches!(tokio::io::stdin().read(&mut ignored).await, Ok(1..)) {}
+/// Resolves at SIGTERM, and when standard input ends. SIGTERM is heard from now on.
+fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let (ended, end) = oneshot::channel();
+    // A thread of its own: a read that goes on would hold the runtime's end up.
+    std::thread::spawn(move || {
+        let mut ignored = [0; 64];
+        while matches!(std::io::stdin().read(&mut ignored), Ok(1..)) {}
+        let _ = ended.send(());
+    });
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = end => {}
+        }
+    })
 }

@@ -57,13 +57,16 @@ pub(crate) struct OperationRow {
     pub(crate) update_time: UnixMillis,
     /// 0 while it runs.
     pub(crate) end_time: UnixMillis,
+    /// How often it has moved.
+    pub(crate) moves: i64,
 }
 
 macro_rules! select_operation {
     ($tail:literal) => {
         concat!(
             "SELECT sequence, workspace, name, state, message, filter, plan, done, failed, position_time, ",
-            "position_sequence, until_sequence, data_plane, create_time, update_time, end_time, kind, phase FROM operation ",
+            "position_sequence, until_sequence, data_plane, create_time, update_time, end_time, kind, phase, moves ",
+            "FROM operation ",
             $tail
         )
     };
@@ -88,6 +91,7 @@ fn operation(mut row: Row) -> Result<OperationRow, StoreError> {
         create_time: row.integer(13)?,
         update_time: row.integer(14)?,
         end_time: row.integer(15)?,
+        moves: row.integer(18)?,
     })
 }
 
@@ -121,10 +125,13 @@ impl Transaction {
         self.run(sql, &values).await.map(drop)
     }
 
-    /// Writes back how far it came and what it waits for; its state is [`Transaction::operation_state`]'s.
-    pub(crate) async fn operation_moved(&mut self, row: &OperationRow) -> Result<(), StoreError> {
+    /// Writes back how far it came and what it waits for; its state is [`Transaction::operation_state`]'s. `false`: another control plane
+    /// has moved it since it was read, or it has ended, and nothing is changed. It happens when the database was away and two of them
+    /// carry out operations for a moment.
+    pub(crate) async fn operation_moved(&mut self, row: &mut OperationRow) -> Result<bool, StoreError> {
         let sql = "UPDATE operation SET message = $1, done = $2, failed = $3, position_time = $4, position_sequence = $5, \
-                   data_plane = $6, update_time = $7, phase = $8 WHERE name = $9";
+                   data_plane = $6, update_time = $7, phase = $8, moves = moves + 1 \
+                   WHERE name = $9 AND moves = $10 AND end_time = 0";
         let values = [
             (&row.message).into(),
             row.done.into(),
@@ -135,8 +142,11 @@ impl Transaction {
             row.update_time.into(),
             row.phase.into(),
             (&row.name).into(),
+            row.moves.into(),
         ];
-        self.run(sql, &values).await.map(drop)
+        let moved = self.run(sql, &values).await? > 0;
+        row.moves += i64::from(moved);
+        Ok(moved)
     }
 
     /// Brings an operation from one state to another; an `end_time` above 0 ends it. Whether it was in that state.

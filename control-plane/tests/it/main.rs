@@ -19,6 +19,7 @@ mod declared;
 mod deleted;
 mod deliveries;
 mod documents;
+mod elsewhere;
 mod icons;
 mod json;
 mod limits;

@@ -15,6 +15,12 @@ use crate::world::{ACME, World, within};
 /// A world with a published workflow and two dead deliveries of it.
 async fn with_dead() -> World {
     let world = World::new().await;
+    record_dead(&world, &["a", "b"]).await;
+    world
+}
+
+/// Publishes a workflow and records these deliveries of it as dead.
+pub(crate) async fn record_dead(world: &World, ids: &[&str]) {
     let connection = world.connection("crm", "s3cret").await.name;
     let incoming = world.incoming_integration("shop").await.name;
     world.publish_incoming(&incoming).await.unwrap();
@@ -41,20 +47,21 @@ async fn with_dead() -> World {
             ..Default::default()
         }
     };
-    Reporter::connect(&world).await.report(vec![dead("a"), dead("b")]).await;
-    world
+    Reporter::connect(world).await.report(ids.iter().map(|id| dead(id)).collect()).await;
 }
 
-async fn start(world: &World) -> String {
+/// Has all that are dead delivered again.
+pub(crate) async fn start(world: &World) -> String {
     let filter = admin::DeliveryFilter { states: vec![admin::DeliveryState::Dead.into()], ..Default::default() };
     let request =
         admin::ReplayDeliveriesRequest { parent: ACME.to_owned(), filter: Some(filter), ..Default::default() };
     let started = world.deliveries().replay_deliveries(request).await.unwrap().into_inner();
-    assert_eq!(started.plan.unwrap().count, 2);
+    assert!(started.plan.unwrap().count >= 2);
     started.operation
 }
 
-async fn ended(world: &World, name: &str) -> (State, i64, i64) {
+/// How it ended: how many were enqueued, how many could not be.
+pub(crate) async fn ended(world: &World, name: &str) -> (State, i64, i64) {
     let request = admin::WatchOperationRequest { name: name.to_owned() };
     let mut watched = world.operations().watch_operation(request).await.unwrap().into_inner();
     let mut last = None;
@@ -73,12 +80,13 @@ async fn connect(world: &World, id: &str) -> DataPlane {
     plane
 }
 
-async fn asked(plane: &mut DataPlane) -> (u64, ReplayJobs) {
+/// The next step that a data plane is to do.
+pub(crate) async fn asked(plane: &mut DataPlane) -> (u64, ReplayJobs) {
     let Command { id, kind: Some(Kind::Replay(jobs)) } = command(plane).await else { panic!("no replay") };
     (id, jobs)
 }
 
-fn codes(codes: &[Refusal]) -> Answer {
+pub(crate) fn codes(codes: &[Refusal]) -> Answer {
     Answer::Replayed(ReplayedJobs { codes: codes.iter().map(|code| i32::from(*code)).collect() })
 }
 

@@ -24,7 +24,7 @@ fn on_postgres(folder: &Path, clock: &Clock) -> Settings {
 }
 
 /// A control plane on a database of its own, with the workspace `workspaces/acme`.
-async fn first() -> World {
+pub(crate) async fn first() -> World {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("master.key"), RING).unwrap();
     let settings = on_postgres(folder.path(), &Clock::manual(START));
@@ -34,29 +34,29 @@ async fn first() -> World {
 }
 
 /// Another one on its database.
-async fn beside(world: &World) -> World {
+pub(crate) async fn beside(world: &World) -> World {
     let settings = on_postgres(world.folder.path(), &world.clock);
     World::start_with(tempfile::tempdir().unwrap(), settings).await
 }
 
-async fn database(world: &World) -> PgPool {
+pub(crate) async fn database(world: &World) -> PgPool {
     PgPool::connect(&Postgres::database_of(world.folder.path())).await.unwrap()
 }
 
-fn wait_served(world: &World) -> JoinHandle<admin::WaitServedResponse> {
+pub(crate) fn wait_served(world: &World) -> JoinHandle<admin::WaitServedResponse> {
     let mut client = world.configuration();
     let request = admin::WaitServedRequest { parent: ACME.to_owned(), ..Default::default() };
     tokio::spawn(async move { client.wait_served(request).await.unwrap().into_inner() })
 }
 
 /// The data planes that are connected, as this control plane lists them.
-async fn connected(world: &World) -> Vec<String> {
+pub(crate) async fn connected(world: &World) -> Vec<String> {
     let request = admin::ListDataPlanesRequest::default();
     let listed = world.data_planes().list_data_planes(request).await.unwrap().into_inner().data_planes;
     listed.into_iter().filter(|plane| plane.connected).map(|plane| plane.name).collect()
 }
 
-async fn until_connected(world: &World, expected: &[&str]) {
+pub(crate) async fn until_connected(world: &World, expected: &[&str]) {
     within(async {
         while connected(world).await != expected {
             tokio::task::yield_now().await;
@@ -297,7 +297,7 @@ async fn what_nobody_was_told_of_is_found() {
 }
 
 /// The id of the backend that holds the claim.
-async fn leader(pool: &PgPool) -> Option<i32> {
+pub(crate) async fn leader(pool: &PgPool) -> Option<i32> {
     let held = "SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted \
                 AND application_name = 'sluice-claim' AND datname = current_database()";
     sqlx::query_scalar(held).fetch_optional(pool).await.unwrap()

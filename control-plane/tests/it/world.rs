@@ -29,6 +29,7 @@ use sluice_proto::admin::v1::service_account_service_client::ServiceAccountServi
 use sluice_proto::admin::v1::snippet_service_client::SnippetServiceClient;
 use sluice_proto::admin::v1::step::Action;
 use sluice_proto::admin::v1::test_profile_service_client::TestProfileServiceClient;
+use sluice_proto::admin::v1::test_service_client::TestServiceClient;
 use sluice_proto::admin::v1::version_service_client::VersionServiceClient;
 use sluice_proto::admin::v1::workflow_service_client::WorkflowServiceClient;
 use sluice_proto::admin::v1::workspace_service_client::WorkspaceServiceClient;
@@ -145,6 +146,7 @@ clients!(
     schema_templates: SchemaTemplateServiceClient,
     event_definitions: EventDefinitionServiceClient,
     test_profiles: TestProfileServiceClient,
+    tests: TestServiceClient,
     configuration: ConfigurationServiceClient,
     master_keys: MasterKeyServiceClient,
     api_keys: ApiKeyServiceClient,

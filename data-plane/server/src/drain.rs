@@ -1,7 +1,7 @@
 //! Whether this data plane is being drained: not ready at once, so that balancers turn away, and a while later closed for triggers. What it
-//! has accepted is delivered as always.
+//! has accepted is delivered as always. A process that stops begins in the same way and refuses nothing.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sluice_proto::sync::v1::{DrainPlane, DrainedPlane};
@@ -18,11 +18,13 @@ pub struct Drain {
     started: Instant,
     /// From when on triggers are refused, in milliseconds since the start; [`OFF`]: never.
     refuses_from: AtomicU64,
+    /// The process is about to end.
+    stops: AtomicBool,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { started: Instant::now(), refuses_from: AtomicU64::new(OFF) }
+        Self { started: Instant::now(), refuses_from: AtomicU64::new(OFF), stops: AtomicBool::new(false) }
     }
 }
 
@@ -38,9 +40,14 @@ impl Drain {
         self.refuses_from.store(OFF, Ordering::Relaxed);
     }
 
-    /// It has begun.
+    /// The process is about to end: nothing undoes that.
+    pub fn stop(&self) {
+        self.stops.store(true, Ordering::Relaxed);
+    }
+
+    /// It has begun, or the process is about to end.
     pub fn is_on(&self) -> bool {
-        self.refuses_from.load(Ordering::Relaxed) != OFF
+        self.stops.load(Ordering::Relaxed) || self.refuses_from.load(Ordering::Relaxed) != OFF
     }
 
     /// Triggers are refused now.
@@ -93,5 +100,14 @@ mod tests {
         assert!(!drain.is_on() && !drain.refuses());
         drain.begin(Duration::MAX.min(Duration::from_secs(u64::MAX / 4000)));
         assert!(drain.is_on() && !drain.refuses());
+    }
+
+    #[test]
+    fn a_process_that_stops_turns_away_and_refuses_nothing() {
+        let drain = Drain::default();
+        drain.stop();
+        assert!(drain.is_on() && !drain.refuses());
+        drain.resume();
+        assert!(drain.is_on(), "it stops all the same");
     }
 }

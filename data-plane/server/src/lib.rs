@@ -150,7 +150,7 @@ impl DataPlane {
         &self.plane
     }
 
-    /// Waits for the end: after the stop signal and the drain, or when the inbox failed.
+    /// Waits for the end: after the stop signal, the lame-duck time and the drain, or when the inbox failed.
     pub async fn wait(self) -> Result<(), Error> {
         match self.ended.await {
             Ok(ended) => ended,
@@ -249,28 +249,37 @@ pub(crate) fn time(clock: &Clock) -> sluice_tls::Time {
     sluice_tls::Time::new(move || clock.now())
 }
 
-/// Runs the loops, and ends them in the order that loses nothing: first no more requests, then no more sends, then reports.
+/// Resolves a while after `shutdown`: meanwhile everything goes on, but no balancer that asks whether it is ready sends anybody here.
+async fn turned_away(plane: &Plane, shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    plane.drain.stop();
+    tokio::time::sleep(plane.settings.lame_duck).await;
+}
+
+/// Runs the loops, and ends them in the order that loses nothing: first nobody new is sent here, then no more requests, then no more
+/// sends, then reports.
 async fn run(plane: Plane, link: Link, doors: Doors, shutdown: CancellationToken) -> Result<(), Error> {
     let drain = plane.settings.drain;
-    let late = CancellationToken::new();
-    let sync = tokio::spawn(sync::follow(plane.clone(), link.clone(), shutdown.clone()));
-    let taking = ingress::serve(plane.clone(), doors.ingress, shutdown.clone(), drain.min(INGRESS_DRAIN_MAX));
+    let (stop, late) = (CancellationToken::new(), CancellationToken::new());
+    let sync = tokio::spawn(sync::follow(plane.clone(), link.clone(), stop.clone()));
+    let taking = ingress::serve(plane.clone(), doors.ingress, stop.clone(), drain.min(INGRESS_DRAIN_MAX));
     let asked = plane.clone();
     let ingress = tokio::spawn(async move {
         asked.asked.once().await;
         taking.await;
     });
-    let lane = |lane| tokio::spawn(worker::run(plane.clone(), lane, shutdown.clone(), drain));
+    let lane = |lane| tokio::spawn(worker::run(plane.clone(), lane, stop.clone(), drain));
     let (realtime, bulk) = (lane(Lane::Realtime), lane(Lane::Bulk));
-    let waiting = tokio::spawn(waiting::run(plane.clone(), link.clone(), shutdown.clone()));
+    let waiting = tokio::spawn(waiting::run(plane.clone(), link.clone(), stop.clone()));
     let keeper = link.keeper().cloned();
-    let keeping = keeper.map(|keeper| tokio::spawn(keeper.keep(plane.clone(), shutdown.clone())));
+    let keeping = keeper.map(|keeper| tokio::spawn(keeper.keep(plane.clone(), stop.clone())));
     let report = tokio::spawn(report::run(plane.clone(), link, late.clone()));
     let admin = tokio::spawn(admin::serve(plane.clone(), doors.admin, shutdown.clone(), late.clone()));
     let failed = tokio::select! {
-        () = shutdown.cancelled() => None,
+        () = turned_away(&plane, &shutdown) => None,
         reason = plane.inbox.failed() => Some(reason),
     };
+    stop.cancel();
     if let Some(reason) = failed {
         // Nothing that is in memory can be kept any more: ending at once is the honest answer.
         shutdown.cancel();

@@ -42,7 +42,10 @@ pub struct Settings {
     pub inbox: InboxSettings,
     /// After which time a delivery without an attempt is told of.
     pub waiting_told_after: Duration,
-    /// How long a stop waits for what is running: requests at most 10 s of it.
+    /// How long triggers are still taken after the stop signal, while `/readyz` says no and answers say `Connection: close`: balancers
+    /// turn away meanwhile, and no sender is cut off.
+    pub lame_duck: Duration,
+    /// How long a stop then waits for what is running: requests at most 10 s of it.
     pub drain: Duration,
     /// The time of day.
     pub clock: Clock,

@@ -218,7 +218,10 @@ struct LimitArgs {
     /// How much of a lane's places one destination of one workspace may have at once, in percent: 1 to 100.
     #[arg(long, default_value = "25", env = "SLUICE_DATA_PLANE__DESTINATION_SHARE")]
     destination_share: u8,
-    /// How long a stop waits for deliveries that are under way, in seconds.
+    /// How long a stop goes on taking triggers while /readyz says no, in seconds: longer than a balancer needs to turn away.
+    #[arg(long, default_value = "5", env = "SLUICE_DATA_PLANE__LAME_DUCK_SECONDS")]
+    lame_duck_seconds: u16,
+    /// How long a stop then waits for deliveries that are under way, in seconds.
     #[arg(long, default_value = "30", env = "SLUICE_DATA_PLANE__DRAIN_SECONDS")]
     drain_seconds: u16,
 }
@@ -231,6 +234,7 @@ impl LimitArgs {
         settings.workers.realtime = self.realtime_workers.get();
         settings.workers.bulk = self.bulk_workers.get();
         settings.dispatch.destination_share = self.destination_share;
+        settings.lame_duck = Duration::from_secs(self.lame_duck_seconds.into());
         settings.drain = Duration::from_secs(self.drain_seconds.into());
         settings.dispatch.check().map_err(|error| error.to_string())
     }

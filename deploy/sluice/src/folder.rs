@@ -153,6 +153,7 @@ impl Folder {
             egress,
             inbox: InboxSettings::Embedded(EmbeddedSettings::new(self.0.join("inbox.db"))),
             waiting_told_after: WAITING_TOLD_AFTER,
+            lame_duck: std::time::Duration::ZERO,
             drain: DRAIN,
             clock: sluice_data_plane::clock::Clock::system(),
         }

@@ -5,59 +5,59 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// All that is known at the end.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     /// In the order of sending, marker by marker.
-    pub(super) sent: Vec<Sent>,
+    pub(crate) sent: Vec<Sent>,
     /// In the order of arrival.
-    pub(super) arrived: Vec<Arrived>,
+    pub(crate) arrived: Vec<Arrived>,
     /// The control plane's deliveries.
-    pub(super) recorded: Vec<Recorded>,
+    pub(crate) recorded: Vec<Recorded>,
     /// The delivery each response event tells of.
-    pub(super) events: Vec<String>,
+    pub(crate) events: Vec<String>,
     /// Jobs and reports that are still in the inbox.
-    pub(super) left: u64,
+    pub(crate) left: u64,
     /// How often the process was killed.
-    pub(super) kills: usize,
+    pub(crate) kills: usize,
 }
 
 /// One request of the sender.
 #[derive(Clone, Debug)]
-pub(super) struct Sent {
+pub(crate) struct Sent {
     /// What it is about: unique, but for the same request sent again with its key.
-    pub(super) marker: String,
+    pub(crate) marker: String,
     /// It carried a dedup key.
-    pub(super) keyed: bool,
+    pub(crate) keyed: bool,
     /// The status; none when the process died before an answer.
-    pub(super) answer: Option<u16>,
+    pub(crate) answer: Option<u16>,
 }
 
 /// One request as the destination saw it.
 #[derive(Clone, Debug)]
-pub(super) struct Arrived {
+pub(crate) struct Arrived {
     /// What it is about.
-    pub(super) marker: String,
+    pub(crate) marker: String,
     /// Its `Idempotency-Key`.
-    pub(super) delivery: String,
+    pub(crate) delivery: String,
     /// Which life of the process sent it.
-    pub(super) life: String,
+    pub(crate) life: String,
     /// Method, target and body.
-    pub(super) bytes: String,
+    pub(crate) bytes: String,
 }
 
 /// One delivery as the control plane was told of it.
 #[derive(Clone, Debug)]
-pub(super) struct Recorded {
+pub(crate) struct Recorded {
     /// Its id.
-    pub(super) delivery: String,
+    pub(crate) delivery: String,
     /// It ended with a 2xx.
-    pub(super) delivered: bool,
+    pub(crate) delivered: bool,
     /// For each attempt, whether it is marked ambiguous.
-    pub(super) ambiguous: Vec<bool>,
+    pub(crate) ambiguous: Vec<bool>,
 }
 
 impl Ledger {
     /// Every breach of I1 to I3, in words.
-    pub(super) fn breaches(&self) -> Vec<String> {
+    pub(crate) fn breaches(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mut by_marker: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for arrived in &self.arrived {

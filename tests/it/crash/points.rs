@@ -5,7 +5,7 @@ use serde_json::json;
 use sluice::destination::Answer;
 use sluice_tests::{RawHttp, Request};
 
-use super::{Campaign, Numbers, eventually};
+use super::{Campaign, Numbers, eventually, recorded_and_told};
 
 async fn send(campaign: &Campaign, marker: &str) -> Option<u16> {
     let request = Request::post(&campaign.load.path, json!({ "marker": marker }).to_string());
@@ -18,7 +18,7 @@ async fn send(campaign: &Campaign, marker: &str) -> Option<u16> {
 async fn outcome(campaign: &Campaign, marker: &str, deliveries: usize) -> (usize, bool) {
     let health = campaign.load.setup.health;
     eventually("the inbox to be empty", || async move { Numbers::of(health).await.is_idle().then_some(()) }).await;
-    let (recorded, events) = (campaign.recorded().await, campaign.events().await);
+    let (recorded, events) = recorded_and_told(&campaign.client, &campaign.workspace.name).await;
     assert_eq!((recorded.len(), events.len()), (deliveries, deliveries), "{marker}: one delivery, told once");
     assert!(recorded.iter().all(|one| one.delivered), "{marker}");
     let seen = campaign.destination.requests();
