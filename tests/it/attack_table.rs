@@ -14,10 +14,24 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Whether the file has this test. Its attribute stands before it, maybe with others between.
+/// Whether the file has this test. Its attribute stands before it, maybe with others between; or it is one of a suite that runs on
+/// several backends and names it.
 fn has_test(text: &str, name: &str) -> bool {
+    if text.contains(&format!("async fn {name}(backend: Backend)")) {
+        return text.lines().any(|line| line.trim() == name);
+    }
     let Some((before, _)) = text.split_once(&format!("fn {name}()")) else { return false };
     before.lines().rev().take(4).any(|line| line.trim_start().starts_with("#[test]") || line.contains("tokio::test"))
+}
+
+/// Each row names tests that are there, or says why there are none.
+pub(crate) fn assert_covered(rows: &[Value]) {
+    for row in rows {
+        let tests = row["tests"].as_array().unwrap();
+        let reason = row.get("untested").and_then(Value::as_str).unwrap_or_default();
+        assert!(!tests.is_empty() || !reason.is_empty(), "{row}");
+        assert_there(row);
+    }
 }
 
 /// The rows of a table of tests.
@@ -45,6 +59,8 @@ fn every_attack_has_a_test_that_is_there() {
         assert_there(row);
     }
     assert!(!has_test("fn nope() {}", "nope") && has_test("#[test]\nfn yes() {}", "yes"));
+    let of_a_suite = "async fn yes(backend: Backend) {}";
+    assert!(!has_test(of_a_suite, "yes") && has_test(&format!("{of_a_suite}\nsuite!(\n    yes\n)"), "yes"));
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! Faults around a data plane that must not be seen in what it serves (rows 8, 14 and 26 of the failure matrix), and that every row has
-//! its tests: `tests/golden/sync/matrix.jsonl`.
+//! its tests: `tests/golden/sync/matrix.jsonl`. The same of every fault of the campaign: `tests/golden/faults/list.jsonl`.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use sluice_client::admin;
 use sluice_data_plane::clock::Clock;
 use sluice_tests::{Numbers, World, resources};
 
-use crate::attack_table::{assert_there, rows};
+use crate::attack_table::{assert_covered, rows};
 
 const URL: &str = "https://api.example.com/orders";
 
@@ -20,12 +20,20 @@ fn every_row_of_the_failure_matrix_has_tests_that_are_there_or_a_reason() {
     let named: Vec<i64> = rows.iter().map(|row| row["row"].as_i64().unwrap()).collect();
     let expected: Vec<i64> = (1..=22).chain([26]).collect();
     assert_eq!(named, expected);
-    for row in &rows {
-        let tests = row["tests"].as_array().unwrap();
-        let reason = row.get("untested").and_then(Value::as_str).unwrap_or_default();
-        assert!(!tests.is_empty() || !reason.is_empty(), "{row}");
-        assert_there(row);
-    }
+    assert_covered(&rows);
+}
+
+/// The faults F01 to F45, the crash points CP1 to CP14 of a plane and ST1 to ST8 of its store. A row names the tests that hold it;
+/// `untested` says what of it none holds, and why.
+#[test]
+fn every_fault_and_every_crash_point_has_tests_that_are_there_or_a_reason() {
+    let rows = rows("tests/golden/faults/list.jsonl");
+    let named: Vec<&str> = rows.iter().map(|row| row["row"].as_str().unwrap()).collect();
+    let faults = (1..=45).map(|n| format!("F{n:02}"));
+    let points = (1..=14).map(|n| format!("CP{n}"));
+    let expected: Vec<String> = faults.chain(points).chain((1..=8).map(|n| format!("ST{n}"))).collect();
+    assert_eq!(named, expected);
+    assert_covered(&rows);
 }
 
 #[tokio::test(flavor = "multi_thread")]

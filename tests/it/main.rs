@@ -5,6 +5,7 @@ mod articles;
 mod articles_outgoing;
 mod attack_table;
 mod audience;
+mod campaign;
 mod capture;
 mod chain;
 mod connections;

@@ -22,14 +22,14 @@ use sluice_data_plane::inbox::{Inbox, InboxSettings, RedisSettings};
 use sluice_tests::balancer::Server;
 use sluice_tests::postgres::{Mode, Postgres};
 use sluice_tests::subject::{Joined, Setup, Subject};
-use sluice_tests::{Balancer, Numbers, RawHttp, RedisServer, Request, Workspace, eventually, within};
+use sluice_tests::{Balancer, Numbers, RawHttp, RedisServer, Request, Workspace, eventually, long, within};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
-use crate::crash::ledger::{Ledger, Sent};
-use crate::crash::{arrival, configure, is_long, recorded_and_told};
+use crate::campaign::ledger::{Ledger, Sent};
+use crate::campaign::{arrival, configure, recorded_and_told};
 
 /// The binary that is restarted.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_subject");
@@ -361,7 +361,7 @@ impl Building {
         let of_round = format!("{}-", load.round);
         let arrived = log.lines().map(arrival).filter(|arrived| arrived.marker.starts_with(&of_round)).collect();
         let sent = load.sent.lock().unwrap().clone();
-        Ledger { sent, arrived, recorded, events, left: 0, kills }
+        Ledger { sent, arrived, recorded, events, left: 0, kills, paused: false }
     }
 
     /// Waits until all data planes serve what is published, as whoever is asked by this client says.
@@ -459,7 +459,7 @@ impl Building {
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_is_restarted_in_turn_under_load() {
     let mut building = Building::start().await;
-    for pass in 1..=if is_long() { 20 } else { 1 } {
+    for pass in 1..=long::either(1, 20) {
         // Nothing is killed: no destination sees anything twice.
         building
             .round(format!("planes-{pass}"), 0, async |building, load| {

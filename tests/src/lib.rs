@@ -13,12 +13,16 @@
 //! | [`numbers`] | a data plane's numbers |
 //! | [`postgres`] | a PostgreSQL server for the tests of one process |
 //! | [`redis_server`] | a Redis server of a test's own, to be killed |
+//! | [`chaos`] | a line between two that misbehaves as told |
 //! | [`patience`] | waiting for conditions, never for time |
+//! | [`long`] | what the long mode is |
 #![allow(clippy::unwrap_used, reason = "what the harness cannot do fails the test, and says where")]
 
 pub mod authority;
 pub mod balancer;
+pub mod chaos;
 pub mod fleet;
+pub mod long;
 pub mod numbers;
 pub mod patience;
 pub mod postgres;
@@ -31,8 +35,9 @@ pub mod world;
 
 pub use authority::Authority;
 pub use balancer::Balancer;
+pub use chaos::{Callee, Line, Mood};
 pub use numbers::Numbers;
-pub use patience::{PATIENCE, eventually, within};
+pub use patience::{PATIENCE, eventually, eventually_within, within};
 pub use raw_http::{Answer, RawHttp, Request};
 pub use redis_server::RedisServer;
 pub use workspace::{Event, Workspace};

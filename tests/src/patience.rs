@@ -24,7 +24,18 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
 ///
 /// # Panics
 /// After [`PATIENCE`].
-pub async fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> T
+pub async fn eventually<T, F>(what: &str, look: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    eventually_within(PATIENCE, what, look).await
+}
+
+/// The same, of what may take longer than anything else.
+///
+/// # Panics
+/// After `patience`.
+pub async fn eventually_within<T, F>(patience: Duration, what: &str, mut look: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,
 {
@@ -33,7 +44,7 @@ where
         if let Some(found) = look().await {
             return found;
         }
-        assert!(begun.elapsed() < PATIENCE, "gave up waiting: {what}");
+        assert!(begun.elapsed() < patience, "gave up waiting: {what}");
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -6,10 +6,11 @@ use std::process::Stdio;
 use sluice_core::seal::Secret;
 use sluice_data_plane::inbox::RedisSettings;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
+use crate::subject::signal;
 use crate::{Authority, eventually, within};
 
 /// The variable that has every test run on a Redis of its own instead of an embedded inbox: `redis`.
@@ -20,6 +21,7 @@ pub const ASKED: &str = "SLUICE_TEST_INBOX";
 pub struct RedisServer {
     dir: TempDir,
     options: Vec<String>,
+    under: Vec<String>,
     url: String,
     child: Child,
 }
@@ -27,10 +29,18 @@ pub struct RedisServer {
 impl RedisServer {
     /// Starts one.
     pub async fn start() -> Self {
+        Self::start_with(&[], &[]).await
+    }
+
+    /// Starts one with these options besides; of two that say the same the later counts. It is started by `under`, as a
+    /// [`Setup`](crate::subject::Setup) says.
+    pub async fn start_with(options: &[&str], under: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let child = spawn(dir.path(), &[]).await;
+        let options: Vec<String> = options.iter().map(ToString::to_string).collect();
+        let under: Vec<String> = under.iter().map(ToString::to_string).collect();
+        let child = spawn(dir.path(), &options, &under).await;
         let url = format!("unix://{}", socket(dir.path()).display());
-        Self { dir, options: Vec::new(), url, child }
+        Self { dir, options, under, url, child }
     }
 
     /// Starts one that is reached over TLS, with a certificate of this authority.
@@ -50,8 +60,8 @@ impl RedisServer {
             ["--tls-auth-clients", "no"],
         ];
         let options: Vec<String> = options.iter().flatten().map(ToString::to_string).collect();
-        let child = spawn(dir.path(), &options).await;
-        Self { dir, options, url: format!("rediss://localhost:{port}"), child }
+        let child = spawn(dir.path(), &options, &[]).await;
+        Self { dir, options, under: Vec::new(), url: format!("rediss://localhost:{port}"), child }
     }
 
     /// One for this test, if whoever runs the tests asked for it.
@@ -82,33 +92,94 @@ impl RedisServer {
         RedisSettings::new(Secret::new(self.url()), plane)
     }
 
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        socket(self.dir.path())
+    }
+
     /// `kill -9`, and a new one on what it left on disk.
     pub async fn crash(&mut self) {
-        self.child.kill().await.unwrap();
-        self.start_again().await;
+        self.kill().await;
+        self.revive().await;
     }
 
     /// SIGTERM, and a new one on what it left on disk.
     pub async fn restart(&mut self) {
-        let id = self.child.id().expect("it runs").to_string();
-        let sent = Command::new("kill").arg("-TERM").arg(id).status().await.unwrap();
-        assert!(sent.success());
+        self.signal("-TERM");
         within("Redis to end", self.child.wait()).await.unwrap();
-        self.start_again().await;
+        let _gone = std::fs::remove_file(self.socket());
+        self.revive().await;
     }
 
-    async fn start_again(&mut self) {
-        let _gone = std::fs::remove_file(socket(self.dir.path()));
-        self.child = spawn(self.dir.path(), &self.options).await;
+    /// `kill -9`.
+    pub async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+        let _gone = std::fs::remove_file(self.socket());
     }
+
+    /// A new one on what the one before left on disk, or what stands there now.
+    pub async fn revive(&mut self) {
+        self.child = spawn(self.dir.path(), &self.options, &self.under).await;
+    }
+
+    /// Sends it a signal, for example `-STOP`.
+    pub fn signal(&self, name: &str) {
+        signal(name, self.child.id());
+    }
+
+    /// A connection for the test itself.
+    pub async fn console(&self) -> Console {
+        console(&self.socket()).await
+    }
+
+    /// Says a command on a connection of its own.
+    pub async fn tell(&self, command: &str) -> String {
+        tell(&self.socket(), command).await
+    }
+}
+
+/// A connection on which commands are said as they are typed.
+#[derive(Debug)]
+pub struct Console(BufReader<UnixStream>);
+
+impl Console {
+    /// Says a command. Answers the line that was answered, or the text that it announces.
+    pub async fn tell(&mut self, command: &str) -> String {
+        within("Redis to answer", async {
+            self.0.write_all(format!("{command}\r\n").as_bytes()).await.unwrap();
+            let mut line = String::new();
+            self.0.read_line(&mut line).await.unwrap();
+            let Some(length) = line.strip_prefix('$').and_then(|length| length.trim().parse().ok()) else {
+                return line.trim().to_owned();
+            };
+            // Its end of line belongs to it.
+            let mut text = vec![0; length + 2];
+            self.0.read_exact(&mut text).await.unwrap();
+            String::from_utf8_lossy(&text[..length]).into_owned()
+        })
+        .await
+    }
+}
+
+async fn console(socket: &Path) -> Console {
+    let stream = within("Redis to listen", UnixStream::connect(socket)).await.unwrap();
+    Console(BufReader::new(stream))
+}
+
+/// Says a command to whoever listens on this socket, on a connection of its own.
+pub async fn tell(socket: &Path, command: &str) -> String {
+    console(socket).await.tell(command).await
 }
 
 fn socket(dir: &Path) -> PathBuf {
     dir.join("socket")
 }
 
-async fn spawn(dir: &Path, options: &[String]) -> Child {
-    let mut command = Command::new("redis-server");
+async fn spawn(dir: &Path, options: &[String], under: &[String]) -> Child {
+    let mut words = under.to_vec();
+    words.push("redis-server".to_owned());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
     command.args(["--port", "0", "--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
     command.arg("--unixsocket").arg(socket(dir)).arg("--dir").arg(dir).args(options).kill_on_drop(true);
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();

@@ -49,8 +49,13 @@ pub struct Setup {
     pub lame_duck: Duration,
     /// The URL of the Redis that keeps the inbox; none: a file in the folder does.
     pub redis: Option<String>,
-    /// How long a lease of a job in Redis lasts.
+    /// How long a lease of a job lasts.
     pub lease: Duration,
+    /// Redis may lose what it has not flushed yet: mode `fast` in place of `strict`.
+    pub fast: bool,
+    /// A command that becomes the process when it has set what the process is to live with, for example
+    /// `["sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"]`; empty: none.
+    pub under: Vec<String>,
     /// A bug to have. Only in builds with the feature `fault-injection`.
     pub fault: Option<Fault>,
     /// Where the control plane ends the process. Only in builds with the feature `fault-injection`.
@@ -146,11 +151,20 @@ impl Setup {
             redis: None,
             // What was begun and not sent, as the store was away, is not waited for long; a store that dies is back sooner.
             lease: Duration::from_secs(15),
+            fast: false,
+            under: Vec::new(),
             fault: None,
             crash: None,
             log: String::new(),
         }
     }
+}
+
+/// Sends a process that was started here a signal.
+pub(crate) fn signal(name: &str, process: Option<u32>) {
+    let id = process.expect("it runs").to_string();
+    let sent = std::process::Command::new("kill").args([name, &id]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "kill {name}");
 }
 
 /// Three ports that are free now and stay so while the process is down: below those that outgoing connections take.
@@ -178,9 +192,10 @@ impl Subject {
     /// # Errors
     /// It does not start, ends early, or is not ready in time.
     pub async fn start(program: &str, setup: &Setup, log: Stdio) -> io::Result<Self> {
-        let setup = serde_json::to_string(setup)?;
-        let mut child = Command::new(program)
-            .arg(setup)
+        let mut words = setup.under.clone();
+        words.extend([program.to_owned(), serde_json::to_string(setup)?]);
+        let mut child = Command::new(&words[0])
+            .args(&words[1..])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -205,9 +220,7 @@ impl Subject {
     /// # Panics
     /// It is not there.
     pub fn signal(&self, name: &str) {
-        let id = self.id().expect("it runs").to_string();
-        let sent = std::process::Command::new("kill").arg(name).arg(id).status();
-        assert!(sent.is_ok_and(|status| status.success()), "kill {name}");
+        signal(name, self.id());
     }
 
     /// Sends it SIGTERM, and waits until it has ended.

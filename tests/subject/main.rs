@@ -11,7 +11,7 @@ use sluice_control_plane::Database;
 use sluice_core::address::UrlPolicy;
 use sluice_core::seal::Secret;
 use sluice_data_plane::Admission;
-use sluice_data_plane::inbox::{InboxSettings, RedisSettings};
+use sluice_data_plane::inbox::{Durability, InboxSettings, RedisSettings};
 use sluice_tests::subject::{READY, Setup};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -96,10 +96,14 @@ async fn data_plane(
         settings.inbox = InboxSettings::Redis(RedisSettings {
             memory: Some(settings.data_dir.join("inbox-store.json")),
             lease: setup.lease,
+            durability: if setup.fast { Durability::Fast } else { Durability::Strict },
             ..RedisSettings::new(Secret::new(url), &settings.data_plane_id)
         });
     }
     settings.lame_duck = setup.lame_duck;
+    if let InboxSettings::Embedded(inbox) = &mut settings.inbox {
+        inbox.lease = setup.lease;
+    }
     let settings = with_fault(settings, setup)?;
     Ok(dev::run_data_plane(settings, setup.ingress, setup.health).await?)
 }

@@ -3,9 +3,10 @@
 
 use serde_json::json;
 use sluice::destination::Answer;
-use sluice_tests::{RawHttp, Request};
+use sluice_tests::{Numbers, RawHttp, Request, eventually};
 
-use super::{Campaign, Numbers, eventually, recorded_and_told};
+use super::Campaign;
+use crate::campaign::recorded_and_told;
 
 async fn send(campaign: &Campaign, marker: &str) -> Option<u16> {
     let request = Request::post(&campaign.load.path, json!({ "marker": marker }).to_string());

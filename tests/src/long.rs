@@ -1,0 +1,55 @@
+//! What the long mode is (`SLUICE_LONG=1`), in one place. The short mode is what every run of the tests can afford; the long one takes
+//! hours and is for a night:
+//!
+//! - crashes at random moments: 60 in place of 5 (`tests/it/crash.rs`); pauses, restarts and store faults as many times more, longer
+//!   and under more load (`tests/it/campaign/`),
+//! - what needs tools that not every machine has (`faketime`, `strace`, a name space of its own) and says loudly when it is left out,
+//! - the soak: random faults for [`SOAK_MINUTES`],
+//! - each sabotage of the source (`tests/golden/faults/sabotage.jsonl`) is built and must be noticed (`tests/it/sabotage.rs`),
+//! - the model of the inbox with 200 seeds (`data-plane/server/src/inbox/suite.rs`),
+//! - each fuzz target for a minute (`tests/run`).
+
+use std::ops::RangeInclusive;
+
+/// How many minutes the soak lasts: this variable, between these.
+pub const SOAK_MINUTES: (&str, RangeInclusive<u64>) = ("SLUICE_SOAK", 1..=7 * 24 * 60);
+/// Unless it says otherwise.
+const SOAK_MINUTES_DEFAULT: u64 = 60;
+
+/// What whoever runs the tests asks for.
+#[expect(clippy::disallowed_methods, reason = "a test has no caller to bring its settings")]
+pub fn asked(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Whether the long mode was asked for.
+pub fn is_long() -> bool {
+    asked("SLUICE_LONG").is_some_and(|value| value == "1")
+}
+
+/// The one or the other.
+pub fn either<T>(short: T, long: T) -> T {
+    if is_long() { long } else { short }
+}
+
+/// How long the soak lasts.
+///
+/// # Panics
+/// If what was asked for is no such number.
+pub fn soak_minutes() -> u64 {
+    let (name, range) = SOAK_MINUTES;
+    let minutes = asked(name).map_or(SOAK_MINUTES_DEFAULT, |minutes| minutes.parse().expect("a number of minutes"));
+    assert!(range.contains(&minutes), "{name} is {minutes}; it must be within {range:?}");
+    minutes
+}
+
+/// Says so where it is not overlooked when a tool that a test needs is not there.
+#[allow(clippy::print_stderr, reason = "whoever runs the tests is told what was not run")]
+pub fn has_tool(name: &str, package: &str) -> bool {
+    let found = std::process::Command::new("sh").args(["-c", &format!("command -v {name} >/dev/null")]).status();
+    let there = found.is_ok_and(|status| status.success());
+    if !there {
+        eprintln!("NOT RUN: `{name}` is missing; install the package `{package}` and run this test again");
+    }
+    there
+}
