@@ -147,6 +147,12 @@ impl Registry {
             ..ServedWorkspace::default()
         };
         let seen = hello.cursors.iter().filter(|cursor| scope.sees(&cursor.workspace));
+        let mut workspaces: BTreeMap<_, _> = seen.map(|cursor| (cursor.workspace.clone(), serving(cursor))).collect();
+        for (at, ack) in hello.incomplete.iter().filter_map(|ack| Some((ack.serving.as_ref()?, ack))) {
+            if let Some(served) = workspaces.get_mut(&at.workspace) {
+                served.quarantined = quarantined(ack);
+            }
+        }
         let plane = Plane {
             build: hello.build.clone(),
             connect_time: now,
@@ -154,7 +160,7 @@ impl Registry {
             number: session,
             home: Home::Here,
             session: Some(live),
-            workspaces: seen.map(|cursor| (cursor.workspace.clone(), serving(cursor))).collect(),
+            workspaces,
             scope: scope.clone(),
             draining: hello.draining,
             clock_skew_ms: None,
@@ -269,11 +275,12 @@ impl Registry {
     /// Whether some data plane is connected and every connected one serves this revision or a later one, or has refused it.
     pub(crate) fn have_answered(&self, workspace: &str, revision: i64) -> bool {
         let answer = self.serving_revision(workspace, revision);
-        let refused = answer.not_serving.iter().all(|plane| plane.refusal.is_some());
+        let answered = |plane: &NotServing| plane.refusal.is_some() || !plane.quarantined.is_empty();
+        let refused = answer.not_serving.iter().all(answered);
         answer.served || (refused && !answer.not_serving.is_empty())
     }
 
-    /// Who of the connected data planes serves this revision or a later one, and who does not.
+    /// Who of the connected data planes serves this revision or a later one whole, and who does not.
     pub(crate) fn serving_revision(&self, workspace: &str, revision: i64) -> WaitServedResponse {
         let planes = self.lock();
         let mut answer = WaitServedResponse { revision, ..WaitServedResponse::default() };
@@ -282,7 +289,8 @@ impl Registry {
         for (index, (id, plane)) in connected.enumerate() {
             let data_plane = format!("dataPlanes/{id}");
             let served = plane.workspaces.get(workspace);
-            let is_served = served.is_some_and(|served| serves(served, revision));
+            let quarantined = served.filter(|served| serves(served, revision)).map(|served| &served.quarantined);
+            let is_served = quarantined.is_some_and(Vec::is_empty);
             answer.served = is_served && (index == 0 || answer.served);
             if index >= TOLD_MAX {
                 continue;
@@ -292,8 +300,9 @@ impl Registry {
             } else {
                 let refusal = served.and_then(|served| served.refusal.clone());
                 let refusal = refusal.filter(|refusal| refusal.revision >= revision);
+                let quarantined = quarantined.cloned().unwrap_or_default();
                 let revision = served.map_or(0, |served| served.revision);
-                answer.not_serving.push(NotServing { data_plane, revision, refusal });
+                answer.not_serving.push(NotServing { data_plane, revision, refusal, quarantined });
             }
         }
         answer
@@ -330,11 +339,11 @@ impl Plane {
         !self.draining && self.session.as_ref().is_some_and(|live| live.orders.is_some())
     }
 
-    /// It sees this workspace, serves it and takes new work.
+    /// It sees this workspace, serves it whole and takes new work.
     fn is_able(&self, workspace: &str) -> bool {
         self.takes_work()
             && self.scope.sees(workspace)
-            && self.workspaces.get(workspace).is_some_and(|served| served.revision > 0)
+            && self.workspaces.get(workspace).is_some_and(|served| served.revision > 0 && served.quarantined.is_empty())
     }
 
     fn present(&self, id: &str) -> DataPlane {
@@ -364,6 +373,7 @@ impl Registration {
             workspace.revision = serving.revision;
             workspace.apply_micros = ack.apply_micros;
             workspace.refusal = None;
+            workspace.quarantined = quarantined(ack);
         });
     }
 
@@ -373,6 +383,9 @@ impl Registration {
         let refusal = Refusal { revision: nack.revision, time: Some(timestamp(now)), problems };
         self.change(&nack.workspace, |workspace| {
             workspace.revision = nack.serving.as_ref().map_or(0, |serving| serving.revision);
+            if workspace.revision == 0 {
+                workspace.quarantined.clear();
+            }
             workspace.refusal = Some(refusal);
         });
     }
@@ -382,6 +395,7 @@ impl Registration {
         self.change(workspace, |workspace| {
             workspace.revision = revision;
             workspace.apply_micros = 0;
+            workspace.quarantined.clear();
         });
     }
 
@@ -450,6 +464,11 @@ impl Registration {
         drop(planes);
         self.registry.changed.send_replace(());
     }
+}
+
+/// What is left out, as much of it as is kept.
+fn quarantined(ack: &Ack) -> Vec<Problem> {
+    ack.quarantined.iter().take(PROBLEMS_MAX).cloned().collect()
 }
 
 /// It serves this revision or a later one; not when it has refused it because what it serves under that number is of another history.

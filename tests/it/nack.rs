@@ -3,6 +3,7 @@
 //! The real control plane publishes nothing that is bad, so most of this is told by a scripted one ([`scripted`]).
 
 mod guard;
+mod quarantine;
 mod scripted;
 
 use std::time::Duration;
@@ -38,8 +39,12 @@ async fn still_serves_the_first(stage: &Stage, nack: &Nack, deliveries: usize) {
 
 /// The reasons of a refusal, each with its resource and field.
 fn reasons(nack: &Nack) -> Vec<(&str, &str, &str)> {
-    let mut reasons: Vec<_> = nack
-        .problems
+    told(&nack.problems)
+}
+
+/// Problems, each with its resource and field.
+fn told(problems: &[admin::Problem]) -> Vec<(&str, &str, &str)> {
+    let mut reasons: Vec<_> = problems
         .iter()
         .map(|problem| (problem.resource.as_str(), problem.field.as_str(), problem.reason.as_str()))
         .collect();

@@ -136,7 +136,7 @@ impl Lean {
         while let Some(heard) = hear.message().await? {
             backoff.reset();
             if let Some(serving) = self.take(heard) {
-                send(Say::Ack(Ack { serving: Some(serving), apply_micros: 1 })).await?;
+                send(Say::Ack(Ack { serving: Some(serving), apply_micros: 1, ..Ack::default() })).await?;
             }
         }
         Ok(())

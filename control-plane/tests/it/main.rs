@@ -32,6 +32,7 @@ mod outsider;
 #[path = "../../../tests/src/postgres.rs"]
 mod postgres;
 mod publishing;
+mod quarantine;
 mod replay;
 mod replicas;
 mod restart;

@@ -43,16 +43,20 @@ fn digest_of(resources: &Resources) -> Vec<u8> {
 impl DataPlane {
     /// Says hello and hears welcome.
     pub(crate) async fn connect(world: &World, id: &str, epoch: &str, cursors: &[Cursor]) -> Self {
-        let (say, said) = mpsc::channel(64);
         let hello = Hello {
             data_plane_id: id.to_owned(),
             build: "test".to_owned(),
             store_epoch: epoch.to_owned(),
             cursors: cursors.to_vec(),
             takes_commands: id != "old",
-            shares_limits: false,
-            draining: false,
+            ..Hello::default()
         };
+        Self::greet(world, hello).await
+    }
+
+    /// Says this hello and hears welcome.
+    pub(crate) async fn greet(world: &World, hello: Hello) -> Self {
+        let (say, said) = mpsc::channel(64);
         say.send(SyncRequest { kind: Some(Say::Hello(hello)) }).await.unwrap();
         let hear = within(world.sync().sync(ReceiverStream::new(said))).await.unwrap().into_inner();
         let mut plane = Self { say, hear, epoch: String::new(), held: BTreeMap::new(), chunks: Vec::new() };
@@ -123,7 +127,7 @@ impl DataPlane {
     }
 
     pub(crate) async fn ack(&self, workspace: &str) {
-        self.say(Say::Ack(Ack { serving: Some(self.cursor(workspace)), apply_micros: 7 })).await;
+        self.say(Say::Ack(Ack { serving: Some(self.cursor(workspace)), apply_micros: 7, ..Ack::default() })).await;
     }
 
     /// Takes and acknowledges what comes until `synced`.

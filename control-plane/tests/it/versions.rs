@@ -265,7 +265,7 @@ async fn who_serves_a_revision_is_waited_for() {
 
     // Both are heard while somebody waits: no timeout ends it.
     let waiting = tokio::spawn(wait(1, 25));
-    good.say(Say::Ack(Ack { serving: Some(good.cursor(ACME)), apply_micros: 7 })).await;
+    good.say(Say::Ack(Ack { serving: Some(good.cursor(ACME)), apply_micros: 7, ..Ack::default() })).await;
     let reason = admin::Problem { reason: "URL_INVALID".to_owned(), ..Default::default() };
     let nack = Nack { workspace: ACME.to_owned(), revision: 1, problems: vec![reason], ..Default::default() };
     bad.say(Say::Nack(nack)).await;

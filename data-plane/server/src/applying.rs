@@ -2,8 +2,10 @@
 //!
 //! Before a revision is compiled a mark is written, and taken away when it is served or refused. A mark that is found was left behind by a
 //! process that died. A revision with two of them is not tried again by the same build; from the second attempt on the mark also says which
-//! resource is worked on, so that the refusal can name it. Nothing is flushed: a mark has to survive the process, not the machine.
+//! resource is worked on, so that the refusal can name it, or the resource can be left out where there is nothing to fall back to (R06).
+//! Nothing is flushed: a mark has to survive the process, not the machine.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -13,6 +15,8 @@ use crate::runtime::Position;
 
 /// A revision is tried so often.
 const ATTEMPTS_MAX: usize = 2;
+/// And so often again, each time without one more resource, before nothing of it is tried.
+const ATTEMPTS_WITHOUT_MAX: usize = 8;
 
 /// Where the marks are.
 #[derive(Clone, Debug)]
@@ -26,6 +30,8 @@ pub struct Attempt {
     path: PathBuf,
     /// Resources are written down too.
     detailed: Option<Mutex<File>>,
+    /// What stays in the file: the resources without which the process has survived it.
+    stays: Option<String>,
 }
 
 /// The process has died of this revision as often as it may.
@@ -33,6 +39,17 @@ pub struct Attempt {
 pub struct Deadly {
     /// The resource it was working on; empty when that is not known.
     pub resource: String,
+    /// Those that were left out by then.
+    pub left_out: BTreeSet<String>,
+    attempts: usize,
+}
+
+impl Deadly {
+    /// All resources that are known to have ended the process.
+    pub fn resources(&self) -> BTreeSet<String> {
+        let last = (!self.resource.is_empty()).then(|| self.resource.clone());
+        self.left_out.iter().cloned().chain(last).collect()
+    }
 }
 
 impl Applying {
@@ -50,21 +67,35 @@ impl Applying {
     /// # Errors
     /// The process has died of it before.
     pub fn begin(&self, at: &Position) -> Result<Attempt, Deadly> {
-        let path = self.folder.join(format!("{}.{}", at.workspace.replace('/', "."), at.revision));
-        let title = format!("{} {} {:02x?}\n", env!("CARGO_PKG_VERSION"), at.store_epoch, at.digest);
+        let (path, title) = (self.path(at), title(at));
         let left = std::fs::read_to_string(&path).unwrap_or_default();
         // Of another build or another history: that one begins anew.
         let left = left.strip_prefix(&title).unwrap_or_default();
-        let before = left.lines().filter(|line| *line == ATTEMPT).count();
-        if before >= ATTEMPTS_MAX {
-            let resource = left.lines().last().filter(|line| *line != ATTEMPT).unwrap_or_default();
-            return Err(Deadly { resource: resource.to_owned() });
+        let attempts = left.lines().filter(|line| *line == ATTEMPT).count();
+        if attempts >= ATTEMPTS_MAX {
+            let left_out = left.lines().filter_map(|line| line.strip_prefix(LEFT_OUT)).map(str::to_owned).collect();
+            let is_note = |line: &&str| *line == ATTEMPT || line.starts_with(LEFT_OUT);
+            let resource = left.lines().last().filter(|line| !is_note(line)).unwrap_or_default().to_owned();
+            return Err(Deadly { resource, left_out, attempts });
         }
-        let detailed = mark(&path, &title, before).inspect_err(|error| {
-            tracing::warn!(%error, "what is being applied cannot be written down");
-        });
-        let detailed = detailed.ok().filter(|_| before > 0).map(Mutex::new);
-        Ok(Attempt { path, detailed })
+        let detailed = mark(&path, &title, attempts + 1, &BTreeSet::new()).filter(|_| attempts > 0);
+        Ok(Attempt { path, detailed, stays: None })
+    }
+
+    /// Begins an attempt without the resources that have ended the process; `None` when none is known, or it has ended without them too
+    /// often. What was left out is remembered with the revision. Blocks.
+    pub fn begin_without(&self, at: &Position, deadly: &Deadly) -> Option<Attempt> {
+        let left_out = deadly.resources();
+        if left_out.is_empty() || deadly.attempts >= ATTEMPTS_MAX + ATTEMPTS_WITHOUT_MAX {
+            return None;
+        }
+        let (path, title) = (self.path(at), title(at));
+        let detailed = mark(&path, &title, deadly.attempts + 1, &left_out);
+        Some(Attempt { path, detailed, stays: Some(notes(&title, ATTEMPTS_MAX, &left_out)) })
+    }
+
+    fn path(&self, at: &Position) -> PathBuf {
+        self.folder.join(format!("{}.{}", at.workspace.replace('/', "."), at.revision))
     }
 
     /// Forgets the marks of revisions before this one. Blocks; call it off the runtime.
@@ -82,16 +113,33 @@ impl Applying {
     }
 }
 
-/// Begins the notes of one attempt.
+/// Stands for one attempt.
 const ATTEMPT: &str = "-";
+/// Before the name of a resource that is left out.
+const LEFT_OUT: &str = "without ";
 
-fn mark(path: &Path, title: &str, before: usize) -> io::Result<File> {
-    let mut file = OpenOptions::new().create(true).write(true).truncate(true).open(path)?;
-    file.write_all(title.as_bytes())?;
-    for _ in 0..=before {
-        writeln!(file, "{ATTEMPT}")?;
+/// Whose attempts they are: of one build, at one content.
+fn title(at: &Position) -> String {
+    format!("{} {} {:02x?}\n", env!("CARGO_PKG_VERSION"), at.store_epoch, at.digest)
+}
+
+fn notes(title: &str, attempts: usize, left_out: &BTreeSet<String>) -> String {
+    let mut notes = title.to_owned() + &format!("{ATTEMPT}\n").repeat(attempts);
+    for name in left_out {
+        notes.extend([LEFT_OUT, name, "\n"]);
     }
-    Ok(file)
+    notes
+}
+
+/// Writes down that an attempt begins; where that cannot be done, what comes is tried all the same.
+fn mark(path: &Path, title: &str, attempts: usize, left_out: &BTreeSet<String>) -> Option<Mutex<File>> {
+    let write = || {
+        let mut file = OpenOptions::new().create(true).write(true).truncate(true).open(path)?;
+        file.write_all(notes(title, attempts, left_out).as_bytes())?;
+        Ok(Mutex::new(file))
+    };
+    let written: io::Result<_> = write();
+    written.inspect_err(|error| tracing::warn!(%error, "what is being applied cannot be written down")).ok()
 }
 
 impl Attempt {
@@ -106,7 +154,11 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         // One that stays would count as a death.
-        if let Err(error) = std::fs::remove_file(&self.path) {
+        let crossed_out = match &self.stays {
+            Some(notes) => std::fs::write(&self.path, notes),
+            None => std::fs::remove_file(&self.path),
+        };
+        if let Err(error) = crossed_out {
             tracing::warn!(%error, "what was applied cannot be crossed out");
         }
     }
@@ -133,7 +185,45 @@ mod tests {
     }
 
     fn deadly(resource: &str) -> Deadly {
-        Deadly { resource: resource.to_owned() }
+        Deadly { resource: resource.to_owned(), left_out: BTreeSet::new(), attempts: 2 }
+    }
+
+    #[test]
+    fn what_killed_is_left_out_one_after_the_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let applying = Applying::open(folder.path()).unwrap();
+        dies(&applying, &at(2, 2), &["a", "b"]);
+        dies(&applying, &at(2, 2), &["a", "b"]);
+        let first = applying.begin(&at(2, 2)).unwrap_err();
+        let attempt = applying.begin_without(&at(2, 2), &first).unwrap();
+        ["a", "c"].iter().for_each(|resource| attempt.works_on(resource));
+        std::mem::forget(attempt);
+        let second = applying.begin(&at(2, 2)).unwrap_err();
+        assert_eq!(second.resources(), ["b", "c"].map(str::to_owned).into());
+        // It survives without both, and every time after that.
+        let mut deadly = second;
+        for _ in 0..20 {
+            drop(applying.begin_without(&at(2, 2), &deadly).unwrap());
+            deadly = applying.begin(&at(2, 2)).unwrap_err();
+            assert_eq!((deadly.resource.as_str(), deadly.attempts), ("", 2));
+            assert_eq!(deadly.resources(), ["b", "c"].map(str::to_owned).into());
+        }
+        // One that ends it whatever is left out is given up.
+        let died = (0..20).take_while(|_| {
+            let deadly = applying.begin(&at(2, 2)).unwrap_err();
+            applying.begin_without(&at(2, 2), &deadly).map(std::mem::forget).is_some()
+        });
+        assert_eq!(died.count(), ATTEMPTS_WITHOUT_MAX);
+    }
+
+    #[test]
+    fn who_died_of_nothing_that_is_known_has_nothing_to_leave_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let applying = Applying::open(folder.path()).unwrap();
+        dies(&applying, &at(2, 2), &[]);
+        dies(&applying, &at(2, 2), &[]);
+        let deadly = applying.begin(&at(2, 2)).unwrap_err();
+        assert!(applying.begin_without(&at(2, 2), &deadly).is_none());
     }
 
     #[test]

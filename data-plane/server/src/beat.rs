@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use sluice_core::snapshot;
-use sluice_proto::sync::v1::{Beat, BeatHeard, Cursor, Hello, Holding, SyncRequest, sync_request};
+use sluice_proto::sync::v1::{Ack, Beat, BeatHeard, Cursor, Hello, Holding, SyncRequest, sync_request};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::clock::UnixMillis;
@@ -28,6 +28,13 @@ pub(crate) fn hello(plane: &Plane) -> SyncRequest {
         takes_commands: true,
         shares_limits: true,
         draining: plane.drain.is_on(),
+        incomplete: plane
+            .served
+            .load()
+            .workspaces()
+            .filter(|held| !held.left_out.is_empty())
+            .map(|held| ack(held))
+            .collect(),
     };
     SyncRequest { kind: Some(sync_request::Kind::Hello(hello)) }
 }
@@ -45,6 +52,12 @@ fn holding(plane: &Plane) -> Holding {
 /// Where one workspace stands.
 pub(crate) fn cursor(workspace: &Workspace) -> Cursor {
     Cursor { workspace: workspace.name.clone(), revision: workspace.revision, digest: workspace.digest.to_vec().into() }
+}
+
+/// That a workspace is served, and what is left out of it.
+pub(crate) fn ack(workspace: &Workspace) -> Ack {
+    let quarantined = workspace.left_out.problems().to_vec();
+    Ack { serving: Some(cursor(workspace)), apply_micros: 0, quarantined }
 }
 
 /// The beats of one stream.

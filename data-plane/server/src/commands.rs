@@ -181,7 +181,7 @@ fn record(
 /// key it claims: however often the command comes, there is one. No key of an integration is looked at (D05).
 async fn replay(plane: &Plane, asked: ReplayJobs) -> Result<ReplayedJobs, CommandError> {
     let runtime = plane.served.load();
-    let workspace = runtime.workspace(&asked.workspace);
+    let workspace = runtime.workspace(&asked.workspace).filter(|workspace| workspace.left_out.is_empty());
     let workspace =
         workspace.ok_or_else(|| refuse(Code::WorkspaceNotServed, "the workspace is not served here (yet)"))?;
     let asked = &asked;

@@ -30,8 +30,8 @@ use crate::plane::Plane;
 use crate::retry::{Attempted, Decision, decide, hold, retry_after};
 use crate::runtime::{Target, Workspace};
 
-/// How long a job waits whose workspace is not served: the configuration may still be on its way.
-const UNKNOWN_WORKSPACE_WAIT_MS: i64 = 30_000;
+/// How long a job waits whose workspace, or part of it, is not served: the configuration may still be on its way.
+const NOT_SERVED_WAIT_MS: i64 = 30_000;
 
 /// Between tries to record an outcome while the inbox is unavailable.
 const SETTLE_AGAIN: Duration = Duration::from_millis(200);
@@ -61,7 +61,7 @@ pub async fn deliver(plane: &Plane, leased: Leased, permit: Permit) {
     let runtime = plane.served.load();
     let Some(workspace) = runtime.workspace(&job.workspace) else {
         tracing::debug!(id = %leased.id, "the workspace is not served; the job waits");
-        postpone(plane, &leased, plane.clock.now() + UNKNOWN_WORKSPACE_WAIT_MS).await;
+        postpone(plane, &leased, plane.clock.now() + NOT_SERVED_WAIT_MS).await;
         return;
     };
     let work = Work { plane, leased: &leased, job: &job, workspace, permit: &permit };
@@ -171,7 +171,13 @@ impl Work<'_> {
             let message = "the process ended again and again while working on this delivery; nothing more is sent";
             return Err(refuse(FailureReason::CrashLoop, message));
         }
+        let left_out = &self.workspace.left_out;
         let target = self.workspace.target(&self.job.workflow, &self.job.step_id);
+        let request = target.as_ref().and_then(Target::request);
+        // It was not taken out of force, and neither was what its event would start.
+        if left_out.has(&self.job.workflow) || request.is_some_and(|request| left_out.asks_for(&request.event_name)) {
+            return Err(Stopped::Waits(self.plane.clock.now() + NOT_SERVED_WAIT_MS));
+        }
         target.filter(|target| target.request().is_some()).ok_or_else(|| {
             let message = "the workflow or this step of it was taken out of force before the delivery was made";
             refuse(FailureReason::StepRemoved, message)

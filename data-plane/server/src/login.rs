@@ -75,7 +75,7 @@ fn token(plane: &Plane, text: &str, peer: Option<IpAddr>) -> Result<String, Reje
     let (runtime, now) = (plane.served.load(), plane.clock.now());
     let found = runtime.workspaces().find_map(|workspace| Some((workspace, workspace.login.key(&shown.id)?)));
     let Some((workspace, key)) = found else {
-        return Err(if runtime.is_complete() { unknown() } else { Rejection::NotReady });
+        return Err(if runtime.denies_keys() { unknown() } else { Rejection::NotReady });
     };
     if !shown.is(&key.secret_hash) || key.is_expired(now) {
         return Err(unknown());

@@ -49,6 +49,7 @@ pub struct Metrics {
     clock_skew: Gauge<f64, AtomicU64>,
     revisions_served: Counter,
     revisions_refused: Family<Label, Counter>,
+    quarantined: Gauge,
     last_good_errors: Counter,
     messages: Family<Label, Counter>,
     tls: Family<Label, Counter>,
@@ -93,6 +94,7 @@ impl Default for Metrics {
             clock_skew: Gauge::default(),
             revisions_served: Counter::default(),
             revisions_refused: Family::default(),
+            quarantined: Gauge::default(),
             last_good_errors: Counter::default(),
             messages: Family::default(),
             tls: Family::default(),
@@ -216,6 +218,11 @@ impl Metrics {
             self.revisions_refused.clone(),
         );
         registry.register(
+            "sluice_config_quarantined_resources",
+            "Resources that are left out of what is served, because they or what they need cannot be used: alarm above 0",
+            self.quarantined.clone(),
+        );
+        registry.register(
             "sluice_last_good_errors",
             "Times that what is served could not be written to disk: after a restart without the control plane it would be missing",
             self.last_good_errors.clone(),
@@ -333,6 +340,8 @@ impl Metrics {
             self.outbox.set(stats.outbox.cast_signed());
             self.store_losses.set(stats.store_losses.cast_signed());
         }
+        let left_out = plane.served.load().workspaces().map(|workspace| workspace.left_out.count()).sum::<usize>();
+        self.quarantined.set(i64::try_from(left_out).unwrap_or(i64::MAX));
         let held = credentials::held(plane);
         self.tokens.set(held.count.cast_signed());
         self.oldest_token.set(held.oldest.as_secs().cast_signed());

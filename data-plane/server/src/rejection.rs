@@ -33,8 +33,10 @@ pub enum SenderRejection {
 /// A refused request.
 #[derive(Debug)]
 pub enum Rejection {
-    /// No configuration has been seen yet, so an unknown endpoint may well exist.
+    /// Not all configuration has been seen yet, or some could not be used, so an unknown endpoint may well exist.
     NotReady,
+    /// The endpoint, or what its requests start, cannot be served by this data plane.
+    Quarantined,
     /// This data plane is being drained.
     Draining,
     /// No published integration has this endpoint.
@@ -114,6 +116,12 @@ impl Answer {
     fn plain(status: StatusCode, code: &'static str, message: &str) -> Self {
         Self { status, code, message: message.to_owned(), retry_after: None, close: false }
     }
+
+    /// 503, to be sent again after so many seconds.
+    fn later(code: &'static str, message: &str, seconds: u64) -> Self {
+        let retry_after = Some(Duration::from_secs(seconds));
+        Self { retry_after, ..Self::plain(StatusCode::SERVICE_UNAVAILABLE, code, message) }
+    }
 }
 
 impl SenderRejection {
@@ -176,12 +184,12 @@ impl Rejection {
     fn answer(&self) -> Answer {
         let plain = Answer::plain;
         let last = |status, code, message: &str| Answer { close: true, ..plain(status, code, message) };
-        let later = |code, message: &str, seconds| Answer {
-            retry_after: Some(Duration::from_secs(seconds)),
-            ..plain(StatusCode::SERVICE_UNAVAILABLE, code, message)
-        };
+        let later = Answer::later;
         match self {
-            Self::NotReady => later("NOT_READY", "no configuration has been loaded yet; send it again", 1),
+            Self::NotReady => later("NOT_READY", "not all configuration has been loaded yet; send it again", 1),
+            Self::Quarantined => {
+                later("CONFIGURATION_QUARANTINED", "it cannot be served here; send it again later", 30)
+            }
             Self::Draining => later("DRAINING", "this data plane is being drained; send it again", 1),
             Self::EndpointUnknown => plain(StatusCode::NOT_FOUND, "ENDPOINT_UNKNOWN", "no such endpoint"),
             Self::Paused => later("ENDPOINT_PAUSED", "the endpoint is paused; send it again later", 60),

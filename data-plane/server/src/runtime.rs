@@ -3,8 +3,9 @@
 //! How a revision is compiled is [`compile`]'s business.
 
 mod compile;
+mod quarantine;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -15,7 +16,8 @@ use sluice_core::template::Context;
 use sluice_proto::admin::v1::AttemptVersions;
 use sluice_proto::sync::v1::WorkspaceBody;
 
-pub use self::compile::{DATA_KEY_UNREADABLE, PROBLEMS_MAX, Position, With, compile, draft, for_test};
+pub use self::compile::{DATA_KEY_UNREADABLE, Position, With, compile, draft, for_test};
+pub use self::quarantine::{Faulty, LeftOut};
 use crate::credentials::Connected;
 use crate::dispatch::{Limits, Rate, destination_of};
 use crate::fleet::EndpointRate;
@@ -31,7 +33,11 @@ const TEST_REVISION: i64 = 0;
 pub struct Runtime {
     workspaces: BTreeMap<String, Arc<Workspace>>,
     endpoints: HashMap<String, Arc<Endpoint>>,
-    /// Something was loaded, so an endpoint that is not here does not exist.
+    /// Ids of endpoints that exist and cannot be served.
+    held_up: HashSet<String>,
+    /// Workspaces that exist and of which nothing can be served.
+    refused: BTreeSet<String>,
+    /// Everything was loaded that there is, or refused.
     complete: bool,
 }
 
@@ -60,6 +66,8 @@ pub struct Workspace {
     submitted: HashMap<String, Vec<Wanting>>,
     /// Those that audiences may start, by name.
     audiences: HashMap<String, Vec<Wanting>>,
+    /// What is not served of it.
+    pub left_out: LeftOut,
 }
 
 /// The published resources of a workspace as they came.
@@ -200,9 +208,24 @@ impl Runtime {
         self.endpoints.get(id)
     }
 
-    /// Whether an endpoint that is not here does not exist.
+    /// Whether the endpoint with this id exists and cannot be served.
+    pub fn holds_up(&self, id: &str) -> bool {
+        self.held_up.contains(id)
+    }
+
+    /// Whether everything was loaded that there is, or refused.
     pub fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// Whether an endpoint that is not here does not exist.
+    pub fn denies_endpoints(&self) -> bool {
+        self.complete && self.refused.is_empty()
+    }
+
+    /// Whether an API key that is not here does not exist.
+    pub fn denies_keys(&self) -> bool {
+        self.denies_endpoints() && self.workspaces.values().all(|workspace| workspace.left_out.is_empty())
     }
 
     /// A workspace.
@@ -358,6 +381,7 @@ impl Served {
     /// Serves another revision of one workspace.
     pub fn put(&self, workspace: Arc<Workspace>) {
         self.change(|runtime| {
+            runtime.refused.remove(&workspace.name);
             runtime.workspaces.insert(workspace.name.clone(), workspace.clone());
         });
     }
@@ -365,8 +389,18 @@ impl Served {
     /// Stops serving a workspace that was deleted.
     pub fn drop_workspace(&self, name: &str) {
         self.change(|runtime| {
+            runtime.refused.remove(name);
             runtime.workspaces.remove(name);
         });
+    }
+
+    /// A workspace exists whose revision cannot be served. What is served of it stays; if nothing is, nobody can say which endpoints it has.
+    pub fn refuse(&self, name: &str) {
+        if self.load().workspace(name).is_none() {
+            self.change(|runtime| {
+                runtime.refused.insert(name.to_owned());
+            });
+        }
     }
 
     /// From now on an endpoint that is not here does not exist.
@@ -379,11 +413,15 @@ impl Served {
             let mut next = Runtime {
                 workspaces: current.workspaces.clone(),
                 endpoints: HashMap::new(),
+                held_up: HashSet::new(),
+                refused: current.refused.clone(),
                 complete: current.complete,
             };
             change(&mut next);
             let all = next.workspaces.values().flat_map(|workspace| &workspace.endpoints);
             next.endpoints = all.map(|(id, endpoint)| (id.clone(), endpoint.clone())).collect();
+            next.held_up =
+                next.workspaces.values().flat_map(|workspace| workspace.left_out.endpoints()).cloned().collect();
             next
         });
     }

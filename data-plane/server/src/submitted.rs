@@ -26,7 +26,8 @@ const WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Nothing was kept: the workspace or the workflow is not served here, or the command cannot be read.
 pub async fn take(plane: &Plane, asked: SubmitEvents) -> Result<TakenEvents, CommandError> {
     let runtime = plane.served.load();
-    let workspace = runtime.workspace(&asked.workspace);
+    // Where a part of it is missing nobody can say which workflows want an event.
+    let workspace = runtime.workspace(&asked.workspace).filter(|workspace| workspace.left_out.is_empty());
     let workspace =
         workspace.ok_or_else(|| refuse(Code::WorkspaceNotServed, "the workspace is not served here (yet)"))?;
     let audience = match asked.workflow.as_str() {

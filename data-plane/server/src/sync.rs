@@ -3,7 +3,7 @@
 //! [`follow`] dials, says what is held, and takes what differs; a broken stream is dialled again. The control plane being
 //! away changes nothing that is served (I5). Commands for an operator come on the same stream; each is done beside it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use crate::applying::{Attempt, Deadly};
-use crate::beat::{Beats, cursor, hello};
+use crate::beat::{Beats, ack, cursor, hello};
 use crate::captures;
 use crate::commands;
 use crate::crash::Moment;
@@ -30,7 +30,7 @@ use crate::key_uses;
 use crate::link::{Backoff, Link};
 use crate::objection::{self, CRASHED_APPLYING};
 use crate::plane::Plane;
-use crate::runtime::{self, DATA_KEY_UNREADABLE, Position, Source, With, Workspace};
+use crate::runtime::{self, DATA_KEY_UNREADABLE, Faulty, Position, Source, With, Workspace};
 
 /// Acks, nacks and results on their way: one per workspace and command at most, so this is only a bound.
 const ANSWERS_MAX: usize = 1024;
@@ -53,15 +53,7 @@ pub async fn load_last_good(plane: &Plane) {
     let mut whole = loaded.unreadable == 0 && !loaded.workspaces.is_empty();
     for (position, source) in loaded.workspaces {
         let name = position.workspace.clone();
-        let mut compiled = compile(plane, &position, source).await;
-        if let Err(problems) = &compiled
-            && problems.iter().any(|problem| problem.reason == CRASHED_APPLYING)
-            && let Some((before, source)) = last_good_before(plane, &name).await
-        {
-            tracing::error!(workspace = name, "the last good configuration ends this process: the one before is used");
-            compiled = compile(plane, &before, source).await;
-        }
-        match compiled {
+        match load(plane, position, source).await {
             Ok((workspace, attempt)) => {
                 tracing::info!(workspace = workspace.name, revision = workspace.revision, "last good configuration");
                 plane.served.put(Arc::new(workspace));
@@ -77,6 +69,23 @@ pub async fn load_last_good(plane: &Plane) {
     if whole {
         plane.served.set_complete();
     }
+}
+
+/// The last good configuration of one workspace: whole; or, where it ends this process, the one before it; or what is good of it.
+async fn load(plane: &Plane, at: Position, source: Source) -> Result<(Workspace, Attempt), Vec<Problem>> {
+    let refused = match compile(plane, &at, source.clone(), Otherwise::Refuse).await {
+        Ok(compiled) => return Ok(compiled),
+        Err(refused) => refused,
+    };
+    if refused.iter().any(|problem| problem.reason == CRASHED_APPLYING)
+        && let Some((before, source)) = last_good_before(plane, &at.workspace).await
+        && let Ok(compiled) = compile(plane, &before, source, Otherwise::Refuse).await
+    {
+        let workspace = at.workspace;
+        tracing::error!(workspace, "the last good configuration ends this process: the one before is used");
+        return Ok(compiled);
+    }
+    compile(plane, &at, source, Otherwise::LeaveOut).await
 }
 
 /// The revision that was served before the last good one.
@@ -361,7 +370,7 @@ impl<'a> Session<'a> {
             tracing::error!(workspace, revision, reason = problem.reason, "refused a revision: {}", problem.message);
             return self.nack(&cursor, vec![problem], false);
         }
-        match compile(self.plane, &position, source.clone()).await {
+        match compile(self.plane, &position, source.clone(), Otherwise::LeaveOut).await {
             Ok(compiled) => {
                 self.plane.settings.inbox.reached(Moment::Applying);
                 self.serve(compiled, received).await
@@ -381,7 +390,7 @@ impl<'a> Session<'a> {
     async fn again(&mut self) -> Vec<sync_request::Kind> {
         let mut answers = Vec::new();
         for (name, (cursor, source)) in std::mem::take(&mut self.unreadable) {
-            match compile(self.plane, &self.position(&cursor), source.clone()).await {
+            match compile(self.plane, &self.position(&cursor), source.clone(), Otherwise::LeaveOut).await {
                 Ok(compiled) => answers.push(self.serve(compiled, Instant::now()).await),
                 Err(problems) if problems.iter().any(|problem| problem.reason == DATA_KEY_UNREADABLE) => {
                     self.unreadable.insert(name, (cursor, source));
@@ -404,13 +413,24 @@ impl<'a> Session<'a> {
     async fn serve(&self, (workspace, attempt): (Workspace, Attempt), received: Instant) -> sync_request::Kind {
         let workspace = self.keep(workspace).await;
         let serving = cursor(&workspace);
+        let ack = ack(&workspace);
+        if let Some(problem) = ack.quarantined.first() {
+            let (workspace, revision, first) = (&serving.workspace, serving.revision, &problem.message);
+            tracing::error!(
+                workspace,
+                revision,
+                resource = problem.resource,
+                first,
+                "not all of a revision can be served"
+            );
+        }
         self.plane.served.put(workspace);
         drop(attempt);
         self.plane.tokens.served();
         self.plane.metrics.revision_served();
         let apply_micros = i64::try_from(received.elapsed().as_micros()).unwrap_or(i64::MAX);
         tracing::info!(workspace = serving.workspace, revision = serving.revision, apply_micros, "serving");
-        sync_request::Kind::Ack(Ack { serving: Some(serving), apply_micros })
+        sync_request::Kind::Ack(Ack { apply_micros, ..ack })
     }
 
     async fn keep(&self, workspace: Workspace) -> Arc<Workspace> {
@@ -445,6 +465,7 @@ impl<'a> Session<'a> {
 
     fn nack(&self, refused: &Cursor, problems: Vec<Problem>, needs_snapshot: bool) -> sync_request::Kind {
         if !needs_snapshot {
+            self.plane.served.refuse(&refused.workspace);
             self.plane.metrics.revision_refused(objection::label(&problems));
         }
         let runtime = self.plane.served.load();
@@ -459,23 +480,58 @@ impl<'a> Session<'a> {
     }
 }
 
+/// What is done with a revision that cannot be served whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Otherwise {
+    Refuse,
+    /// What is good is served, where there is nothing to fall back to (R06).
+    LeaveOut,
+}
+
 /// Compiles off the request path. Until the attempt is dropped, the death of the process counts against the revision.
-async fn compile(plane: &Plane, at: &Position, source: Source) -> Result<(Workspace, Attempt), Vec<Problem>> {
+async fn compile(
+    plane: &Plane,
+    at: &Position,
+    source: Source,
+    otherwise: Otherwise,
+) -> Result<(Workspace, Attempt), Vec<Problem>> {
     let (plane, at) = (plane.clone(), at.clone());
     let name = at.workspace.clone();
     let compiled = tokio::task::spawn_blocking(move || {
-        let attempt = plane.applying.begin(&at).map_err(|deadly| vec![crashed(&at, &deadly)])?;
         let runtime = plane.served.load();
         let previous = runtime.workspace(&at.workspace).map(Arc::as_ref);
+        let (attempt, deadly) = begin(&plane, &at, previous, otherwise)?;
         let keys = plane.ring.keys_for(&source.data_key.key_id);
         let works_on = |resource: &str| attempt.works_on(resource);
-        let with = With { keys: &keys, urls: &plane.urls, tokens: &plane.tokens, works_on: &works_on };
+        let faulty = match otherwise {
+            Otherwise::Refuse => Faulty::Refuse,
+            Otherwise::LeaveOut => Faulty::LeaveOut(&deadly),
+        };
+        let with = With { keys: &keys, urls: &plane.urls, tokens: &plane.tokens, works_on: &works_on, faulty };
         runtime::compile(&at, source, previous, with).map(|workspace| (workspace, attempt))
     });
     compiled.await.unwrap_or_else(|_panicked| {
         let message = "compiling this revision failed unexpectedly; the log has the details".to_owned();
         Err(vec![problem(&name, "INTERNAL_ERROR", message)])
     })
+}
+
+/// Begins an attempt; with the resources that are not tried in it, because they have ended the process.
+fn begin(
+    plane: &Plane,
+    at: &Position,
+    previous: Option<&Workspace>,
+    otherwise: Otherwise,
+) -> Result<(Attempt, BTreeSet<String>), Vec<Problem>> {
+    let deadly = match plane.applying.begin(at) {
+        Ok(attempt) => return Ok((attempt, BTreeSet::new())),
+        Err(deadly) => deadly,
+    };
+    let resources = deadly.resources();
+    let nothing_is_lost = previous.is_none_or(|previous| previous.left_out.has_all(&resources));
+    let wanted = otherwise == Otherwise::LeaveOut && nothing_is_lost;
+    let attempt = wanted.then(|| plane.applying.begin_without(at, &deadly)).flatten();
+    attempt.map(|attempt| (attempt, resources)).ok_or_else(|| vec![crashed(at, &deadly)])
 }
 
 fn crashed(at: &Position, deadly: &Deadly) -> Problem {

@@ -139,7 +139,11 @@ fn route(plane: &Plane, head: &Parts) -> Result<Arc<Endpoint>, Rejection> {
     let id = head.uri.path().strip_prefix(PATH_BEFORE).and_then(|rest| rest.strip_suffix(PATH_AFTER));
     let published = id.and_then(|id| runtime.endpoint(id)).cloned();
     let endpoint = published.or_else(|| plane.captures.draft(id?, &runtime, plane.clock.now()));
-    let unknown = if runtime.is_complete() { Rejection::EndpointUnknown } else { Rejection::NotReady };
+    let unknown = match id {
+        Some(id) if runtime.holds_up(id) => Rejection::Quarantined,
+        _ if runtime.denies_endpoints() => Rejection::EndpointUnknown,
+        _ => Rejection::NotReady,
+    };
     let endpoint = endpoint.ok_or(unknown)?;
     match (&head.method, &endpoint.incoming.authorization) {
         (&Method::POST, _) | (&Method::GET, Authorization::Meta { .. }) => Ok(endpoint),

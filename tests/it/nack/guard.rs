@@ -139,7 +139,7 @@ async fn row_10_a_revision_that_killed_twice_is_refused_by_the_resource_that_did
     assert_eq!(line.ack().await.serving.unwrap().revision, 3);
 }
 
-fn position(at: &Cursor) -> Position {
+pub(super) fn position(at: &Cursor) -> Position {
     Position {
         workspace: at.workspace.clone(),
         store_epoch: super::scripted::EPOCH.to_owned(),

@@ -1,6 +1,6 @@
 //! A control plane that says whatever the test wants, over the real wire, and a data plane that listens to it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 
 use prost::Message as _;
@@ -10,6 +10,7 @@ use sluice::folder::Folder;
 use sluice_client::admin;
 use sluice_core::seal::{self, Aad, DataKey, MasterKeys};
 use sluice_core::snapshot;
+use sluice_data_plane::Settings;
 use sluice_proto::sync::v1::resource::Document;
 use sluice_proto::sync::v1::sync_service_server::{SyncService, SyncServiceServer};
 use sluice_proto::sync::v1::{
@@ -180,13 +181,21 @@ pub(super) struct Stage {
     pub(super) folder: Folder,
     pub(super) destination: Destination,
     pub(super) data_plane: RunningDataPlane,
+    settings: Settings,
     streams: mpsc::Receiver<Line>,
     master_keys: MasterKeys,
     _folder: TempDir,
 }
 
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 impl Stage {
     pub(super) async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// With settings that `change` has changed.
+    pub(super) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let parent = tempfile::tempdir().unwrap();
         let folder = Folder::open(&parent.path().join("data")).unwrap();
         folder.ensure_master_key().unwrap();
@@ -204,9 +213,19 @@ impl Stage {
             extra_ca_pem: vec![destination.ca_pem().into_bytes()],
             ..Default::default()
         };
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let data_plane = dev::run_data_plane(folder.data_plane("scripted", url, egress), any, any).await.unwrap();
-        Self { folder, destination, data_plane, streams, master_keys, _folder: parent }
+        let mut settings = folder.data_plane("scripted", url, egress);
+        change(&mut settings);
+        let data_plane = dev::run_data_plane(settings.clone(), ANY_PORT, ANY_PORT).await.unwrap();
+        Self { folder, destination, data_plane, settings, streams, master_keys, _folder: parent }
+    }
+
+    /// Stops the data plane, does something to its folder, and starts it again.
+    pub(super) async fn restarted(self, change: impl FnOnce(&Folder)) -> Self {
+        let Self { folder, destination, data_plane, settings, streams, master_keys, _folder } = self;
+        data_plane.stop().await.unwrap();
+        change(&folder);
+        let data_plane = dev::run_data_plane(settings.clone(), ANY_PORT, ANY_PORT).await.unwrap();
+        Self { folder, destination, data_plane, settings, streams, master_keys, _folder }
     }
 
     /// The data plane's next stream, after its hello.
@@ -231,7 +250,11 @@ impl Stage {
     }
 
     pub(super) async fn trigger(&self) -> Answer {
-        RawHttp::connect(self.data_plane.ingress).await.exchange(&Request::post(ENDPOINT, r#"{"id": 1}"#)).await
+        self.trigger_at(ENDPOINT).await
+    }
+
+    pub(super) async fn trigger_at(&self, path: &str) -> Answer {
+        RawHttp::connect(self.data_plane.ingress).await.exchange(&Request::post(path, r#"{"id": 1}"#)).await
     }
 
     /// The revision that is served.

@@ -14,6 +14,7 @@ use sluice_core::wire::{self, SecretFields};
 use sluice_proto::admin::v1::{IncomingIntegration, Problem};
 use sluice_proto::sync::v1::{self as proto, Resource, resource::Document};
 
+use super::quarantine::{Faulty, LeftOut, QUARANTINED_WITH};
 use super::{Compiled, Endpoint, Parsed, Source, TEST_REVISION, Wanting, Workspace};
 use crate::captures::Draft;
 use crate::credentials::Tokens;
@@ -24,7 +25,7 @@ use crate::senders::{Login, TokenIssuer};
 /// Why a revision is refused whose data key no master key of the ring opens.
 pub const DATA_KEY_UNREADABLE: &str = "DATA_KEY_UNREADABLE";
 /// Most problems named in one refusal.
-pub const PROBLEMS_MAX: usize = 100;
+pub(super) const PROBLEMS_MAX: usize = 100;
 
 /// Where the revision to compile stands.
 #[derive(Clone, Debug)]
@@ -50,9 +51,11 @@ pub struct With<'a> {
     pub tokens: &'a Tokens,
     /// Hears the name of each resource before it is worked on.
     pub works_on: &'a dyn Fn(&str),
+    /// What is to be done with one that is not whole.
+    pub faulty: Faulty<'a>,
 }
 
-/// Compiles one revision whole, or says everything that is wrong with it.
+/// Compiles one revision whole, or says everything that is wrong with it; or what is good of it, where that is wanted.
 pub fn compile(
     at: &Position,
     source: Source,
@@ -66,13 +69,13 @@ pub fn compile(
         let message = "the content does not have the digest that was announced";
         return Err(vec![problem(&at.workspace, "", "DIGEST_MISMATCH", message)]);
     }
-    let With { keys, urls, tokens, works_on } = with;
+    let With { keys, urls, tokens, works_on, faulty } = with;
     let data_key = open_data_key(&at.workspace, &source.data_key, keys)?;
     let mut compiled = HashMap::with_capacity(source.resources.len());
     let mut problems = Vec::new();
-    let snippets = Arc::new(snippets(&source));
+    let snippets = Arc::new(snippets(&source, faulty));
     let same_snippets = previous.is_some_and(|previous| same_snippets(previous, &source, &contents));
-    for (name, resource) in &source.resources {
+    for (name, resource) in source.resources.iter().filter(|(name, _)| !faulty.skips(name)) {
         let content = contents[name.as_str()];
         let kept = previous.and_then(|previous| previous.compiled.get(name)).filter(|kept| kept.content == content);
         let document = match kept {
@@ -87,11 +90,15 @@ pub fn compile(
             Err(found) => problems.extend(found),
         }
     }
-    problems.extend(dangling(&compiled));
-    if !problems.is_empty() {
-        problems.truncate(PROBLEMS_MAX);
-        return Err(problems);
-    }
+    let together = faults_together(&compiled, &BTreeSet::new());
+    let is_whole = problems.is_empty() && together.is_empty() && compiled.len() == source.resources.len();
+    let left_out = if is_whole {
+        LeftOut::default()
+    } else {
+        let whole = problems.iter().cloned().chain(together).take(PROBLEMS_MAX);
+        let refusal: Vec<Problem> = whole.collect();
+        LeftOut::of(&source, &mut compiled, problems, previous, faulty).map_err(|_lost| refusal)?
+    };
     let mut workspace = Workspace {
         name: at.workspace.clone(),
         store_epoch: at.store_epoch.clone(),
@@ -105,13 +112,11 @@ pub fn compile(
         listening: HashMap::new(),
         submitted: HashMap::new(),
         audiences: HashMap::new(),
+        left_out,
     };
     workspace.login = Arc::new(login(&workspace));
-    let many = starting_too_many(&workspace.compiled);
-    if !many.is_empty() {
-        return Err(many);
-    }
     workspace.endpoints = endpoints(&workspace, previous);
+    workspace.left_out.hold(&workspace.source, &mut workspace.endpoints);
     workspace.listening = wanting_by(&workspace, |_, trigger| trigger.response_events());
     workspace.submitted = wanting_by(&workspace, |_, trigger| trigger.events());
     workspace.audiences = wanting_by(&workspace, |workflow, trigger| trigger.is_audience().then_some(&workflow.name));
@@ -136,14 +141,16 @@ pub fn for_test(plane: &Plane, workspace: &str, body: proto::WorkspaceBody) -> R
     };
     let keys = plane.ring.keys_for(&source.data_key.key_id);
     let runtime = plane.served.load();
-    let with = With { keys: &keys, urls: &plane.urls, tokens: &plane.tokens, works_on: &|_| {} };
+    let works_on = |_: &str| {};
+    let faulty = Faulty::Refuse;
+    let with = With { keys: &keys, urls: &plane.urls, tokens: &plane.tokens, works_on: &works_on, faulty };
     compile(&at, source, runtime.workspace(workspace).map(Arc::as_ref), with)
 }
 
 /// The texts that templates of the workspace may insert (D26).
-fn snippets(source: &Source) -> Snippets {
+fn snippets(source: &Source, faulty: Faulty<'_>) -> Snippets {
     let mut snippets = Snippets::new();
-    for (name, resource) in &source.resources {
+    for (name, resource) in source.resources.iter().filter(|(name, _)| !faulty.skips(name)) {
         if let Some(Document::Snippet(snippet)) = &resource.document {
             snippets.set(snippet_id(name), &snippet.text);
         }
@@ -168,7 +175,7 @@ fn same_snippets(previous: &Workspace, source: &Source, contents: &BTreeMap<&str
     same && before == count
 }
 
-fn problem(resource: &str, field: &str, reason: &str, message: &str) -> Problem {
+pub(super) fn problem(resource: &str, field: &str, reason: &str, message: &str) -> Problem {
     Problem {
         resource: resource.to_owned(),
         field: field.to_owned(),
@@ -339,8 +346,14 @@ fn token_seed(
     opened.ok_or_else(|| vec![problem(&resource.name, &field, "SECRET_UNREADABLE", message)])
 }
 
-/// References to what is not part of the revision, or not for what refers to it: it would not be whole.
-fn dangling(compiled: &HashMap<String, Compiled>) -> Vec<Problem> {
+/// What is wrong with resources that are good by themselves.
+pub(super) fn faults_together(compiled: &HashMap<String, Compiled>, left_out: &BTreeSet<String>) -> Vec<Problem> {
+    let dangling = dangling(compiled, left_out);
+    if dangling.is_empty() { starting_too_many(compiled) } else { dangling }
+}
+
+/// References to what is not part of the revision, or left out of it, or not for what refers to it: it would not be whole.
+fn dangling(compiled: &HashMap<String, Compiled>, left_out: &BTreeSet<String>) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut require = |from: &str, field: String, to: &str, purpose: Option<Purpose>| {
         let found = compiled.get(to).map(|entry| &entry.document);
@@ -349,7 +362,10 @@ fn dangling(compiled: &HashMap<String, Compiled>) -> Vec<Problem> {
             (Some(_), wanted) => wanted.is_none(),
             (None, _) => false,
         };
-        if found.is_none() {
+        if left_out.contains(to) {
+            let message = format!("`{to}`, which it needs, is left out");
+            problems.push(problem(from, &field, QUARANTINED_WITH, &message));
+        } else if found.is_none() {
             let message = format!("`{to}` is not part of this revision");
             problems.push(problem(from, &field, "REFERENCE_MISSING", &message));
         } else if !fits {
@@ -397,7 +413,7 @@ fn dangling(compiled: &HashMap<String, Compiled>) -> Vec<Problem> {
 
 /// Sources of which one request or event would start more deliveries than it may (I8). Nothing is ever cut.
 fn starting_too_many(compiled: &HashMap<String, Compiled>) -> Vec<Problem> {
-    let mut started: BTreeMap<(u8, &str), usize> = BTreeMap::new();
+    let mut started: BTreeMap<(u8, &str), BTreeMap<&str, usize>> = BTreeMap::new();
     for entry in compiled.values() {
         let Parsed::Workflow(workflow) = &entry.document else { continue };
         let sources = workflow.triggers.iter().map(|trigger| match &trigger.start {
@@ -409,17 +425,23 @@ fn starting_too_many(compiled: &HashMap<String, Compiled>) -> Vec<Problem> {
         });
         let sources: BTreeSet<(u8, &str)> = sources.collect();
         for source in sources {
-            *started.entry(source).or_default() += workflow.steps.len();
+            started.entry(source).or_default().insert(&workflow.name, workflow.steps.len());
         }
     }
-    let beyond = started.into_iter().filter(|(_, count)| *count > STARTED_MAX);
-    beyond
-        .take(PROBLEMS_MAX)
-        .map(|((_, source), count)| {
-            let message = format!("one request or event would start {count} deliveries; the limit is {STARTED_MAX}");
-            problem(source, "", "STARTS_TOO_MANY", &message)
-        })
-        .collect()
+    let mut problems = Vec::new();
+    for (source, workflows) in started {
+        let count: usize = workflows.values().sum();
+        if count <= STARTED_MAX {
+            continue;
+        }
+        let message = format!("one request or event would start {count} deliveries; the limit is {STARTED_MAX}");
+        let at_fault: Vec<&str> = match source {
+            (0, incoming) => vec![incoming],
+            (_, _action) => workflows.into_keys().collect(),
+        };
+        problems.extend(at_fault.into_iter().map(|name| problem(name, "", "STARTS_TOO_MANY", &message)));
+    }
+    problems
 }
 
 fn endpoints(workspace: &Workspace, previous: Option<&Workspace>) -> HashMap<String, Arc<Endpoint>> {
