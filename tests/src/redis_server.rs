@@ -13,6 +13,9 @@ use tokio::process::{Child, Command};
 use crate::subject::signal;
 use crate::{Authority, eventually, within};
 
+/// The variable that names the program of every server, such as Valkey's; `redis-server` otherwise.
+const PROGRAM: &str = "SLUICE_TEST_REDIS_SERVER";
+
 /// The variable that has every test run on a Redis of its own instead of an embedded inbox: `redis`.
 pub const ASKED: &str = "SLUICE_TEST_INBOX";
 
@@ -32,6 +35,17 @@ impl RedisServer {
         Self::start_with(&[], &[]).await
     }
 
+    /// Starts one that others may follow.
+    pub async fn start_primary() -> Self {
+        Self::start_with(&["--port", &free_port(), "--bind", "127.0.0.1"], &[]).await
+    }
+
+    /// Starts one that follows this primary.
+    pub async fn start_replica(primary: &Self) -> Self {
+        let port = primary.options.get(1).unwrap();
+        Self::start_with(&["--replicaof", "127.0.0.1", port], &[]).await
+    }
+
     /// Starts one with these options besides; of two that say the same the later counts. It is started by `under`, as a
     /// [`Setup`](crate::subject::Setup) says.
     pub async fn start_with(options: &[&str], under: &[&str]) -> Self {
@@ -48,9 +62,7 @@ impl RedisServer {
         let dir = tempfile::tempdir().unwrap();
         let files = authority.write(dir.path(), &["localhost"]);
         let (certificate, key) = (files.certificate.display().to_string(), files.key.display().to_string());
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port().to_string();
-        drop(free);
+        let port = free_port();
         let options = [
             ["--tls-port", &port],
             ["--bind", "127.0.0.1"],
@@ -127,6 +139,13 @@ impl RedisServer {
         signal(name, self.child.id());
     }
 
+    /// How many scripts it was asked to run.
+    pub async fn scripts_run(&self) -> u64 {
+        let told = self.tell("INFO commandstats").await;
+        let calls = told.split("cmdstat_evalsha:calls=").nth(1).and_then(|rest| rest.split(',').next());
+        calls.map_or(0, |calls| calls.parse().unwrap())
+    }
+
     /// A connection for the test itself.
     pub async fn console(&self) -> Console {
         console(&self.socket()).await
@@ -171,19 +190,29 @@ pub async fn tell(socket: &Path, command: &str) -> String {
     console(socket).await.tell(command).await
 }
 
+fn free_port() -> String {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port().to_string()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test has no caller to bring its settings")]
+fn program() -> String {
+    std::env::var(PROGRAM).unwrap_or_else(|_| "redis-server".to_owned())
+}
+
 fn socket(dir: &Path) -> PathBuf {
     dir.join("socket")
 }
 
 async fn spawn(dir: &Path, options: &[String], under: &[String]) -> Child {
     let mut words = under.to_vec();
-    words.push("redis-server".to_owned());
+    words.push(program());
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]);
     command.args(["--port", "0", "--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
     command.arg("--unixsocket").arg(socket(dir)).arg("--dir").arg(dir).args(options).kill_on_drop(true);
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let child = child.expect("redis-server is needed: tests/run installs it");
+    let child = child.expect("a Redis server is needed: tests/run installs it");
     eventually("Redis to serve", || async {
         let mut stream = UnixStream::connect(socket(dir)).await.ok()?;
         stream.write_all(b"PING\r\n").await.ok()?;

@@ -172,7 +172,7 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
     let applying = Applying::open(&applying).map_err(unusable("the folder of what is being applied", applying))?;
     let clock = settings.clock.clone();
     let inbox = Inbox::open(settings.inbox.clone(), clock.clone()).await?;
-    let fleet = Fleet::open(&settings.data_dir);
+    let fleet = Fleet::open(&settings.data_dir, inbox.ledger());
     let tokens = Tokens::new(clock.clone());
     let (metrics, workers) = (Metrics::default(), settings.workers);
     let places = [workers.realtime, workers.bulk];

@@ -73,7 +73,7 @@ where
     }
     authorize_by_token(plane, &endpoint, &head.headers)?;
     check_paused(&endpoint)?;
-    check_rate(plane, &endpoint)?;
+    check_rate(plane, &endpoint).await?;
     check_declared(&head, plane.settings.ingress.body_bytes_max)?;
     let raw = read_body(plane, &head, body, plane.settings.ingress.body_bytes_max).await?;
     authorize(plane, authorization, &head.headers, &raw)?;
@@ -189,8 +189,8 @@ fn check_paused(endpoint: &Endpoint) -> Result<(), Rejection> {
     if endpoint.incoming.paused && !endpoint.is_draft { Err(Rejection::Paused) } else { Ok(()) }
 }
 
-fn check_rate(plane: &Plane, endpoint: &Endpoint) -> Result<(), Rejection> {
-    endpoint.rate.check(&plane.fleet).map_err(|retry_after| Rejection::RateLimited { retry_after })
+async fn check_rate(plane: &Plane, endpoint: &Endpoint) -> Result<(), Rejection> {
+    endpoint.rate.check(&plane.fleet).await.map_err(|retry_after| Rejection::RateLimited { retry_after })
 }
 
 /// Checks the sender over the raw bytes, before anything reads them (R154).

@@ -63,6 +63,7 @@ pub async fn run(plane: Plane, lane: Lane, shutdown: CancellationToken, drain: D
         abort.cancel();
         tasks.wait().await;
     }
+    plane.dispatch.tell().await;
     stopped.cancel();
     // The task only ends by the token.
     let _ended = renewing.await;
@@ -105,7 +106,7 @@ impl Source<'_> {
         if let Some(news) = inbox.waiting(self.lane, self.heard).now_or_never() {
             self.hear(news?);
         }
-        let taking = dispatch.plan(self.lane, &self.plane.served);
+        let taking = dispatch.plan(self.lane, &self.plane.served).await;
         let grants = taking.grants();
         if !grants.is_empty() {
             let leased = inbox.lease(grants).await?;

@@ -51,6 +51,10 @@ pub struct InboxArgs {
     /// What all keys begin with: 1 to 32 of a-z, 0-9 and -, the same for all data planes. `sluice` by default.
     #[arg(long, env = "SLUICE_DATA_PLANE__REDIS_PREFIX")]
     redis_prefix: Option<String>,
+    /// Limits of rate and concurrency hold for all data planes together, exactly: they are kept in the Redis. Otherwise each keeps its
+    /// part of them. The same for all data planes.
+    #[arg(long, env = "SLUICE_DATA_PLANE__REDIS_EXACT_LIMITS")]
+    redis_exact_limits: bool,
     /// A file with certificates (PEM) to trust in place of the public ones, for rediss://.
     #[arg(long, env = "SLUICE_DATA_PLANE__REDIS_CA")]
     redis_ca: Option<PathBuf>,
@@ -70,6 +74,7 @@ impl InboxArgs {
                     self.redis_replicas.is_some(),
                     self.redis_shards.is_some(),
                     self.redis_prefix.is_some(),
+                    self.redis_exact_limits,
                     self.redis_ca.is_some(),
                 ];
                 if given.contains(&true) { Err("--redis-… is for --inbox redis".to_owned()) } else { Ok(embedded) }
@@ -91,6 +96,7 @@ impl InboxArgs {
         };
         settings.shards = self.redis_shards.unwrap_or(settings.shards);
         settings.prefix = self.redis_prefix.clone().unwrap_or(settings.prefix);
+        settings.exact_limits = self.redis_exact_limits;
         settings.memory = Some(folder.store_memory_file());
         if let Some(path) = &self.redis_ca {
             let pem = std::fs::read(path).map_err(|error| format!("--redis-ca {}: {error}", path.display()))?;
@@ -126,13 +132,17 @@ mod tests {
         };
         assert!(matches!(settings(&[]), Ok(InboxSettings::Embedded(_))));
         assert!(settings(&["--redis-mode", "fast"]).unwrap_err().contains("--inbox redis"));
+        assert!(settings(&["--redis-exact-limits"]).unwrap_err().contains("--inbox redis"));
         assert!(settings(&["--inbox", "redis"]).unwrap_err().contains("--redis-url-file"));
         assert!(settings(&["--inbox", "redis", &url, "--redis-replicas", "2"]).unwrap_err().contains("replicated"));
         let all =
             ["--inbox", "redis", &url, "--redis-mode", "replicated", "--redis-replicas", "2", "--redis-shards", "8"];
+        let exact = [&all[..], &["--redis-exact-limits"]].concat();
+        assert!(matches!(settings(&exact), Ok(InboxSettings::Redis(redis)) if redis.exact_limits));
         let Ok(InboxSettings::Redis(redis)) = settings(&all) else { panic!("they fit together") };
         assert_eq!((redis.url.expose(), redis.plane.as_str()), ("redis://:hunter2@redis.example:6380/0", "plane-1"));
         assert_eq!((redis.durability, redis.shards), (Durability::Replicated { replicas: 2 }, 8));
+        assert!(!redis.exact_limits);
         assert_eq!(redis.memory, Some(folder.store_memory_file()));
         assert!(!format!("{redis:?}").contains("hunter2"));
     }

@@ -28,7 +28,6 @@ impl Rate {
     }
 
     /// Of all planes together.
-    #[cfg(test)]
     pub(super) fn limit(self) -> RateLimit {
         self.limit
     }

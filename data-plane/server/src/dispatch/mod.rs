@@ -1,5 +1,5 @@
 //! Which jobs are sent next: fair turns between workspaces, destinations and flows (I10, N01), and what may not be sent to
-//! now: limits of rate and concurrency (D10, this plane's part of them), a destination that keeps failing or asked for a pause, and a budget for
+//! now: limits of rate and concurrency (D10, this plane's part of them, or all of them with the other planes), a destination that keeps failing or asked for a pause, and a budget for
 //! retries (D09). What may not be sent waits in the inbox, ready and unleased: no attempt is used, no worker is held.
 //!
 //! [`State`] decides from data and the time alone; [`Dispatch`] brings the time, wakes those that wait for a decision, and
@@ -13,6 +13,7 @@
 //! | [`destination`] | what holds for one destination of one workspace |
 //! | [`breaker`] | pauses a destination that keeps failing |
 //! | [`bucket`] | rates, and the share of retries |
+//! | [`together`] | limits that all planes keep together: what is said of them, and what comes of it |
 
 mod breaker;
 mod bucket;
@@ -21,6 +22,7 @@ mod queue;
 mod state;
 #[cfg(test)]
 mod tests;
+mod together;
 mod turns;
 
 use std::collections::HashMap;
@@ -36,11 +38,15 @@ use breaker::Change;
 pub use bucket::Rate;
 use destination::Gate;
 use state::{Plan, Slot, State};
+use together::Said;
 
 use crate::clock::{Clock, UnixMillis};
 use crate::fleet::Fleet;
-use crate::inbox::{Grant, Lane, Leased, Waiting};
+use crate::inbox::{Given, Grant, Lane, Leased, Waiting};
 use crate::runtime::{Runtime, Served};
+
+/// What is said of limits that all planes keep together is said so often while it is believed.
+const SAID_AGAIN: u32 = 3;
 
 /// Milliseconds on a clock that only goes forward ([`Clock::monotonic`]).
 type Millis = u64;
@@ -170,6 +176,8 @@ struct Shared {
     inner: Mutex<Inner>,
     clock: Clock,
     fleet: Fleet,
+    /// Limits that all planes keep together are asked for by one at a time: what is said of them replaces what was said before.
+    asking: tokio::sync::Mutex<()>,
     changed: [Notify; 2],
     breaker_changes: Family<[(&'static str, &'static str); 1], Counter>,
 }
@@ -179,8 +187,8 @@ struct Inner {
     state: State,
     /// The configuration that limits were read from.
     runtime: Arc<Runtime>,
-    /// The number of planes whose part they are.
-    planes: u32,
+    /// Into how many parts they were divided.
+    parts: u32,
 }
 
 impl Dispatch {
@@ -192,11 +200,12 @@ impl Dispatch {
         fleet: Fleet,
         breaker_changes: Family<[(&'static str, &'static str); 1], Counter>,
     ) -> Self {
-        let inner = Inner { state: State::new(settings, places), runtime: Arc::default(), planes: fleet.planes() };
+        let inner = Inner { state: State::new(settings, places), runtime: Arc::default(), parts: fleet.parts() };
         Self(Arc::new(Shared {
             inner: Mutex::new(inner),
             clock,
             fleet,
+            asking: tokio::sync::Mutex::new(()),
             changed: [Notify::new(), Notify::new()],
             breaker_changes,
         }))
@@ -219,19 +228,56 @@ impl Dispatch {
     pub fn update(&self, lane: Lane, waiting: Vec<Waiting>, served: &Served) {
         let (now, runtime) = (self.now(), served.load());
         let mut inner = self.inner();
-        let planes = inner.planes;
+        let parts = inner.parts;
         for waiting in waiting {
-            inner.state.update(lane, waiting, |flow| runtime.limits(flow).of(planes), now);
+            inner.state.update(lane, waiting, |flow| runtime.limits(flow).of(parts), now);
         }
     }
 
-    /// Decides what to take now.
-    pub fn plan(&self, lane: Lane, served: &Served) -> Taking {
-        let (now, runtime, planes) = (self.now(), served.load(), self.0.fleet.planes());
+    /// Decides what to take now: what the limits leave that all planes keep together, if they do.
+    pub async fn plan(&self, lane: Lane, served: &Served) -> Taking {
+        let Some(believed) = self.0.fleet.together() else { return self.decide(lane, served) };
+        let _one_at_a_time = self.0.asking.lock().await;
+        let again_after = believed / SAID_AGAIN;
+        loop {
+            let parts = self.0.fleet.parts();
+            let mut taking = self.decide(lane, served);
+            taking.wake_within(again_after);
+            let said = self.inner().state.say(&taking.slots, millis(again_after), self.now());
+            if said.is_empty() {
+                return taking;
+            }
+            match self.0.fleet.take(said.iter().map(|said| said.wanted.clone()).collect()).await {
+                Some(given) => {
+                    taking.settle(&said, &given);
+                    return taking;
+                }
+                None if parts == self.0.fleet.parts() => return taking,
+                // What was decided is given back: from now on this plane's part counts.
+                None => {}
+            }
+        }
+    }
+
+    /// Tells the other planes what is under way here: nothing, when the plane has stopped.
+    pub async fn tell(&self) {
+        if self.0.fleet.together().is_none() {
+            return;
+        }
+        let _one_at_a_time = self.0.asking.lock().await;
+        let said = self.inner().state.say(&[], 0, self.now());
+        if !said.is_empty() {
+            // What they are not told they find out when it is not said again.
+            let _told = self.0.fleet.take(said.into_iter().map(|said| said.wanted).collect()).await;
+        }
+    }
+
+    fn decide(&self, lane: Lane, served: &Served) -> Taking {
+        let (now, runtime, parts) = (self.now(), served.load(), self.0.fleet.parts());
         let mut inner = self.inner();
-        if !Arc::ptr_eq(&runtime, &inner.runtime) || planes != inner.planes {
-            inner.state.configure(|flow| runtime.limits(flow).of(planes), now);
-            (inner.runtime, inner.planes) = (runtime, planes);
+        if !Arc::ptr_eq(&runtime, &inner.runtime) || parts != inner.parts {
+            inner.state.configure(|flow| runtime.limits(flow).of(parts), now);
+            (inner.runtime, inner.parts) = (runtime, parts);
         }
         let Plan { grants, slots, wake_at } = inner.state.plan(lane, now, self.0.clock.now());
         let wake_after = wake_at.map(|at| Duration::from_millis(at.saturating_sub(now)));
@@ -304,6 +350,19 @@ impl Taking {
     /// When to ask again, if nothing else happens.
     pub fn wake_after(&self) -> Option<Duration> {
         self.wake_after
+    }
+
+    fn wake_within(&mut self, wait: Duration) {
+        self.wake_after = Some(self.wake_after.map_or(wait, |before| before.min(wait)));
+    }
+
+    /// What was not given of limits that all planes keep together is not taken.
+    fn settle(&mut self, said: &[Said], given: &[Given]) {
+        let now = self.dispatch.now();
+        let wake_at = self.dispatch.inner().state.settle(said, given, &mut self.slots, &mut self.grants, now);
+        if let Some(at) = wake_at {
+            self.wake_within(Duration::from_millis(at.saturating_sub(now)));
+        }
     }
 
     /// Gives each job that was leased its permit.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::bucket::{Bucket, Rate};
 use super::destination::{Blocked, wait_until};
+use super::together::Together;
 use super::{Limits, Millis, Reason};
 use crate::inbox::Flow;
 
@@ -18,18 +19,23 @@ pub(super) struct Owner {
     pub(super) in_flight: u32,
     /// Its flows.
     pub(super) flows: u32,
+    /// What the other planes know of it, and it of them.
+    pub(super) together: Together,
 }
 
 impl Owner {
     /// Nobody refers to it, and forgetting it changes nothing.
     pub(super) fn is_idle(&self, now: Millis) -> bool {
         let limit = self.limits.rate.zip(self.bucket);
-        self.flows == 0 && self.in_flight == 0 && limit.is_none_or(|(rate, bucket)| bucket.is_full(rate, now))
+        self.flows == 0
+            && self.in_flight == 0
+            && self.together.is_settled()
+            && limit.is_none_or(|(rate, bucket)| bucket.is_full(rate, now))
     }
 
     pub(super) fn new(limits: Limits, now: Millis) -> Self {
         let bucket = limits.rate.map(|rate| Bucket::new(rate, now));
-        Self { limits, bucket, in_flight: 0, flows: 0 }
+        Self { limits, bucket, in_flight: 0, flows: 0, together: Together::default() }
     }
 
     /// Takes over changed limits; what they have in common goes on.
@@ -46,10 +52,10 @@ impl Owner {
         if self.limits.concurrency_max.is_some_and(|most| self.in_flight >= most) {
             return Err((Reason::Concurrency, None));
         }
-        match self.limits.rate.zip(self.bucket) {
-            Some((rate, bucket)) => wait_until(Reason::Rate, bucket.ready_at(rate, now), now),
-            None => Ok(()),
+        if let Some((rate, bucket)) = self.limits.rate.zip(self.bucket) {
+            wait_until(Reason::Rate, bucket.ready_at(rate, now), now)?;
         }
+        self.together.check(now)
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) struct State {
     known: HashMap<FlowId, (Lane, Arc<Flow>)>,
     /// How many of them are of each lane.
     flows: [usize; 2],
-    workspaces: HashMap<String, Workspace>,
+    pub(super) workspaces: HashMap<String, Workspace>,
     /// Counts what was served.
     turn: u64,
     forget_at: Millis,
@@ -66,6 +66,8 @@ pub(super) struct Slot {
     pub(super) probe: bool,
     /// Taken only to be ended: it counts against nothing but the lane's places.
     pub(super) expiry: bool,
+    /// Limits that all planes keep together count it.
+    pub(super) together: bool,
 }
 
 impl Slot {
@@ -239,7 +241,8 @@ impl State {
                 let accepted_until = unix.saturating_sub(age).saturating_sub(1);
                 plan.grants.push(Grant { flow: *id, first, retries, accepted_until });
                 let (flow, destination) = (queue.flow.clone(), None);
-                let slot = Slot { lane, id: *id, flow, destination, retry, probe: false, expiry: true };
+                let slot =
+                    Slot { lane, id: *id, flow, destination, retry, probe: false, expiry: true, together: false };
                 plan.slots.extend(std::iter::repeat_n(slot, take as usize));
                 plan.wake(Some(queue.expiry_at));
             }
@@ -264,6 +267,7 @@ impl State {
         let workspace = self.workspaces.get_mut(&slot.flow.workspace)?;
         if let Some(owner) = workspace.owners.get_mut(&slot.flow.owner) {
             owner.in_flight = owner.in_flight.saturating_sub(1);
+            owner.together.ended(slot.together && heard == Heard::Nothing && owner.limits.rate.is_some());
             if let (Heard::Nothing, Some((rate, bucket))) = (heard, owner.rate()) {
                 bucket.give_back(rate);
             }

@@ -134,6 +134,15 @@ impl<'a> DestinationRound<'a> {
             bucket.take(rate, turns.now);
         }
         let probe = self.gate.take(turns.lane, retry, turns.now);
-        Slot { lane: turns.lane, id, flow: queue.flow.clone(), destination: None, retry, probe, expiry: false }
+        Slot {
+            lane: turns.lane,
+            id,
+            flow: queue.flow.clone(),
+            destination: None,
+            retry,
+            probe,
+            expiry: false,
+            together: false,
+        }
     }
 }

@@ -32,6 +32,7 @@ mod embedded;
 #[cfg(feature = "fault-injection")]
 mod fault;
 mod flow;
+mod ledger;
 mod life;
 mod redis;
 mod settings;
@@ -42,6 +43,7 @@ pub use embedded::{Embedded, EmbeddedSettings, OpenError};
 #[cfg(feature = "fault-injection")]
 pub use fault::Fault;
 pub use flow::{Flow, FlowId, Grant, HEADS, News, Waiting};
+pub use ledger::{Given, Ledger, Short, Wanted};
 pub use redis::{Durability, Redis, RedisOpenError, RedisSettings, Unfit};
 pub use settings::{InboxSettings, NotOpened};
 
@@ -361,6 +363,14 @@ pub enum Inbox {
 }
 
 impl Inbox {
+    /// The limits that all planes keep together in the store they share, if they do.
+    pub fn ledger(&self) -> Option<Ledger> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Redis(inbox) => inbox.ledger(),
+        }
+    }
+
     /// Keeps a request: one atomic, durable step (I1, I2).
     ///
     /// # Errors

@@ -33,6 +33,7 @@ use crate::clock::{Clock, UnixMillis};
 
 mod ask;
 mod check;
+mod limits;
 mod link;
 mod memory;
 mod outbox;
@@ -43,7 +44,7 @@ use ask::{Answer, Ask, Counts};
 pub use check::Unfit;
 use link::LinkError;
 use memory::Memory;
-use outbox::{Order, Wanted};
+use outbox::{Order, Part};
 use shard::{Call, Opened, Shard, Shown};
 
 /// The keys and values this build reads and writes.
@@ -81,6 +82,14 @@ impl Durability {
             Self::Replicated { .. } => "replicated",
         }
     }
+
+    /// Whether what was written is waited for beyond the reply.
+    fn waits(self) -> bool {
+        match self {
+            Self::Strict | Self::Fast => false,
+            Self::Replicated { .. } => true,
+        }
+    }
 }
 
 /// Where the shared inbox is kept, and its limits. What the store limits must be the same for all planes on it.
@@ -106,6 +115,10 @@ pub struct RedisSettings {
     pub lease: Duration,
     /// How long dead jobs are kept. Default 30 days.
     pub dead_retention: Duration,
+    /// Whether all planes keep limits of rate and concurrency together here, exactly (D10): one more question for each trigger, asked
+    /// together with whatever else is. Otherwise each keeps its part of them. Must be the same for all planes on the store.
+    /// Default false.
+    pub exact_limits: bool,
     /// A file in which this plane remembers which store it worked with, to notice one that was lost. Default: none.
     pub memory: Option<PathBuf>,
     /// A bug to have, so that a crash test can show it would notice.
@@ -129,6 +142,7 @@ impl RedisSettings {
             max_jobs: 1_000_000,
             lease: Duration::from_secs(60),
             dead_retention: Duration::from_secs(30 * 24 * 3_600),
+            exact_limits: false,
             memory: None,
             #[cfg(feature = "fault-injection")]
             fault: None,
@@ -217,6 +231,8 @@ impl Board {
 pub struct Redis(Arc<Shared>);
 
 struct Shared {
+    /// Whether limits are kept here, and how long what a plane says of them is believed.
+    exact_limits: Option<Duration>,
     shards: Vec<mpsc::Sender<Call>>,
     flows: Arc<FlowBoard>,
     lanes: [watch::Receiver<u64>; 2],
@@ -248,6 +264,9 @@ impl Redis {
                 RedisOpenError::Unreachable { place: place.clone(), reason: error.to_string() }
             }
             LinkError::Unfit(unfit) => RedisOpenError::Unfit { place: place.clone(), unfit },
+            error @ LinkError::Moving => {
+                RedisOpenError::Unreachable { place: place.clone(), reason: error.to_string() }
+            }
         };
         if settings.durability == Durability::Fast {
             tracing::warn!(
@@ -284,6 +303,7 @@ impl Redis {
         let shown = board.shards.subscribe();
         let order = Mutex::new(Order::new(&shown.borrow()));
         let shared = Shared {
+            exact_limits: settings.exact_limits.then_some(settings.lease),
             shards,
             flows,
             lanes: [board.lanes[0].subscribe(), board.lanes[1].subscribe()],
@@ -432,7 +452,7 @@ impl Redis {
         let shown = self.shown();
         order.reconcile(&shown);
         let wanted = order.wanted(after_seq, &shown);
-        let ask = |Wanted { shard, after }| self.ask(shard, Ask::Reports { after, max_rows, max_bytes });
+        let ask = |Part { shard, after }| self.ask(shard, Ask::Reports { after, max_rows, max_bytes });
         let answers = join_all(wanted.iter().copied().map(ask)).await;
         let mut read = vec![VecDeque::new(); shown.len()];
         for (wanted, answer) in wanted.iter().zip(answers) {
@@ -452,7 +472,7 @@ impl Redis {
         let shown = self.shown();
         order.reconcile(&shown);
         let wanted = order.forget(up_to_seq, &shown);
-        let ask = |Wanted { shard, after }| self.ask(shard, Ask::Trim(after));
+        let ask = |Part { shard, after }| self.ask(shard, Ask::Trim(after));
         join_all(wanted.into_iter().map(ask)).await.into_iter().try_for_each(|answer| answer.map(drop))
     }
 

@@ -213,7 +213,7 @@ pub fn draft(asked: &proto::OpenCapture, keys: &MasterKeys) -> Result<Draft, Vec
     };
     let incoming = incoming(workspace, &resource, document, &key)?;
     Ok(Draft {
-        rate: Arc::new(EndpointRate::new(incoming.rate_limit)),
+        rate: Arc::new(EndpointRate::new(&incoming.endpoint_id, incoming.rate_limit)),
         incoming: Arc::new(incoming),
         workspace: workspace.to_owned(),
         business_profile_id: u64::try_from(asked.business_profile_id).unwrap_or_default(),
@@ -461,9 +461,10 @@ fn endpoints(workspace: &Workspace, previous: Option<&Workspace>) -> HashMap<Str
         });
         // A publish must not refill the bucket of an endpoint whose limit did not change.
         let before = previous.and_then(|previous| previous.endpoints.get(&incoming.endpoint_id));
-        let rate = before
-            .filter(|kept| kept.incoming.rate_limit == incoming.rate_limit)
-            .map_or_else(|| Arc::new(EndpointRate::new(incoming.rate_limit)), |kept| kept.rate.clone());
+        let rate = before.filter(|kept| kept.incoming.rate_limit == incoming.rate_limit).map_or_else(
+            || Arc::new(EndpointRate::new(&incoming.endpoint_id, incoming.rate_limit)),
+            |kept| kept.rate.clone(),
+        );
         let remembered = before.filter(|kept| Arc::ptr_eq(&kept.incoming, incoming));
         let remembered = remembered.map_or_else(Arc::default, |kept| kept.remembered.clone());
         let endpoint = Endpoint {

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::super::{
-    Accept, Accepted, Fence, Finish, Flow, FlowId, Found, Grant, HEADS, Lane, Leased, MAX_LEASES, NewJob, Place,
-    REQUEST_MEMORY, Steer, Waited, bytes_of,
+    Accept, Accepted, Fence, Finish, Flow, FlowId, Found, Given, Grant, HEADS, Lane, Leased, MAX_LEASES, NewJob, Place,
+    REQUEST_MEMORY, Steer, Waited, Wanted, bytes_of,
 };
 use super::value::{self, int, ints, list, opaque};
 use crate::clock::UnixMillis;
@@ -53,6 +53,8 @@ pub(super) enum Ask {
         max_bytes: usize,
     },
     Trim(i64),
+    /// Of limits that all planes keep together.
+    Limits(Vec<Wanted>),
     /// Every flow as it is.
     Flows,
     /// Counts, and the age of the oldest ready job in these flows of each lane.
@@ -86,6 +88,7 @@ pub(super) enum Answer {
     Waited(Vec<Waited>),
     Reports(Vec<Bytes>),
     Counts([Counts; 2]),
+    Given(Vec<Given>),
     /// Whether there is more to do.
     More(bool),
 }
@@ -103,6 +106,7 @@ impl Ask {
             | Self::Waited { .. }
             | Self::Reports { .. }
             | Self::Trim(_)
+            | Self::Limits(_)
             | Self::Flows
             | Self::Counts(_)
             | Self::Here { .. }
@@ -125,6 +129,7 @@ impl Ask {
             | Self::Waited { .. }
             | Self::Reports { .. }
             | Self::Trim(_)
+            | Self::Limits(_)
             | Self::Flows
             | Self::Counts(_)
             | Self::Here { .. }
@@ -171,6 +176,7 @@ impl Ask {
             Self::Trim(up_to) => {
                 to.letter("T").number(up_to.saturating_sub(offset));
             }
+            Self::Limits(all) => write_limits(all, to),
             Self::Flows => {
                 to.letter("V");
             }
@@ -222,6 +228,7 @@ impl Ask {
             Self::Waited { .. } => Answer::Waited(list(value)?.into_iter().map(waited).collect::<Option<_>>()?),
             Self::Reports { .. } => Answer::Reports(list(value)?.into_iter().map(opaque).collect::<Option<_>>()?),
             Self::Counts(_) => Answer::Counts(counts(value)?),
+            Self::Limits(_) => Answer::Given(given(&ints(value)?)?),
             Self::Trim(_) | Self::Flows | Self::Here { .. } | Self::Enter | Self::Leave => {
                 Answer::More(int(&value)? == 1)
             }
@@ -253,6 +260,15 @@ fn write_lease(grants: &[Grant], most: usize, to: &mut Arguments) {
         } else {
             to.number(grant.accepted_until)
         };
+    }
+}
+
+fn write_limits(all: &[Wanted], to: &mut Arguments) {
+    to.letter("G").number(all.len());
+    for Wanted { name, rate, concurrency_max, in_use, unused, count } in all {
+        to.letter(name);
+        to.number(rate.map_or(0, |rate| rate.requests_per_second)).number(rate.map_or(0, |rate| rate.burst));
+        to.number(concurrency_max.map_or(-1, i64::from)).number(in_use).number(unused).number(count);
     }
 }
 
@@ -385,6 +401,14 @@ fn waited(value: ::redis::Value) -> Option<Waited> {
         order: epoch - i64::from(place == Place::Leased),
         accepted_at: int(&accepted)?,
     })
+}
+
+fn given(numbers: &[i64]) -> Option<Vec<Given>> {
+    let pairs = numbers.chunks(2).map(|pair| {
+        let [count, left] = *pair else { return None };
+        Some(Given { count: u32::try_from(count).ok()?, left: u64::try_from(left).ok()? })
+    });
+    pairs.collect()
 }
 
 fn counts(value: ::redis::Value) -> Option<[Counts; 2]> {

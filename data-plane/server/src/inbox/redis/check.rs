@@ -25,6 +25,9 @@ pub enum Unfit {
         "Redis {0} is too old for the mode `replicated`: WAITAOF came with 7.2; use mode `strict` or a newer server"
     )]
     NoWaitAof(String),
+    /// It follows another server: nothing can be written to it.
+    #[error("it is a replica: name its primary as well, each URL on a line of its own")]
+    Replica,
     /// It would throw jobs away when its memory is full.
     #[error("maxmemory-policy is `{0}`: accepted requests would be thrown away; set it to `noeviction`")]
     Evicts(String),
@@ -104,6 +107,9 @@ fn decide(info: &str, flush: Option<&str>, durability: Durability) -> Result<(),
     if matches!(durability, Durability::Replicated { .. }) && number < OLDEST_WITH_WAITAOF {
         return Err(Unfit::NoWaitAof(release.to_owned()));
     }
+    if field(info, "role") == Some("slave") {
+        return Err(Unfit::Replica);
+    }
     match field(info, "maxmemory_policy") {
         Some("noeviction") => {}
         other => return Err(Unfit::Evicts(other.unwrap_or("unknown").to_owned())),
@@ -157,6 +163,7 @@ mod tests {
             (good.clone(), Some("no"), Durability::Fast, flush("no", "fast", "everysec")),
             (info("8.0.0", "noeviction", 1), Some("no"), replicated, flush("no", "replicated", "everysec")),
             (good.clone(), None, Durability::Fast, Unfit::Unknown),
+            (format!("{good}role:slave\r\n"), Some("always"), Durability::Strict, Unfit::Replica),
         ];
         for (info, flush, durability, unfit) in cases {
             assert_eq!(decide(&info, flush, durability), Err(unfit));

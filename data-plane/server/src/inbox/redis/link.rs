@@ -3,6 +3,10 @@
 //!
 //! A cluster is followed when connecting: a node that says that a shard lives elsewhere names where. When a shard moves or
 //! its node fails, the connection is given up and the shard is looked for anew.
+//!
+//! While the keys of a shard move, no script is run: each needs several of them, and a cluster shows a script either those that have moved
+//! or those that have not. It names one key that never exists, so that the node refuses it as a whole (ASK) from the first moment on. When
+//! all keys have moved, the other node is asked (ASKING) until it owns the shard.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +18,7 @@ use ::redis::{
     PushInfo, PushKind, RedisError, ServerErrorKind, TlsCertificates, Value, cmd,
 };
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::ask::Arguments;
 use super::check::{Unfit, check};
@@ -24,6 +29,10 @@ use super::{Durability, RedisSettings};
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 /// For an answer. Who asked is told that it is unavailable after it.
 pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
+/// How long a shard that moves is waited for, before whoever asks is told that it is unavailable.
+pub(super) const MOVE_PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is looked whether it has moved.
+const MOVE_LOOK: Duration = Duration::from_millis(20);
 /// For replicas to have flushed what was written.
 const REPLICA_DEADLINE: Duration = Duration::from_secs(1);
 /// How often a node may send us on to another.
@@ -38,6 +47,7 @@ const STEP: &str = concat!(
     include_str!("lua/plane.lua"),
     include_str!("lua/jobs.lua"),
     include_str!("lua/steps.lua"),
+    include_str!("lua/limits.lua"),
     include_str!("lua/step.lua"),
 );
 /// Makes room, and is done also then.
@@ -47,6 +57,7 @@ const RELIEF: &str = concat!(
     include_str!("lua/plane.lua"),
     include_str!("lua/jobs.lua"),
     include_str!("lua/steps.lua"),
+    include_str!("lua/limits.lua"),
     include_str!("lua/step.lua"),
 );
 const OPEN: &str = concat!("#!lua\n", include_str!("lua/store.lua"), include_str!("lua/open.lua"));
@@ -82,6 +93,8 @@ pub(super) enum Trouble {
     StoreChanged,
     /// The plane was opened by another process.
     Superseded,
+    /// This is not its place any more, or soon will not be: refused before anything was written.
+    Moved(String),
     /// Whether it was done is unknown, or this is not the place any more.
     Lost(String),
 }
@@ -92,9 +105,8 @@ impl Trouble {
             Some("STORECHANGED") => return Self::StoreChanged,
             Some("SUPERSEDED") => return Self::Superseded,
             Some("OOM") => return Self::NoMemory,
-            Some(
-                "READONLY" | "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "NOREPLICAS",
-            ) => {
+            Some("MOVED" | "ASK" | "TRYAGAIN") => return Self::Moved(error.to_string()),
+            Some("READONLY" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "NOREPLICAS") => {
                 return Self::Lost(error.to_string());
             }
             Some(_) | None => {}
@@ -117,6 +129,8 @@ pub(super) enum Push {
 pub(super) struct Link {
     connection: MultiplexedConnection,
     base: String,
+    /// The node does not own the shard yet: it has to be told that we know.
+    asking: bool,
     hashes: Vec<(Script, String)>,
     pub(super) pushes: mpsc::Receiver<Push>,
     missed: Arc<AtomicBool>,
@@ -162,15 +176,29 @@ pub(super) enum LinkError {
     Unreachable(#[from] RedisError),
     #[error(transparent)]
     Unfit(#[from] Unfit),
+    #[error("its keys are being moved to another node of the cluster")]
+    Moving,
 }
 
 impl Link {
-    /// Connects to the node that keeps the keys under `base`, and checks it; asks one server after the other for it.
+    /// Connects to the node that keeps the keys under `base`, and checks it; waits for a moment while they are moving.
     pub(super) async fn connect(settings: &RedisSettings, base: &str) -> Result<Self, LinkError> {
+        let began = Instant::now();
+        loop {
+            match Self::find(settings, base).await {
+                Err(LinkError::Moving) if began.elapsed() < MOVE_PATIENCE => tokio::time::sleep(MOVE_LOOK).await,
+                done => return done,
+            }
+        }
+    }
+
+    /// Asks one server after the other.
+    async fn find(settings: &RedisSettings, base: &str) -> Result<Self, LinkError> {
         let mut trouble = LinkError::from(Unfit::Redirects);
         for seed in parse(settings)? {
             match Self::follow(settings, &seed, base).await {
-                Err(LinkError::Unreachable(error)) => trouble = error.into(),
+                // One of the others may be there, or have taken over.
+                Err(error @ (LinkError::Unreachable(_) | LinkError::Unfit(Unfit::Replica))) => trouble = error,
                 done => return done,
             }
         }
@@ -178,26 +206,32 @@ impl Link {
     }
 
     async fn follow(settings: &RedisSettings, seed: &ConnectionInfo, base: &str) -> Result<Self, LinkError> {
-        let mut info = seed.clone();
+        let (mut info, mut asking) = (seed.clone(), false);
         for _ in 0..REDIRECTS_MAX {
-            let mut link = Self::dial(settings, &info, base).await?;
-            let looked = cmd("EXISTS").arg(format!("{base}meta")).query_async::<i64>(&mut link.connection).await;
-            match looked {
-                Ok(_) => {
+            let mut link = Self { asking, ..Self::dial(settings, &info, base).await? };
+            match link.look().await {
+                Ok(()) => {
                     check(&mut link.connection, settings.durability).await?;
                     link.load().await?;
                     link.connection.subscribe(format!("{base}news")).await?;
                     return Ok(link);
                 }
-                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) => {
+                Err(error) => {
+                    asking = match error.kind() {
+                        ErrorKind::Server(ServerErrorKind::Moved) => false,
+                        ErrorKind::Server(ServerErrorKind::Ask) => true,
+                        _ => return Err(error.into()),
+                    };
                     // Host and port; the host is missing when the node does not know its own.
-                    let node = error.redirect_node().and_then(|(node, _slot)| node.rsplit_once(':'));
-                    let Some((host, Ok(port))) = node.map(|(host, port)| (host, port.parse())) else {
+                    let Some((node, slot)) = error.redirect_node() else { return Err(error.into()) };
+                    let Some((host, Ok(port))) = node.rsplit_once(':').map(|(host, port)| (host, port.parse())) else {
                         return Err(error.into());
                     };
+                    if asking && link.keys_in(slot).await? > 0 {
+                        return Err(LinkError::Moving);
+                    }
                     info = at(seed, host, port);
                 }
-                Err(error) => return Err(error.into()),
             }
         }
         Err(Unfit::Redirects.into())
@@ -229,12 +263,27 @@ impl Link {
         Ok(Self {
             connection,
             base: base.to_owned(),
+            asking: false,
             hashes: Vec::new(),
             pushes,
             missed,
             #[cfg(test)]
             sabotage: settings.sabotage,
         })
+    }
+
+    /// Whether scripts are run here: they name the same key.
+    async fn look(&mut self) -> Result<(), RedisError> {
+        self.ask_first().await?;
+        cmd("EXISTS").arg(&self.base).query_async::<i64>(&mut self.connection).await.map(drop)
+    }
+
+    async fn ask_first(&mut self) -> Result<(), RedisError> {
+        if self.asking { cmd("ASKING").query_async(&mut self.connection).await } else { Ok(()) }
+    }
+
+    async fn keys_in(&mut self, slot: u16) -> Result<i64, RedisError> {
+        cmd("CLUSTER").arg("COUNTKEYSINSLOT").arg(slot).query_async(&mut self.connection).await
     }
 
     async fn load(&mut self) -> Result<(), RedisError> {
@@ -282,6 +331,7 @@ impl Link {
         command.arg(hash).arg(1).arg(&self.base);
         let mut arguments = Arguments::new(command);
         write(&mut arguments);
+        self.ask_first().await?;
         arguments.into_command().query_async(&mut self.connection).await
     }
 

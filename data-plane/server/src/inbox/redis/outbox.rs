@@ -22,7 +22,7 @@ pub(super) struct Order {
 
 /// What to read of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct Part {
     pub(super) shard: usize,
     pub(super) after: i64,
 }
@@ -75,12 +75,12 @@ impl Order {
     }
 
     /// What to read for the reports after a number.
-    pub(super) fn wanted(&self, after: i64, shards: &[Shown]) -> Vec<Wanted> {
+    pub(super) fn wanted(&self, after: i64, shards: &[Shown]) -> Vec<Part> {
         let before = self.index(after);
         let wanted = shards.iter().zip(&self.forgotten).enumerate().filter_map(|(number, (shown, forgotten))| {
             let skipped = self.shards.iter().take(before).filter(|one| **one == Some(number)).count();
             let after = forgotten + i64::try_from(skipped).unwrap_or(0);
-            (after < shown.last).then_some(Wanted { shard: number, after })
+            (after < shown.last).then_some(Part { shard: number, after })
         });
         wanted.collect()
     }
@@ -126,7 +126,7 @@ impl Order {
     }
 
     /// Forgets the reports up to a number, read or not; answers up to where each shard has to forget its own.
-    pub(super) fn forget(&mut self, up_to: i64, shards: &[Shown]) -> Vec<Wanted> {
+    pub(super) fn forget(&mut self, up_to: i64, shards: &[Shown]) -> Vec<Part> {
         for (number, shown) in shards.iter().enumerate() {
             let room = up_to.saturating_sub(self.base).saturating_sub(self.numbered()).max(0);
             let more = self.unnumbered(number, shown).min(room);
@@ -142,7 +142,7 @@ impl Order {
         }
         let wanted = shards.iter().zip(&self.forgotten).enumerate();
         let wanted = wanted.filter(|(_, (shown, forgotten))| shown.trimmed < **forgotten);
-        wanted.map(|(shard, (_, after))| Wanted { shard, after: *after }).collect()
+        wanted.map(|(shard, (_, after))| Part { shard, after: *after }).collect()
     }
 }
 
@@ -168,21 +168,21 @@ mod tests {
         let mut shards = [shown(3, 5), shown(0, 1)];
         let mut order = Order::new(&shards);
         assert!(order.has_after(0, &shards) && order.has_after(5, &shards) && !order.has_after(6, &shards));
-        assert_eq!(order.wanted(0, &shards), [Wanted { shard: 0, after: 3 }, Wanted { shard: 1, after: 0 }]);
+        assert_eq!(order.wanted(0, &shards), [Part { shard: 0, after: 3 }, Part { shard: 1, after: 0 }]);
         let merged = order.merge(0, read(&[&["a4", "a5"], &["b1"]]), 9, 99);
         assert_eq!(texts(&merged), [(4, "a4"), (5, "b1"), (6, "a5")]);
         // More came to the first shard; who reads again sees the same numbers.
         shards[0].last = 7;
-        assert_eq!(order.wanted(4, &shards), [Wanted { shard: 0, after: 4 }, Wanted { shard: 1, after: 0 }]);
+        assert_eq!(order.wanted(4, &shards), [Part { shard: 0, after: 4 }, Part { shard: 1, after: 0 }]);
         let merged = order.merge(4, read(&[&["a5", "a6", "a7"], &["b1"]]), 3, 99);
         assert_eq!(texts(&merged), [(5, "b1"), (6, "a5"), (7, "a6")]);
         assert_eq!(texts(&order.merge(5, read(&[&["a5", "a6"], &[]]), 9, 1)), [(6, "a5")], "one always goes through");
-        assert_eq!(order.forget(5, &shards), [Wanted { shard: 0, after: 4 }, Wanted { shard: 1, after: 1 }]);
+        assert_eq!(order.forget(5, &shards), [Part { shard: 0, after: 4 }, Part { shard: 1, after: 1 }]);
         assert_eq!(order.forget(5, &shards).len(), 2, "what a shard has not done is asked for again");
         (shards[0].trimmed, shards[1].trimmed) = (4, 1);
         assert!(order.forget(5, &shards).is_empty());
-        assert_eq!(order.wanted(0, &shards), [Wanted { shard: 0, after: 4 }]);
-        assert_eq!(order.forget(i64::MAX, &shards), [Wanted { shard: 0, after: 7 }]);
+        assert_eq!(order.wanted(0, &shards), [Part { shard: 0, after: 4 }]);
+        assert_eq!(order.forget(i64::MAX, &shards), [Part { shard: 0, after: 7 }]);
         assert!(!order.has_after(0, &shards));
     }
 
@@ -196,7 +196,7 @@ mod tests {
         assert!(!order.has_after(0, &shards), "nothing is left");
         shards[1].last = 3;
         assert!(order.has_after(3, &shards) && !order.has_after(4, &shards));
-        assert_eq!(order.wanted(0, &shards), [Wanted { shard: 1, after: 2 }]);
+        assert_eq!(order.wanted(0, &shards), [Part { shard: 1, after: 2 }]);
         assert_eq!(texts(&order.merge(0, read(&[&[], &["b3"]]), 9, 99)), [(4, "b3")]);
     }
 }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::super::{Flow, FlowId, Lane, Waiting, bulk_share};
 use super::ask::{Answer, Arguments, Ask, read_flow};
-use super::link::{ANSWER_DEADLINE, Link, LinkError, Push, Script, Trouble};
+use super::link::{ANSWER_DEADLINE, Link, LinkError, MOVE_PATIENCE, Push, Script, Trouble};
 use super::memory::{Identity, Memory};
 use super::value::{int, list};
 use super::{Board, LAYOUT, Life, RedisSettings, Unfit};
@@ -87,6 +87,8 @@ enum End {
     Closed,
     /// Why, and since when.
     Away(String, Instant),
+    /// It is elsewhere, or will be in a moment: whoever asks waits so long for it.
+    Moved(String, Instant),
     Failed(String),
 }
 
@@ -99,7 +101,7 @@ pub(super) struct Shard {
     board: Arc<Board>,
     asks: mpsc::Receiver<Call>,
     identity: Identity,
-    /// The last version seen, and what it said.
+    /// The last version that was as durable as promised: a store that does not have it is an older state of this one.
     version: i64,
     known: HashMap<i64, Known>,
     /// What has to be added to the store's numbers of reports, so that they never go back.
@@ -209,6 +211,7 @@ impl Shard {
     pub(super) async fn run(mut self, mut link: Link) {
         let mut tries = 0;
         loop {
+            let mut held_until = Instant::now();
             match self.work(&mut link).await {
                 End::Closed => {
                     self.board.life.send_replace(Life::Closed);
@@ -223,9 +226,14 @@ impl Shard {
                     tracing::warn!(shard = self.number, reason, "the store of the inbox is away");
                     self.show(|shown| shown.away_since = Some(since));
                 }
+                End::Moved(reason, since) => {
+                    tracing::info!(shard = self.number, reason, "a shard of the inbox moves to another node");
+                    self.show(|shown| shown.away_since = Some(since));
+                    held_until = since + MOVE_PATIENCE;
+                }
             }
             drop(link);
-            match self.come_back(&mut tries).await {
+            match self.come_back(&mut tries, held_until).await {
                 Some(Ok(back)) => link = back,
                 Some(Err(reason)) => {
                     self.board.life.send_replace(Life::Failed(reason));
@@ -239,12 +247,14 @@ impl Shard {
         }
     }
 
-    /// Connects again, telling everybody who asks meanwhile that the inbox is unavailable; nothing when it was closed.
-    async fn come_back(&mut self, tries: &mut u32) -> Option<Result<Link, String>> {
+    /// Connects again; tells everybody who asks later than `held_until` and before it is done that the inbox is unavailable. Nothing
+    /// when it was closed.
+    async fn come_back(&mut self, tries: &mut u32, held_until: Instant) -> Option<Result<Link, String>> {
         loop {
             let longest = RETRY_FIRST.saturating_mul(1 << (*tries).min(10)).min(RETRY_LONGEST);
             *tries = tries.saturating_add(1);
-            let pause = longest.mul_f64(dice().max(0.25));
+            let is_held = || Instant::now() < held_until;
+            let pause = if is_held() { Duration::ZERO } else { longest.mul_f64(dice().max(0.25)) };
             let (settings, clock, before) = (self.settings.clone(), self.clock.clone(), self.identity.clone());
             let number = self.number;
             let opening = async move {
@@ -256,7 +266,10 @@ impl Shard {
             let opened = loop {
                 tokio::select! {
                     opened = &mut opening => break opened,
-                    call = self.asks.recv() => match call {
+                    () = tokio::time::sleep_until(held_until), if is_held() => {
+                        self.repeat.retain(|call| call.reply.is_none());
+                    }
+                    call = self.asks.recv(), if !is_held() => match call {
                         // Its reply is dropped.
                         Some(call) if !matches!(call.ask, Ask::Leave) => {}
                         Some(_) | None => return None,
@@ -274,6 +287,7 @@ impl Shard {
                     if changed {
                         self.lose(identity);
                     }
+                    self.forget_flows();
                     let first = if changed { Ask::Enter } else { Ask::Flows };
                     match self.step(&mut link, vec![Call::new(first, None), Call::new(Ask::Flows, None)]).await {
                         Ok(()) => {
@@ -296,13 +310,17 @@ impl Shard {
         self.memory.remember(self.number, &identity);
         self.identity = identity;
         self.version = 0;
+        // Whatever number it begins with, it follows the last one here.
+        self.offset = i64::MIN;
+    }
+
+    /// Until the store has told of them anew: one that took over may have numbered the latest of them otherwise.
+    fn forget_flows(&mut self) {
         let gone: Vec<(i64, Known)> = self.known.drain().collect();
         let gone = gone.into_iter().map(|(number, known)| {
             (known.lane, Waiting { id: FlowId(number), flow: known.flow, first: 0, retries: 0 })
         });
         self.board.show(gone.collect());
-        // Whatever number it begins with, it follows the last one here.
-        self.offset = i64::MIN;
     }
 
     async fn work(&mut self, link: &mut Link) -> End {
@@ -353,6 +371,7 @@ impl Shard {
                 }
                 Err(Trouble::StoreChanged) => return End::Away("it is not the store it was".to_owned(), began),
                 Err(Trouble::Superseded) => return End::Failed(superseded(&self.settings.plane)),
+                Err(Trouble::Moved(reason)) => return End::Moved(reason, began),
                 Err(Trouble::Lost(reason)) => return End::Away(reason, began),
             }
         }
@@ -404,20 +423,26 @@ impl Shard {
         };
         #[cfg(feature = "fault-injection")]
         self.end_if_asked(&calls);
-        let answers = match done {
-            Ok(answers) => answers,
+        let (version, answers) = match done {
+            Ok(done) => done,
             Err(trouble) => {
-                if matches!(trouble, Trouble::Lost(_)) {
-                    self.keep_for_repetition(calls);
+                match trouble {
+                    Trouble::Lost(_) => self.keep_for_repetition(calls),
+                    // Nothing of it was done. What the plane asks by itself it asks again by itself.
+                    Trouble::Moved(_) => {
+                        let kept = |call: &Call| call.reply.is_some() || matches!(call.ask, Ask::Postpone { .. });
+                        self.repeat.extend(calls.into_iter().filter(kept));
+                    }
+                    Trouble::Refused(_) | Trouble::NoMemory | Trouble::StoreChanged | Trouble::Superseded => {}
                 }
                 return Err(trouble);
             }
         };
-        let kept = if calls.iter().any(|call| call.ask.is_promise()) {
-            link.flushed(self.settings.durability).await
-        } else {
-            Ok(())
-        };
+        let promises = calls.iter().any(|call| call.ask.is_promise());
+        let kept = if promises { link.flushed(self.settings.durability).await } else { Ok(()) };
+        if kept.is_ok() && (promises || !self.settings.durability.waits()) {
+            self.version = version;
+        }
         self.answer(calls, answers, kept.is_ok());
         kept
     }
@@ -425,10 +450,15 @@ impl Shard {
     fn keep_for_repetition(&mut self, calls: Vec<Call>) {
         let repeatable =
             |call: &Call| matches!(call.ask, Ask::Accept(_)) && !call.again && call.since.elapsed() < ANSWER_DEADLINE;
-        self.repeat = calls.into_iter().filter(repeatable).map(|call| Call { again: true, ..call }).collect();
+        self.repeat.extend(calls.into_iter().filter(repeatable).map(|call| Call { again: true, ..call }));
     }
 
-    async fn ask(&mut self, link: &mut Link, script: Script, calls: &[Call]) -> Result<Vec<::redis::Value>, Trouble> {
+    async fn ask(
+        &mut self,
+        link: &mut Link,
+        script: Script,
+        calls: &[Call],
+    ) -> Result<(i64, Vec<::redis::Value>), Trouble> {
         let write = |to: &mut Arguments| {
             to.letter(&self.clock.set_by_hand().map(|now| now.to_string()).unwrap_or_default());
             to.letter(&self.identity.store).letter(&self.settings.plane).number(self.identity.opened);
@@ -442,7 +472,7 @@ impl Shard {
         let fields = list(answer).and_then(|fields| <[_; 7]>::try_from(fields).ok());
         let [now, version, next_at, trimmed, last, news, answers] = fields.ok_or_else(unexpected)?;
         let number = |value| int(value).ok_or_else(unexpected);
-        self.version = number(&version)?;
+        let version = number(&version)?;
         self.plan(number(&now)?, number(&next_at)?);
         if let ::redis::Value::BulkString(news) = &news
             && !news.is_empty()
@@ -451,7 +481,8 @@ impl Shard {
         }
         let (trimmed, last) = (number(&trimmed)?, number(&last)?);
         self.show_reports(trimmed, last);
-        list(answers).filter(|answers| answers.len() == calls.len()).ok_or_else(unexpected)
+        let answers = list(answers).filter(|answers| answers.len() == calls.len()).ok_or_else(unexpected)?;
+        Ok((version, answers))
     }
 
     fn answer(&mut self, calls: Vec<Call>, answers: Vec<::redis::Value>, kept: bool) {
@@ -525,7 +556,9 @@ impl Shard {
         let offset = &mut self.offset;
         self.board.shards.send_if_modified(|all| {
             let Some(shown) = all.get_mut(usize::from(self.number)) else { return false };
-            if *offset == i64::MIN {
+            // One that took over may lack the last of them, which nobody was promised.
+            let is_behind = offset.checked_add(last).is_none_or(|last| last < shown.last);
+            if *offset == i64::MIN || is_behind {
                 *offset = shown.last - trimmed;
             }
             let new = Shown { last: last + *offset, trimmed: trimmed + *offset, away_since: None };

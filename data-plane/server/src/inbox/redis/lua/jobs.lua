@@ -88,7 +88,8 @@ end
 
 -- A job is gone.
 local function forget(row, id, lane, flow)
-    call('DEL', job_key(row), base .. 'p:' .. row, base .. 'r:' .. row)
+    -- One by one, as everything here is: a shard that is moving lets nobody name several keys of which one is not there.
+    for _, key in ipairs({ job_key(row), base .. 'p:' .. row, base .. 'r:' .. row }) do call('DEL', key) end
     -- A request that was forgotten and came again has brought the same ids anew.
     if call('HGET', IDS, id) == row then call('HDEL', IDS, id) end
     call('ZREM', WAITED, row)

@@ -259,7 +259,9 @@ function steps.H()
     if not gone or gone == me then return 0 end
     local theirs = base .. 'o:' .. gone
     for _ = 1, BATCH do
-        if not call('LMOVE', theirs, base .. 'o:' .. me, 'LEFT', 'RIGHT') then break end
+        local report = call('LPOP', theirs)
+        if not report then break end
+        call('RPUSH', base .. 'o:' .. me, report)
         call('HINCRBY', TRIMMED, gone, 1)
     end
     if call('LLEN', theirs) == 0 then

@@ -14,6 +14,7 @@
 --   waited     zset: rows that have had no attempt, by themselves
 --   d<16 bytes>, a<16 bytes>   a dedup key, a request without one: 8 bytes of the request that took it, as a number, which takes
 --                              no memory of its own
+--   l:<name>   hash: a limit that all planes keep together, see limits.lua
 --   o:<plane>  list: reports of a plane           trimmed   hash: plane -> reports it has forgotten
 --
 -- Rows grow with time (milliseconds * 1024, the shard in the lowest 6 bits) and stay below 2^53, as scripts count in

@@ -32,7 +32,7 @@ impl Shard {
                 continue;
             }
             let key = Ask::Accept(Accept { jobs: Vec::new(), ..accept.clone() });
-            let answers = self.ask(link, Script::Step, &[Call::new(key, None)]).await?;
+            let (_, answers) = self.ask(link, Script::Step, &[Call::new(key, None)]).await?;
             if answers == [::redis::Value::Int(1)] {
                 accept.claim = None;
                 kept = true;

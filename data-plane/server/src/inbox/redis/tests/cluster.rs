@@ -1,97 +1,23 @@
 //! A Redis Cluster of real processes: shards on several nodes, one that moves while planes work, and one whose node dies.
 
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
-use ::redis::{Connection, FromRedisValue, cmd};
+use ::redis::cmd;
 
+use super::node::{Node, until};
 use super::*;
 
 const SHARDS: u16 = 6;
 const SLOTS: u16 = 16_384;
-const PATIENCE: Duration = Duration::from_secs(30);
-
-struct Node {
-    dir: tempfile::TempDir,
-    port: u16,
-    bus: u16,
-    child: Child,
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _already_gone = self.child.kill();
-        let _already_gone = self.child.wait();
-    }
-}
-
-impl Node {
-    /// Takes other ports if somebody else was faster.
-    async fn start() -> Self {
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let (dir, port, bus) = (tempfile::tempdir().unwrap(), free(), free());
-            let child = spawn(dir.path(), port, bus);
-            let mut node = Self { dir, port, bus, child };
-            while node.child.try_wait().unwrap().is_none() {
-                if node.connect().is_ok_and(|mut connection| cmd("PING").query::<String>(&mut connection).is_ok()) {
-                    return node;
-                }
-                assert!(Instant::now() < deadline, "a node does not start");
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        }
-    }
-
-    fn connect(&self) -> ::redis::RedisResult<Connection> {
-        ::redis::Client::open(format!("redis://127.0.0.1:{}", self.port))?.get_connection()
-    }
-
-    fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
-        let mut command = cmd(words[0]);
-        words[1..].iter().for_each(|word| {
-            command.arg(*word);
-        });
-        command.query(&mut self.connect().unwrap()).unwrap_or_else(|error| panic!("{words:?}: {error}"))
-    }
-
-    fn id(&self) -> String {
-        self.ask(&["CLUSTER", "MYID"])
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-fn spawn(dir: &std::path::Path, port: u16, bus: u16) -> Child {
-    let mut command = Command::new("redis-server");
-    command.args(["--port", &port.to_string(), "--cluster-port", &bus.to_string(), "--bind", "127.0.0.1"]);
-    command.args(["--cluster-enabled", "yes", "--cluster-node-timeout", "5000", "--save", ""]);
-    command.args(["--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"]);
-    command.args(["--appendonly", "yes", "--appendfsync", "always", "--dir"]).arg(dir);
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    child.expect("redis-server is needed: tests/run installs it")
-}
-
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "gave up waiting: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
+const OPTIONS: &[&str] =
+    &["--cluster-enabled", "yes", "--cluster-node-timeout", "5000", "--cluster-replica-validity-factor", "0"];
 
 /// Three nodes, each with a third of the slots.
 struct Cluster([Node; 3]);
 
 impl Cluster {
     async fn start() -> Self {
-        let cluster = Self([Node::start().await, Node::start().await, Node::start().await]);
+        let cluster = Self([Node::start(OPTIONS).await, Node::start(OPTIONS).await, Node::start(OPTIONS).await]);
         for (n, node) in (0u16..).zip(&cluster.0) {
             let (first, last) = (n * (SLOTS / 3), if n == 2 { SLOTS } else { (n + 1) * (SLOTS / 3) } - 1);
             node.ask::<()>(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
@@ -120,7 +46,7 @@ impl Cluster {
     }
 
     fn settings(&self, seed: usize, plane: &str) -> RedisSettings {
-        let url = Secret::new(format!("redis://127.0.0.1:{}", self.0[seed].port));
+        let url = Secret::new(self.0[seed].url());
         RedisSettings { shards: SHARDS, ..RedisSettings::new(url, plane) }
     }
 
@@ -134,21 +60,34 @@ impl Cluster {
 
     /// Moves a slot as `redis-cli --cluster reshard` does.
     fn reshard(&self, slot: u16, to: usize) {
+        self.begin_move(slot, to);
+        while self.move_keys(slot, to, 10) > 0 {}
+        self.end_move(slot, to);
+    }
+
+    fn begin_move(&self, slot: u16, to: usize) {
         let from = &self.0[self.owner(slot)];
         let (to, slot) = (&self.0[to], slot.to_string());
         to.ask::<()>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from.id()]);
         from.ask::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to.id()]);
-        let mut connection = from.connect().unwrap();
-        loop {
-            let keys: Vec<Vec<u8>> =
-                cmd("CLUSTER").arg("GETKEYSINSLOT").arg(&slot).arg(10).query(&mut connection).unwrap();
-            if keys.is_empty() {
-                break;
-            }
+    }
+
+    /// So many of them; answers how many that was.
+    fn move_keys(&self, slot: u16, to: usize, most: usize) -> usize {
+        let mut connection = self.0[self.owner(slot)].connect().unwrap();
+        let keys: Vec<Vec<u8>> =
+            cmd("CLUSTER").arg("GETKEYSINSLOT").arg(slot).arg(most).query(&mut connection).unwrap();
+        if !keys.is_empty() {
             let mut migrate = cmd("MIGRATE");
-            migrate.arg("127.0.0.1").arg(to.port).arg("").arg(0).arg(5_000).arg("KEYS").arg(keys);
+            migrate.arg("127.0.0.1").arg(self.0[to].port).arg("").arg(0).arg(5_000).arg("KEYS").arg(&keys);
             migrate.query::<()>(&mut connection).unwrap();
         }
+        keys.len()
+    }
+
+    fn end_move(&self, slot: u16, to: usize) {
+        let from = &self.0[self.owner(slot)];
+        let (to, slot) = (&self.0[to], slot.to_string());
         for node in [to, from, &self.0[0], &self.0[1], &self.0[2]] {
             node.ask::<()>(&["CLUSTER", "SETSLOT", &slot, "NODE", &to.id()]);
         }
@@ -244,13 +183,77 @@ async fn a_shard_that_moves_to_another_node_takes_everything_along() {
     assert_eq!(later.stats().await.unwrap().realtime, LaneStats::default());
 }
 
+/// A request for the first shard.
+fn for_first_shard(n: u64) -> Accept {
+    let mut claim = key(0, DAY).unwrap();
+    claim.key[..8].copy_from_slice(&n.to_be_bytes());
+    claim.key[8..16].copy_from_slice(&(n * u64::from(SHARDS)).to_be_bytes());
+    request(Some(claim), vec![job(Lane::Realtime)])
+}
+
+/// No script sees a part of a shard: none is run while its keys move, and all of them where the keys are when they have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_is_moving_is_asked_where_it_is_as_a_whole() {
+    let cluster = Cluster::start().await;
+    let slot = cluster.slot(0);
+    let (from, to) = (cluster.owner(slot), (cluster.owner(slot) + 1) % 3);
+    let keys = |node: usize| cluster.0[node].ask::<i64>(&["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()]);
+    let inbox = open(cluster.settings(0, "a")).await;
+    let mut ids = HashSet::new();
+    for n in 0..5 {
+        let accept = for_first_shard(n);
+        ids.insert(accept.jobs[0].id);
+        assert_eq!(inbox.accept(accept).await, Ok(Accepted::Accepted));
+    }
+    let leased = take(&inbox, 2).await;
+
+    cluster.begin_move(slot, to);
+    assert_eq!(cluster.move_keys(slot, to, 6), 6);
+    let before = [from, to].map(keys);
+    let unavailable = soon(inbox.accept(for_first_shard(5))).await;
+    assert_eq!((unavailable, [from, to].map(keys)), (Err(Unavailable), before), "half of it takes nothing");
+
+    while cluster.move_keys(slot, to, 10) > 0 {}
+    let accept = for_first_shard(6);
+    ids.insert(accept.jobs[0].id);
+    assert_eq!(answered(&inbox, accept).await, Accepted::Accepted, "its old node still owns it");
+    assert_eq!(answered(&inbox, for_first_shard(1)).await, Accepted::Duplicate);
+    let done_first = back(async || match inbox.finish(leased[0].id, leased[0].fence, done()).await {
+        Err(LeaseError::Unavailable(error)) => Err(error),
+        told => Ok(told),
+    });
+    assert_eq!(done_first.await, Ok(()));
+    assert!(keys(from) == 0 && keys(to) > 0);
+    let later = open(cluster.settings(2, "b")).await;
+    assert_eq!(back(|| later.stats()).await.store_losses, 0);
+
+    cluster.end_move(slot, to);
+    assert_eq!(answered(&later, for_first_shard(2)).await, Accepted::Duplicate);
+    assert_eq!(inbox.finish(leased[1].id, leased[1].fence, done()).await, Ok(()));
+    leased.iter().for_each(|job| assert!(ids.remove(&job.id)));
+    assert_eq!(work(&inbox, &ids).await, ids.len(), "each once");
+    assert_eq!(*inbox.0.losses.borrow(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_a_shard_that_has_moved_does_not_notice() {
+    let cluster = Cluster::start().await;
+    let slot = cluster.slot(0);
+    let inbox = open(cluster.settings(0, "a")).await;
+    assert_eq!(inbox.accept(for_first_shard(1)).await, Ok(Accepted::Accepted));
+    let leased = take(&inbox, 1).await.remove(0);
+    cluster.reshard(slot, (cluster.owner(slot) + 1) % 3);
+    assert_eq!(soon(inbox.finish(leased.id, leased.fence, done())).await, Ok(()), "nothing of it was done before");
+    assert_eq!(inbox.accept(for_first_shard(2)).await, Ok(Accepted::Accepted));
+}
+
 /// ST3: nothing is lost of what the replica had, and the plane finds it by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_takes_over_is_found() {
     let mut cluster = Cluster::start().await;
     let slot = cluster.slot(0);
     let (dies, seed) = (cluster.owner(slot), (cluster.owner(slot) + 1) % 3);
-    let replica = Node::start().await;
+    let replica = Node::start(OPTIONS).await;
     cluster.meet(&replica);
     cluster.is_whole(4).await;
     let master = cluster.0[dies].id();

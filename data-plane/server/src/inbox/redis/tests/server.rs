@@ -10,6 +10,12 @@ use tempfile::TempDir;
 /// A start takes no longer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The program of every server: `redis-server` unless `SLUICE_TEST_REDIS_SERVER` names another, such as that of Valkey.
+#[expect(clippy::disallowed_methods, reason = "a test has no caller to bring its settings")]
+pub(super) fn program() -> String {
+    std::env::var("SLUICE_TEST_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
+}
+
 pub(in crate::inbox) struct Server {
     dir: TempDir,
     options: Vec<String>,
@@ -76,6 +82,13 @@ impl Server {
         self.child = spawn(self.dir.path(), &self.options, self.room).await;
     }
 
+    /// Whether it knows this command.
+    pub(in crate::inbox) fn has(&self, command: &str) -> bool {
+        let told: Vec<::redis::Value> =
+            ::redis::cmd("COMMAND").arg("INFO").arg(command).query(&mut self.client()).unwrap();
+        told != [::redis::Value::Nil]
+    }
+
     /// A connection for the test itself.
     pub(in crate::inbox) fn client(&self) -> ::redis::Connection {
         connect(self.dir.path()).unwrap()
@@ -97,22 +110,23 @@ fn connect(dir: &Path) -> ::redis::RedisResult<::redis::Connection> {
 
 async fn spawn(dir: &Path, options: &[String], room: Option<u32>) -> Child {
     let mut command = match room {
-        None => Command::new("redis-server"),
+        None => Command::new(program()),
         Some(kib) => {
             let mut command = Command::new("bash");
             // Without the trap, the signal would end it in place of an error of the write.
-            command.arg("-c").arg(format!("trap '' XFSZ; ulimit -S -f {kib}; exec redis-server \"$@\"")).arg("bash");
+            command.arg("-c").arg(format!("trap '' XFSZ; ulimit -S -f {kib}; exec \"$@\"")).arg("bash");
+            command.arg(program());
             command
         }
     };
     command.args(["--port", "0", "--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction"]);
     command.arg("--unixsocket").arg(dir.join("socket")).arg("--dir").arg(dir).args(options);
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let child = child.expect("redis-server is needed: tests/run installs it");
+    let child = child.expect("a Redis server is needed: tests/run installs it");
     let deadline = Instant::now() + PATIENCE;
     let refused = |error: &::redis::RedisError| error.code() == Some("NOAUTH");
     while let Some(error) = connect(dir).err().filter(|error| !refused(error)) {
-        assert!(Instant::now() < deadline, "redis-server does not start: {error}");
+        assert!(Instant::now() < deadline, "the server does not start: {error}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     child
