@@ -66,8 +66,8 @@ pub(super) struct Slot {
     pub(super) probe: bool,
     /// Taken only to be ended: it counts against nothing but the lane's places.
     pub(super) expiry: bool,
-    /// Limits that all planes keep together count it.
-    pub(super) together: bool,
+    /// When limits that all planes keep together gave it its permit, if they did.
+    pub(super) permitted_at: Option<u64>,
 }
 
 impl Slot {
@@ -242,7 +242,7 @@ impl State {
                 plan.grants.push(Grant { flow: *id, first, retries, accepted_until });
                 let (flow, destination) = (queue.flow.clone(), None);
                 let slot =
-                    Slot { lane, id: *id, flow, destination, retry, probe: false, expiry: true, together: false };
+                    Slot { lane, id: *id, flow, destination, retry, probe: false, expiry: true, permitted_at: None };
                 plan.slots.extend(std::iter::repeat_n(slot, take as usize));
                 plan.wake(Some(queue.expiry_at));
             }
@@ -267,7 +267,7 @@ impl State {
         let workspace = self.workspaces.get_mut(&slot.flow.workspace)?;
         if let Some(owner) = workspace.owners.get_mut(&slot.flow.owner) {
             owner.in_flight = owner.in_flight.saturating_sub(1);
-            owner.together.ended(slot.together && heard == Heard::Nothing && owner.limits.rate.is_some());
+            owner.together.ended(slot.permitted_at.filter(|_| heard == Heard::Nothing));
             if let (Heard::Nothing, Some((rate, bucket))) = (heard, owner.rate()) {
                 bucket.give_back(rate);
             }

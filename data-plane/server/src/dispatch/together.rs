@@ -8,7 +8,7 @@ use super::queue::Owner;
 use super::state::{Slot, State};
 use super::{Millis, Reason, millis};
 use crate::clock::UnixMillis;
-use crate::inbox::{Given, Grant, Short, Wanted};
+use crate::inbox::{Given, Grant, Short, Unused, Wanted};
 
 /// What others were told of an owner's requests, and what they left.
 #[derive(Clone, Copy, Debug)]
@@ -17,14 +17,14 @@ pub(super) struct Together {
     said: Option<u32>,
     said_at: Millis,
     /// Permits of its rate that were given and not used.
-    unused: u32,
+    unused: Unused,
     /// There is nothing left before this.
     blocked: Option<(Reason, Millis)>,
 }
 
 impl Default for Together {
     fn default() -> Self {
-        Self { said: Some(0), said_at: 0, unused: 0, blocked: None }
+        Self { said: Some(0), said_at: 0, unused: Unused::default(), blocked: None }
     }
 }
 
@@ -35,12 +35,14 @@ impl Together {
 
     /// The others know what there is to know.
     pub(super) fn is_settled(&self) -> bool {
-        self.said.unwrap_or(0) == 0 && self.unused == 0
+        self.said.unwrap_or(0) == 0 && self.unused.count == 0
     }
 
-    /// A request has ended, or was not made.
-    pub(super) fn ended(&mut self, unused: bool) {
-        self.unused += u32::from(unused);
+    /// A request has ended; or was not made, and its permit was given then.
+    pub(super) fn ended(&mut self, unused: Option<u64>) {
+        if let Some(at) = unused {
+            self.unused.add(at);
+        }
         self.blocked = self.blocked.filter(|(reason, _)| *reason != Reason::Concurrency);
     }
 }
@@ -62,7 +64,7 @@ impl Owner {
         let is_old = in_use > 0 && together.said_at.saturating_add(again_after) <= now;
         let is_news = concurrency_max.is_some() && (together.said != Some(in_use) || is_old);
         let unused = std::mem::take(&mut together.unused);
-        if count == 0 && unused == 0 && !is_news || rate.is_none() && concurrency_max.is_none() {
+        if count == 0 && unused.count == 0 && !is_news || rate.is_none() && concurrency_max.is_none() {
             return None;
         }
         // Unknown until it is answered.
@@ -104,10 +106,10 @@ impl State {
         for (said, given) in said.iter().zip(given) {
             let is_theirs =
                 |slot: &Slot| !slot.expiry && slot.flow.owner == said.owner && slot.flow.workspace == said.workspace;
-            slots.iter_mut().filter(|slot| is_theirs(slot)).for_each(|slot| slot.together = true);
+            slots.iter_mut().filter(|slot| is_theirs(slot)).for_each(|slot| slot.permitted_at = Some(given.at));
             for _ in given.count..said.wanted.count {
                 let Some(at) = slots.iter().rposition(is_theirs) else { break };
-                let slot = Slot { together: false, ..slots.remove(at) };
+                let slot = Slot { permitted_at: None, ..slots.remove(at) };
                 self.not_taken(&slot, now);
                 withdraw(grants, &slot);
             }
@@ -139,6 +141,9 @@ fn withdraw(grants: &mut Vec<Grant>, slot: &Slot) {
     }
     grants.retain(|grant| grant.first + grant.retries > 0);
 }
+
+#[cfg(test)]
+mod model;
 
 #[cfg(test)]
 mod tests {
@@ -178,25 +183,29 @@ mod tests {
         (said, plan.slots, wake_at)
     }
 
+    fn given(count: u32) -> Given {
+        Given { count, left: 0, at: 7 }
+    }
+
     fn wanted(said: &[Said]) -> Vec<(u32, u32, u32)> {
-        said.iter().map(|said| (said.wanted.in_use, said.wanted.unused, said.wanted.count)).collect()
+        said.iter().map(|said| (said.wanted.in_use, said.wanted.unused.count, said.wanted.count)).collect()
     }
 
     #[test]
     fn what_is_not_given_is_not_sent_and_not_asked_for_before_its_time() {
         let mut state = state(limits(Some((10, 8)), None));
-        let (said, slots, wake_at) = round(&mut state, 1, Given { count: 3, left: 0 });
+        let (said, slots, wake_at) = round(&mut state, 1, given(3));
         assert_eq!((wanted(&said), slots.len(), wake_at), (vec![(0, 0, 8)], 3, Some(101)));
-        let (said, slots, _) = round(&mut state, 100, Given { count: 8, left: 0 });
+        let (said, slots, _) = round(&mut state, 100, given(8));
         assert!(said.is_empty() && slots.is_empty());
-        let (said, slots, wake_at) = round(&mut state, 101, Given { count: 6, left: 0 });
+        let (said, slots, wake_at) = round(&mut state, 101, given(6));
         assert_eq!((wanted(&said), slots.len(), wake_at), (vec![(3, 0, 6)], 6, None));
     }
 
     #[test]
     fn a_permit_that_is_not_used_is_given_back_once() {
         let mut state = state(limits(Some((10, 8)), None));
-        let (_, slots, _) = round(&mut state, 1, Given { count: 3, left: 0 });
+        let (_, slots, _) = round(&mut state, 1, given(3));
         for (slot, heard) in slots.iter().zip([Heard::Nothing, Heard::Answer, Heard::Nothing]) {
             state.heard(slot, heard, 1);
             state.leave(slot);
@@ -209,13 +218,13 @@ mod tests {
     #[test]
     fn what_is_under_way_is_said_when_it_changes_and_again_before_it_is_believed_no_more() {
         let mut state = state(limits(None, Some(4)));
-        let (said, slots, wake_at) = round(&mut state, 1, Given { count: 2, left: 0 });
+        let (said, slots, wake_at) = round(&mut state, 1, given(2));
         assert_eq!((wanted(&said), slots.len(), wake_at), (vec![(0, 0, 4)], 2, Some(101)));
-        assert!(round(&mut state, 50, Given { count: 0, left: 0 }).0.is_empty(), "others have the rest");
+        assert!(round(&mut state, 50, given(0)).0.is_empty(), "others have the rest");
         // One of its own has ended: that is worth asking at once.
         state.heard(&slots[0], Heard::Answer, 60);
         state.leave(&slots[0]);
-        let (said, slots, _) = round(&mut state, 60, Given { count: 1, left: 0 });
+        let (said, slots, _) = round(&mut state, 60, given(1));
         assert_eq!((wanted(&said), slots.len()), (vec![(1, 0, 3)], 1));
         assert!(state.say(&[], AGAIN, 60 + AGAIN - 1).is_empty());
         assert_eq!(wanted(&state.say(&[], AGAIN, 60 + AGAIN)), [(2, 0, 0)]);
@@ -225,7 +234,7 @@ mod tests {
     #[test]
     fn without_limits_nothing_is_said() {
         let mut state = state(limits(None, None));
-        let (said, slots, _) = round(&mut state, 1, Given { count: 0, left: 0 });
+        let (said, slots, _) = round(&mut state, 1, given(0));
         assert!(said.is_empty() && slots.len() == 20);
         state.heard(&slots[0], Heard::Nothing, 1);
         assert!(state.say(&[], AGAIN, Duration::from_secs(3_600).as_millis() as u64).is_empty());

@@ -142,7 +142,7 @@ impl<'a> DestinationRound<'a> {
             retry,
             probe,
             expiry: false,
-            together: false,
+            permitted_at: None,
         }
     }
 }

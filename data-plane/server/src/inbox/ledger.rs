@@ -16,6 +16,23 @@ const TOGETHER: Duration = Duration::from_millis(20);
 /// How long until it is worth asking again where others have all requests at once: they do not say when one of theirs ends.
 const ASKED_AGAIN: Duration = Duration::from_millis(100);
 
+/// Permits of a rate that were given and not used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unused {
+    /// How many.
+    pub count: u32,
+    /// When the first of them was given ([`Given::at`]): they count only if the rate was not full since.
+    pub since: u64,
+}
+
+impl Unused {
+    /// One more, that was given then.
+    pub fn add(&mut self, at: u64) {
+        self.since = if self.count == 0 { at } else { self.since.min(at) };
+        self.count += 1;
+    }
+}
+
 /// What is wanted of a limit, and what is said of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
@@ -27,8 +44,8 @@ pub struct Wanted {
     pub concurrency_max: Option<u32>,
     /// How many of these this plane has under way.
     pub in_use: u32,
-    /// Permits of the rate that this plane was given before, and did not use.
-    pub unused: u32,
+    /// Permits of the rate that this plane gives back.
+    pub unused: Unused,
     /// Requests that it wants to make now.
     pub count: u32,
 }
@@ -36,7 +53,7 @@ pub struct Wanted {
 impl Wanted {
     /// One request of a rate.
     pub fn request(name: String, rate: RateLimit) -> Self {
-        Self { name, rate: Some(rate), concurrency_max: None, in_use: 0, unused: 0, count: 1 }
+        Self { name, rate: Some(rate), concurrency_max: None, in_use: 0, unused: Unused::default(), count: 1 }
     }
 }
 
@@ -56,6 +73,8 @@ pub struct Given {
     pub count: u32,
     /// What is left of the rate then, in millionths of a request.
     pub left: u64,
+    /// When that is, in microseconds of the store.
+    pub at: u64,
 }
 
 impl Given {
@@ -120,11 +139,11 @@ mod tests {
         ];
         for (wanted, count, left, short) in cases {
             let count = if short.is_none() { wanted.count } else { count };
-            assert_eq!(Given { count, left }.short(&wanted), short, "{wanted:?} and {count}, {left}");
+            assert_eq!(Given { count, left, at: 0 }.short(&wanted), short, "{wanted:?} and {count}, {left}");
         }
         let at_once = Wanted { rate: None, concurrency_max: Some(3), ..wanted(1, 1, 5) };
-        assert_eq!(Given { count: 2, left: 0 }.short(&at_once), Some(Short::Concurrency(ASKED_AGAIN)));
+        assert_eq!(Given { count: 2, left: 0, at: 0 }.short(&at_once), Some(Short::Concurrency(ASKED_AGAIN)));
         let both = Wanted { concurrency_max: Some(3), ..wanted(1, 1, 5) };
-        assert_eq!(Given { count: 2, left: REQUEST }.short(&both), Some(Short::Concurrency(ASKED_AGAIN)));
+        assert_eq!(Given { count: 2, left: REQUEST, at: 0 }.short(&both), Some(Short::Concurrency(ASKED_AGAIN)));
     }
 }

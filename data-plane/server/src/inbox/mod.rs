@@ -43,7 +43,7 @@ pub use embedded::{Embedded, EmbeddedSettings, OpenError};
 #[cfg(feature = "fault-injection")]
 pub use fault::Fault;
 pub use flow::{Flow, FlowId, Grant, HEADS, News, Waiting};
-pub use ledger::{Given, Ledger, Short, Wanted};
+pub use ledger::{Given, Ledger, Short, Unused, Wanted};
 pub use redis::{Durability, Redis, RedisOpenError, RedisSettings, Unfit};
 pub use settings::{InboxSettings, NotOpened};
 

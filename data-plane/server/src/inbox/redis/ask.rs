@@ -268,7 +268,8 @@ fn write_limits(all: &[Wanted], to: &mut Arguments) {
     for Wanted { name, rate, concurrency_max, in_use, unused, count } in all {
         to.letter(name);
         to.number(rate.map_or(0, |rate| rate.requests_per_second)).number(rate.map_or(0, |rate| rate.burst));
-        to.number(concurrency_max.map_or(-1, i64::from)).number(in_use).number(unused).number(count);
+        to.number(concurrency_max.map_or(-1, i64::from)).number(in_use);
+        to.number(unused.count).number(unused.since).number(count);
     }
 }
 
@@ -404,11 +405,11 @@ fn waited(value: ::redis::Value) -> Option<Waited> {
 }
 
 fn given(numbers: &[i64]) -> Option<Vec<Given>> {
-    let pairs = numbers.chunks(2).map(|pair| {
-        let [count, left] = *pair else { return None };
-        Some(Given { count: u32::try_from(count).ok()?, left: u64::try_from(left).ok()? })
+    let all = numbers.chunks(3).map(|given| {
+        let [count, left, at] = *given else { return None };
+        Some(Given { count: count.try_into().ok()?, left: left.try_into().ok()?, at: at.try_into().ok()? })
     });
-    pairs.collect()
+    all.collect()
 }
 
 fn counts(value: ::redis::Value) -> Option<[Counts; 2]> {

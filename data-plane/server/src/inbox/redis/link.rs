@@ -27,10 +27,8 @@ use super::{Durability, RedisSettings};
 
 /// For a connection to be made.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
-/// For an answer. Who asked is told that it is unavailable after it.
+/// For an answer, and for a shard that moves. Who asked is told that it is unavailable after it.
 pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
-/// How long a shard that moves is waited for, before whoever asks is told that it is unavailable.
-pub(super) const MOVE_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is looked whether it has moved.
 const MOVE_LOOK: Duration = Duration::from_millis(20);
 /// For replicas to have flushed what was written.
@@ -186,7 +184,7 @@ impl Link {
         let began = Instant::now();
         loop {
             match Self::find(settings, base).await {
-                Err(LinkError::Moving) if began.elapsed() < MOVE_PATIENCE => tokio::time::sleep(MOVE_LOOK).await,
+                Err(LinkError::Moving) if began.elapsed() < ANSWER_DEADLINE => tokio::time::sleep(MOVE_LOOK).await,
                 done => return done,
             }
         }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::super::{Flow, FlowId, Lane, Waiting, bulk_share};
 use super::ask::{Answer, Arguments, Ask, read_flow};
-use super::link::{ANSWER_DEADLINE, Link, LinkError, MOVE_PATIENCE, Push, Script, Trouble};
+use super::link::{ANSWER_DEADLINE, Link, LinkError, Push, Script, Trouble};
 use super::memory::{Identity, Memory};
 use super::value::{int, list};
 use super::{Board, LAYOUT, Life, RedisSettings, Unfit};
@@ -229,7 +229,7 @@ impl Shard {
                 End::Moved(reason, since) => {
                     tracing::info!(shard = self.number, reason, "a shard of the inbox moves to another node");
                     self.show(|shown| shown.away_since = Some(since));
-                    held_until = since + MOVE_PATIENCE;
+                    held_until = since + ANSWER_DEADLINE;
                 }
             }
             drop(link);

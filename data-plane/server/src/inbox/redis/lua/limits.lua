@@ -2,6 +2,7 @@
 --   c      what is left of its rate, in millionths of a request: `n` requests per second bring `n` of them each microsecond, so that
 --          nothing is rounded away
 --   at     when that was so, in microseconds
+--   full   when nothing was missing of it last, in microseconds
 --   p:<plane>  how many of its requests at once that plane has, and until when that is believed: one that died says no more
 local REQUEST = 1000000
 
@@ -27,31 +28,35 @@ local function others(key)
     return sum
 end
 
--- What is left of a rate now; all of it where nothing was taken lately.
-local function credit(key, rate, full)
-    local left, at = unpack(call('HMGET', key, 'c', 'at'))
-    if not left then return full end
+-- What is left of a rate now, and when it was full last; all of it where nothing was taken lately. What was given at a time or later
+-- and is given back counts unless it was full in between: then the time has brought it already.
+local function credit(key, rate, full, back, since)
+    local left, at, full_at = unpack(call('HMGET', key, 'c', 'at', 'full'))
+    if not left then return full, micros end
     local came = math.max(0, micros - tonumber(at))
-    if came >= full / rate then return full end
-    return math.min(full, tonumber(left) + came * rate)
+    if came >= full / rate then return full, micros end
+    left, full_at = tonumber(left) + came * rate, tonumber(full_at)
+    if left < full and since >= full_at then left = left + back end
+    if left < full then return left, full_at end
+    return full, micros
 end
 
 -- Of each limit that is named: its rate and burst (0: none), its requests at once (-1: no limit), how many of these this plane has
--- under way, how many that it was given before it gives back, and how many it wants. Answers how many it gets, and what is
--- left of the rate then.
+-- under way, how many that it was given at a time or later it gives back, and how many it wants. Answers how many it gets, what is
+-- left of the rate then, and when that is.
 function steps.G()
     local answers = {}
     for _ = 1, int() do
         local key = base .. 'l:' .. arg()
         local rate, full, most = int(), int() * REQUEST, int()
-        local in_use, back, given = int(), int() * REQUEST, int()
-        local left, keep_ms = 0, 0
+        local in_use, back, since, given = int(), int() * REQUEST, int(), int()
+        local left, full_at, keep_ms = 0, 0, 0
         if most >= 0 then given = math.min(given, math.max(0, most - others(key) - in_use)) end
         if rate > 0 then
-            left = math.min(full, credit(key, rate, full) + back)
+            left, full_at = credit(key, rate, full, back, since)
             given = math.min(given, math.floor(left / REQUEST))
             left = left - given * REQUEST
-            call('HSET', key, 'c', text(left), 'at', text(micros))
+            call('HSET', key, 'c', text(left), 'at', text(micros), 'full', text(full_at))
             -- Then it is full again, and no limit that need be remembered.
             keep_ms = math.ceil((full - left) / rate / 1000)
         end
@@ -66,6 +71,7 @@ function steps.G()
         if not is_time_given then call('PEXPIRE', key, keep_ms + 1) end
         answers[#answers + 1] = given
         answers[#answers + 1] = left
+        answers[#answers + 1] = micros
     end
     return answers
 end

@@ -3,7 +3,7 @@
 use sluice_core::model::RateLimit;
 
 use super::*;
-use crate::inbox::{Given, Ledger, Short, Wanted};
+use crate::inbox::{Given, Ledger, Short, Unused, Wanted};
 
 fn exact(server: &Server, plane: &str) -> RedisSettings {
     RedisSettings { exact_limits: true, ..settings(server, plane) }
@@ -30,7 +30,7 @@ fn of_rate(requests_per_second: u32, burst: u32, count: u32) -> Wanted {
 
 fn at_once(most: u32, in_use: u32, count: u32) -> Wanted {
     let name = "c".to_owned();
-    Wanted { name, rate: None, concurrency_max: Some(most), in_use, unused: 0, count }
+    Wanted { name, rate: None, concurrency_max: Some(most), in_use, unused: Unused::default(), count }
 }
 
 async fn take(ledger: &Ledger, wanted: &Wanted) -> Given {
@@ -75,18 +75,21 @@ async fn one_plane_that_is_asked_alone_has_all_of_it() {
     let (planes, clock) = planes::<3>(&server).await;
     let all = of_rate(10, 60, 100);
     let given = take(&planes[2], &all).await;
-    assert_eq!(given, Given { count: 60, left: 0 });
+    assert_eq!((given.count, given.left), (60, 0));
     assert_eq!(given.short(&all), Some(Short::Rate(Duration::from_millis(100))));
     assert_eq!(take(&planes[0], &all).await.count, 0);
     // What it did not use is anybody's.
-    take(&planes[2], &Wanted { unused: 4, count: 0, ..all.clone() }).await;
+    let unused = |count| Wanted { unused: Unused { count, since: given.at }, count: 0, ..all.clone() };
+    take(&planes[2], &unused(4)).await;
     assert_eq!(take(&planes[0], &all).await.count, 4);
     clock.advance(350);
-    let given = take(&planes[1], &all).await;
-    assert_eq!(given, Given { count: 3, left: 500_000 });
-    assert_eq!(given.short(&all), Some(Short::Rate(Duration::from_millis(50))));
+    let later = take(&planes[1], &all).await;
+    assert_eq!((later.count, later.left), (3, 500_000));
+    assert_eq!(later.short(&all), Some(Short::Rate(Duration::from_millis(50))));
     clock.advance(DAY);
     assert_eq!(take(&planes[1], &all).await.count, 60, "no more than its burst is saved up");
+    take(&planes[2], &unused(4)).await;
+    assert_eq!(take(&planes[0], &all).await.count, 0, "the time has brought back what is given back late");
     clock.advance(-DAY);
     assert_eq!(take(&planes[1], &all).await.count, 0, "a clock that is set back brings nothing");
     clock.advance(100);
@@ -120,10 +123,11 @@ async fn of_a_rate_and_requests_at_once_the_smaller_counts() {
     let server = Server::start().await;
     let (planes, _) = planes::<2>(&server).await;
     let both = |in_use, count| Wanted { concurrency_max: Some(4), in_use, ..of_rate(1, 6, count) };
-    assert_eq!(take(&planes[0], &both(0, 9)).await, Given { count: 4, left: 2_000_000 }, "only what is given is taken");
+    let given = take(&planes[0], &both(0, 9)).await;
+    assert_eq!((given.count, given.left), (4, 2_000_000), "only what is given is taken");
     assert_eq!(take(&planes[1], &both(0, 9)).await.count, 0);
     assert_eq!(take(&planes[0], &both(0, 0)).await.count, 0);
-    assert_eq!(take(&planes[1], &both(0, 9)).await, Given { count: 2, left: 0 });
+    assert_eq!(take(&planes[1], &both(0, 9)).await.count, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
