@@ -264,7 +264,7 @@ impl Exchange {
         for letter in heard.letters {
             self.post.clone().receive(letter);
         }
-        self.post.give_up();
+        self.post.give_up(&there);
     }
 }
 

@@ -83,7 +83,7 @@ async fn what_cannot_be_drained_says_why() {
 async fn a_data_plane_that_stops_says_so_before_it_closes_its_door() {
     let folder = tempfile::tempdir().unwrap();
     let mut setup = Setup::on(&folder.path().join("data"));
-    setup.lame_duck = Duration::from_secs(3600);
+    setup.lame_duck = Duration::from_secs(300);
     let subject = Subject::start(env!("CARGO_BIN_EXE_subject"), &setup, Stdio::inherit()).await.unwrap();
     let key = std::fs::read_to_string(setup.folder.join("admin.key")).unwrap();
     let client = Client::connect(&format!("http://{}", setup.grpc), &key).await.unwrap();

@@ -39,8 +39,8 @@ const SENDERS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(20);
 /// Requests that are answered before the next thing happens.
 const SOME: usize = 40;
-/// Much longer than the balancer needs to turn away.
-const LAME_DUCK: Duration = Duration::from_secs(2);
+/// Much longer than the balancer needs to turn away, and than a sender is silent.
+const LAME_DUCK: Duration = Duration::from_secs(3);
 
 /// What the senders and the publisher share with the test.
 #[derive(Clone)]
@@ -442,8 +442,12 @@ impl Building {
 
     /// Everything stops; nothing is left.
     async fn end(self) {
-        for mut part in self.data_planes.into_iter().chain(self.control_planes) {
-            assert!(part.running.terminate().await.unwrap().success(), "a proper stop ends with 0");
+        // What data planes still have to say is heard before the control planes end.
+        for parts in [self.data_planes, self.control_planes] {
+            parts.iter().for_each(|part| part.running.signal("-TERM"));
+            for part in parts {
+                assert!(part.running.ended().await.unwrap().success(), "a proper stop ends with 0");
+            }
         }
         let settings = RedisSettings::new(Secret::new(self.redis.url()), DATA_PLANES[0]);
         let inbox = Inbox::open(InboxSettings::Redis(settings), Clock::system()).await.unwrap();

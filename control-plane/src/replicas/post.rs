@@ -51,6 +51,8 @@ struct Desk {
     topics: BTreeSet<Topic>,
     asked: HashMap<i64, Asked>,
     last: i64,
+    /// The last command that was taken of each of the others.
+    taken: HashMap<String, i64>,
 }
 
 /// Who waits for an answer.
@@ -153,6 +155,9 @@ impl Post {
             }
             return;
         }
+        if !self.desk().is_new(&letter) {
+            return;
+        }
         let kind = Command::decode(letter.body.as_slice()).ok().and_then(|command| command.kind);
         let orders = self.registry.orders_here(&letter.data_plane, letter.session);
         tokio::spawn(async move {
@@ -182,12 +187,25 @@ impl Post {
         });
     }
 
-    /// Ends the waiting of those whose data plane is not there any more, and forgets those who wait no more.
-    pub(super) fn give_up(&self) {
+    /// Ends the waiting of those whose data plane is not there any more, and forgets those who wait no more, and the others that are not
+    /// among these.
+    pub(super) fn give_up(&self, others: &BTreeSet<String>) {
         let mut desk = self.desk();
+        desk.taken.retain(|sender, _| others.contains(sender));
         desk.asked.retain(|_, asked| {
             !asked.reply.is_closed() && self.registry.is_elsewhere(&asked.data_plane, asked.session)
         });
+    }
+}
+
+impl Desk {
+    /// Whether a command is not one that was taken already. Whoever does not hear whether a round was kept, as the database was gone in
+    /// that moment, sends its letters again; a command is done once all the same. Each of the others numbers its own, in their order.
+    fn is_new(&mut self, letter: &LetterRow) -> bool {
+        let last = self.taken.entry(letter.sender.clone()).or_default();
+        let is_new = letter.number > *last;
+        *last = letter.number.max(*last);
+        is_new
     }
 }
 
@@ -207,5 +225,53 @@ pub(super) async fn forward(post: Arc<Post>, mut line: Line) {
     while let Ok(place) = places.clone().acquire_owned().await {
         let Some(order) = line.orders.recv().await else { return };
         post.ask(&line, order, place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_proto::sync::v1::{DrainPlane, Hello};
+
+    use super::*;
+    use crate::enrolment::Scope;
+    use crate::rounds::Rounds;
+
+    /// Whoever waits for a data plane whose control plane is gone is told at once, and nobody else.
+    #[tokio::test]
+    async fn nobody_waits_for_what_is_gone() {
+        let there = Registry::telling(Rounds::default());
+        let hello = Hello { data_plane_id: "a".to_owned(), takes_commands: true, ..Hello::default() };
+        let _stream = there.register(&hello, &Scope::All, 1, 1).unwrap();
+        let post = Arc::new(Post::new(Registry::default(), Wakes::new(Rounds::default())));
+        let others = BTreeSet::from(["there".to_owned()]);
+        let line = post.registry.hear("there", there.news(10).into_iter()).lines.remove(0);
+        tokio::spawn(forward(post.clone(), line));
+        let (reply, mut answer) = oneshot::channel();
+        let order = Order { kind: Kind::Drain(DrainPlane::default()), reply };
+        post.registry.orders("a").unwrap().send(order).await.unwrap();
+        while post.outgoing().letters.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        post.give_up(&others);
+        assert_eq!(answer.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        post.registry.keep_replicas(&BTreeSet::new());
+        post.give_up(&BTreeSet::new());
+        assert_eq!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+    }
+
+    #[test]
+    fn a_command_that_is_sent_again_is_not_done_again() {
+        let mut desk = Desk::default();
+        let letter = |sender: &str, number| LetterRow {
+            receiver: "here".to_owned(),
+            sender: sender.to_owned(),
+            number,
+            data_plane: "dp-1".to_owned(),
+            session: 1,
+            body: Vec::new(),
+        };
+        let new = [("a", 1), ("a", 2), ("b", 1), ("a", 1), ("a", 2), ("a", 3), ("b", 2), ("b", 2)];
+        let new: Vec<bool> = new.into_iter().map(|(sender, number)| desk.is_new(&letter(sender, number))).collect();
+        assert_eq!(new, [true, true, true, false, false, true, true, false]);
     }
 }

@@ -119,10 +119,11 @@ impl Transaction {
         self.run(sql, &values).await.map(drop)
     }
 
-    /// The letters to a replica, which are its from then on.
+    /// The letters to a replica, which are its from then on, in the order in which they were sent.
     pub(crate) async fn letters_take(&mut self, receiver: &str) -> Result<Vec<LetterRow>, StoreError> {
-        let sql = "DELETE FROM letter WHERE receiver = $1 \
-                   RETURNING sender, number, data_plane, session, body";
+        let sql = "WITH taken AS (DELETE FROM letter WHERE receiver = $1 \
+                   RETURNING sequence, sender, number, data_plane, session, body) \
+                   SELECT sender, number, data_plane, session, body FROM taken ORDER BY sequence";
         let rows = self.rows(sql, &[receiver.into()]).await?;
         let letter = |mut row: Row| {
             Ok::<_, StoreError>(LetterRow {

@@ -1,5 +1,8 @@
 //! What is asked of one control plane and concerns a data plane that another one holds: it makes no difference to who asks.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use sluice_control_plane::{Clock, Database, Settings};
 use sluice_proto::admin::v1 as admin;
 use sluice_proto::admin::v1::operation::State;
@@ -16,7 +19,7 @@ use crate::commands::{answer, command};
 use crate::outcomes::Reporter;
 use crate::postgres::{Mode, Postgres};
 use crate::replay::{asked, codes, ended, record_dead, start};
-use crate::replicas::{beside, connected, database, first, leader, wait_served};
+use crate::replicas::{beside, connected, database, first, leader, wait_served, waiting_to_lead};
 use crate::sync::DataPlane;
 use crate::world::{ACME, RING, START, World, outgoing, refusal, settings, within};
 
@@ -154,6 +157,7 @@ async fn a_step_of_one_that_leads_no_more_counts_for_nothing() {
     let mut plane = DataPlane::connect(&one, "dp-1", "", &[]).await;
     plane.sync().await;
     let two = beside(&one).await;
+    within(async { while waiting_to_lead(&pool).await == 0 {} }).await;
     let name = start(&one).await;
     let (late, jobs) = asked(&mut plane).await;
     assert_eq!(jobs.jobs.len(), 50, "one step of two");
@@ -273,22 +277,21 @@ async fn a_database_that_is_restarted_is_away_for_a_moment() {
     here.sync().await;
     there.sync().await;
     for (mode, id) in [(Mode::Fast, "first"), (Mode::Immediate, "second")] {
+        let is_back = Arc::<AtomicBool>::default();
         let asking = tokio::spawn({
-            let mut workspaces = two.workspaces();
+            let (mut workspaces, is_back) = (two.workspaces(), is_back.clone());
             async move {
                 let mut answers = Vec::new();
-                loop {
+                while !is_back.load(Ordering::SeqCst) || answers.last() != Some(&Ok(())) {
                     let request = admin::GetWorkspaceRequest { name: ACME.to_owned() };
                     let answer = workspaces.get_workspace(request).await.map(drop).map_err(|status| status.code());
                     answers.push(answer);
-                    // There, away, and there again.
-                    if answers.contains(&Err(Code::Unavailable)) && answers.last() == Some(&Ok(())) {
-                        return answers;
-                    }
                 }
+                answers
             }
         });
         tokio::task::block_in_place(|| server.restart(mode));
+        is_back.store(true, Ordering::SeqCst);
         let answers = within(asking).await.unwrap();
         let is_meant = |answer: &Result<(), Code>| matches!(answer, Ok(()) | Err(Code::Unavailable));
         assert!(answers.iter().all(is_meant), "{answers:?}");

@@ -202,6 +202,8 @@ async fn one_that_ends_takes_its_data_planes_from_the_list_of_the_others() {
     let _there = DataPlane::connect(&two, "dp-2", "", &[]).await;
     until_connected(&one, &["dataPlanes/dp-1", "dataPlanes/dp-2"]).await;
     two.end().await;
+    let there: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM replica").fetch_one(&database(&one).await).await.unwrap();
+    assert_eq!(there, 1, "it says so itself: nobody has to wait until it is missed");
     until_connected(&one, &["dataPlanes/dp-1"]).await;
     let third = beside(&one).await;
     assert_eq!(connected(&third).await, ["dataPlanes/dp-1"], "one that starts knows what the others know");
@@ -303,6 +305,13 @@ pub(crate) async fn leader(pool: &PgPool) -> Option<i32> {
     sqlx::query_scalar(held).fetch_optional(pool).await.unwrap()
 }
 
+/// How many wait for the claim.
+pub(crate) async fn waiting_to_lead(pool: &PgPool) -> i64 {
+    let waiting = "SELECT COUNT(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND NOT granted \
+                   AND application_name = 'sluice-claim' AND datname = current_database()";
+    sqlx::query_scalar(waiting).fetch_one(pool).await.unwrap()
+}
+
 #[tokio::test]
 async fn one_carries_out_operations_and_the_next_goes_on_when_it_ends() {
     let one = first().await;
@@ -331,6 +340,8 @@ async fn one_carries_out_operations_and_the_next_goes_on_when_it_ends() {
     let cut = "SELECT pg_terminate_backend($1)";
     sqlx::query(cut).bind(leader(&pool).await).execute(&pool).await.unwrap();
     rotated(&two).await;
+    // Whoever has lost it stands in line again.
+    within(async { while waiting_to_lead(&pool).await == 0 {} }).await;
     let (folder, _) = one.end().await;
     rotated(&two).await;
     drop(folder);
