@@ -260,6 +260,19 @@ mod tests {
     }
 
     #[test]
+    fn what_others_say_wakes_and_what_it_says_itself_does_not() {
+        let post = Post::new(Registry::default(), Wakes::new(Rounds::default()));
+        post.named("here");
+        let (outcomes, captures) = (post.wakes.outcomes(), post.wakes.captures());
+        for nothing in ["outcomes here", "outcomes", "captures here", "of a newer there"] {
+            post.hear(nothing);
+        }
+        assert_eq!((outcomes.has_changed(), captures.has_changed()), (Ok(false), Ok(false)));
+        post.hear("outcomes there");
+        assert_eq!((outcomes.has_changed(), captures.has_changed()), (Ok(true), Ok(false)));
+    }
+
+    #[test]
     fn a_command_that_is_sent_again_is_not_done_again() {
         let mut desk = Desk::default();
         let letter = |sender: &str, number| LetterRow {

@@ -12,6 +12,7 @@ use sluice_proto::sync::v1::command_error::Code as Refusal;
 use sluice_proto::sync::v1::command_result::Outcome as Answer;
 use sluice_proto::sync::v1::taken_event::State as Taken;
 use sluice_proto::sync::v1::{DrainPlane, DrainedPlane, Outcome, TakenEvent, TakenEvents, TestedRequest};
+use sqlx::postgres::PgListener;
 use tokio::task::JoinHandle;
 use tonic::{Code, Response, Status};
 
@@ -258,6 +259,35 @@ async fn what_is_reported_at_one_is_told_to_who_watches_at_the_other() {
         let event = within(watched.message()).await.unwrap().unwrap();
         assert_eq!(event.name, format!("{ACME}/events/{id}"));
     }
+}
+
+/// Whoever waits looks by himself now and then. Here it is heard that he need not.
+#[tokio::test]
+async fn each_change_wakes_the_others() {
+    let one = first().await;
+    let mut heard = PgListener::connect_with(&database(&one).await).await.unwrap();
+    heard.listen("sluice").await.unwrap();
+    let mut until = async |topic: &str| {
+        within(async {
+            let said = |word: &str| word.split_once(' ').map(|(said, _)| said == topic);
+            while said(heard.recv().await.unwrap().payload()) != Some(true) {}
+        })
+        .await;
+    };
+    one.connection("crm", "s3cret").await;
+    until("revisions").await;
+    Reporter::connect(&one).await.report_as("dp-1", vec![delivered("d")]).await;
+    until("outcomes").await;
+    let request = admin::RotateDataKeyRequest { name: ACME.to_owned(), ..Default::default() };
+    one.workspaces().rotate_data_key(request).await.unwrap();
+    until("operations").await;
+    let _plane = DataPlane::connect(&one, "dp-1", "", &[]).await;
+    until("replicas").await;
+    let integration = one.incoming_integration("orders").await.name;
+    let mut captures = one.captures();
+    let request = admin::StartCaptureRequest { parent: integration, ..Default::default() };
+    let _started = call(async move { captures.start_capture(request).await });
+    until("captures").await;
 }
 
 /// Its data planes notice nothing, calls are refused as long as it is away and never answered wrongly, and then everything goes on.
