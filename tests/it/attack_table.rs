@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::MetadataCommand;
 use serde_json::Value;
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lie in the root").to_owned()
 }
 
-fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// Whether the file has this test. Its attribute stands before it, maybe with others between; or it is one of a suite that runs on
 /// several backends and names it.
-fn has_test(text: &str, name: &str) -> bool {
+pub(crate) fn has_test(text: &str, name: &str) -> bool {
     if text.contains(&format!("async fn {name}(backend: Backend)")) {
         return text.lines().any(|line| line.trim() == name);
     }

@@ -7,8 +7,12 @@
 
 #![allow(clippy::print_stdout, reason = "what a failed campaign needs to be repeated")]
 
+mod attacks;
+mod clocks;
+mod disk;
 pub(crate) mod ledger;
 mod restarts;
+mod soak;
 mod stall;
 mod store;
 mod wire;
@@ -76,6 +80,8 @@ pub(crate) struct Load {
     /// Counts the lives of all processes; 0 before the first.
     life: watch::Sender<u64>,
     stop: watch::Sender<bool>,
+    /// What a sender waits between two requests.
+    pub(crate) pace: Duration,
     /// Whether 503 may be answered: it promises nothing, and the request may have been kept.
     pub(crate) may_refuse: bool,
     pub(crate) setup: Setup,
@@ -93,6 +99,9 @@ impl Load {
         let mut number = 0;
         while !*self.stop.borrow() {
             number += 1;
+            if !self.pace.is_zero() {
+                tokio::time::sleep(self.pace).await;
+            }
             let again = (!keyed.is_empty() && dice.below(8) == 0).then(|| dice.below(keyed.len() as u64));
             let (marker, has_key) = match again {
                 Some(earlier) => (keyed[usize::try_from(earlier).unwrap()].clone(), true),
@@ -180,6 +189,8 @@ pub(crate) struct Campaign {
     /// Whether there were pauses.
     paused: bool,
     rounds: usize,
+    /// Lines of the destination's log that are of an earlier workspace.
+    seen_before: usize,
     pub(crate) dice: Dice,
 }
 
@@ -205,6 +216,7 @@ impl Campaign {
             refused: watch::Sender::new(0),
             life: watch::Sender::new(1),
             stop: watch::Sender::new(false),
+            pace: Duration::ZERO,
             // A shared store may be away.
             may_refuse: setup.redis.is_some(),
             doors: vec![setup.ingress],
@@ -224,6 +236,7 @@ impl Campaign {
             kills: 0,
             paused: false,
             rounds: 0,
+            seen_before: 0,
             dice: Dice(seed()),
         }
     }
@@ -337,26 +350,47 @@ impl Campaign {
         self.load.life.send_replace(life);
     }
 
-    /// Waits until everything has ended and was told, stops properly, and lays the logs side by side.
-    pub(crate) async fn ledger(&mut self) -> Ledger {
+    /// Waits until everything has ended and was told, and lays the logs side by side.
+    pub(crate) async fn logs(&self) -> Ledger {
         self.store_is_back().await;
         self.idle().await;
         let (recorded, events) = recorded_and_told(&self.client, &self.workspace.name).await;
+        Ledger {
+            sent: self.load.sent.lock().unwrap().clone(),
+            arrived: self.arrived(),
+            recorded,
+            events,
+            left: 0,
+            kills: self.kills,
+            paused: self.paused,
+        }
+    }
+
+    /// The same, when all have stopped properly.
+    pub(crate) async fn ledger(&mut self) -> Ledger {
+        let ledger = self.logs().await;
         for joiner in &mut self.joiners {
             assert!(joiner.subject.take().unwrap().stop().await.unwrap().success(), "a proper stop ends with 0");
         }
         assert!(self.subject.take().unwrap().stop().await.unwrap().success(), "a proper stop ends with 0");
+        Ledger { arrived: self.arrived(), left: self.left().await, ..ledger }
+    }
+
+    /// What the destination has seen of the load in this workspace.
+    fn arrived(&self) -> Vec<Arrived> {
         let log = std::fs::read_to_string(&self.log).unwrap();
-        let sent = self.load.sent.lock().unwrap().clone();
-        Ledger {
-            sent,
-            arrived: log.lines().map(arrival).collect(),
-            recorded,
-            events,
-            left: self.left().await,
-            kills: self.kills,
-            paused: self.paused,
-        }
+        log.lines().skip(self.seen_before).filter(|line| is_of_the_load(line)).map(arrival).collect()
+    }
+
+    /// Goes on in another workspace, with empty logs.
+    pub(crate) async fn begin_anew(&mut self) {
+        let log = std::fs::read_to_string(&self.log).unwrap();
+        self.seen_before = log.lines().count();
+        self.workspace = Workspace::create(&self.client, &format!("acme-{}", self.rounds)).await;
+        self.load.path = configure(&self.workspace).await;
+        served(&self.client, &self.workspace, 1 + self.joiners.len()).await;
+        self.load.sent.lock().unwrap().clear();
+        (self.kills, self.paused) = (0, false);
     }
 
     /// Waits until everything has ended and was told.
@@ -408,16 +442,7 @@ impl Campaign {
     /// The ledger is clean; says what happened.
     pub(crate) async fn holds(&mut self) -> Ledger {
         let ledger = self.ledger().await;
-        let unanswered = ledger.sent.iter().filter(|sent| sent.answer.is_none()).count();
-        let repeated = ledger.recorded.iter().filter(|recorded| recorded.ambiguous.contains(&true)).count();
-        println!(
-            "{} crashes or pauses: {} requests, {unanswered} unanswered, {} deliveries, {repeated} marked ambiguous",
-            ledger.kills,
-            ledger.sent.len(),
-            ledger.recorded.len(),
-        );
-        assert!(ledger.sent.iter().any(|sent| sent.answer == Some(200)), "the load was no load");
-        assert_eq!(ledger.breaches(), Vec::<String>::new());
+        clean(&ledger);
         ledger
     }
 
@@ -429,6 +454,20 @@ impl Campaign {
         self.destination.shutdown().await;
         self.folder.close().unwrap();
     }
+}
+
+/// Shows no breach; says what happened.
+pub(crate) fn clean(ledger: &Ledger) {
+    let unanswered = ledger.sent.iter().filter(|sent| sent.answer.is_none()).count();
+    let repeated = ledger.recorded.iter().filter(|recorded| recorded.ambiguous.contains(&true)).count();
+    println!(
+        "{} crashes or pauses: {} requests, {unanswered} unanswered, {} deliveries, {repeated} marked ambiguous",
+        ledger.kills,
+        ledger.sent.len(),
+        ledger.recorded.len(),
+    );
+    assert!(ledger.sent.iter().any(|sent| sent.answer == Some(200)), "the load was no load");
+    assert_eq!(ledger.breaches(), Vec::<String>::new());
 }
 
 /// The next life of the process; the destination sees which one it is.
@@ -452,7 +491,8 @@ async fn served(client: &Client, workspace: &Workspace, planes_wanted: usize) {
     eventually("the configuration to be served", || async {
         let request = admin::ListDataPlanesRequest::default();
         let planes = client.data_planes().list_data_planes(request).await.unwrap().into_inner().data_planes;
-        let served = planes.iter().flat_map(|plane| &plane.workspaces).filter(|served| served.revision >= revision);
+        let served = planes.iter().flat_map(|plane| &plane.workspaces);
+        let served = served.filter(|served| served.workspace == workspace.name && served.revision >= revision);
         (served.count() == planes_wanted).then_some(())
     })
     .await;
@@ -472,6 +512,7 @@ pub(crate) async fn recorded_and_told(client: &Client, workspace: &str) -> (Vec<
         recorded.extend(page.deliveries.iter().map(|delivery| Recorded {
             delivery: id(&delivery.name),
             delivered: delivery.state() == admin::DeliveryState::Delivered,
+            expired: delivery.reason() == admin::failure::Reason::Expired,
             ambiguous: delivery.attempts.iter().map(|attempt| attempt.ambiguous).collect(),
         }));
         page_token = page.next_page_token;
@@ -489,6 +530,11 @@ pub(crate) async fn recorded_and_told(client: &Client, workspace: &str) -> (Vec<
             return (recorded, told);
         }
     }
+}
+
+/// Others may send there as well.
+fn is_of_the_load(line: &str) -> bool {
+    serde_json::from_str::<Value>(line).unwrap()["target"] == "/in"
 }
 
 /// A line of the destination's log.

@@ -39,6 +39,7 @@ mod replicas;
 mod replicated;
 mod rolling;
 mod rotation;
+mod sabotage;
 mod secrets;
 mod set_back;
 mod shared_inbox;

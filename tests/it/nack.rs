@@ -2,6 +2,7 @@
 //!
 //! The real control plane publishes nothing that is bad, so most of this is told by a scripted one ([`scripted`]).
 
+mod flapping;
 mod guard;
 mod quarantine;
 mod scripted;

@@ -1,9 +1,10 @@
 //! What the long mode is (`SLUICE_LONG=1`), in one place. The short mode is what every run of the tests can afford; the long one takes
 //! hours and is for a night:
 //!
-//! - crashes at random moments: 60 in place of 5 (`tests/it/crash.rs`); pauses, restarts and store faults as many times more, longer
-//!   and under more load (`tests/it/campaign/`),
-//! - what needs tools that not every machine has (`faketime`, `strace`, a name space of its own) and says loudly when it is left out,
+//! - crashes at random moments: 60 in place of 5; at each named moment 25 in place of 1 (`tests/it/crash.rs`),
+//! - pauses, restarts, lines and stores that misbehave: 20 to 50 rounds in place of 1, and longer (`tests/it/campaign/`,
+//!   `tests/it/rolling.rs`),
+//! - clocks that jump, where `libfaketime` is; it says loudly when it is not,
 //! - the soak: random faults for [`SOAK_MINUTES`],
 //! - each sabotage of the source (`tests/golden/faults/sabotage.jsonl`) is built and must be noticed (`tests/it/sabotage.rs`),
 //! - the model of the inbox with 200 seeds (`data-plane/server/src/inbox/suite.rs`),
@@ -41,15 +42,4 @@ pub fn soak_minutes() -> u64 {
     let minutes = asked(name).map_or(SOAK_MINUTES_DEFAULT, |minutes| minutes.parse().expect("a number of minutes"));
     assert!(range.contains(&minutes), "{name} is {minutes}; it must be within {range:?}");
     minutes
-}
-
-/// Says so where it is not overlooked when a tool that a test needs is not there.
-#[allow(clippy::print_stderr, reason = "whoever runs the tests is told what was not run")]
-pub fn has_tool(name: &str, package: &str) -> bool {
-    let found = std::process::Command::new("sh").args(["-c", &format!("command -v {name} >/dev/null")]).status();
-    let there = found.is_ok_and(|status| status.success());
-    if !there {
-        eprintln!("NOT RUN: `{name}` is missing; install the package `{package}` and run this test again");
-    }
-    there
 }

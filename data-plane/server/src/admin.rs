@@ -1,6 +1,7 @@
 //! Health, readiness and numbers, on a port of their own (S52): never under the path of an endpoint.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -14,6 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::plane::Plane;
 
+/// After a connection that could not be accepted.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+
 /// Serves `/healthz`, `/readyz` and `/metrics` until `end`; not ready any more from `shutdown` on.
 pub async fn serve(plane: Plane, listener: TcpListener, shutdown: CancellationToken, end: CancellationToken) {
     let mut http = auto::Builder::new(TokioExecutor::new());
@@ -23,7 +27,15 @@ pub async fn serve(plane: Plane, listener: TcpListener, shutdown: CancellationTo
             () = end.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
-        let Ok((stream, _peer)) = accepted else { continue };
+        let stream = match accepted {
+            Ok((stream, _peer)) => stream,
+            Err(error) => {
+                // Out of file descriptors, for example: asked again at once, it would say so again at once.
+                tracing::warn!(%error, "a connection to the health port could not be accepted");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+                continue;
+            }
+        };
         let (plane, shutdown, end) = (plane.clone(), shutdown.clone(), end.clone());
         let service = service_fn(move |request| {
             let (plane, shutdown) = (plane.clone(), shutdown.clone());

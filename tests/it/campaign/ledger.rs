@@ -53,6 +53,8 @@ pub(crate) struct Recorded {
     pub(crate) delivery: String,
     /// It ended with a 2xx.
     pub(crate) delivered: bool,
+    /// It ended because it was too old.
+    pub(crate) expired: bool,
     /// For each attempt, whether it is marked ambiguous.
     pub(crate) ambiguous: Vec<bool>,
 }
@@ -120,6 +122,8 @@ impl Ledger {
         for arrived in &self.arrived {
             by_delivery.entry(&arrived.delivery).or_default().push(arrived);
         }
+        let recorded: BTreeMap<&str, &Recorded> =
+            self.recorded.iter().map(|recorded| (recorded.delivery.as_str(), recorded)).collect();
         for (delivery, arrivals) in &by_delivery {
             let lives: BTreeSet<&str> = arrivals.iter().map(|arrived| arrived.life.as_str()).collect();
             if lives.len() < arrivals.len() && !self.paused {
@@ -131,7 +135,7 @@ impl Ledger {
             if arrivals.iter().any(|arrived| arrived.bytes != arrivals[0].bytes) {
                 found.push(format!("{delivery}: arrived with different bytes (I3)"));
             }
-            let recorded = self.recorded.iter().find(|recorded| recorded.delivery == *delivery);
+            let recorded = recorded.get(delivery);
             let marked = recorded.is_some_and(|recorded| recorded.ambiguous.contains(&true));
             if arrivals.len() > recorded.map_or(0, |recorded| recorded.ambiguous.len()) && !marked {
                 found.push(format!("{delivery}: arrived {} times and is not marked ambiguous (I3)", arrivals.len()));
@@ -154,7 +158,9 @@ impl Ledger {
             if recorded.delivered && !arrived.contains(recorded.delivery.as_str()) {
                 found.push(format!("{}: reported as delivered and never arrived (I1)", recorded.delivery));
             }
-            if !recorded.delivered {
+            if recorded.expired {
+                found.push(format!("{}: given up as too old", recorded.delivery));
+            } else if !recorded.delivered {
                 found.push(format!("{}: given up, though its destination takes everything", recorded.delivery));
             }
         }
@@ -181,7 +187,7 @@ mod tests {
     }
 
     fn recorded(delivery: &str, ambiguous: &[bool]) -> Recorded {
-        Recorded { delivery: delivery.to_owned(), delivered: true, ambiguous: ambiguous.to_vec() }
+        Recorded { delivery: delivery.to_owned(), delivered: true, expired: false, ambiguous: ambiguous.to_vec() }
     }
 
     /// One crash: `a` was accepted and delivered, `b` was delivered on both sides of it, `c` was answered only after.
@@ -216,7 +222,7 @@ mod tests {
     #[test]
     fn every_breach_is_noticed() {
         type Spoil = fn(&mut Ledger);
-        let cases: [(&str, Spoil); 16] = [
+        let cases: [(&str, Spoil); 17] = [
             ("200 and never delivered", |ledger| ledger.sent.push(sent("e", false, Some(200)))),
             ("204, and no earlier one", |ledger| {
                 ledger.sent.extend([sent("e", true, None), sent("e", true, Some(204))]);
@@ -236,6 +242,7 @@ mod tests {
             ("never reported", |ledger| drop(ledger.recorded.pop())),
             ("never arrived", |ledger| drop(ledger.arrived.pop())),
             ("given up", |ledger| ledger.recorded[0].delivered = false),
+            ("too old", |ledger| ledger.recorded[0].expired = true),
             ("4 events tell of 3 deliveries", |ledger| ledger.events.push("1".to_owned())),
         ];
         for (expected, spoil) in cases {

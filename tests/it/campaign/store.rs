@@ -98,6 +98,13 @@ fn lost(campaign: &Campaign, sent: &[Sent]) -> BTreeSet<String> {
     promised.filter(|marker| !arrived.contains(marker)).collect()
 }
 
+/// The destination answers nobody until the gate is open: what is accepted piles up, so that there is something to lose.
+fn piling_up(campaign: &Campaign) -> Gate {
+    let gate = Gate::new();
+    campaign.destination.script((0..5_000).map(|_| Answer::status(200).after(&gate)));
+    gate
+}
+
 fn sent_so_far(campaign: &Campaign) -> usize {
     campaign.load.sent.lock().unwrap_or_else(PoisonError::into_inner).len()
 }
@@ -107,9 +114,7 @@ async fn st2_in_fast_mode_a_power_loss_takes_the_last_moments_and_their_keys_tog
     let redis = RedisServer::start_with(&["--appendfsync", "everysec"], &[]).await;
     let file = redis.folder().join("appendonlydir/appendonly.aof.1.incr.aof");
     let mut campaign = Campaign::start_with_short_leases(redis, |setup| setup.fast = true).await;
-    // What is accepted piles up, so that there is something to lose.
-    let gate = Gate::new();
-    campaign.destination.script((0..5_000).map(|_| Answer::status(200).after(&gate)));
+    let gate = piling_up(&campaign);
     let mut kept = 0;
     campaign
         .under_load(async |campaign| {
@@ -150,8 +155,7 @@ async fn st4_a_primary_that_is_cut_off_soon_takes_nothing_and_what_it_took_is_lo
     let line = Line::to(Callee::Unix(primary.socket())).await;
     let url = format!("redis://{}", line.address);
     let mut campaign = Campaign::start_with_short_leases(primary, |setup| setup.redis = Some(url)).await;
-    let gate = Gate::new();
-    campaign.destination.script((0..5_000).map(|_| Answer::status(200).after(&gate)));
+    let gate = piling_up(&campaign);
     let mut kept = 0;
     campaign
         .under_load(async |campaign| {

@@ -62,6 +62,7 @@ async fn what_is_on_its_way_when_a_stop_is_cut_short_is_sent_again_on_redis() {
 
 #[cfg(feature = "fault-injection")]
 mod each {
+    use sluice_tests::long;
     use sluice_tests::subject::{Fault, PlaneMoment as At};
 
     use super::{Campaign, outcome, send};
@@ -99,8 +100,8 @@ mod each {
     ];
 
     async fn each_point(mut campaign: Campaign) {
-        for (n, point) in POINTS.iter().enumerate() {
-            let marker = format!("{:?}", point.at);
+        for (n, point) in (0..long::either(1, 25)).flat_map(|_| &POINTS).enumerate() {
+            let marker = format!("{:?}-{n}", point.at);
             campaign.restart(Some(Fault::EndAt(point.at))).await;
             let first = send(&campaign, &marker).await;
             assert!(point.first.contains(&first), "{marker}: first answered {first:?}");

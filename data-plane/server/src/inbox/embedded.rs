@@ -121,6 +121,14 @@ pub enum OpenError {
     /// A database, but somebody else's.
     #[error("{0} is a database but not an inbox")]
     Foreign(PathBuf),
+    /// Its pages contradict each other: what is in it cannot be relied on, and nothing is thrown away quietly (F37).
+    #[error("the inbox {path} is damaged ({found}): restore it, or move it away to begin with an empty one")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What contradicts what, in SQLite's words.
+        found: String,
+    },
     /// A setting that cannot be kept.
     #[error("setting `{0}` of the embedded inbox must be {1}")]
     Setting(&'static str, &'static str),
@@ -440,20 +448,25 @@ async fn connect(settings: &EmbeddedSettings) -> Result<SqliteConnection, sqlx::
         .await
 }
 
-/// Refuses what this release does not understand, before anything is changed; answers the file's version, 0 when it is
+/// Refuses what this release does not understand and what is damaged, before anything is changed; answers the file's version, 0 when it is
 /// empty.
 async fn inspect(path: &Path) -> Result<usize, OpenError> {
     let mut conn = options(path).connect().await?;
     let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut conn).await?;
     let application: i64 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut conn).await?;
     let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut conn).await?;
+    let version = match (application, version, tables) {
+        (APPLICATION_ID, found, _) if found > SCHEMA_VERSION => {
+            return Err(OpenError::Newer { path: path.to_owned(), found });
+        }
+        (APPLICATION_ID, found @ 1.., _) => usize::try_from(found).unwrap_or(SCHEMA.len()),
+        (0, 0, 0) => 0,
+        _ => return Err(OpenError::Foreign(path.to_owned())),
+    };
+    // Reads the whole file: a start takes as long as that.
+    let found: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut conn).await?;
     conn.close().await?;
-    match (application, version, tables) {
-        (APPLICATION_ID, found, _) if found > SCHEMA_VERSION => Err(OpenError::Newer { path: path.to_owned(), found }),
-        (APPLICATION_ID, found @ 1.., _) => Ok(usize::try_from(found).unwrap_or(SCHEMA.len())),
-        (0, 0, 0) => Ok(0),
-        _ => Err(OpenError::Foreign(path.to_owned())),
-    }
+    if found == "ok" { Ok(version) } else { Err(OpenError::Damaged { path: path.to_owned(), found }) }
 }
 
 #[cfg(test)]

@@ -131,6 +131,68 @@ async fn a_file_of_somebody_else_or_of_the_future_is_refused_untouched() {
     assert!(matches!(place.refused(place.settings()).await, OpenError::Database(_)));
 }
 
+/// Copies the files as a kill would leave them, the log cut to `log` bytes.
+fn copy_cut(from: &Place, to: &Place, log: usize) {
+    std::fs::copy(from.path(), to.path()).unwrap();
+    let name = |place: &Place| format!("{}-wal", place.path().display());
+    let whole = std::fs::read(name(from)).unwrap();
+    std::fs::write(name(to), &whole[..log]).unwrap();
+}
+
+/// F37: whatever a page says of itself is wrong, the file is refused, or all is there.
+#[tokio::test]
+async fn a_damaged_file_is_refused_and_never_quietly_shorter() {
+    const KEPT: u64 = 100;
+    let place = Place::new();
+    let inbox = place.open().await;
+    join_all((0..KEPT).map(|n| inbox.accept(keyed(n, DAY, 1_500)))).await;
+    inbox.close().await;
+    let whole = std::fs::read(place.path()).unwrap();
+    let mut refused = 0;
+    for page in 0..whole.len() / 4_096 {
+        // What kind of page it is, and how much is on it.
+        for byte in [0, 4] {
+            let damaged = Place::new();
+            let mut bytes = whole.clone();
+            bytes[page * 4_096 + if page == 0 { 100 } else { 0 } + byte] ^= 1;
+            std::fs::write(damaged.path(), bytes).unwrap();
+            match Embedded::open(damaged.settings(), damaged.clock.clone()).await {
+                Err(OpenError::Damaged { .. } | OpenError::Database(_)) => refused += 1,
+                Err(error) => panic!("page {page}, byte {byte}: {error}"),
+                Ok(inbox) => {
+                    let inbox = Inbox::Embedded(inbox);
+                    assert_eq!(inbox.stats().await.unwrap().realtime.ready, KEPT, "page {page}, byte {byte}");
+                    inbox.close().await;
+                }
+            }
+        }
+    }
+    assert!(refused > 50, "{refused} were refused");
+}
+
+/// F37, F38: a log that ends anywhere, as after a loss of power, holds whole steps: never a key without its job. The index of the log
+/// is made anew.
+#[tokio::test]
+async fn a_log_that_is_cut_off_holds_whole_steps() {
+    let place = Place::new();
+    let inbox = place.open().await;
+    for n in 0..12 {
+        inbox.accept(keyed(n, DAY, 500)).await.unwrap();
+    }
+    let log = usize::try_from(std::fs::metadata(format!("{}-wal", place.path().display())).unwrap().len()).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for cut in 0..=40 {
+        let left = Place::new();
+        copy_cut(&place, &left, log * cut / 40);
+        let opened = left.open().await;
+        let ready = opened.stats().await.unwrap().realtime.ready;
+        opened.close().await;
+        assert_eq!(left.count("SELECT count(*) FROM dedup").await, ready as i64, "cut at {cut} of 40");
+        seen.insert(ready);
+    }
+    assert!(seen.contains(&0) && seen.contains(&12) && seen.len() > 4, "the cuts were everywhere: {seen:?}");
+}
+
 #[tokio::test]
 async fn a_file_of_the_first_version_is_taken_over() {
     let place = Place::new();
