@@ -174,9 +174,6 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 4 << 20;
 const CALLS_PER_CONNECTION_MAX: u32 = 256;
 /// Largest header block, in bytes.
 const HEADER_BYTES_MAX: u32 = 16 << 10;
-/// A connection that answers no ping is closed.
-const PING_EVERY: Duration = Duration::from_secs(20);
-const PING_ANSWER: Duration = Duration::from_secs(20);
 /// How many deleted documents one sweep step takes away, so that writers do not wait long.
 const PURGED_AT_ONCE: i64 = 100;
 /// How often what is too old is deleted.
@@ -246,7 +243,7 @@ impl ControlPlane {
         health.set_service_status("", ServingStatus::Serving).await;
         let routes = self.routes().add_service(health_service);
         tokio::spawn(operations::run(shared.clone()));
-        let draining = stop.clone();
+        let (draining, limits) = (stop.clone(), shared.settings.limits);
         let server = Server::builder()
             .accept_http1(true)
             .layer(JsonDoor(shared.clone()))
@@ -254,15 +251,15 @@ impl ControlPlane {
             .layer(Door::new(shared.clone()))
             .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
             .http2_max_header_list_size(HEADER_BYTES_MAX)
-            .http2_keepalive_interval(Some(PING_EVERY))
-            .http2_keepalive_timeout(Some(PING_ANSWER))
+            .http2_keepalive_interval(Some(limits.ping_every))
+            .http2_keepalive_timeout(Some(limits.ping_answer))
             .add_routes(routes)
             .serve_with_incoming_shutdown(incoming, async move {
                 shutdown.cancelled().await;
                 health.set_service_status("", ServingStatus::NotServing).await;
                 draining.cancel();
             });
-        let drain_time = shared.settings.limits.drain_time;
+        let drain_time = limits.drain_time;
         let drained = async {
             stop.cancelled().await;
             tokio::time::sleep(drain_time).await;

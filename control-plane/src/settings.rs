@@ -113,6 +113,10 @@ pub struct Limits {
     pub tests_per_minute: usize,
     /// How long streams may take to end when the server stops: 10 s by default.
     pub drain_time: Duration,
+    /// How long nothing comes on a connection before it is pinged: 20 s by default.
+    pub ping_every: Duration,
+    /// How long the answer to a ping may take before the connection is closed: 20 s by default.
+    pub ping_answer: Duration,
     /// TLS handshakes: at most 256 at once, each within 10 s by default. Further connections wait; a late one is closed.
     pub handshakes: HandshakeLimits,
 }
@@ -132,6 +136,8 @@ impl Default for Limits {
             tests_at_once: 5,
             tests_per_minute: 60,
             drain_time: Duration::from_secs(10),
+            ping_every: Duration::from_secs(20),
+            ping_answer: Duration::from_secs(20),
             handshakes: HandshakeLimits::default(),
         }
     }

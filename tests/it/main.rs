@@ -24,6 +24,7 @@ mod faults;
 mod fleet;
 mod flows;
 mod forms;
+mod half_open;
 mod jwt;
 mod lineage;
 mod meta;

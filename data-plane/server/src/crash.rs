@@ -38,4 +38,16 @@ impl InboxSettings {
     /// The moment has come.
     #[cfg(not(feature = "fault-injection"))]
     pub(crate) fn reached(&self, _moment: Moment) {}
+
+    /// A resource is being compiled.
+    #[cfg(feature = "fault-injection")]
+    pub(crate) fn compiles(&self, resource: &str) {
+        while self.fault().is_some_and(|fault| fault.hangs_at(resource)) {
+            std::thread::park();
+        }
+    }
+
+    /// A resource is being compiled.
+    #[cfg(not(feature = "fault-injection"))]
+    pub(crate) fn compiles(&self, _resource: &str) {}
 }

@@ -20,6 +20,7 @@ pub mod captures;
 pub mod chain;
 pub mod clock;
 pub mod commands;
+pub mod compiling;
 mod crash;
 pub mod credentials;
 pub mod delivery;
@@ -68,6 +69,7 @@ use tokio_util::sync::CancellationToken;
 use applying::Applying;
 use captures::Captures;
 use clock::Clock;
+use compiling::Compilations;
 pub use crash::Moment;
 use credentials::Tokens;
 use dispatch::Dispatch;
@@ -193,6 +195,7 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
         inbox,
         fleet,
         dispatch,
+        compilations: Compilations::default(),
         drain: Drain::default(),
         egress,
         tokens,
@@ -200,7 +203,7 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
         metrics,
     });
     let doors = Doors { ingress: ingress(&plane, listeners.ingress, &shutdown).await?, admin: listeners.admin };
-    sync::load_last_good(&plane).await;
+    compiling::load_last_good(&plane).await;
     let ended = tokio::spawn(run(plane.clone(), link, doors, shutdown));
     Ok(DataPlane { plane, ended })
 }
@@ -214,7 +217,7 @@ struct Doors {
 /// The line to the control plane. Who has no certificate yet waits here until it has joined.
 async fn link(settings: &Settings, stop: &CancellationToken) -> Result<Link, Error> {
     let url = &settings.control_plane_url;
-    let address = Address::parse(url)?;
+    let address = Address::parse(url, settings.pings)?;
     match &settings.admission {
         Admission::Key(_) if address.is_encrypted() => Err(LinkError::Encrypted(url.clone()).into()),
         Admission::Certificate { .. } if !address.is_encrypted() => Err(LinkError::Plaintext(url.clone()).into()),

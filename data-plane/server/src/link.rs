@@ -17,6 +17,7 @@ use tonic::{Request, Status};
 use tower::Service;
 
 use crate::identity::Keeper;
+use crate::settings::Pings;
 
 /// The first wait after a broken line is up to this.
 const WAIT_FIRST: Duration = Duration::from_millis(100);
@@ -103,7 +104,7 @@ impl Address {
     ///
     /// # Errors
     /// It says none.
-    pub fn parse(url: &str) -> Result<Self, LinkError> {
+    pub fn parse(url: &str, pings: Pings) -> Result<Self, LinkError> {
         // What encrypts is under the endpoint, which knows nothing of it.
         let (bare, encrypted) = match url.strip_prefix("https://") {
             Some(rest) => (format!("http://{}", with_port(rest)), true),
@@ -113,8 +114,8 @@ impl Address {
             .map_err(|_invalid| LinkError::Url(url.to_owned()))?
             .connect_timeout(CONNECT_TIME)
             .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_timeout(Duration::from_secs(10))
+            .http2_keep_alive_interval(pings.every)
+            .keep_alive_timeout(pings.answer)
             .keep_alive_while_idle(true);
         Ok(Self { endpoint, encrypted })
     }

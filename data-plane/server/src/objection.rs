@@ -12,6 +12,8 @@ pub const REVISION_BACKWARDS: &str = "REVISION_BACKWARDS";
 pub const REVISION_FORKED: &str = "REVISION_FORKED";
 /// Most of what is served would be gone, and nobody has confirmed it.
 pub const MASS_DELETE_GUARD: &str = "MASS_DELETE_GUARD";
+/// Compiling it took too long.
+pub const COMPILE_TIMEOUT: &str = "COMPILE_TIMEOUT";
 /// The process has died of it.
 pub const CRASHED_APPLYING: &str = "CRASHED_APPLYING";
 
@@ -42,6 +44,7 @@ pub fn label(problems: &[Problem]) -> &'static str {
         (REVISION_FORKED, "forked"),
         (MASS_DELETE_GUARD, "mass_delete"),
         (CRASHED_APPLYING, "crashed"),
+        (COMPILE_TIMEOUT, "timeout"),
         (DATA_KEY_UNREADABLE, "data_key"),
     ];
     let told = |reason: &str| problems.iter().any(|problem| problem.reason == reason);

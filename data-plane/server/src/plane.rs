@@ -9,6 +9,7 @@ use sluice_egress::Egress;
 use crate::applying::Applying;
 use crate::captures::Captures;
 use crate::clock::Clock;
+use crate::compiling::Compilations;
 use crate::credentials::Tokens;
 use crate::dispatch::Dispatch;
 use crate::drain::Drain;
@@ -55,6 +56,8 @@ pub struct Parts {
     pub last_good: LastGoodStore,
     /// What is being applied right now, on disk.
     pub applying: Applying,
+    /// Places for what is being compiled.
+    pub compilations: Compilations,
     /// The durable heart.
     pub inbox: Inbox,
     /// How many planes keep limits together.

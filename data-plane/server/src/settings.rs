@@ -26,6 +26,10 @@ pub struct Settings {
     pub master_key_file: PathBuf,
     /// How often a master key is looked for that a workspace's data key names and the ring lacks.
     pub keys_read_every: Duration,
+    /// How long compiling a revision may take before it is refused: 60 s by default.
+    pub compile_max: Duration,
+    /// How it is noticed that the connection to the control plane is dead.
+    pub pings: Pings,
     /// How often the control plane is told what is served, give or take a fifth: 15 s by default.
     pub beat_every: Duration,
     /// Where the inbox and the last good configuration are kept.
@@ -49,6 +53,21 @@ pub struct Settings {
     pub drain: Duration,
     /// The time of day.
     pub clock: Clock,
+}
+
+/// How it is noticed that a connection is dead of whose other end nothing is heard: HTTP/2 pings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pings {
+    /// How long nothing comes before one is sent: 20 s by default.
+    pub every: Duration,
+    /// How long its answer may take before the connection is closed: 10 s by default.
+    pub answer: Duration,
+}
+
+impl Default for Pings {
+    fn default() -> Self {
+        Self { every: Duration::from_secs(20), answer: Duration::from_secs(10) }
+    }
 }
 
 /// How a data plane shows its control plane who it is.

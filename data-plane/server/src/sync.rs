@@ -3,7 +3,7 @@
 //! [`follow`] dials, says what is held, and takes what differs; a broken stream is dialled again. The control plane being
 //! away changes nothing that is served (I5). Commands for an operator come on the same stream; each is done beside it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,17 +20,18 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use crate::applying::{Attempt, Deadly};
+use crate::applying::Attempt;
 use crate::beat::{Beats, ack, cursor, hello};
 use crate::captures;
 use crate::commands;
+use crate::compiling::{Otherwise, compile, problem};
 use crate::crash::Moment;
 use crate::credentials;
 use crate::key_uses;
 use crate::link::{Backoff, Link};
-use crate::objection::{self, CRASHED_APPLYING};
+use crate::objection;
 use crate::plane::Plane;
-use crate::runtime::{self, DATA_KEY_UNREADABLE, Faulty, Position, Source, With, Workspace};
+use crate::runtime::{DATA_KEY_UNREADABLE, Position, Source, Workspace};
 
 /// Acks, nacks and results on their way: one per workspace and command at most, so this is only a bound.
 const ANSWERS_MAX: usize = 1024;
@@ -40,59 +41,6 @@ const COMMANDS_MAX: usize = 64;
 const ASK_MAX: Duration = Duration::from_secs(2);
 /// The largest workspace, encoded: what a plane would need several times over while it compiles.
 const WORKSPACE_BYTES_MAX: usize = 256 * 1024 * 1024;
-
-/// Loads what was served last, so that a restart does not need the control plane. A workspace that is left out may have any
-/// endpoint: until the control plane has said so, no endpoint is denied.
-pub async fn load_last_good(plane: &Plane) {
-    let from = plane.clone();
-    let loaded = tokio::task::spawn_blocking(move || from.last_good.load(&from.ring)).await;
-    let Ok(Ok(loaded)) = loaded else {
-        tracing::warn!("the last good configuration cannot be read; waiting for the control plane");
-        return;
-    };
-    let mut whole = loaded.unreadable == 0 && !loaded.workspaces.is_empty();
-    for (position, source) in loaded.workspaces {
-        let name = position.workspace.clone();
-        match load(plane, position, source).await {
-            Ok((workspace, attempt)) => {
-                tracing::info!(workspace = workspace.name, revision = workspace.revision, "last good configuration");
-                plane.served.put(Arc::new(workspace));
-                drop(attempt);
-            }
-            Err(problems) => {
-                whole = false;
-                let problem = problems.first().map(|problem| problem.message.as_str()).unwrap_or_default();
-                tracing::warn!(workspace = name, problem, "a last good configuration is not usable");
-            }
-        }
-    }
-    if whole {
-        plane.served.set_complete();
-    }
-}
-
-/// The last good configuration of one workspace: whole; or, where it ends this process, the one before it; or what is good of it.
-async fn load(plane: &Plane, at: Position, source: Source) -> Result<(Workspace, Attempt), Vec<Problem>> {
-    let refused = match compile(plane, &at, source.clone(), Otherwise::Refuse).await {
-        Ok(compiled) => return Ok(compiled),
-        Err(refused) => refused,
-    };
-    if refused.iter().any(|problem| problem.reason == CRASHED_APPLYING)
-        && let Some((before, source)) = last_good_before(plane, &at.workspace).await
-        && let Ok(compiled) = compile(plane, &before, source, Otherwise::Refuse).await
-    {
-        let workspace = at.workspace;
-        tracing::error!(workspace, "the last good configuration ends this process: the one before is used");
-        return Ok(compiled);
-    }
-    compile(plane, &at, source, Otherwise::LeaveOut).await
-}
-
-/// The revision that was served before the last good one.
-async fn last_good_before(plane: &Plane, workspace: &str) -> Option<(Position, Source)> {
-    let (plane, workspace) = (plane.clone(), workspace.to_owned());
-    tokio::task::spawn_blocking(move || plane.last_good.before(&workspace, &plane.ring)).await.ok().flatten()
-}
 
 /// Whether the control plane has been asked once for what has changed while this process did not run, and has told everything or was
 /// away. Requests that come earlier would meet a revision that nobody expects any more: an endpoint without its workflow takes them and
@@ -478,71 +426,6 @@ impl<'a> Session<'a> {
             needs_snapshot,
         })
     }
-}
-
-/// What is done with a revision that cannot be served whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Otherwise {
-    Refuse,
-    /// What is good is served, where there is nothing to fall back to (R06).
-    LeaveOut,
-}
-
-/// Compiles off the request path. Until the attempt is dropped, the death of the process counts against the revision.
-async fn compile(
-    plane: &Plane,
-    at: &Position,
-    source: Source,
-    otherwise: Otherwise,
-) -> Result<(Workspace, Attempt), Vec<Problem>> {
-    let (plane, at) = (plane.clone(), at.clone());
-    let name = at.workspace.clone();
-    let compiled = tokio::task::spawn_blocking(move || {
-        let runtime = plane.served.load();
-        let previous = runtime.workspace(&at.workspace).map(Arc::as_ref);
-        let (attempt, deadly) = begin(&plane, &at, previous, otherwise)?;
-        let keys = plane.ring.keys_for(&source.data_key.key_id);
-        let works_on = |resource: &str| attempt.works_on(resource);
-        let faulty = match otherwise {
-            Otherwise::Refuse => Faulty::Refuse,
-            Otherwise::LeaveOut => Faulty::LeaveOut(&deadly),
-        };
-        let with = With { keys: &keys, urls: &plane.urls, tokens: &plane.tokens, works_on: &works_on, faulty };
-        runtime::compile(&at, source, previous, with).map(|workspace| (workspace, attempt))
-    });
-    compiled.await.unwrap_or_else(|_panicked| {
-        let message = "compiling this revision failed unexpectedly; the log has the details".to_owned();
-        Err(vec![problem(&name, "INTERNAL_ERROR", message)])
-    })
-}
-
-/// Begins an attempt; with the resources that are not tried in it, because they have ended the process.
-fn begin(
-    plane: &Plane,
-    at: &Position,
-    previous: Option<&Workspace>,
-    otherwise: Otherwise,
-) -> Result<(Attempt, BTreeSet<String>), Vec<Problem>> {
-    let deadly = match plane.applying.begin(at) {
-        Ok(attempt) => return Ok((attempt, BTreeSet::new())),
-        Err(deadly) => deadly,
-    };
-    let resources = deadly.resources();
-    let nothing_is_lost = previous.is_none_or(|previous| previous.left_out.has_all(&resources));
-    let wanted = otherwise == Otherwise::LeaveOut && nothing_is_lost;
-    let attempt = wanted.then(|| plane.applying.begin_without(at, &deadly)).flatten();
-    attempt.map(|attempt| (attempt, resources)).ok_or_else(|| vec![crashed(at, &deadly)])
-}
-
-fn crashed(at: &Position, deadly: &Deadly) -> Problem {
-    let resource = if deadly.resource.is_empty() { &at.workspace } else { &deadly.resource };
-    let message = "this data plane has died twice while it applied this revision, at this resource the second time; it is tried again by \
-                   another build of it, and a newer revision by any";
-    problem(resource, CRASHED_APPLYING, message.to_owned())
-}
-
-fn problem(resource: &str, reason: &str, message: String) -> Problem {
-    Problem { resource: resource.to_owned(), reason: reason.to_owned(), message, ..Problem::default() }
 }
 
 fn said(status: &Status) -> String {

@@ -13,10 +13,12 @@ use sluice_core::seal::{KEY_BYTES, MasterKeys};
 use sluice_data_plane::Admission;
 use sluice_data_plane::dispatch::DispatchSettings;
 use sluice_data_plane::inbox::{EmbeddedSettings, InboxSettings};
-use sluice_data_plane::settings::{IngressSettings, WorkerSettings};
+use sluice_data_plane::settings::{IngressSettings, Pings, WorkerSettings};
 
 /// How often a data plane looks for a master key that it lacks.
 const KEYS_READ_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long compiling a revision may take.
+const COMPILE_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 /// How often a data plane says what it serves.
 const BEAT_EVERY: std::time::Duration = std::time::Duration::from_secs(15);
 /// After which time a delivery without an attempt is told of.
@@ -146,6 +148,8 @@ impl Folder {
             master_key_file: self.master_key_file(),
             keys_read_every: KEYS_READ_EVERY,
             beat_every: BEAT_EVERY,
+            compile_max: COMPILE_MAX,
+            pings: Pings::default(),
             data_dir: self.0.clone(),
             ingress: IngressSettings::default(),
             workers: WorkerSettings::default(),

@@ -147,3 +147,41 @@ pub(super) fn position(at: &Cursor) -> Position {
         digest: at.digest.to_vec(),
     }
 }
+
+/// Needs a compilation that hangs.
+#[cfg(feature = "fault-injection")]
+mod hanging {
+    use std::time::Duration;
+
+    use sluice_data_plane::inbox::{Fault, InboxSettings};
+
+    use super::super::quarantine::two_flows;
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn row_10_what_takes_too_long_to_compile_is_refused_and_holds_up_nothing_after_it() {
+        let mut stage = Stage::with(|settings| {
+            settings.compile_max = Duration::from_millis(300);
+            let InboxSettings::Embedded(inbox) = &mut settings.inbox else { panic!("not in a file") };
+            inbox.fault = Some(Fault::HangAt("/workflows/other"));
+        })
+        .await;
+        let mut line = stage.serving().await;
+        let hangs = two_flows(&stage, GOOD);
+        for (deliveries, revision) in [(1, 2), (2, 3)] {
+            line.snapshot(&cursor(revision, &hangs), &hangs, 1 << 20).await;
+            let nack = line.nack().await;
+            assert_eq!(reasons(&nack), [("workspaces/acme/workflows/other", "", "COMPILE_TIMEOUT")]);
+            still_serves_the_first(&stage, &nack, deliveries).await;
+        }
+        assert_eq!(refused(&stage, "timeout").await, 2.0);
+        let template = r#"{"order": {{ request.body.id }}}"#;
+        let good = stage.body([incoming(), connection("s3cret"), workflow(template)]);
+        line.delta(&cursor(4, &good), 1, &stage.body([workflow(template)])).await;
+        assert_eq!(line.ack().await.serving.unwrap().revision, 4);
+        assert_eq!(stage.trigger().await.status, 200);
+        // What hangs holds up no end either.
+        drop(line);
+        stage.restarted(|_| {}).await;
+    }
+}

@@ -37,7 +37,7 @@ fn renamed(mut resource: Resource, name: &str) -> Resource {
 }
 
 /// A flow with this template, and another one that is good.
-fn two_flows(stage: &Stage, template: &str) -> WorkspaceBody {
+pub(super) fn two_flows(stage: &Stage, template: &str) -> WorkspaceBody {
     stage.body([
         incoming(),
         workflow(template),

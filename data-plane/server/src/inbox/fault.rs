@@ -9,4 +9,16 @@ pub enum Fault {
     AnswerBeforeCommit,
     /// The process ends: no bug, a crash.
     EndAt(crate::Moment),
+    /// Compiling a resource whose name ends with this never ends.
+    HangAt(&'static str),
+}
+
+impl Fault {
+    /// Compiling this resource never ends.
+    pub(crate) fn hangs_at(self, resource: &str) -> bool {
+        match self {
+            Self::HangAt(end) => resource.ends_with(end),
+            Self::KeyBeforeJobs | Self::AnswerBeforeCommit | Self::EndAt(_) => false,
+        }
+    }
 }

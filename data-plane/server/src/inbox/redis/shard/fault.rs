@@ -15,7 +15,7 @@ impl Shard {
         let held_open = match self.settings.fault {
             Some(Fault::AnswerBeforeCommit) => answer_all(calls),
             Some(Fault::KeyBeforeJobs) => self.keep_keys(link, calls).await?,
-            Some(Fault::EndAt(_)) | None => false,
+            Some(Fault::EndAt(_) | Fault::HangAt(_)) | None => false,
         };
         if held_open {
             tokio::time::sleep(FAULT_DELAY).await;

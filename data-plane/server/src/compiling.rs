@@ -1,0 +1,190 @@
+//! From what came, or was kept, to what can be served: off the request path, on a thread of its own, within a limit of time. Hides what is
+//! tried of a revision that hung or has ended the process before, and what the start falls back to.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sluice_proto::admin::v1::Problem;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::applying::{Attempt, Deadly};
+use crate::objection::{COMPILE_TIMEOUT, CRASHED_APPLYING};
+use crate::plane::Plane;
+use crate::runtime::{self, Faulty, Position, Source, With, Workspace};
+
+/// Compilations at once: one, and those that hang.
+const COMPILATIONS_MAX: usize = 8;
+
+/// Places for compilations. One that hangs keeps its own until the process ends.
+#[derive(Clone, Debug)]
+pub struct Compilations(Arc<Semaphore>);
+
+impl Default for Compilations {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(COMPILATIONS_MAX)))
+    }
+}
+
+/// Loads what was served last, so that a restart does not need the control plane. A workspace that is left out may have any
+/// endpoint: until the control plane has said so, no endpoint is denied.
+pub(crate) async fn load_last_good(plane: &Plane) {
+    let from = plane.clone();
+    let loaded = tokio::task::spawn_blocking(move || from.last_good.load(&from.ring)).await;
+    let Ok(Ok(loaded)) = loaded else {
+        tracing::warn!("the last good configuration cannot be read; waiting for the control plane");
+        return;
+    };
+    let mut whole = loaded.unreadable == 0 && !loaded.workspaces.is_empty();
+    for (position, source) in loaded.workspaces {
+        let name = position.workspace.clone();
+        match load(plane, position, source).await {
+            Ok((workspace, attempt)) => {
+                tracing::info!(workspace = workspace.name, revision = workspace.revision, "last good configuration");
+                plane.served.put(Arc::new(workspace));
+                drop(attempt);
+            }
+            Err(problems) => {
+                whole = false;
+                let problem = problems.first().map(|problem| problem.message.as_str()).unwrap_or_default();
+                tracing::warn!(workspace = name, problem, "a last good configuration is not usable");
+            }
+        }
+    }
+    if whole {
+        plane.served.set_complete();
+    }
+}
+
+/// The last good configuration of one workspace: whole; or, where it ends this process, the one before it; or what is good of it.
+async fn load(plane: &Plane, at: Position, source: Source) -> Result<(Workspace, Attempt), Vec<Problem>> {
+    let refused = match compile(plane, &at, source.clone(), Otherwise::Refuse).await {
+        Ok(compiled) => return Ok(compiled),
+        Err(refused) => refused,
+    };
+    if refused.iter().any(|problem| problem.reason == CRASHED_APPLYING)
+        && let Some((before, source)) = last_good_before(plane, &at.workspace).await
+        && let Ok(compiled) = compile(plane, &before, source, Otherwise::Refuse).await
+    {
+        let workspace = at.workspace;
+        tracing::error!(workspace, "the last good configuration ends this process: the one before is used");
+        return Ok(compiled);
+    }
+    compile(plane, &at, source, Otherwise::LeaveOut).await
+}
+
+/// The revision that was served before the last good one.
+async fn last_good_before(plane: &Plane, workspace: &str) -> Option<(Position, Source)> {
+    let (plane, workspace) = (plane.clone(), workspace.to_owned());
+    tokio::task::spawn_blocking(move || plane.last_good.before(&workspace, &plane.ring)).await.ok().flatten()
+}
+
+/// What is done with a revision that cannot be served whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Otherwise {
+    Refuse,
+    /// What is good is served, where there is nothing to fall back to (R06).
+    LeaveOut,
+}
+
+/// A revision that can be served. Until the attempt is dropped, the death of the process counts against the revision.
+type Compiled = Result<(Workspace, Attempt), Vec<Problem>>;
+
+/// Compiles on a thread of its own: one that does not end in time is left to itself, and holds up neither what comes after it nor the end
+/// of the process.
+pub(crate) async fn compile(plane: &Plane, at: &Position, source: Source, otherwise: Otherwise) -> Compiled {
+    let late = |resource: &str, message: &str| {
+        let resource = if resource.is_empty() { &at.workspace } else { resource };
+        Err(vec![problem(resource, COMPILE_TIMEOUT, message.to_owned())])
+    };
+    let Ok(place) = plane.compilations.0.clone().try_acquire_owned() else {
+        return late("", "too many revisions hang that were compiled before; restart this data plane");
+    };
+    let (tell, told) = oneshot::channel();
+    let at_work = Arc::<Mutex<String>>::default();
+    let work = Work { plane: plane.clone(), at: at.clone(), source, otherwise, at_work: at_work.clone() };
+    let spawned = std::thread::Builder::new().name("compile".to_owned()).spawn(move || work.run(place, tell));
+    let compile_max = plane.settings.compile_max;
+    match tokio::time::timeout(compile_max, told).await {
+        Ok(Ok(compiled)) => compiled,
+        Ok(Err(_panicked)) => {
+            let started = spawned.is_ok();
+            tracing::error!(workspace = at.workspace, started, "compiling a revision failed unexpectedly");
+            let message = "compiling this revision failed unexpectedly; the log has the details".to_owned();
+            Err(vec![problem(&at.workspace, "INTERNAL_ERROR", message)])
+        }
+        Err(_elapsed) => {
+            let resource = at_work.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let message = format!(
+                "compiling the revision was at this resource after {} ms, the most it may take",
+                compile_max.as_millis()
+            );
+            late(&resource, &message)
+        }
+    }
+}
+
+/// One compilation.
+struct Work {
+    plane: Plane,
+    at: Position,
+    source: Source,
+    otherwise: Otherwise,
+    /// The resource that is worked on.
+    at_work: Arc<Mutex<String>>,
+}
+
+impl Work {
+    fn run(self, _place: OwnedSemaphorePermit, tell: oneshot::Sender<Compiled>) {
+        // Nobody waits for what took too long: with it goes the mark that the process has not survived it.
+        let _ = tell.send(self.compile());
+    }
+
+    fn compile(self) -> Compiled {
+        let Self { plane, at, source, otherwise, at_work } = self;
+        let runtime = plane.served.load();
+        let previous = runtime.workspace(&at.workspace).map(Arc::as_ref);
+        let (attempt, deadly) = begin(&plane, &at, previous, otherwise)?;
+        let keys = plane.ring.keys_for(&source.data_key.key_id);
+        let works_on = |resource: &str| {
+            resource.clone_into(&mut at_work.lock().unwrap_or_else(PoisonError::into_inner));
+            attempt.works_on(resource);
+            plane.settings.inbox.compiles(resource);
+        };
+        let faulty = match otherwise {
+            Otherwise::Refuse => Faulty::Refuse,
+            Otherwise::LeaveOut => Faulty::LeaveOut(&deadly),
+        };
+        let with = With { keys: &keys, urls: &plane.urls, tokens: &plane.tokens, works_on: &works_on, faulty };
+        runtime::compile(&at, source, previous, with).map(|workspace| (workspace, attempt))
+    }
+}
+
+/// Begins an attempt; with the resources that are not tried in it, because they have ended the process.
+fn begin(
+    plane: &Plane,
+    at: &Position,
+    previous: Option<&Workspace>,
+    otherwise: Otherwise,
+) -> Result<(Attempt, BTreeSet<String>), Vec<Problem>> {
+    let deadly = match plane.applying.begin(at) {
+        Ok(attempt) => return Ok((attempt, BTreeSet::new())),
+        Err(deadly) => deadly,
+    };
+    let resources = deadly.resources();
+    let nothing_is_lost = previous.is_none_or(|previous| previous.left_out.has_all(&resources));
+    let wanted = otherwise == Otherwise::LeaveOut && nothing_is_lost;
+    let attempt = wanted.then(|| plane.applying.begin_without(at, &deadly)).flatten();
+    attempt.map(|attempt| (attempt, resources)).ok_or_else(|| vec![crashed(at, &deadly)])
+}
+
+fn crashed(at: &Position, deadly: &Deadly) -> Problem {
+    let resource = if deadly.resource.is_empty() { &at.workspace } else { &deadly.resource };
+    let message = "this data plane has died twice while it applied this revision, at this resource the second time; it is tried again by \
+                   another build of it, and a newer revision by any";
+    problem(resource, CRASHED_APPLYING, message.to_owned())
+}
+
+/// What is wrong with a resource or the whole of a revision.
+pub(crate) fn problem(resource: &str, reason: &str, message: String) -> Problem {
+    Problem { resource: resource.to_owned(), reason: reason.to_owned(), message, ..Problem::default() }
+}
