@@ -262,9 +262,13 @@ impl Registry {
             }
             hash.finalize()
         };
-        let planes = self.lock();
-        let able = planes.by_id.iter().filter(|(_, plane)| plane.is_able(workspace));
-        able.map(|(id, _)| id).max_by_key(|id| weight(id)).cloned()
+        // Hashed when everybody else may go on.
+        let able: Vec<String> = {
+            let planes = self.lock();
+            let able = planes.by_id.iter().filter(|(_, plane)| plane.is_able(workspace));
+            able.map(|(id, _)| id.clone()).collect()
+        };
+        able.into_iter().max_by_key(|id| weight(id))
     }
 
     /// Fires when somebody connects, disconnects, serves or refuses.

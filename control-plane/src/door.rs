@@ -101,7 +101,7 @@ impl Door {
             && !path.starts_with("/grpc.reflection.v1alpha.ServerReflection/")
         {
             let method = self.shared.contract.method(&path);
-            let method = method.ok_or_else(|| Failure::PermissionMissing(String::new()))?;
+            let method = method.ok_or_else(|| unreadable(Code::Unimplemented, "there is no such method"))?;
             visit.changes = method.changes;
             if !access.may(method.permission) {
                 return Err(Failure::PermissionMissing(method.permission.to_owned()));

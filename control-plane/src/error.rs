@@ -27,6 +27,8 @@ const DESCRIPTION_BYTES_MAX: usize = 512;
 /// Most bytes of field paths and descriptions one answer carries, for the same reason.
 const DETAIL_BYTES_MAX: usize = 4096;
 
+/// When to try again what is over in a moment.
+const SOON: Duration = Duration::from_secs(1);
 /// When to try again while a queue is full; as endpoints say it.
 const INBOX_FULL_WAIT: Duration = Duration::from_secs(10);
 
@@ -358,7 +360,6 @@ impl Failure {
             Self::CertificateInvalid(problem) => problem.message().to_owned(),
             Self::JoinTokenInvalid(problem) => problem.message().to_owned(),
             Self::TlsOff => "data planes join over TLS: start the control plane with --tls or a certificate".to_owned(),
-            Self::PermissionMissing(permission) if permission.is_empty() => "there is no such method".to_owned(),
             Self::PermissionMissing(permission) => format!("the API key lacks the permission `{permission}`"),
             Self::Fields(violations) => summary(violations),
             Self::Draft { name, violations } => format!("`{name}` cannot be put in force: {}", summary(violations)),
@@ -429,15 +430,6 @@ impl Failure {
         details.set_precondition_failure(by.iter().map(violation).collect::<Vec<_>>());
     }
 
-    /// After which time to try again, where that helps.
-    fn wait(&self) -> Duration {
-        match self {
-            Self::TooFast(_, wait) => *wait,
-            Self::InboxFull(_) => INBOX_FULL_WAIT,
-            _ => Duration::from_secs(1),
-        }
-    }
-
     /// The details a program reads.
     fn describe(&self, details: &mut ErrorDetails) {
         let precondition = |kind: &str, subject: &str, description: String| {
@@ -479,13 +471,14 @@ impl Failure {
                 let field = FieldViolation { field: field.to_owned(), description: self.message(), ..none() };
                 details.set_bad_request(vec![field]);
             }
-            Self::Overloaded(_)
-            | Self::TooFast(..)
-            | Self::InboxFull(_)
-            | Self::Stopping
-            | Self::DataPlaneAway(_)
-            | Self::EventUnknown { .. } => {
-                details.set_retry_info(Some(self.wait()));
+            Self::TooFast(_, wait) => {
+                details.set_retry_info(Some(*wait));
+            }
+            Self::InboxFull(_) => {
+                details.set_retry_info(Some(INBOX_FULL_WAIT));
+            }
+            Self::Overloaded(_) | Self::Stopping | Self::DataPlaneAway(_) | Self::EventUnknown { .. } => {
+                details.set_retry_info(Some(SOON));
             }
             Self::KeyInvalid(_)
             | Self::CertificateInvalid(_)

@@ -319,7 +319,8 @@ impl Session {
 
     /// Marks every workspace that differs.
     fn look_at_all(&mut self) {
-        let heads = self.heads.borrow_and_update().clone();
+        // Whether they are news is not settled here: a new epoch must not pass unnoticed.
+        let heads = self.heads.borrow().clone();
         for (name, head) in heads.workspaces.iter().filter(|(name, _)| self.registration.scope.sees(name)) {
             let known = self.held.get(name);
             if known.is_none_or(|held| held.next(&head.cursor, head.deletes_confirmed) != Step::Nothing) {

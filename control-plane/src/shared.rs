@@ -1,15 +1,14 @@
 //! What every service of one control plane works with.
 
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 use sluice_core::failed_keys::FailedKeys;
 use sluice_tls::authority::Authority;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::clock::UnixMillis;
 use crate::contract::Contract;
 use crate::data_planes::Registry;
 use crate::error::Failure;
@@ -59,7 +58,8 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
     /// Places for streams.
     streams: Arc<Semaphore>,
-    starts: Mutex<Starts>,
+    /// How fast configuration streams may begin.
+    starts: DefaultDirectRateLimiter,
     /// Ends the tasks when everything else is gone.
     _end: DropGuard,
 }
@@ -74,8 +74,9 @@ impl Shared {
         stop: CancellationToken,
     ) -> Self {
         let streams = Arc::new(Semaphore::new(settings.limits.streams));
-        let starts = Mutex::new(Starts::full(settings.limits.stream_starts_per_second, settings.clock.now()));
-        let rate = NonZeroU32::new(settings.limits.events_per_second).unwrap_or(NonZeroU32::MIN);
+        let at_least_one = |rate| NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN);
+        let starts = RateLimiter::direct(Quota::per_second(at_least_one(settings.limits.stream_starts_per_second)));
+        let rate = at_least_one(settings.limits.events_per_second);
         let events = RateLimiter::keyed(Quota::per_second(rate).allow_burst(rate.saturating_add(rate.get())));
         let wakes = Wakes::new(snapshots.waker());
         let data_planes = match settings.database {
@@ -117,10 +118,7 @@ impl Shared {
     /// # Errors
     /// As many have begun in this second as may.
     pub(crate) fn begin_stream(&self) -> Result<(), Failure> {
-        let per_second = self.settings.limits.stream_starts_per_second;
-        let mut starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
-        let begins = starts.take(per_second, self.settings.clock.now());
-        if begins { Ok(()) } else { Err(Failure::Overloaded("stream_starts_per_second")) }
+        self.starts.check().map_err(|_not_yet| Failure::Overloaded("stream_starts_per_second"))
     }
 
     /// How many places for streams are taken.
@@ -144,54 +142,5 @@ impl Shared {
     /// All are taken.
     pub(crate) fn stream_place(&self) -> Result<OwnedSemaphorePermit, Failure> {
         self.streams.clone().try_acquire_owned().map_err(|_| Failure::Overloaded("streams"))
-    }
-}
-
-/// How many streams may begin: filled again with the time that passes, up to one second's worth.
-struct Starts {
-    /// In thousandths of a stream, so that nothing is lost in rounding.
-    left: i64,
-    since: UnixMillis,
-}
-
-impl Starts {
-    const ONE: i64 = 1000;
-
-    fn full(per_second: u32, now: UnixMillis) -> Self {
-        Self { left: i64::from(per_second) * Self::ONE, since: now }
-    }
-
-    fn take(&mut self, per_second: u32, now: UnixMillis) -> bool {
-        let per_second = i64::from(per_second);
-        let gained = (now - self.since).clamp(0, Self::ONE) * per_second;
-        self.left = (self.left + gained).min(per_second * Self::ONE);
-        self.since = now;
-        let begins = self.left >= Self::ONE;
-        if begins {
-            self.left -= Self::ONE;
-        }
-        begins
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a18_of_a_thousand_at_once_so_many_begin_in_each_second() {
-        let mut starts = Starts::full(200, 0);
-        let mut waiting = 1000;
-        let mut begun = Vec::new();
-        for now in (0..5000).step_by(100) {
-            let began = (0..waiting).filter(|_| starts.take(200, now)).count();
-            waiting -= began;
-            begun.push(began);
-        }
-        assert_eq!(begun[0], 200, "those of the quiet time before");
-        assert!(begun[1..].iter().all(|began| *began <= 20), "{begun:?}");
-        assert_eq!(waiting, 0);
-        // A clock that goes back gives nothing and takes nothing.
-        assert!(!Starts { left: 0, since: 9000 }.take(200, 1000));
     }
 }

@@ -25,6 +25,7 @@ mod fleet;
 mod flows;
 mod forms;
 mod half_open;
+mod import;
 mod jwt;
 mod lineage;
 mod meta;

@@ -139,8 +139,13 @@ async fn a_method_the_contract_does_not_have_is_refused() {
     request.metadata_mut().insert("authorization", MetadataValue::try_from(key).unwrap());
     let path = http::uri::PathAndQuery::from_static("/sluice.admin.v1.WorkspaceService/DropEverything");
     let codec = tonic_prost::ProstCodec::<admin::ListWorkspacesRequest, admin::ListWorkspacesResponse>::default();
-    let refused = client.unary(request, path, codec).await.unwrap_err();
-    assert_eq!(refusal(&refused), (Code::PermissionDenied, "PERMISSION_MISSING".to_owned()));
+    let refused = client.unary(request, path.clone(), codec.clone()).await.unwrap_err();
+    assert_eq!(refusal(&refused), (Code::Unimplemented, "CALL_INVALID".to_owned()));
+    // Who shows no key is not told which methods there are.
+    client.ready().await.unwrap();
+    let strangers = Request::new(admin::ListWorkspacesRequest::default());
+    let refused = client.unary(strangers, path, codec).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
 }
 
 #[tokio::test]

@@ -464,26 +464,24 @@ impl Deaf {
 
 #[tokio::test]
 async fn a18_of_many_that_come_back_at_once_some_are_told_to_come_later() {
-    let world = under(Limits { stream_starts_per_second: 5, ..Limits::default() }).await;
+    let world = under(Limits { stream_starts_per_second: 2, ..Limits::default() }).await;
     let mut begun = Vec::new();
-    let mut turned_away = 0;
-    let mut wave = async |begun: &mut Vec<_>| {
-        for _ in 0..8 {
-            let (say, said) = mpsc::channel::<SyncRequest>(1);
-            match world.sync().sync(ReceiverStream::new(said)).await {
-                Ok(answers) => begun.push((say, answers)),
-                Err(refused) => {
-                    assert_eq!(refusal(&refused), (Code::ResourceExhausted, "OVERLOADED".to_owned()));
-                    assert!(refused.message().contains("`stream_starts_per_second`"), "{}", refused.message());
-                    assert!(crate::world::details(&refused).retry_info().is_some());
-                    turned_away += 1;
-                }
+    let (mut turned_away, mut later) = (0, 0);
+    // As fast as they come, until some were turned away and one that came later was not.
+    while later == 0 {
+        let (say, said) = mpsc::channel::<SyncRequest>(1);
+        match within(world.sync().sync(ReceiverStream::new(said))).await {
+            Ok(answers) => {
+                begun.push((say, answers));
+                later += usize::from(turned_away > 0);
+            }
+            Err(refused) => {
+                assert_eq!(refusal(&refused), (Code::ResourceExhausted, "OVERLOADED".to_owned()));
+                assert!(refused.message().contains("`stream_starts_per_second`"), "{}", refused.message());
+                assert!(crate::world::details(&refused).retry_info().is_some());
+                turned_away += 1;
             }
         }
-    };
-    wave(&mut begun).await;
-    assert_eq!(begun.len(), 5);
-    world.clock.advance(1000);
-    wave(&mut begun).await;
-    assert_eq!((begun.len(), turned_away), (10, 6));
+    }
+    assert!(begun.len() > 2, "so many at once");
 }

@@ -157,7 +157,7 @@ async fn errors_say_what_grpc_says() {
     let error = ask(&world, create, Some(&key), r#"{"parent": "workspaces/acme", "connection": {}}"#).await.json();
     assert_eq!(error["details"][1]["debug"]["fieldViolations"][0]["field"], "display_name", "{error}");
     let unknown = ask(&world, "ConnectionService/DropEverything", Some(&key), "{}").await;
-    assert_eq!((unknown.status, &unknown.json()["code"]), (403, &json!("permission_denied")));
+    assert_eq!((unknown.status, &unknown.json()["code"]), (501, &json!("unimplemented")));
     let stream = post(&world, "sluice.sync.v1.SyncService/Sync", Some(&key), "application/json", b"{}").await;
     assert_eq!((stream.status, &stream.json()["code"]), (501, &json!("unimplemented")));
     let large = format!(r#"{{"name": "{}"}}"#, "x".repeat(4 << 20));
