@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
-use sluice::destination::{self, Destination};
+use sluice::destination::{self, Answer, Destination, Manner, Otherwise};
 use sluice_client::{Client, admin};
 use sluice_core::seal::Secret;
 use sluice_data_plane::clock::Clock;
@@ -274,7 +274,13 @@ impl Building {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("destination.jsonl");
-        let destination = Destination::start(destination::Options::named(["api.example.com"])).await.unwrap();
+        // It takes its time, so that whatever is restarted has deliveries under way.
+        let slow = Answer::json(200, r#"{"ok":1}"#).manner(Manner::Slow(PAUSE));
+        let options = destination::Options {
+            otherwise: Otherwise::Answer(slow),
+            ..destination::Options::named(["api.example.com"])
+        };
+        let destination = Destination::start(options).await.unwrap();
         destination.log_to(&log).await.unwrap();
         let redis = RedisServer::start().await;
         let postgres = tokio::task::block_in_place(Postgres::start);
