@@ -1,40 +1,30 @@
-//! How deliveries leave: whether one destination disturbs another, whether limits hold, and what sending costs.
+//! How deliveries leave: whether one destination disturbs another, and whether limits hold. What sending costs is in the bench `paths`.
 //!
-//! `cargo bench -p sluice-tests --bench delivery`, with `-- isolation`, `limit` or `cost` for a part of it, or `profile`: only
-//! deliveries, for a profiler. Everything is on: fsync before each attempt and each outcome, reports to the
-//! control plane, metrics. Planes, senders and destinations share the machine's cores.
+//! `cargo bench -p sluice-tests --bench delivery`, with `-- isolation` or `limit` for a part of it. Everything is on: fsync before each
+//! attempt and each outcome, reports to the control plane, metrics. Planes, senders and destinations share the machine's cores.
 //!
 //! | Row | What |
 //! |---|---|
 //! | alone, beside one that hangs | from the trigger's answer to the arrival, at 50 per second, without and with 10,000 jobs that wait for a destination that answers nothing for 30 s |
 //! | limit | arrivals in 30 s of an integration with a limit, 8 workers, more waiting than may be sent |
-//! | deliveries | jobs from the inbox to a local TLS destination that keeps connections, until their outcomes are recorded; the control plane is stopped, as elsewhere it has cores of its own |
-//! | bare client | the same requests by the same client in a loop, with as many at once |
-//!
-//! The last two alternate in one run, once with HTTP/1.1 and once with HTTP/2, which costs a bare client far less.
 
 #![allow(clippy::print_stdout, reason = "its result is what it prints")]
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use prost::Message as _;
 use sluice::destination::{self, Answer, Destination, Otherwise};
 use sluice_client::admin;
-use sluice_core::envelope::{Envelope, Headers};
-use sluice_data_plane::inbox::{Accept, Accepted, Lane, NewJob};
 use sluice_data_plane::settings::WorkerSettings;
-use sluice_egress::Egress;
-use sluice_proto::sync::v1::Job;
 use sluice_tests::{Numbers, RawHttp, Request, World, resources};
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
-use crate::measure::{median, percentile, verdict};
+use crate::measure::percentile;
+use crate::verdict::verdict;
 
 mod measure;
+mod verdict;
 
 /// As in the binary.
 #[global_allocator]
@@ -46,12 +36,6 @@ const PHASE: Duration = Duration::from_secs(15);
 const HANGING: usize = 10_000;
 const LIMIT: i32 = 100;
 const LIMIT_TIME: Duration = Duration::from_secs(30);
-const ROUNDS: usize = 7;
-const BATCH: usize = 4_000;
-/// Calls of the bare client in a round: it is faster.
-const CALLS: usize = 5 * BATCH;
-/// Requests at once: what one workspace gets of 256 places.
-const AT_ONCE: usize = 192;
 /// Senders of triggers.
 const SENDERS: usize = 64;
 
@@ -65,18 +49,9 @@ fn main() {
     let part = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let wanted = |name: &str| part.as_deref().is_none_or(|part| part == name);
     let held = runtime.block_on(async {
-        if part.as_deref() == Some("profile") {
-            return cost(false, false).await;
-        }
         let isolated = !wanted("isolation") || isolation().await;
         let limited = !wanted("limit") || limit().await;
-        if !wanted("cost") {
-            return isolated && limited;
-        }
-        let cheap = cost(false, true).await;
-        // Told, not judged.
-        cost(true, true).await;
-        isolated && limited && cheap
+        isolated && limited
     });
     std::process::exit(i32::from(!held));
 }
@@ -196,109 +171,4 @@ async fn limit() -> bool {
 async fn eventually_all(world: &World, jobs: usize) -> Vec<destination::Seen> {
     while world.destination.wait_for(jobs).await.is_err() {}
     world.destination.requests()
-}
-
-/// What does dispatching and recording cost, next to sending alone?
-async fn cost(http2: bool, compared: bool) -> bool {
-    let mut world = World::with(|options| {
-        options.destination.remembered = 1;
-        options.destination.http2 = http2;
-        options.data_plane.dispatch.destination_share = 100;
-    })
-    .await;
-    let body = r#"{"order": "{{ request.body.order }}"}"#;
-    let incoming = world.acme.flow("load", resources::post("https://api.example.com/in", body)).await;
-    world.served().await;
-    world.stop_control_plane().await;
-    let bare = Arc::new(Egress::new(world.plane().settings.egress.clone()).expect("a client"));
-    let (mut delivered, mut sent, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..=ROUNDS {
-        let ours = deliveries(&world, &incoming.endpoint_id).await;
-        let theirs = if compared { calls(&bare).await } else { f64::INFINITY };
-        // The first round warms up.
-        if round > 0 {
-            delivered.push(ours);
-            sent.push(theirs);
-            ratios.push(ours / theirs);
-        }
-    }
-    let version = if http2 { "per second, HTTP/2" } else { "per second, HTTP/1.1" };
-    println!("\n{version:<24}{:>10}{:>10}{:>10}", "min", "median", "max");
-    for (name, rates) in [("deliveries", &delivered), ("bare client", &sent)] {
-        let (min, max) = rates.iter().fold((f64::MAX, 0.0_f64), |(min, max), rate| (min.min(*rate), max.max(*rate)));
-        println!("{name:<24}{min:>10.0}{:>10.0}{max:>10.0}", median(rates));
-    }
-    let ratio = median(&ratios);
-    verdict("deliveries / bare client", ratio, ratio >= 0.6, "at least 0.6")
-}
-
-/// Puts jobs straight into the inbox; answers how many a second were over.
-async fn deliveries(world: &World, endpoint_id: &str) -> f64 {
-    let plane = world.plane();
-    let runtime = plane.served.load();
-    let endpoint = runtime.endpoint(endpoint_id).expect("it is served");
-    let wanting = &endpoint.workflows[0];
-    let envelope = Envelope {
-        body: serde_json::from_str(r#"{"order": "A-1001"}"#).expect("JSON"),
-        business_profile_id: 1,
-        endpoint_id: endpoint_id.to_owned(),
-        event_id: Uuid::now_v7().to_string(),
-        headers: Headers::new(),
-        method: "POST".to_owned(),
-        time: 1_800_000_000_000,
-    };
-    let job = Job {
-        workspace: endpoint.workspace.clone(),
-        workflow: wanting.workflow.name.clone(),
-        step_id: wanting.workflow.steps[0].id.clone(),
-        trigger_id: envelope.event_id.clone(),
-        revision: 1,
-        envelope: envelope.to_json().into(),
-        ..Job::default()
-    };
-    let payload = Bytes::from(job.encode_to_vec());
-    let accept = || {
-        let flow = wanting.flows[0].clone();
-        let job = |_| NewJob { id: Uuid::now_v7(), lane: Lane::Realtime, flow: flow.clone(), payload: payload.clone() };
-        Accept { request: Uuid::now_v7(), claim: None, jobs: (0..500).map(job).collect() }
-    };
-    let begun = Instant::now();
-    for _ in 0..BATCH / 500 {
-        assert_eq!(plane.inbox.accept(accept()).await, Ok(Accepted::Accepted));
-    }
-    loop {
-        let stats = plane.inbox.stats().await.expect("stats").realtime;
-        if stats.ready + stats.leased + stats.delayed == 0 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    BATCH as f64 / begun.elapsed().as_secs_f64()
-}
-
-/// The same requests without anything else.
-async fn calls(egress: &Arc<Egress>) -> f64 {
-    let begun = Instant::now();
-    let mut all = JoinSet::new();
-    for _ in 0..AT_ONCE {
-        let egress = egress.clone();
-        all.spawn(async move {
-            for _ in 0..CALLS / AT_ONCE {
-                let request = sluice_egress::Request {
-                    method: "POST".parse().expect("a method"),
-                    url: "https://api.example.com/in".to_owned(),
-                    headers: vec![
-                        ("Content-Type".to_owned(), "application/json".to_owned()),
-                        ("Idempotency-Key".to_owned(), Uuid::now_v7().to_string()),
-                    ],
-                    body: Bytes::from_static(br#"{"order": "A-1001"}"#),
-                    hops: 0,
-                };
-                let answered = egress.send(request, Duration::from_secs(30)).await;
-                assert_eq!(answered.expect("an answer").status, 200);
-            }
-        });
-    }
-    all.join_all().await;
-    (CALLS / AT_ONCE * AT_ONCE) as f64 / begun.elapsed().as_secs_f64()
 }

@@ -29,9 +29,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Request, Streaming};
 
-use crate::measure::{median, percentile, verdict};
+use crate::measure::percentile;
+use crate::verdict::verdict;
 
 mod measure;
+mod verdict;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -105,7 +107,7 @@ async fn publishes(building: &Building, fleet: &Fleet, incoming: &admin::Incomin
     let bytes = (fleet.counts().bytes.load(Ordering::Relaxed) - bytes) as f64 / all;
     println!(
         "publish to the last acknowledgement, {PUBLISHES} times: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms; {cpu:.0} us of processor for each",
-        median(&took.iter().map(|took| took.as_secs_f64() * 1e3).collect::<Vec<_>>()),
+        percentile(&mut took, 50),
         percentile(&mut took, 99),
         percentile(&mut took, 100),
     );

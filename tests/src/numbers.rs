@@ -22,11 +22,16 @@ impl Numbers {
 
     /// Nothing waits, is being worked on, or is not yet reported.
     pub fn is_idle(&self) -> bool {
-        let busy = |line: &str| {
-            let live = line.starts_with("sluice_inbox_jobs{") && !line.contains("state=\"dead\"");
-            (live || line.starts_with("sluice_outbox_reports ")) && !line.ends_with(" 0")
+        let is_unreported = |line: &str| line.starts_with("sluice_outbox_reports ") && !line.ends_with(" 0");
+        self.has_no_jobs() && !self.0.lines().any(is_unreported)
+    }
+
+    /// Nothing waits or is being worked on.
+    pub fn has_no_jobs(&self) -> bool {
+        let is_live = |line: &str| {
+            line.starts_with("sluice_inbox_jobs{") && !line.contains("state=\"dead\"") && !line.ends_with(" 0")
         };
-        self.0.contains("sluice_inbox_jobs{") && !self.0.lines().any(busy)
+        self.0.contains("sluice_inbox_jobs{") && !self.0.lines().any(is_live)
     }
 
     /// All of it, as it was sent.

@@ -109,6 +109,28 @@ impl RedisServer {
         socket(self.dir.path())
     }
 
+    /// How many commands it was sent: questions for numbers, and what scripts do inside of it, do not count.
+    pub async fn commands(&self) -> u64 {
+        let mut stream = UnixStream::connect(socket(self.dir.path())).await.unwrap();
+        stream.write_all(b"INFO commandstats\r\nPING\r\n").await.unwrap();
+        let mut told = String::new();
+        let mut part = [0; 4096];
+        loop {
+            let length = stream.read(&mut part).await.unwrap();
+            assert!(length > 0, "Redis does not tell");
+            told.push_str(&String::from_utf8_lossy(&part[..length]));
+            if told.ends_with("+PONG\r\n") {
+                break;
+            }
+        }
+        let sent = told.lines().filter_map(|line| {
+            let (command, numbers) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            let is_sent = command.starts_with("eval") || command.starts_with("xread") || command == "script|load";
+            is_sent.then(|| numbers.split(',').next().unwrap().parse::<u64>().unwrap())
+        });
+        sent.sum()
+    }
+
     /// `kill -9`, and a new one on what it left on disk.
     pub async fn crash(&mut self) {
         self.kill().await;

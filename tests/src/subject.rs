@@ -56,6 +56,10 @@ pub struct Setup {
     /// A command that becomes the process when it has set what the process is to live with, for example
     /// `["sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"]`; empty: none.
     pub under: Vec<String>,
+    /// How many deliveries are in work at once, of each lane; none: as many as the product does.
+    pub workers: Option<[usize; 2]>,
+    /// How many events each workspace may submit; none: as many as the product allows.
+    pub events_per_second: Option<u32>,
     /// A bug to have. Only in builds with the feature `fault-injection`.
     pub fault: Option<Fault>,
     /// Where the control plane ends the process. Only in builds with the feature `fault-injection`.
@@ -153,6 +157,8 @@ impl Setup {
             lease: Duration::from_secs(15),
             fast: false,
             under: Vec::new(),
+            workers: None,
+            events_per_second: None,
             fault: None,
             crash: None,
             log: String::new(),

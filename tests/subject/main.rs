@@ -12,9 +12,14 @@ use sluice_core::address::UrlPolicy;
 use sluice_core::seal::Secret;
 use sluice_data_plane::Admission;
 use sluice_data_plane::inbox::{Durability, InboxSettings, RedisSettings};
+use sluice_data_plane::settings::WorkerSettings;
 use sluice_tests::subject::{READY, Setup};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
+
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -78,6 +83,9 @@ async fn with_control_plane(
     if let Some(url) = &setup.database {
         settings.database = Database::Postgres(url.clone().into());
     }
+    if let Some(events) = setup.events_per_second {
+        settings.limits.events_per_second = events;
+    }
     let settings = with_crash(settings, setup)?;
     if setup.control_plane_alone {
         return Ok(Running::ControlPlane(dev::run_control_plane(settings, setup.grpc, setup.health).await?));
@@ -103,6 +111,9 @@ async fn data_plane(
     settings.lame_duck = setup.lame_duck;
     if let InboxSettings::Embedded(inbox) = &mut settings.inbox {
         inbox.lease = setup.lease;
+    }
+    if let Some([realtime, bulk]) = setup.workers {
+        settings.workers = WorkerSettings { realtime, bulk };
     }
     let settings = with_fault(settings, setup)?;
     Ok(dev::run_data_plane(settings, setup.ingress, setup.health).await?)

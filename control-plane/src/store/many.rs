@@ -10,21 +10,28 @@ const SIZES: [usize; 3] = [64, 8, 1];
 #[derive(Debug)]
 pub(super) struct Insert {
     columns: usize,
-    statements: [String; SIZES.len()],
+    /// With `$1`, `$2` and so on, as PostgreSQL wants it.
+    numbered: [String; SIZES.len()],
+    /// With `?`: SQLite gives a number a name, and looks through all names for each value that is bound.
+    plain: [String; SIZES.len()],
 }
 
 impl Insert {
     /// `into` names the table and its columns; `then` says what follows the values.
     pub(super) fn new(into: &str, columns: usize, then: &str) -> Self {
-        let statement = |rows: usize| {
+        let statement = |rows: usize, place: &dyn Fn(usize) -> String| {
             let row = |row: usize| {
-                let places: Vec<String> = (1..=columns).map(|place| format!("${}", row * columns + place)).collect();
+                let places: Vec<String> = (1..=columns).map(|column| place(row * columns + column)).collect();
                 format!("({})", places.join(", "))
             };
             let rows: Vec<String> = (0..rows).map(row).collect();
             format!("INSERT INTO {into} VALUES {} {then}", rows.join(", "))
         };
-        Self { columns, statements: SIZES.map(statement) }
+        Self {
+            columns,
+            numbered: SIZES.map(|rows| statement(rows, &|place| format!("${place}"))),
+            plain: SIZES.map(|rows| statement(rows, &|_| "?".to_owned())),
+        }
     }
 }
 
@@ -36,7 +43,11 @@ impl Transaction {
         mut rows: &[Vec<Value<'_>>],
     ) -> Result<Vec<Row>, StoreError> {
         let mut returned = Vec::new();
-        for (size, statement) in SIZES.iter().zip(&insert.statements) {
+        let statements = match self {
+            Self::Sqlite(_) => &insert.plain,
+            Self::Postgres(_) => &insert.numbered,
+        };
+        for (size, statement) in SIZES.iter().zip(statements) {
             while let Some((chunk, rest)) = rows.split_at_checked(*size) {
                 let values = chunk.concat();
                 debug_assert_eq!(values.len(), size * insert.columns);

@@ -123,7 +123,7 @@ impl Check {
                 Some(_) => format!("the schema template has no field `{id}`"),
                 None => format!("`context.{id}`: there is no form here to fill in"),
             };
-            self.fail_use(field, "UNKNOWN_FORM_FIELD", &why, used);
+            self.fail_use(field, "UNKNOWN_FORM_FIELD", &why, &used);
         }
     }
 

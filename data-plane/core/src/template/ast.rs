@@ -1,5 +1,8 @@
 //! The shape of a compiled template. Expressions and blocks live in two flat arenas and refer to each other by number, so
 //! that dropping a template recurses nowhere and parser frames stay small; chains are lists, not towers.
+//!
+//! Templates stay in memory as long as they are served, so the shape is kept small: what is rare is boxed, lists have no room to
+//! grow, and names behind a dot are not kept again but lie in the source.
 
 use std::sync::Arc;
 
@@ -51,7 +54,7 @@ pub(super) struct MacroId(pub(super) u32);
 #[derive(Debug, Default)]
 pub(super) struct Ast {
     pub(super) exprs: Vec<Expr>,
-    pub(super) blocks: Vec<Vec<Node>>,
+    pub(super) blocks: Vec<Box<[Node]>>,
     pub(super) macros: Vec<Macro>,
     /// By [`NameId`].
     pub(super) names: Vec<Arc<str>>,
@@ -86,7 +89,7 @@ pub(super) type Parameter = (NameId, Option<ExprId>);
 #[derive(Debug)]
 pub(super) struct Macro {
     pub(super) name: NameId,
-    pub(super) parameters: Vec<Parameter>,
+    pub(super) parameters: Box<[Parameter]>,
     pub(super) body: BlockId,
     /// What takes arguments beyond the parameters: `varargs`, and `kwargs` for named ones.
     pub(super) rest: (NameId, NameId),
@@ -113,41 +116,18 @@ pub(super) enum Node {
         site: Site,
         at: Span,
     },
-    If {
-        arms: Vec<(ExprId, BlockId)>,
-        otherwise: Option<BlockId>,
-        at: Span,
-    },
-    For {
-        names: Vec<NameId>,
-        list: ExprId,
-        body: BlockId,
-        at: Span,
-    },
+    If(Box<Branches>),
+    For(Box<Loop>),
     Break(Span),
     Continue(Span),
-    Set {
-        targets: Vec<Target>,
-        values: Vec<ExprId>,
-    },
-    /// `{% set x|filter %}…{% endset %}`; `value` starts from [`ExprKind::Captured`].
-    SetBlock {
-        target: Target,
-        value: ExprId,
-        body: BlockId,
-        at: Span,
-    },
+    Set(Box<Assignments>),
+    SetBlock(Box<Capture>),
     /// `{% do … %}`: evaluated for what it changes.
     Do(ExprId),
     /// `{% do %}…{% enddo %}`: run for what it changes.
     DoBlock(BlockId),
     /// `{% cycle a, b %}`; with `as name` it prints nothing and keeps its values.
-    Cycle {
-        values: Vec<ExprId>,
-        name: Option<NameId>,
-        site: Site,
-        at: Span,
-    },
+    Cycle(Box<Cycle>),
     /// `{% ifchanged x %}`: its body when x is not what it was the last time here.
     IfChanged {
         expr: ExprId,
@@ -177,6 +157,48 @@ pub(super) enum Node {
     Kill(Span),
 }
 
+/// `{% if %}` to `{% endif %}`.
+#[derive(Debug)]
+pub(super) struct Branches {
+    pub(super) arms: Box<[(ExprId, BlockId)]>,
+    pub(super) otherwise: Option<BlockId>,
+    pub(super) at: Span,
+}
+
+/// `{% for a, b in list %}`.
+#[derive(Debug)]
+pub(super) struct Loop {
+    pub(super) names: Box<[NameId]>,
+    pub(super) list: ExprId,
+    pub(super) body: BlockId,
+    pub(super) at: Span,
+}
+
+/// `{% set a, b = 1, 2 %}`.
+#[derive(Debug)]
+pub(super) struct Assignments {
+    pub(super) targets: Box<[Target]>,
+    pub(super) values: Box<[ExprId]>,
+}
+
+/// `{% set x|filter %}…{% endset %}`; `value` starts from [`ExprKind::Captured`].
+#[derive(Debug)]
+pub(super) struct Capture {
+    pub(super) target: Target,
+    pub(super) value: ExprId,
+    pub(super) body: BlockId,
+    pub(super) at: Span,
+}
+
+/// `{% cycle a, b as name %}`.
+#[derive(Debug)]
+pub(super) struct Cycle {
+    pub(super) values: Box<[ExprId]>,
+    pub(super) name: Option<NameId>,
+    pub(super) site: Site,
+    pub(super) at: Span,
+}
+
 /// What a `set` sets.
 #[derive(Clone, Debug)]
 pub(super) enum Target {
@@ -192,41 +214,45 @@ pub(super) struct Expr {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::box_collection,
+    reason = "chains grow while they are read, and are rare: the others are not to be larger for them"
+)]
 pub(super) enum ExprKind {
-    Const(Value),
+    Const(Box<Value>),
     Var(NameId),
-    List(Vec<ExprId>),
-    Dict(Vec<(Arc<str>, ExprId)>),
+    List(Box<[ExprId]>),
+    Dict(Box<[(Arc<str>, ExprId)]>),
     Negate(ExprId),
     Not(ExprId),
     Empty(ExprId),
     /// `range(…)` and its like.
     Function {
         function: Function,
-        args: Vec<Argument>,
+        args: Box<[Argument]>,
     },
     /// A macro, or `caller()`.
     Call {
         name: NameId,
-        args: Vec<Argument>,
+        args: Box<[Argument]>,
     },
     /// The text that a set block has captured.
     Captured,
     /// `{% context id %}` and `{% customer id %}`: the text of a field. Without a required one nothing is sent (F81).
     Field {
         base: NameId,
-        field: Arc<str>,
+        field: Span,
         required: bool,
     },
     /// Operators of one precedence, applied from left to right.
     Chain {
         first: ExprId,
-        rest: Vec<(Binary, ExprId)>,
+        rest: Box<Vec<(Binary, ExprId)>>,
     },
     /// `a and b and c`, or `a or b or c`.
     Logic {
         any: bool,
-        operands: Vec<ExprId>,
+        operands: Box<Vec<ExprId>>,
     },
     Choice {
         condition: ExprId,
@@ -236,7 +262,7 @@ pub(super) enum ExprKind {
     /// A base and what is hung on it: `.name`, `[key]`, `|filter`, `is test`, `.method()`.
     Postfix {
         base: ExprId,
-        links: Vec<Link>,
+        links: Box<[Link]>,
     },
 }
 
@@ -249,26 +275,39 @@ pub(super) struct Argument {
 
 #[derive(Debug)]
 pub(super) enum Link {
-    Attr(Arc<str>),
+    /// The place of the name in the source.
+    Attr(Span),
     Item(ExprId),
     /// `[a:b]`.
-    Slice(Option<ExprId>, Option<ExprId>),
-    Filter {
-        filter: Filter,
-        args: Vec<Option<ExprId>>,
-        at: Span,
-    },
-    Test {
-        test: Test,
-        negated: bool,
-        argument: Option<ExprId>,
-        at: Span,
-    },
-    Method {
-        method: Method,
-        args: Vec<ExprId>,
-        at: Span,
-    },
+    Slice(Box<(Option<ExprId>, Option<ExprId>)>),
+    Filter(Box<Filtered>),
+    Test(Box<Tested>),
+    Method(Box<Called>),
+}
+
+/// `|filter(a, b)`.
+#[derive(Debug)]
+pub(super) struct Filtered {
+    pub(super) filter: Filter,
+    pub(super) args: Box<[Option<ExprId>]>,
+    pub(super) at: Span,
+}
+
+/// `is not test a`.
+#[derive(Debug)]
+pub(super) struct Tested {
+    pub(super) test: Test,
+    pub(super) negated: bool,
+    pub(super) argument: Option<ExprId>,
+    pub(super) at: Span,
+}
+
+/// `.method(a, b)`.
+#[derive(Debug)]
+pub(super) struct Called {
+    pub(super) method: Method,
+    pub(super) args: Box<[ExprId]>,
+    pub(super) at: Span,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -289,4 +328,15 @@ pub(super) enum Binary {
     GreaterOrEqual,
     In,
     NotIn,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What most templates are made of: texts, outputs, and names behind names.
+    #[test]
+    fn what_is_frequent_is_small() {
+        assert_eq!((size_of::<Node>(), size_of::<Expr>(), size_of::<Link>()), (24, 32, 16));
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use minijinja::Value;
 use minijinja::value::ValueKind;
 
-use super::ast::{Argument, Ast, Binary, ExprId, ExprKind, Link, NameId, Site, Span};
+use super::ast::{Argument, Ast, Binary, Called, ExprId, ExprKind, Filtered, Link, NameId, Site, Span, Tested};
 use super::containers::{self, Entries};
 use super::error::Fault;
 use super::filters::{self, Around, Filter, text_of};
@@ -95,7 +95,7 @@ impl<'t> Evaluator<'t> {
         let ast = self.ast;
         let expr = ast.expr(id);
         if let ExprKind::Const(value) = &expr.kind {
-            return Ok(Traced::author(value.clone()));
+            return Ok(Traced::author(Value::clone(value)));
         }
         self.enter(1)?;
         let result = match &expr.kind {
@@ -112,7 +112,7 @@ impl<'t> Evaluator<'t> {
             ExprKind::Function { function, args } => self.function(*function, args),
             ExprKind::Call { name, args } => self.call(*name, args, None),
             ExprKind::Captured => Ok(self.caught.take().unwrap_or(Traced::author(Value::UNDEFINED))),
-            ExprKind::Field { base, field, required } => self.field(*base, field, *required, expr.at),
+            ExprKind::Field { base, field, required } => self.field(*base, *field, *required, expr.at),
         };
         self.leave(1);
         match result {
@@ -123,7 +123,16 @@ impl<'t> Evaluator<'t> {
 
     #[inline(never)]
     fn list(&mut self, items: &[ExprId]) -> Run<Traced> {
-        let items = items.iter().map(|item| self.eval(*item)).collect::<Run<Vec<_>>>()?;
+        // Loops of our own, here and below: what collects through closures takes several times the stack.
+        let mut parts = Vec::with_capacity(items.len());
+        for item in items {
+            parts.push(self.eval(*item)?);
+        }
+        self.list_of(parts)
+    }
+
+    #[inline(never)]
+    fn list_of(&mut self, items: Vec<Traced>) -> Run<Traced> {
         let origin = self.origin_of(&items);
         let list = build_list(items.into_iter().map(|item| item.value).collect(), &mut self.meter)?;
         Ok(written(list, origin))
@@ -131,7 +140,15 @@ impl<'t> Evaluator<'t> {
 
     #[inline(never)]
     fn dict(&mut self, entries: &[(Arc<str>, ExprId)]) -> Run<Traced> {
-        let values = entries.iter().map(|(_, value)| self.eval(*value)).collect::<Run<Vec<_>>>()?;
+        let mut values = Vec::with_capacity(entries.len());
+        for (_, value) in entries {
+            values.push(self.eval(*value)?);
+        }
+        self.dict_of(entries, values)
+    }
+
+    #[inline(never)]
+    fn dict_of(&mut self, entries: &[(Arc<str>, ExprId)], values: Vec<Traced>) -> Run<Traced> {
         let origin = self.origin_of(&values);
         let keys = entries.iter().map(|(key, _)| key.clone());
         let map: Entries = keys.zip(values.into_iter().map(|value| value.value)).collect();
@@ -214,7 +231,8 @@ impl<'t> Evaluator<'t> {
     /// The text of a field of the form, or an attribute of the customer, without which nothing is sent (F81). A list is left to its
     /// place: in a JSON value it is JSON (D07), anywhere else the text of that.
     #[inline(never)]
-    fn field(&mut self, base: NameId, field: &Arc<str>, required: bool, at: Span) -> Run<Traced> {
+    fn field(&mut self, base: NameId, field: Span, required: bool, at: Span) -> Run<Traced> {
+        let field = field.text(&self.source.text);
         let whole = self.variable(base)?;
         let value = values::attr(&whole.value, field);
         if value.kind() == ValueKind::Seq {
@@ -236,21 +254,16 @@ impl<'t> Evaluator<'t> {
     /// A base and its links. A run of lookups that ends nowhere is a missing path, unless what follows asks for that.
     #[inline(never)]
     fn postfix(&mut self, base: ExprId, links: &[Link], asked: bool) -> Run<Traced> {
-        let ast = self.ast;
-        let (mut value, mut lookup, done) = match &ast.expr(base).kind {
-            ExprKind::Var(name) => {
-                let names = links.iter().take_while(|link| matches!(link, Link::Attr(_))).count();
-                (self.named(*name, &links[..names])?, true, names)
-            }
-            _ => (self.eval(base)?, false, 0),
-        };
-        for (position, link) in links.iter().enumerate().skip(done) {
+        let (mut value, mut done) = self.begun(base, links)?;
+        let mut lookup = matches!(self.ast.expr(base).kind, ExprKind::Var(_));
+        while let Some(link) = links.get(done) {
             self.meter.steps(1)?;
             if lookup && value.value.is_undefined() && !is_lookup(link) && !asks(link) {
-                self.miss(base, &links[..position])?;
+                self.miss(base, &links[..done])?;
             }
             lookup = is_lookup(link);
             value = self.link(link, value)?;
+            done += 1;
         }
         if lookup && value.value.is_undefined() && !asked {
             self.miss(base, links)?;
@@ -261,21 +274,30 @@ impl<'t> Evaluator<'t> {
         Ok(value)
     }
 
+    /// The base, with the names behind it when it is one itself; and how many links those are.
+    #[inline(never)]
+    fn begun(&mut self, base: ExprId, links: &[Link]) -> Run<(Traced, usize)> {
+        let ast = self.ast;
+        let ExprKind::Var(name) = &ast.expr(base).kind else { return Ok((self.eval(base)?, 0)) };
+        let names = links.iter().take_while(|link| matches!(link, Link::Attr(_))).count();
+        Ok((self.named(*name, &links[..names])?, names))
+    }
+
     /// `name.a.b`: a variable and the names behind it.
     fn named(&mut self, name: NameId, links: &[Link]) -> Run<Traced> {
         self.meter.steps(links.len())?;
         if let Some(own) = self.scopes.get(name) {
-            let (value, origin) = (attrs(&own.value, links).into_owned(), self.settled_origin(own));
+            let (value, origin) = (attrs(&self.source.text, &own.value, links).into_owned(), self.settled_origin(own));
             return Ok(if links.is_empty() { Traced { value, origin } } else { Traced::found(value, origin) });
         }
         if let Some(Some(value)) = self.taken.get(name.0 as usize) {
-            return Ok(Traced::data(attrs(value, links).into_owned()));
+            return Ok(Traced::data(attrs(&self.source.text, value, links).into_owned()));
         }
         let mut value = self.context.get(self.ast.name(name));
         if self.ast.changes {
             value = containers::own_copy(&value, &mut self.meter)?;
         }
-        let found = attrs(&value, links).into_owned();
+        let found = attrs(&self.source.text, &value, links).into_owned();
         if let Some(place) = self.taken.get_mut(name.0 as usize) {
             *place = Some(value);
         }
@@ -301,7 +323,7 @@ impl<'t> Evaluator<'t> {
                 _ => return Ok(false),
             },
         };
-        let value = attrs(whole, links);
+        let value = attrs(&self.source.text, whole, links);
         if matches!(value.kind(), ValueKind::Undefined | ValueKind::Invalid) {
             return Ok(false);
         }
@@ -322,16 +344,34 @@ impl<'t> Evaluator<'t> {
 
     fn link(&mut self, link: &Link, value: Traced) -> Run<Traced> {
         match link {
-            Link::Attr(name) => Ok(Traced::found(values::attr(&value.value, name), value.origin)),
+            Link::Attr(name) => Ok(self.attr(*name, value)),
             Link::Item(key) => self.item(value, *key),
-            Link::Slice(from, to) => self.slice(value, *from, *to),
-            Link::Filter { filter, args, at } => self.filter(*filter, value, args).map_err(|fault| fault.or_at(*at)),
-            Link::Test { test, negated, argument, at } => {
-                let holds = self.test(*test, &value, *argument).map_err(|fault| fault.or_at(*at))?;
-                Ok(Traced::author(Value::from(holds != *negated)))
-            }
-            Link::Method { method, args, at } => self.method(*method, value, args).map_err(|fault| fault.or_at(*at)),
+            Link::Slice(bounds) => self.slice(value, bounds.0, bounds.1),
+            Link::Filter(link) => self.filtered(link, value),
+            Link::Test(link) => self.tested(link, value),
+            Link::Method(link) => self.called(link, value),
         }
+    }
+
+    #[inline(never)]
+    fn attr(&self, name: Span, value: Traced) -> Traced {
+        Traced::found(values::attr(&value.value, name.text(&self.source.text)), value.origin)
+    }
+
+    #[inline(never)]
+    fn filtered(&mut self, link: &Filtered, value: Traced) -> Run<Traced> {
+        self.filter(link.filter, value, &link.args).map_err(|fault| fault.or_at(link.at))
+    }
+
+    #[inline(never)]
+    fn tested(&mut self, link: &Tested, value: Traced) -> Run<Traced> {
+        let holds = self.test(link.test, &value, link.argument).map_err(|fault| fault.or_at(link.at))?;
+        Ok(Traced::author(Value::from(holds != link.negated)))
+    }
+
+    #[inline(never)]
+    fn called(&mut self, link: &Called, value: Traced) -> Run<Traced> {
+        self.method(link.method, value, &link.args).map_err(|fault| fault.or_at(link.at))
     }
 
     #[inline(never)]
@@ -421,9 +461,9 @@ pub(super) fn written(value: Value, origin: Origin) -> Traced {
 }
 
 /// The names at the head of `links`, looked up in `value`.
-fn attrs<'v>(value: &'v Value, links: &[Link]) -> Cow<'v, Value> {
+fn attrs<'v>(source: &str, value: &'v Value, links: &[Link]) -> Cow<'v, Value> {
     let names = links.iter().map_while(|link| match link {
-        Link::Attr(name) => Some(&**name),
+        Link::Attr(name) => Some(name.text(source)),
         _ => None,
     });
     values::attrs(value, names)
@@ -432,7 +472,7 @@ fn attrs<'v>(value: &'v Value, links: &[Link]) -> Cow<'v, Value> {
 fn is_lookup(link: &Link) -> bool {
     match link {
         Link::Attr(_) | Link::Item(_) => true,
-        Link::Filter { filter, .. } => filter.is_lookup(),
+        Link::Filter(link) => link.filter.is_lookup(),
         _ => false,
     }
 }
@@ -440,8 +480,8 @@ fn is_lookup(link: &Link) -> bool {
 /// Whether a missing path is what this link asks about.
 fn asks(link: &Link) -> bool {
     match link {
-        Link::Test { test, .. } => test.asks_for_missing(),
-        Link::Filter { filter, .. } => filter.asks_for_missing(),
+        Link::Test(link) => link.test.asks_for_missing(),
+        Link::Filter(link) => link.filter.asks_for_missing(),
         _ => false,
     }
 }

@@ -400,8 +400,8 @@ impl<'e> Expressions<'e> {
             _ => {
                 let parts = depth.max(self.depth(left));
                 let kind = match infix {
-                    Infix::Binary(op) => ExprKind::Chain { first: left, rest: vec![(op, right)] },
-                    logic => ExprKind::Logic { any: matches!(logic, Infix::Or), operands: vec![left, right] },
+                    Infix::Binary(op) => ExprKind::Chain { first: left, rest: Box::new(vec![(op, right)]) },
+                    logic => ExprKind::Logic { any: matches!(logic, Infix::Or), operands: Box::new(vec![left, right]) },
                 };
                 let id = self.node(kind, at, parts)?;
                 values.push(id);
@@ -477,23 +477,24 @@ impl<'e> Expressions<'e> {
             return Ok(base);
         }
         let at = self.ast.expr(base).at.to(self.before());
-        self.node(ExprKind::Postfix { base, links }, at, parts)
+        self.node(ExprKind::Postfix { base, links: links.into() }, at, parts)
     }
 
     /// `context.id` and `context["id"]` name a field as `{% context id %}` does.
     fn field_of_form(&mut self, base: ExprId, link: &Link) {
         let ExprKind::Var(name) = self.ast.expr(base).kind else { return };
-        let (field, at): (Arc<str>, Span) = match link {
-            Link::Attr(field) => (field.clone(), self.before()),
-            Link::Item(key) => match &self.ast.expr(*key).kind {
-                ExprKind::Const(key_text) if key_text.as_str().is_some() => {
-                    (key_text.as_str().unwrap_or_default().into(), self.ast.expr(*key).at)
+        match link {
+            Link::Attr(field) => self.names.field_of(name, field.text(self.source), *field),
+            Link::Item(key) => {
+                let key = self.ast.expr(*key);
+                if let ExprKind::Const(text) = &key.kind
+                    && let Some(text) = text.as_str()
+                {
+                    self.names.field_of(name, text, key.at);
                 }
-                _ => return,
-            },
-            Link::Slice(..) | Link::Filter { .. } | Link::Test { .. } | Link::Method { .. } => return,
-        };
-        self.names.field_of(name, &field, at);
+            }
+            Link::Slice(_) | Link::Filter(_) | Link::Test(_) | Link::Method(_) => {}
+        }
     }
 
     fn link(&mut self, parts: &mut usize) -> Result<Option<Link>, Stop> {
@@ -528,7 +529,7 @@ impl<'e> Expressions<'e> {
             Some(key) if !self.is(":") => Link::Item(key),
             _ => {
                 self.expect(":")?;
-                Link::Slice(from, bound(self, "]")?)
+                Link::Slice(Box::new((from, bound(self, "]")?)))
             }
         };
         self.expect("]")?;

@@ -87,8 +87,8 @@ impl Labels<'_> {
     fn joined(&mut self, expr: ExprId, becomes: fn(Filter) -> Filter) {
         match &mut self.ast.exprs[expr.0 as usize].kind {
             ExprKind::Postfix { links, .. } => {
-                if let Some(Link::Filter { filter, .. }) = links.last_mut() {
-                    *filter = becomes(*filter);
+                if let Some(Link::Filter(link)) = links.last_mut() {
+                    link.filter = becomes(link.filter);
                 }
             }
             ExprKind::Choice { then, otherwise, .. } => {
@@ -111,21 +111,22 @@ impl Labels<'_> {
                     self.joined(*expr, Filter::inside_string);
                 }
             }
-            Node::Cycle { site, at, name: None, .. } | Node::Call { site, at, .. } => *site = self.site(state, *at),
-            Node::If { arms, otherwise, at } => return self.branches(arms, *otherwise, *at, state),
-            Node::For { body, at, .. } => {
+            Node::Cycle(cycle) if cycle.name.is_none() => cycle.site = self.site(state, cycle.at),
+            Node::Call { site, at, .. } => *site = self.site(state, *at),
+            Node::If(branches) => return self.branches(&branches.arms, branches.otherwise, branches.at, state),
+            Node::For(each) => {
                 self.loops.push(state);
-                self.body("for", *body, *at, state);
+                self.body("for", each.body, each.at, state);
                 self.loops.pop();
             }
             Node::IfChanged { body, at, .. } => self.body("ifchanged", *body, *at, state),
             Node::AutoEscape { body, .. } | Node::With { body, .. } => return self.block(*body, state),
             Node::Break(at) | Node::Continue(at) => self.leaves_loop(*at, state),
-            Node::Set { .. }
-            | Node::SetBlock { .. }
+            Node::Set(_)
+            | Node::SetBlock(_)
             | Node::Do(_)
             | Node::DoBlock(_)
-            | Node::Cycle { .. }
+            | Node::Cycle(_)
             | Node::Macro(_)
             | Node::Kill(_) => {}
         }

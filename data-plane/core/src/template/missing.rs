@@ -34,18 +34,18 @@ impl Evaluator<'_> {
             match link {
                 Link::Attr(name) => {
                     path.push('.');
-                    path.push_str(name);
+                    path.push_str(name.text(&self.source.text));
                 }
                 Link::Item(key) => self.push_key(*key, &mut path),
                 Link::Slice(..) => path.push_str("[:]"),
-                Link::Filter { filter, args, .. } if filter.is_lookup() => {
-                    args.iter().flatten().for_each(|key| self.push_key(*key, &mut path));
+                Link::Filter(link) if link.filter.is_lookup() => {
+                    link.args.iter().flatten().for_each(|key| self.push_key(*key, &mut path));
                 }
-                Link::Filter { at, .. } => {
+                Link::Filter(link) => {
                     path.push('|');
-                    path.push_str(at.text(&self.source.text));
+                    path.push_str(link.at.text(&self.source.text));
                 }
-                Link::Test { .. } | Link::Method { .. } => path.push_str("()"),
+                Link::Test(_) | Link::Method(_) => path.push_str("()"),
             }
         }
         if path.len() > limits::PATH_BYTES {

@@ -62,8 +62,9 @@ pub use source::{Snippets, snippets_named};
 pub use values::{headers_value, map_value, value_from_json, value_from_json_text};
 
 use ast::{Ast, BlockId, Node};
-use error::{Fault, Problems};
+use error::{Fault, Place, Problems};
 use evaluator::Evaluator;
+use names::Use;
 use page::{Page, Written};
 use source::Source;
 
@@ -103,8 +104,8 @@ pub struct Template {
     mode: Mode,
     ast: Ast,
     root: BlockId,
-    roots: Box<[RootUse]>,
-    fields: Box<[RootUse]>,
+    roots: Box<[Use]>,
+    fields: Box<[Use]>,
 }
 
 /// A name that a template takes from the context (or would, where a `set` in a branch may not have run), at its first
@@ -223,10 +224,11 @@ impl Template {
         if !problems.is_empty() {
             return Err(problems.into_errors(&source));
         }
-        let (names, roots, fields) = names.into_parts(&source);
+        let (names, roots, fields) = names.into_parts();
         ast.names = names;
         ast.exprs.shrink_to_fit();
         ast.blocks.shrink_to_fit();
+        ast.names.shrink_to_fit();
         Ok(Template { source, mode, ast, root, roots: roots.into(), fields: fields.into() })
     }
 
@@ -249,7 +251,7 @@ impl Template {
     /// leave that open. A step takes a few microseconds at most, one of a regular expression about fifteen, so that a caller
     /// can tell what may take long.
     pub fn steps_most(&self) -> usize {
-        let repeats = |node: &Node| matches!(node, Node::For { .. } | Node::Macro(_));
+        let repeats = |node: &Node| matches!(node, Node::For(_) | Node::Macro(_));
         if self.ast.blocks.iter().flatten().any(repeats) {
             return limits::STEPS;
         }
@@ -257,7 +259,7 @@ impl Template {
             ast::ExprKind::Postfix { links, .. } => 1 + links.len(),
             _ => 1,
         };
-        let nodes: usize = self.ast.blocks.iter().map(Vec::len).sum();
+        let nodes: usize = self.ast.blocks.iter().map(|block| block.len()).sum();
         nodes + self.ast.exprs.iter().map(links).sum::<usize>()
     }
 
@@ -278,13 +280,22 @@ impl Template {
 
     /// The fields of the form that `{% context id %}`, `context.id` and `context["id"]` name, each once. An id that the schema does not have is refused by
     /// whoever knows the schema (D25).
-    pub fn context_fields(&self) -> &[RootUse] {
-        &self.fields
+    pub fn context_fields(&self) -> Vec<RootUse> {
+        self.uses(&self.fields)
     }
 
     /// The names taken from the context, in the order of their first use.
-    pub fn roots(&self) -> &[RootUse] {
-        &self.roots
+    pub fn roots(&self) -> Vec<RootUse> {
+        self.uses(&self.roots)
+    }
+
+    /// Told to authors and to nobody else, so it is made when somebody asks.
+    fn uses(&self, uses: &[Use]) -> Vec<RootUse> {
+        let told = |(name, at): &Use| {
+            let Place { line, column, excerpt, .. } = Place::of(&self.source, *at);
+            RootUse { name: String::from(&**self.ast.name(*name)), line, column, excerpt }
+        };
+        uses.iter().map(told).collect()
     }
 }
 

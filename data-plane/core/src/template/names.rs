@@ -4,15 +4,16 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::RootUse;
 use super::ast::{LOOP, NameId, Span};
-use super::error::{ErrorCode, Place, Problems};
+use super::error::{ErrorCode, Problems};
 use super::functions::{self, Function};
 use super::limits;
-use super::source::Source;
 
 /// What templates call the form they are filled in with (R081).
 pub(super) const FORM: &str = "context";
+
+/// A name, and where it is used first.
+pub(super) type Use = (NameId, Span);
 
 pub(super) struct Names {
     ids: HashMap<Arc<str>, NameId>,
@@ -20,12 +21,12 @@ pub(super) struct Names {
     /// One list for each block that is open. A name set in a block counts as set in that block only: the block may not
     /// run, and then the name is the context's.
     bound: Vec<Vec<NameId>>,
-    roots: Vec<(NameId, Span)>,
+    roots: Vec<Use>,
     rooted: HashSet<u32>,
-    called: Vec<(NameId, Span)>,
+    called: Vec<Use>,
     macros: HashSet<u32>,
     /// Fields of the form, by their places (`{% context id %}`, `context.id`).
-    fields: Vec<(Arc<str>, Span)>,
+    fields: Vec<Use>,
 }
 
 impl Names {
@@ -63,14 +64,15 @@ impl Names {
         }
     }
 
-    pub(super) fn field(&mut self, field: &Arc<str>, at: Span) {
-        if self.fields.len() < limits::ROOTS && !self.fields.iter().any(|(known, _)| known == field) {
-            self.fields.push((field.clone(), at));
+    pub(super) fn field(&mut self, field: &str, at: Span) {
+        let field = self.id(&field.into());
+        if self.fields.len() < limits::ROOTS && !self.fields.iter().any(|(known, _)| *known == field) {
+            self.fields.push((field, at));
         }
     }
 
     /// A field of what is called so: of the form, when that is its name.
-    pub(super) fn field_of(&mut self, name: NameId, field: &Arc<str>, at: Span) {
+    pub(super) fn field_of(&mut self, name: NameId, field: &str, at: Span) {
         let is_form = self.list.get(name.0 as usize).is_some_and(|name| **name == *FORM);
         if is_form && !self.bound.iter().flatten().any(|bound| *bound == name) {
             self.field(field, at);
@@ -128,14 +130,7 @@ impl Names {
     }
 
     /// All names, those from the context, and the fields of the form, with their places.
-    pub(super) fn into_parts(self, source: &Source) -> (Vec<Arc<str>>, Vec<RootUse>, Vec<RootUse>) {
-        let usage = |name: &str, at: Span| {
-            let Place { line, column, excerpt, .. } = Place::of(source, at);
-            RootUse { name: name.into(), line, column, excerpt }
-        };
-        let known = |id: &NameId| self.list.get(id.0 as usize).map_or("", |name| &**name);
-        let roots = self.roots.iter().map(|(name, at)| usage(known(name), *at)).collect();
-        let fields = self.fields.iter().map(|(name, at)| usage(name, *at)).collect();
-        (self.list, roots, fields)
+    pub(super) fn into_parts(self) -> (Vec<Arc<str>>, Vec<Use>, Vec<Use>) {
+        (self.list, self.roots, self.fields)
     }
 }

@@ -84,20 +84,20 @@ impl Evaluator<'_> {
         match node {
             Node::Text(span) => self.page.text(span.text(&self.source.text), *span)?,
             Node::Output { expr, site, at } => self.output(*expr, *site, *at)?,
-            Node::If { arms, otherwise, .. } => {
-                return match self.arm(arms, *otherwise)? {
+            Node::If(branches) => {
+                return match self.arm(&branches.arms, branches.otherwise)? {
                     Some(body) => self.block(body),
                     None => Ok(Flow::On),
                 };
             }
-            Node::For { names, list, body, at } => self.for_each(names, *list, *body, *at)?,
+            Node::For(each) => self.for_each(&each.names, each.list, each.body, each.at)?,
             Node::Break(_) => return Ok(Flow::Break),
             Node::Continue(_) => return Ok(Flow::Continue),
-            Node::Set { targets, values } => self.set(targets, values)?,
-            Node::SetBlock { target, value, body, at } => self.set_block(target, *value, *body, *at)?,
+            Node::Set(set) => self.set(&set.targets, &set.values)?,
+            Node::SetBlock(set) => self.set_block(&set.target, set.value, set.body, set.at)?,
             Node::Do(expr) => self.eval(*expr).map(drop)?,
             Node::DoBlock(body) => self.catch(*body).map(drop)?,
-            Node::Cycle { values, name, site, at } => self.cycle(values, *name, *site, *at)?,
+            Node::Cycle(cycle) => self.cycle(&cycle.values, cycle.name, cycle.site, cycle.at)?,
             Node::IfChanged { expr, body, at } => {
                 if self.has_changed(*expr, *at)? {
                     return self.block(*body);

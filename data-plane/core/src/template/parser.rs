@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Mode;
-use super::ast::{Ast, BlockId, Expr, ExprId, ExprKind, MacroId, NameId, Node, Site, Span, Target};
+use super::ast::{
+    Ast, BlockId, Branches, Capture, Expr, ExprId, ExprKind, Loop, MacroId, NameId, Node, Site, Span, Target,
+};
 use super::error::{ErrorCode, Problems};
 use super::expressions::{Expressions, Stop};
 use super::limits;
@@ -168,7 +170,7 @@ impl Parser<'_> {
     }
 
     pub(super) fn block(&mut self, nodes: Vec<Node>) -> BlockId {
-        self.ast.blocks.push(nodes);
+        self.ast.blocks.push(nodes.into());
         BlockId(self.ast.blocks.len() as u32 - 1)
     }
 
@@ -192,7 +194,7 @@ impl Parser<'_> {
     pub(super) fn condition(&mut self, rest: Span) -> ExprId {
         match self.expressions(rest).and_then(Expressions::only) {
             Ok(condition) => condition,
-            Err(Stop) => self.expr(ExprKind::List(Vec::new()), rest),
+            Err(Stop) => self.expr(ExprKind::List(Box::default()), rest),
         }
     }
 
@@ -253,12 +255,12 @@ impl Parser<'_> {
             OpenKind::If { mut arms, condition, .. } => {
                 let otherwise = if condition.is_none() { Some(body) } else { None };
                 arms.extend(condition.map(|condition| (condition, body)));
-                Node::If { arms, otherwise, at }
+                Node::If(Box::new(Branches { arms: arms.into(), otherwise, at }))
             }
-            OpenKind::For { names, list } => Node::For { names, list, body, at },
+            OpenKind::For { names, list } => Node::For(Box::new(Loop { names: names.into(), list, body, at })),
             OpenKind::Set { target, value } => {
                 self.bind(&target);
-                Node::SetBlock { target, value, body, at }
+                Node::SetBlock(Box::new(Capture { target, value, body, at }))
             }
             OpenKind::Do => Node::DoBlock(body),
             OpenKind::IfChanged { expr } => Node::IfChanged { expr, body, at },

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::ast::{ExprKind, LOOP, Macro, MacroId, Node, Site, Span, Target};
+use super::ast::{Assignments, Cycle, ExprKind, LOOP, Macro, MacroId, Node, Site, Span, Target};
 use super::error::{ErrorCode, Problems};
 use super::expressions::{Expressions, Stop};
 use super::limits;
@@ -205,7 +205,8 @@ impl Parser<'_> {
         match (values, targets.as_slice()) {
             (super::expressions::Assigned::Values(values), _) => {
                 targets.iter().for_each(|target| self.bind(target));
-                self.nodes.push(Node::Set { targets, values });
+                let (targets, values) = (targets.into(), values.into());
+                self.nodes.push(Node::Set(Box::new(Assignments { targets, values })));
             }
             (super::expressions::Assigned::Block(value), [target]) => {
                 self.enter(OpenKind::Set { target: target.clone(), value }, at);
@@ -239,7 +240,7 @@ impl Parser<'_> {
         if let Some(name) = name {
             self.names.bind(name);
         }
-        self.nodes.push(Node::Cycle { values, name, site: Site::Plain, at });
+        self.nodes.push(Node::Cycle(Box::new(Cycle { values: values.into(), name, site: Site::Plain, at })));
         Ok(())
     }
 
@@ -253,7 +254,7 @@ impl Parser<'_> {
         let bound: Vec<_> = parameters.iter().map(|(parameter, _)| *parameter).collect();
         let body = self.block(Vec::new());
         let rest = (self.names.id(&"varargs".into()), self.names.id(&"kwargs".into()));
-        self.ast.macros.push(Macro { name, parameters, body, rest });
+        self.ast.macros.push(Macro { name, parameters: parameters.into(), body, rest });
         self.enter(OpenKind::Macro { id: Some(id) }, at);
         bound.into_iter().chain([rest.0, rest.1]).for_each(|name| self.names.bind(name));
         Ok(())
@@ -279,12 +280,12 @@ impl Parser<'_> {
             self.problems.add(ErrorCode::Syntax, at, format!("'{tag}' needs an id of letters, digits and '_'"));
             return Err(Stop);
         }
-        let (base, field) = (self.names.id(&Arc::from(tag)), Arc::from(id));
+        let base = self.names.id(&Arc::from(tag));
         if tag == "context" {
-            self.names.field(&field, id_at);
+            self.names.field(id, id_at);
         }
         self.names.used(base, tag_at);
-        let expr = self.expr(ExprKind::Field { base, field, required: tag == "customer" }, at);
+        let expr = self.expr(ExprKind::Field { base, field: id_at, required: tag == "customer" }, at);
         self.nodes.push(Node::Output { expr, site: Site::Plain, at });
         Ok(())
     }

@@ -180,7 +180,8 @@ fn free_names_are_known_with_their_place() {
         Mode::Text,
     )
     .unwrap();
-    let names: Vec<_> = template.roots().iter().map(|root| (&*root.name, root.line)).collect();
+    let roots = template.roots();
+    let names: Vec<_> = roots.iter().map(|root| (&*root.name, root.line)).collect();
     assert_eq!(names, [("customer", 1), ("request", 2), ("event", 2), ("p", 2)]);
     assert_eq!(template.roots()[0].column, 12);
     assert!(!template.is_static());

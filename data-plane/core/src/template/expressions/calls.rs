@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use minijinja::Value;
 
-use super::super::ast::{Argument, ExprId, ExprKind, Link, Span};
+use super::super::ast::{Argument, Called, ExprId, ExprKind, Filtered, Link, Span, Tested};
 use super::super::error::ErrorCode;
 use super::super::filters::{Filter, Pattern};
 use super::super::limits::PATTERN_KIB;
@@ -37,12 +37,12 @@ impl Expressions<'_> {
     pub(super) fn attr(&mut self, parts: &mut usize) -> Result<Link, Stop> {
         let (name, at) = self.name("a name")?;
         if !self.is("(") {
-            return Ok(Link::Attr(name));
+            return Ok(Link::Attr(at));
         }
         let given = self.arguments(parts)?;
         let Some(method) = Method::named(&name) else {
             self.problems.unknown(ErrorCode::UnknownFunction, at, "method", &name, &Method::names());
-            return Ok(Link::Attr(name));
+            return Ok(Link::Attr(at));
         };
         if let Some(takes) = method.takes_other_than(given.len()) {
             self.problems.add(ErrorCode::Syntax, at, format!("'{name}' takes {takes}"));
@@ -52,11 +52,11 @@ impl Expressions<'_> {
             self.problems.add(ErrorCode::Syntax, at, "methods take no arguments by name");
         }
         self.ast.changes |= method.changes();
-        let args: Vec<ExprId> = given.into_iter().map(|argument| argument.value).collect();
+        let args: Box<[ExprId]> = given.into_iter().map(|argument| argument.value).collect();
         if let Some(id) = args.first().filter(|_| method.takes_pattern()) {
             self.pattern(*id, method.matches_whole());
         }
-        Ok(Link::Method { method, args, at })
+        Ok(Link::Method(Box::new(Called { method, args, at })))
     }
 
     #[inline(never)]
@@ -70,11 +70,11 @@ impl Expressions<'_> {
                 }
                 None => self.problems.unknown(ErrorCode::UnknownFilter, at, "filter", &name, &Filter::names()),
             }
-            return Ok(Link::Attr(name));
+            return Ok(Link::Attr(at));
         };
         let args = self.placed(filter, &name, at, given);
         self.literals(filter, &args);
-        Ok(Link::Filter { filter, args, at })
+        Ok(Link::Filter(Box::new(Filtered { filter, args: args.into(), at })))
     }
 
     /// Arguments in the order of the filter's parameters, and what it takes besides them.
@@ -138,7 +138,7 @@ impl Expressions<'_> {
         match Pattern::new(&text, PATTERN_KIB - self.ast.patterns) {
             Ok(pattern) => {
                 self.ast.patterns += pattern.kib();
-                self.ast.exprs[id.0 as usize].kind = ExprKind::Const(Value::from_object(pattern));
+                self.ast.exprs[id.0 as usize].kind = ExprKind::Const(Box::new(Value::from_object(pattern)));
             }
             Err((code, message)) => self.problems.add(code, self.ast.expr(id).at, message),
         }
@@ -162,13 +162,13 @@ impl Expressions<'_> {
         let argument = if takes && self.starts_argument(test.is_some()) { Some(self.argument()?) } else { None };
         let Some(test) = test else {
             self.problems.unknown(ErrorCode::UnknownTest, at, "test", &name, &Test::names());
-            return Ok(Link::Attr(name));
+            return Ok(Link::Attr(at));
         };
         if argument.is_none() && test.needs_argument() {
             self.problems.add(ErrorCode::Syntax, at, format!("'{name}' needs something to compare with"));
         }
         *parts = (*parts).max(argument.map_or(0, |argument| self.depth(argument)));
-        Ok(Link::Test { test, negated, argument, at })
+        Ok(Link::Test(Box::new(Tested { test, negated, argument, at })))
     }
 
     /// Whether the next token can be an argument of a test. Of an unknown test, a sign is more likely an operator.

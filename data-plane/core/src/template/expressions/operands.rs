@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use minijinja::Value;
 
-use super::super::ast::{Argument, ExprId, ExprKind, Link, Span};
+use super::super::ast::{Argument, ExprId, ExprKind, Filtered, Link, Span};
 use super::super::error::ErrorCode;
 use super::super::filters::Filter;
 use super::super::functions::{self, Function};
@@ -17,9 +17,9 @@ impl Expressions<'_> {
         let Some(token) = self.peek().cloned() else { return self.fail("a value is expected here") };
         self.at += 1;
         match token {
-            Token::Int(int) => self.node(ExprKind::Const(Value::from(int)), at, 0),
-            Token::Float(float) => self.node(ExprKind::Const(Value::from(float)), at, 0),
-            Token::Text(text) => self.node(ExprKind::Const(Value::from(text)), at, 0),
+            Token::Int(int) => self.constant(Value::from(int), at),
+            Token::Float(float) => self.constant(Value::from(float), at),
+            Token::Text(text) => self.constant(Value::from(text), at),
             Token::Word(word) => self.word(&word, at),
             Token::Symbol("(") => self.parentheses(at),
             Token::Symbol("[") => self.list(at),
@@ -32,6 +32,11 @@ impl Expressions<'_> {
     }
 
     #[inline(never)]
+    fn constant(&mut self, value: Value, at: Span) -> Result<ExprId, Stop> {
+        self.node(ExprKind::Const(Box::new(value)), at, 0)
+    }
+
+    #[inline(never)]
     fn word(&mut self, word: &Arc<str>, at: Span) -> Result<ExprId, Stop> {
         let constant = match &**word {
             "true" | "True" => Some(Value::from(true)),
@@ -40,7 +45,7 @@ impl Expressions<'_> {
             _ => None,
         };
         if let Some(constant) = constant {
-            return self.node(ExprKind::Const(constant), at, 0);
+            return self.constant(constant, at);
         }
         if Infix::of(&Token::Word(word.clone())).is_some() || ["if", "else", "is"].contains(&&**word) {
             self.at -= 1;
@@ -62,22 +67,37 @@ impl Expressions<'_> {
         let whole = at.to(self.before());
         if let Some(function) = Function::named(word) {
             self.check_arguments(function, word, &args, at);
-            return self.node(ExprKind::Function { function, args }, whole, parts);
+            return self.node(ExprKind::Function { function, args: args.into() }, whole, parts);
         }
         if let Some(filter) = Filter::named(word).filter(|_| functions::FILTERS.contains(&&**word)) {
             let input = if args.first().is_some_and(|first| first.name.is_none()) {
                 args.remove(0).value
             } else {
-                self.node(ExprKind::Const(Value::from(())), at, 0)?
+                self.constant(Value::from(()), at)?
             };
-            let args = self.placed(filter, word, at, args);
-            self.literals(filter, &args);
-            let links = vec![Link::Filter { filter, args, at }];
-            return self.node(ExprKind::Postfix { base: input, links }, whole, parts);
+            return self.filter_called(filter, word, at, input, args, parts);
         }
         let name = self.names.id(word);
         self.names.calls(name, at);
-        self.node(ExprKind::Call { name, args }, whole, parts)
+        self.node(ExprKind::Call { name, args: args.into() }, whole, parts)
+    }
+
+    /// `name(input, …)` is `input|name(…)`.
+    #[inline(never)]
+    fn filter_called(
+        &mut self,
+        filter: Filter,
+        word: &str,
+        at: Span,
+        input: ExprId,
+        args: Vec<Argument>,
+        parts: usize,
+    ) -> Result<ExprId, Stop> {
+        let whole = at.to(self.before());
+        let args = self.placed(filter, word, at, args);
+        self.literals(filter, &args);
+        let links = Box::new([Link::Filter(Box::new(Filtered { filter, args: args.into(), at }))]);
+        self.node(ExprKind::Postfix { base: input, links }, whole, parts)
     }
 
     /// What a function does not take is refused, never ignored (I9).
@@ -120,7 +140,7 @@ impl Expressions<'_> {
             }
         }
         let parts = items.iter().map(|id| self.depth(*id)).max().unwrap_or(0);
-        self.node(ExprKind::List(items), at.to(self.before()), parts)
+        self.node(ExprKind::List(items.into()), at.to(self.before()), parts)
     }
 
     /// Keys are texts, quoted or not: `{price: 12}` is `{"price": 12}`.
@@ -143,6 +163,6 @@ impl Expressions<'_> {
                 return self.fail("',' or '}' is expected here");
             }
         }
-        self.node(ExprKind::Dict(entries), at.to(self.before()), parts)
+        self.node(ExprKind::Dict(entries.into()), at.to(self.before()), parts)
     }
 }

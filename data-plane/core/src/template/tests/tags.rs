@@ -37,8 +37,8 @@ fn fields_of_the_form_are_known_before_anything_is_sent() {
         Mode::Text,
     )
     .unwrap();
-    let fields: Vec<_> =
-        template.context_fields().iter().map(|field| (&*field.name, field.line, field.column)).collect();
+    let named = template.context_fields();
+    let fields: Vec<_> = named.iter().map(|field| (&*field.name, field.line, field.column)).collect();
     assert_eq!(fields, [("b_1", 1, 12), ("c", 1, 29), ("a", 2, 12), ("d", 2, 27)]);
     let other = Template::compile("{% set context = {'x': 1} %}{{ context.x }}{{ a.context.y }}", Mode::Text).unwrap();
     assert_eq!(other.context_fields(), [], "a name of its own, and one behind another");

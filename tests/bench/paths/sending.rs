@@ -1,0 +1,133 @@
+//! Jobs from the inbox until their outcomes are recorded, beside the same client in a loop. Planes and destination are in this process;
+//! the control plane is stopped, as elsewhere it has cores of its own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use prost::Message as _;
+use sluice_core::envelope::{Envelope, Headers};
+use sluice_data_plane::inbox::{Accept, Accepted, Lane, NewJob};
+use sluice_egress::Egress;
+use sluice_proto::sync::v1::Job;
+use sluice_tests::{World, resources};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::bare;
+use crate::process::Watched;
+use crate::table::Target::AtLeast;
+use crate::table::{Measured, Round, Table};
+
+const ROUNDS: usize = 7;
+const BATCH: usize = 4_000;
+/// Calls of the bare client in a round: it is faster.
+const CALLS: usize = 5 * BATCH;
+/// Requests at once: what one workspace gets of 256 places.
+const AT_ONCE: usize = 192;
+
+/// With both versions of HTTP: the second costs a bare client far less.
+pub(crate) async fn run(table: &mut Table) {
+    for (version, http2, target) in [("HTTP/1.1", false, Some(AtLeast(0.6))), ("HTTP/2", true, None)] {
+        let world = world(http2).await;
+        let bare = Arc::new(Egress::new(world.0.plane().settings.egress.clone()).expect("a client"));
+        let (mut delivered, mut called) = (Measured::default(), Measured::default());
+        for round in 0..=ROUNDS {
+            let (ours, theirs) = (deliveries(&world).await, calls(&bare).await);
+            // The first round warms up.
+            if round > 0 {
+                delivered.add(ours);
+                called.add(theirs);
+            }
+        }
+        table.rate(&format!("bare client, TLS, {version}"), &mut called);
+        table.against(&format!("deliveries, TLS, {version}"), &mut delivered, &called, target);
+    }
+}
+
+/// Nothing but deliveries, for a profiler.
+pub(crate) async fn profile() {
+    let world = world(false).await;
+    for _ in 0..5 * ROUNDS {
+        deliveries(&world).await;
+    }
+}
+
+async fn world(http2: bool) -> (World, String) {
+    let mut world = World::with(|options| {
+        options.destination.remembered = 1;
+        options.destination.http2 = http2;
+        options.data_plane.dispatch.destination_share = 100;
+    })
+    .await;
+    let body = r#"{"order": "{{ request.body.order }}"}"#;
+    let incoming = world.acme.flow("load", resources::post("https://api.example.com/in", body)).await;
+    world.served().await;
+    world.stop_control_plane().await;
+    (world, incoming.endpoint_id)
+}
+
+/// Puts jobs straight into the inbox, until all are over.
+async fn deliveries((world, endpoint_id): &(World, String)) -> Round {
+    let plane = world.plane();
+    let runtime = plane.served.load();
+    let endpoint = runtime.endpoint(endpoint_id).expect("it is served");
+    let wanting = &endpoint.workflows[0];
+    let envelope = Envelope {
+        body: serde_json::from_str(r#"{"order": "A-1001"}"#).expect("JSON"),
+        business_profile_id: 1,
+        endpoint_id: endpoint_id.clone(),
+        event_id: Uuid::now_v7().to_string(),
+        headers: Headers::new(),
+        method: "POST".to_owned(),
+        time: 1_800_000_000_000,
+    };
+    let job = Job {
+        workspace: endpoint.workspace.clone(),
+        workflow: wanting.workflow.name.clone(),
+        step_id: wanting.workflow.steps[0].id.clone(),
+        trigger_id: envelope.event_id.clone(),
+        revision: 1,
+        envelope: envelope.to_json().into(),
+        ..Job::default()
+    };
+    let payload = Bytes::from(job.encode_to_vec());
+    let accept = || {
+        let flow = wanting.flows[0].clone();
+        let job = |_| NewJob { id: Uuid::now_v7(), lane: Lane::Realtime, flow: flow.clone(), payload: payload.clone() };
+        Accept { request: Uuid::now_v7(), claim: None, jobs: (0..500).map(job).collect() }
+    };
+    let (begun, cpu) = (Instant::now(), Watched::this().cpu());
+    for _ in 0..BATCH / 500 {
+        assert_eq!(plane.inbox.accept(accept()).await, Ok(Accepted::Accepted));
+    }
+    loop {
+        let stats = plane.inbox.stats().await.expect("stats").realtime;
+        if stats.ready + stats.leased + stats.delayed == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    round(BATCH, begun, cpu)
+}
+
+/// The same requests without anything else.
+async fn calls(egress: &Arc<Egress>) -> Round {
+    let (begun, cpu) = (Instant::now(), Watched::this().cpu());
+    let mut all = JoinSet::new();
+    for _ in 0..AT_ONCE {
+        let egress = egress.clone();
+        all.spawn(async move {
+            for _ in 0..CALLS / AT_ONCE {
+                bare::call(&egress).await;
+            }
+        });
+    }
+    all.join_all().await;
+    round(CALLS / AT_ONCE * AT_ONCE, begun, cpu)
+}
+
+fn round(count: usize, begun: Instant, cpu: Duration) -> Round {
+    let time = begun.elapsed();
+    Round { count, time, latencies: Vec::new(), cpu: Watched::this().cpu() - cpu, resident: 0.0 }
+}
