@@ -110,7 +110,8 @@ async fn f40_without_file_descriptors_it_waits_and_goes_on_when_there_are_some()
     // A measurement: it takes its time.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let ticks = worked(process) - before;
-    assert!(ticks < 50, "it works {ticks} hundredths of a second while it can do nothing");
+    println!("{ticks} hundredths of a second");
+    assert!(ticks < 30, "it works {ticks} hundredths of a second while it can do nothing");
     drop(strangers);
     campaign.under_load(async |campaign| campaign.answers(100).await).await;
     campaign.holds().await;
