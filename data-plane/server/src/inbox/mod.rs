@@ -27,6 +27,7 @@ use uuid::Uuid;
 
 use crate::clock::UnixMillis;
 
+mod answered;
 mod board;
 mod embedded;
 #[cfg(feature = "fault-injection")]

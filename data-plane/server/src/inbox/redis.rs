@@ -23,6 +23,7 @@ use thiserror::Error;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use uuid::Uuid;
 
+use super::answered::answered;
 use super::board::FlowBoard;
 use super::life::{self, Life};
 use super::{
@@ -323,7 +324,7 @@ impl Redis {
         let (reply, answer) = oneshot::channel();
         let calls = self.0.shards.get(shard).ok_or(Unavailable)?;
         calls.send(Call::new(ask, Some(reply))).await.map_err(|_| Unavailable)?;
-        answer.await.map_err(|_| Unavailable)
+        answered(calls, answer).await
     }
 
     async fn step(&self, fence: Fence, ask: Ask) -> Result<(), LeaseError> {
