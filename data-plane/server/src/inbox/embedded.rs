@@ -17,7 +17,6 @@ use thiserror::Error;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use uuid::Uuid;
 
-use super::answered::answered;
 use super::board::FlowBoard;
 use super::life::{self, Life};
 use super::{
@@ -215,7 +214,7 @@ impl Embedded {
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Unavailable> {
         let (reply, answer) = oneshot::channel();
         self.0.commands.send(command(reply)).await.map_err(|_| Unavailable)?;
-        answered(&self.0.commands, answer).await
+        answer.await.map_err(|_| Unavailable)
     }
 
     async fn step(&self, command: impl FnOnce(Reply<bool>) -> Command) -> Result<(), LeaseError> {

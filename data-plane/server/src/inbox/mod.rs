@@ -27,7 +27,6 @@ use uuid::Uuid;
 
 use crate::clock::UnixMillis;
 
-mod answered;
 mod board;
 mod embedded;
 #[cfg(feature = "fault-injection")]

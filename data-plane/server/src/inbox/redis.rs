@@ -23,7 +23,6 @@ use thiserror::Error;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use uuid::Uuid;
 
-use super::answered::answered;
 use super::board::FlowBoard;
 use super::life::{self, Life};
 use super::{
@@ -32,6 +31,7 @@ use super::{
 };
 use crate::clock::{Clock, UnixMillis};
 
+mod answered;
 mod ask;
 mod check;
 mod limits;
@@ -41,6 +41,7 @@ mod outbox;
 mod shard;
 mod value;
 
+use answered::answered;
 use ask::{Answer, Ask, Counts};
 pub use check::Unfit;
 use link::LinkError;

@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::Unavailable;
+use super::super::Unavailable;
 
 /// Waits for the answer of whoever takes questions from `line`. A question that was put there in the moment in which it closed is
 /// never looked at, and nothing drops it while somebody else may still put questions there.
