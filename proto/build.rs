@@ -40,6 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     tonic_prost_build::configure()
         .bytes(".")
+        .codec_path("crate::codec::Codec")
         // The same document has the same bytes, whoever encodes it.
         .btree_map(".")
         .skip_debug(messages.iter().map(|message| format!(".{}", message.full_name())))

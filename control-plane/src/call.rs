@@ -27,10 +27,14 @@ pub(crate) trait Changing: Message {
     fn validate_only(&self) -> bool;
     /// The caller's id of the request.
     fn request_id(&self) -> &str;
+    /// Go on although connected data planes are too old for what is put in force.
+    fn allows_partial_rollout(&self) -> bool {
+        false
+    }
 }
 
 macro_rules! changing {
-    ($($request:ident),* $(,)?) => {
+    ($($request:ident $(: $allow_partial_rollout:ident)?),* $(,)?) => {
         $(impl Changing for admin::$request {
             fn validate_only(&self) -> bool {
                 self.validate_only
@@ -39,6 +43,10 @@ macro_rules! changing {
             fn request_id(&self) -> &str {
                 &self.request_id
             }
+
+            $(fn allows_partial_rollout(&self) -> bool {
+                self.$allow_partial_rollout
+            })?
         })*
     };
 }
@@ -48,15 +56,15 @@ changing!(
     UpdateWorkspaceRequest,
     DeleteWorkspaceRequest,
     UndeleteWorkspaceRequest,
-    CreateConnectionRequest,
-    UpdateConnectionRequest,
+    CreateConnectionRequest: allow_partial_rollout,
+    UpdateConnectionRequest: allow_partial_rollout,
     DeleteConnectionRequest,
-    UndeleteConnectionRequest,
+    UndeleteConnectionRequest: allow_partial_rollout,
     CreateIncomingIntegrationRequest,
     UpdateIncomingIntegrationRequest,
     DeleteIncomingIntegrationRequest,
     UndeleteIncomingIntegrationRequest,
-    PublishIncomingIntegrationRequest,
+    PublishIncomingIntegrationRequest: allow_partial_rollout,
     UnpublishIncomingIntegrationRequest,
     RegenerateEndpointRequest,
     PauseIncomingIntegrationRequest,
@@ -69,14 +77,14 @@ changing!(
     UpdateOutgoingIntegrationRequest,
     DeleteOutgoingIntegrationRequest,
     UndeleteOutgoingIntegrationRequest,
-    PublishOutgoingIntegrationRequest,
+    PublishOutgoingIntegrationRequest: allow_partial_rollout,
     UnpublishOutgoingIntegrationRequest,
     ImportCurlRequest,
     CreateWorkflowRequest,
     UpdateWorkflowRequest,
     DeleteWorkflowRequest,
     UndeleteWorkflowRequest,
-    PublishWorkflowRequest,
+    PublishWorkflowRequest: allow_partial_rollout,
     UnpublishWorkflowRequest,
     StageSecretRequest,
     ActivateSecretRequest,
@@ -92,7 +100,7 @@ changing!(
     UpdateSnippetRequest,
     DeleteSnippetRequest,
     UndeleteSnippetRequest,
-    PublishSnippetRequest,
+    PublishSnippetRequest: allow_partial_rollout,
     UnpublishSnippetRequest,
     CreateSchemaTemplateRequest,
     UpdateSchemaTemplateRequest,
@@ -108,9 +116,9 @@ changing!(
     UpdateTestProfileRequest,
     DeleteTestProfileRequest,
     UndeleteTestProfileRequest,
-    RollbackVersionRequest,
-    PublishDraftsRequest,
-    ApplyConfigurationRequest,
+    RollbackVersionRequest: allow_partial_rollout,
+    PublishDraftsRequest: allow_partial_rollout,
+    ApplyConfigurationRequest: allow_partial_rollout,
     CreateApiKeyRequest,
     UpdateApiKeyRequest,
     DeleteApiKeyRequest,
@@ -136,6 +144,7 @@ changing!(
 pub(crate) struct Call {
     /// Check everything and change nothing.
     pub(crate) validate_only: bool,
+    allows_partial_rollout: bool,
     caller: Caller,
     /// Who calls and the caller's id of the request, when it has one.
     request: Option<(String, String)>,
@@ -173,11 +182,11 @@ impl Call {
         if !id.is_empty() && !is_uuid(id) {
             found.push(violation("request_id", "UUID_INVALID", "must be a UUID in lower case, or empty"));
         }
-        let validate_only = message.validate_only();
+        let (validate_only, allows_partial_rollout) = (message.validate_only(), message.allows_partial_rollout());
         let request = (!id.is_empty() && found.is_empty() && !validate_only)
             .then(|| (caller.access.key_id.clone(), id.to_owned()));
         let fingerprint = shared.secrets.mac(&[b"request", caller.attempt.method.as_bytes(), &message.encode_to_vec()]);
-        Ok((Self { validate_only, caller, request, fingerprint, found }, message))
+        Ok((Self { validate_only, allows_partial_rollout, caller, request, fingerprint, found }, message))
     }
 
     /// Who makes it.
@@ -229,6 +238,11 @@ impl Change {
     /// Whether nothing of it will remain.
     pub(crate) fn validate_only(&self) -> bool {
         self.call.validate_only
+    }
+
+    /// Whether it goes on although connected data planes are too old for what it puts in force.
+    pub(crate) fn allows_partial_rollout(&self) -> bool {
+        self.call.allows_partial_rollout
     }
 
     /// Who makes it.

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::error::{Failure, violation};
+use crate::levels;
 use crate::shared::Shared;
 
 /// How long a data plane may take to answer.
@@ -22,7 +23,8 @@ pub(crate) const WAITING_MAX: usize = 64;
 /// A command on its way to a stream.
 #[derive(Debug)]
 pub(crate) struct Order {
-    pub(crate) kind: Kind,
+    /// Boxed: room for many of them is kept for every stream.
+    pub(crate) kind: Box<Kind>,
     /// Dropped: the stream ended.
     pub(crate) reply: oneshot::Sender<Outcome>,
 }
@@ -51,7 +53,7 @@ pub(crate) async fn ask_in_turn(
 ) -> Result<Outcome, Failure> {
     let (reply, answer) = oneshot::channel();
     let orders = orders(shared, data_plane).await?;
-    let sent = tokio::time::timeout(COMMAND_TIME, orders.send(Order { kind, reply })).await;
+    let sent = tokio::time::timeout(COMMAND_TIME, orders.send(Order { kind: Box::new(kind), reply })).await;
     let sent = sent.map_err(|_late| Failure::Overloaded("commands of a data plane"))?;
     sent.map_err(|_gone| Failure::DataPlaneAway(data_plane.to_owned()))?;
     hear(data_plane, subject, answer, COMMAND_TIME).await
@@ -116,7 +118,11 @@ pub(crate) async fn orders(shared: &Shared, data_plane: &str) -> Result<Orders, 
 async fn give(shared: &Shared, data_plane: &str, kind: Kind) -> Result<oneshot::Receiver<Outcome>, Failure> {
     let (reply, answer) = oneshot::channel();
     let orders = orders(shared, data_plane).await?;
-    orders.try_send(Order { kind, reply }).map_err(|refused| match refused {
+    // Configuration that comes with a command is not cut down either.
+    if levels::of_command(&kind)? > shared.data_planes.config_level(data_plane) {
+        return Err(Failure::DataPlaneTooOld(data_plane.to_owned()));
+    }
+    orders.try_send(Order { kind: Box::new(kind), reply }).map_err(|refused| match refused {
         mpsc::error::TrySendError::Full(_) => Failure::Overloaded("commands of a data plane"),
         mpsc::error::TrySendError::Closed(_) => Failure::DataPlaneAway(data_plane.to_owned()),
     })?;

@@ -20,6 +20,7 @@ use crate::clock::{UnixMillis, timestamp};
 use crate::commands::{Order, Orders, WAITING_MAX};
 use crate::enrolment::Scope;
 use crate::error::Failure;
+use crate::levels::{FIRST, Older};
 use crate::members::{GONE_COUNTS, Members};
 use crate::names;
 use crate::rounds::Rounds;
@@ -61,6 +62,8 @@ struct Planes {
 #[derive(Debug)]
 struct Plane {
     build: String,
+    /// The highest level of configuration it understands.
+    config_level: i32,
     connect_time: UnixMillis,
     /// Since when it is not connected.
     gone: Option<Instant>,
@@ -109,6 +112,8 @@ pub(crate) struct Registration {
     pub(crate) revoked: CancellationToken,
     /// What it may see.
     pub(crate) scope: Scope,
+    /// The highest level of configuration it understands.
+    pub(crate) config_level: i32,
     /// Commands for it.
     pub(crate) orders: mpsc::Receiver<Order>,
 }
@@ -153,8 +158,10 @@ impl Registry {
                 served.quarantined = quarantined(ack);
             }
         }
+        let config_level = hello.config_level.max(FIRST);
         let plane = Plane {
             build: hello.build.clone(),
+            config_level,
             connect_time: now,
             gone: None,
             number: session,
@@ -178,7 +185,7 @@ impl Registry {
         }
         drop(planes);
         self.changed.send_replace(());
-        Ok(Registration { registry, id, session, replaced, revoked, scope: scope.clone(), orders })
+        Ok(Registration { registry, id, session, replaced, revoked, scope: scope.clone(), config_level, orders })
     }
 
     /// Ends the stream of a data plane that was let go, and forgets it: all that began before this number.
@@ -312,6 +319,20 @@ impl Registry {
         answer
     }
 
+    /// The highest level of configuration that this data plane understands.
+    pub(crate) fn config_level(&self, id: &str) -> i32 {
+        self.lock().by_id.get(id).map_or(FIRST, |plane| plane.config_level)
+    }
+
+    /// The connected data planes that see this workspace and do not understand this level of configuration.
+    pub(crate) fn older(&self, workspace: &str, level: i32) -> Vec<Older> {
+        let planes = self.lock();
+        let is_older =
+            |plane: &Plane| plane.session.is_some() && plane.config_level < level && plane.scope.sees(workspace);
+        let older = planes.by_id.iter().filter(|(_, plane)| is_older(plane));
+        older.map(|(id, at)| Older { id: id.clone(), build: at.build.clone(), level: at.config_level }).collect()
+    }
+
     /// At most `limit` data planes by id, those after `after`.
     pub(crate) fn list(&self, after: &str, limit: i64) -> Vec<DataPlane> {
         let planes = self.lock();
@@ -359,6 +380,7 @@ impl Plane {
             workspaces: self.workspaces.values().cloned().collect(),
             draining: self.draining,
             clock_skew: self.clock_skew_ms.map(duration),
+            config_level: self.config_level,
             ..DataPlane::default()
         }
     }
@@ -532,6 +554,25 @@ mod tests {
         assert!(registry.list("", 10)[0].connected, "the end of the first does not disconnect the second");
         drop(second);
         assert!(!registry.list("", 10)[0].connected);
+    }
+
+    #[test]
+    fn who_is_too_old_is_connected_and_sees_the_workspace() {
+        let registry = Registry::default();
+        let connect = |id: &str, config_level, scope: &Scope| {
+            registry.register(&Hello { config_level, ..hello(id) }, scope, 1, 1).unwrap()
+        };
+        let only = Scope::of_names(vec!["workspaces/other".to_owned()]);
+        let silent = connect("a", 0, &Scope::All);
+        let _held = [connect("b", 2, &Scope::All), connect("c", 3, &Scope::All), connect("d", 1, &only)];
+        let older = |level| -> Vec<(String, i32)> {
+            registry.older("workspaces/abc", level).into_iter().map(|plane| (plane.id, plane.level)).collect()
+        };
+        let of = |id: &str, level| (id.to_owned(), level);
+        assert_eq!(older(3), [of("a", 1), of("b", 2)], "who says nothing is of the first level");
+        assert_eq!((older(2), older(1)), (vec![of("a", 1)], vec![]));
+        drop(silent);
+        assert_eq!(older(3), [of("b", 2)]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt
 
 pub(crate) use stranger::{CertificateProblem, KeyProblem, TokenProblem};
 
+use crate::levels::LeftBehind;
 use crate::store::StoreError;
 
 /// The domain of every `google.rpc.ErrorInfo` of this server.
@@ -216,6 +217,8 @@ pub(crate) enum Failure {
     NotCaptured(String),
     /// A test was made under this request id.
     TestMade,
+    /// Connected data planes are too old for what would be in force.
+    ConfigLevel(LeftBehind),
     /// The call could not be read.
     CallInvalid { code: Code, message: String },
     /// A defect; the text is for the log.
@@ -293,6 +296,7 @@ impl Failure {
             | Self::DeliveryNotKept(_)
             | Self::NotCaptured(_)
             | Self::TestMade
+            | Self::ConfigLevel(_)
             | Self::CallInvalid { .. } => tracing::info!(reason = reason.as_str_name(), "refused"),
         }
         let mut details = ErrorDetails::new();
@@ -348,6 +352,7 @@ impl Failure {
             Self::DeliveryNotKept(_) => (Code::FailedPrecondition, ErrorReason::DeliveryNotKept),
             Self::NotCaptured(_) => (Code::FailedPrecondition, ErrorReason::NotCaptured),
             Self::TestMade => (Code::AlreadyExists, ErrorReason::TestMade),
+            Self::ConfigLevel(_) => (Code::FailedPrecondition, ErrorReason::ConfigLevelUnsupported),
             Self::CallInvalid { code, .. } => (*code, ErrorReason::CallInvalid),
             Self::Internal(_) => (Code::Internal, ErrorReason::InternalError),
         }
@@ -408,7 +413,7 @@ impl Failure {
             Self::DataPlaneAway(id) => {
                 format!("data plane `{id}` did not answer; whether it was done is not known: call again")
             }
-            Self::DataPlaneTooOld(id) => format!("data plane `{id}` does not know this command: update it"),
+            Self::DataPlaneTooOld(id) => format!("data plane `{id}` is too old for this command: update it"),
             Self::DeliveryEnded(name) => format!("`{name}` has ended: replay it instead"),
             Self::DeliveryInWork(name) => format!("`{name}` is being sent right now: call again when it was"),
             Self::DeliveryNotKept(name) => {
@@ -418,6 +423,7 @@ impl Failure {
                 format!("`{name}` has not captured this request: start a capture, or read the last one again")
             }
             Self::TestMade => TEST_MADE.to_owned(),
+            Self::ConfigLevel(left_behind) => left_behind.to_string(),
             Self::CallInvalid { message, .. } => short(message),
             Self::Store(StoreError::Corrupt(_) | StoreError::Newer { .. }) | Self::Internal(_) => DEFECT.to_owned(),
         }
@@ -465,6 +471,9 @@ impl Failure {
             | Self::NotCaptured(subject) => {
                 let kind = self.verdict().1.as_str_name();
                 details.set_precondition_failure(precondition(kind, subject, self.message()));
+            }
+            Self::ConfigLevel(left_behind) => {
+                details.set_precondition_failure(left_behind.violations());
             }
             Self::PageToken | Self::RequestIdReused => {
                 let field = if matches!(self, Self::PageToken) { "page_token" } else { "request_id" };

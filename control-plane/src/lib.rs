@@ -69,6 +69,7 @@ mod inference;
 mod intake;
 mod json_door;
 mod lead;
+mod levels;
 mod lifecycle;
 mod list_filter;
 mod listing;

@@ -10,6 +10,7 @@ use crate::call::{Begun, Call, Change};
 use crate::error::{Failure, violation};
 use crate::fields::tree;
 use crate::forms;
+use crate::levels;
 use crate::listing::{Listing, Query};
 use crate::login_keys;
 use crate::names::{self, Name};
@@ -308,6 +309,7 @@ pub(crate) async fn save<R: Resource>(
     change.tx.references_set(&stored.row.name, false, &stored.targets()).await?;
     if let Some(resource) = in_force {
         commit_revision(&mut change.tx, workspace, vec![resource], Vec::new(), change.now).await?;
+        levels::refuse_older(shared, change, workspace).await?;
     }
     Ok(())
 }

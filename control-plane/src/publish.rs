@@ -16,6 +16,7 @@ use crate::call::{Begun, Call, Change};
 use crate::clock::UnixMillis;
 use crate::error::{Failure, violation};
 use crate::forms;
+use crate::levels;
 use crate::lifecycle::{answer, lock, refuse_used};
 use crate::login_keys;
 use crate::names;
@@ -176,7 +177,8 @@ async fn enforce(
     }
     let upserts: Vec<_> =
         staged.iter().filter(|staged| staged.in_revisions).map(|staged| staged.resource.clone()).collect();
-    if !upserts.is_empty() {
+    let moves = !upserts.is_empty();
+    if moves {
         commit_revision(&mut change.tx, workspace, upserts, Vec::new(), change.now).await?;
     }
     let together: BTreeSet<String> = staged.iter().map(|staged| staged.resource.name.clone()).collect();
@@ -185,6 +187,9 @@ async fn enforce(
         let name = staged.resource.name.clone();
         let broken = check(shared, &mut change.tx, &workspace.id, staged, &together).await?;
         found.extend(broken.into_iter().map(|broken| (at, name.clone(), broken)));
+    }
+    if moves && found.is_empty() {
+        levels::refuse_older(shared, change, workspace).await?;
     }
     Ok(found)
 }
@@ -214,7 +219,8 @@ pub(crate) async fn unpublish<R: Versioned>(shared: &Shared, call: Call, name: &
 }
 
 /// Moves the workspace to its next revision: what is in force, its digest, and the encoded change for data planes, which is
-/// made here once and never again. The caller holds the workspace's row and commits.
+/// made here once and never again. The caller holds the workspace's row and commits; where it brings what its author has written, it asks
+/// [`levels::refuse_older`] first. What takes away, or puts keys and secrets in force, waits for no data plane.
 pub(crate) async fn commit_revision(
     tx: &mut Transaction,
     workspace: &mut WorkspaceRow,
@@ -231,6 +237,7 @@ pub(crate) async fn commit_revision(
             name: resource.name.clone(),
             resource: resource.encode_to_vec(),
             content_hash: content_hash(resource).to_vec(),
+            config_level: levels::need(resource)?.level,
         };
         tx.head_put(&workspace.id, &head).await?;
     }
@@ -244,6 +251,7 @@ pub(crate) async fn commit_revision(
         hashes.insert(name, hash);
     }
     workspace.digest = digest(hashes.iter().map(|(name, hash)| (name.as_str(), hash))).to_vec();
+    workspace.config_level = tx.head_level(&workspace.id).await?.unwrap_or(levels::FIRST);
     workspace.revision += 1;
     tx.workspace_update(workspace).await?;
     let body = WorkspaceBody { upserts, deletes, ..frame(workspace) };

@@ -26,7 +26,7 @@ pub(crate) const ENVELOPE: &str = "envelope";
 
 /// Stores a report in one transaction. What belongs to no workspace of this store is dropped: its data plane could do
 /// nothing about it, and would report it for ever.
-pub(crate) async fn store(shared: &Shared, scope: &Scope, report: &ReportRequest) -> Result<(), Failure> {
+pub(crate) async fn store(shared: &Shared, scope: &Scope, report: ReportRequest) -> Result<(), Failure> {
     if report.outcomes.len() > OUTCOMES_MAX {
         let message = format!("has {} items; the limit is {OUTCOMES_MAX}", report.outcomes.len());
         return Err(Failure::field("outcomes", "TOO_MANY", message));
@@ -41,11 +41,10 @@ pub(crate) async fn store(shared: &Shared, scope: &Scope, report: &ReportRequest
     let data_plane = &report.data_plane_id;
     let mut storing = Storing { shared, scope, tx, vaults: HashMap::new(), data_plane, now };
     let mut batch = Batch::default();
-    for (sequence, outcome) in (sequence..).zip(&report.outcomes) {
-        let Some(told) = storing.read(sequence, outcome).await? else {
-            let workspace = &outcome.workspace;
+    for (sequence, mut outcome) in (sequence..).zip(report.outcomes) {
+        let Some(told) = storing.read(sequence, &mut outcome).await? else {
             tracing::warn!(
-                workspace,
+                workspace = outcome.workspace,
                 data_plane,
                 "dropped an outcome: its workspace or its names are not of this store, or not its data plane's to tell of"
             );
@@ -138,8 +137,8 @@ struct Storing<'a> {
 }
 
 impl Storing<'_> {
-    /// A delivery and what belongs to it; nothing if it does not belong here.
-    async fn read(&mut self, sequence: i64, outcome: &Outcome) -> Result<Option<Told>, Failure> {
+    /// A delivery and what belongs to it, taken out of an outcome; nothing if it does not belong here.
+    async fn read(&mut self, sequence: i64, outcome: &mut Outcome) -> Result<Option<Told>, Failure> {
         let Ok(workspace) = names::workspace_id(&outcome.workspace, "workspace") else { return Ok(None) };
         let belongs =
             |name: &str, collection| names::parse(name, collection, "name").is_ok_and(|n| n.workspace == workspace);
@@ -153,7 +152,8 @@ impl Storing<'_> {
             return Ok(None);
         }
         let request = outcome.request.as_ref().map(|accepted| self.request(&workspace, accepted));
-        let delivery = outcome.delivery.as_ref().map(|delivery| self.delivery(&workspace, delivery, outcome.order));
+        let order = outcome.order;
+        let delivery = outcome.delivery.take().map(|delivery| self.delivery(&workspace, delivery, order));
         let (delivery, exchange) = delivery.transpose()?.unzip();
         let event = outcome.event.as_ref().map(|event| event_row(sequence, &workspace, event));
         Ok(Some(Told {
@@ -193,8 +193,7 @@ impl Storing<'_> {
     }
 
     /// Where a delivery stands, and what its last attempt exchanged.
-    fn delivery(&self, workspace: &str, delivery: &Delivery, order: i64) -> Result<(DeliveryRow, Exchange), Failure> {
-        let mut shown = delivery.clone();
+    fn delivery(&self, workspace: &str, mut shown: Delivery, order: i64) -> Result<(DeliveryRow, Exchange), Failure> {
         self.data_plane.clone_into(&mut shown.data_plane);
         let request = shown.request.take();
         let response = shown.attempts.last_mut().and_then(|attempt| attempt.response.take());
@@ -205,16 +204,16 @@ impl Storing<'_> {
         let (number, status) = last.map_or((0, 0), |last| (last.number, last.status));
         let row = DeliveryRow {
             workspace: workspace.to_owned(),
-            name: shown.name.clone(),
             body: shown.encode_to_vec(),
+            name: shown.name,
             state: shown.state.into(),
             reason: shown.reason.into(),
             status: status.into(),
-            workflow: shown.workflow.clone(),
-            step: shown.step_id.clone(),
-            incoming: shown.incoming_integration.clone(),
-            trigger_id: shown.trigger_id.clone(),
-            operation: shown.operation.clone(),
+            workflow: shown.workflow,
+            step: shown.step_id,
+            incoming: shown.incoming_integration,
+            trigger_id: shown.trigger_id,
+            operation: shown.operation,
             accept_time: shown.accept_time.as_ref().map_or(self.now, millis),
             order,
         };

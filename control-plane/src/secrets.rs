@@ -412,6 +412,7 @@ mod tests {
             update_time: 0,
             delete_time: 0,
             seen_ahead: 0,
+            config_level: 1,
         }
     }
 

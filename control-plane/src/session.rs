@@ -22,6 +22,7 @@ use crate::commands::{Order, WAITING_MAX};
 use crate::data_planes::Registration;
 use crate::enrolment::Rights;
 use crate::error::{CertificateProblem, Failure};
+use crate::levels;
 use crate::login_keys;
 use crate::members::Members;
 use crate::metrics::StreamEnd;
@@ -41,6 +42,9 @@ const OLD: &str = "the stream is as old as it may get";
 const BUSY_MAX: Duration = Duration::from_secs(60);
 /// Longest id and longest version of a data plane, in bytes.
 const ID_BYTES_MAX: usize = 128;
+
+/// What is sent, or why the stream ends. Boxed: room for many of them is kept for every stream.
+pub(crate) type Boxed = Box<Result<SyncResponse, Status>>;
 
 /// A running session.
 pub(crate) struct Session {
@@ -72,7 +76,7 @@ pub(crate) async fn run(
     shared: Arc<Shared>,
     rights: Rights,
     mut inbound: Streaming<SyncRequest>,
-    out: mpsc::Sender<Result<SyncResponse, Status>>,
+    out: mpsc::Sender<Boxed>,
 ) -> Result<(), Status> {
     let stop = shared.stop.clone();
     let hello = tokio::select! {
@@ -82,20 +86,24 @@ pub(crate) async fn run(
     // What was published before a data plane says hello is part of what it gets before `synced`.
     shared.snapshots.fresh().await;
     rights.check_id(&hello.data_plane_id)?;
-    let number = shared.replicas.session_number(&shared.store).await.map_err(Failure::from)?;
+    let number = Box::pin(shared.replicas.session_number(&shared.store)).await.map_err(Failure::from)?;
     let registration = shared.data_planes.register(&hello, &rights.scope, number, shared.settings.clock.now())?;
     // Every control plane knows of it from here on, and ends an older stream of it.
     shared.replicas.fresh().await;
     // One that was let go between the door and here was not in the registry to be forgotten.
-    rights.check(&shared).await?;
+    Box::pin(rights.check(&shared)).await?;
     let (replaced, revoked) = (registration.replaced.clone(), registration.revoked.clone());
     tracing::info!(data_plane = hello.data_plane_id, build = hello.build, "a data plane is connected");
-    let captures = captures::open(&shared, &rights.scope).await?;
+    let captures = Box::pin(captures::open(&shared, &rights.scope)).await?;
     let metrics = shared.metrics.clone();
     let mut session = Session::new(shared.clone(), registration, &hello);
-    session.note_ahead().await?;
+    Box::pin(session.note_ahead()).await?;
     if hello.takes_commands {
-        captures.into_iter().for_each(|kind| session.say(kind));
+        for kind in captures {
+            if levels::of_command(&kind).map_err(Failure::from)? <= session.registration.config_level {
+                session.say(kind);
+            }
+        }
     }
     tokio::select! {
         ended = session.serve(inbound, &out) => ended,
@@ -114,7 +122,7 @@ async fn until_lost(shared: &Shared, rights: &Rights) -> Failure {
     loop {
         tokio::time::sleep(shared.settings.rights_checked_every).await;
         // A store that is away for a moment takes no rights.
-        if let Err(failure @ Failure::CertificateInvalid(_)) = rights.check(shared).await {
+        if let Err(failure @ Failure::CertificateInvalid(_)) = Box::pin(rights.check(shared)).await {
             return failure;
         }
     }
@@ -200,12 +208,9 @@ impl Session {
     }
 
     /// Sends and listens at once: a data plane that waits for us to read its answers would not read ours. One that takes nothing of
-    /// what there is for it is ended; what it missed comes as one change when it returns (A17).
-    async fn serve(
-        mut self,
-        mut inbound: Streaming<SyncRequest>,
-        out: &mpsc::Sender<Result<SyncResponse, Status>>,
-    ) -> Result<(), Status> {
+    /// what there is for it is ended; what it missed comes as one change when it returns (A17). What waits for the store is boxed: its
+    /// room is not kept for every stream while nothing happens.
+    async fn serve(mut self, mut inbound: Streaming<SyncRequest>, out: &mpsc::Sender<Boxed>) -> Result<(), Status> {
         let patience = self.shared.settings.limits.watcher_patience;
         let end = Instant::now() + age(self.shared.settings.limits.stream_age, dice());
         let mut stalled: Option<Instant> = None;
@@ -226,12 +231,12 @@ impl Session {
                     // A sample that cannot be stored ends the stream, and comes again with the next.
                     Some(SyncRequest { kind: Some(Said::Sample(sample)) }) => {
                         self.check_scope(&sample.workspace)?;
-                        captures::take(&self.shared, self.registration.id(), sample).await?;
+                        Box::pin(captures::take(&self.shared, self.registration.id(), sample)).await?;
                     }
                     Some(SyncRequest { kind: Some(Said::KeyUses(used)) }) => {
-                        login_keys::used(&self.shared, &self.registration.scope, used).await?;
+                        Box::pin(login_keys::used(&self.shared, &self.registration.scope, used)).await?;
                     }
-                    Some(SyncRequest { kind: Some(Said::Holding(holding)) }) => self.compare(holding).await?,
+                    Some(SyncRequest { kind: Some(Said::Holding(holding)) }) => Box::pin(self.compare(holding)).await?,
                     Some(SyncRequest { kind }) => self.listen(kind)?,
                     None => return Ok(()),
                 },
@@ -244,7 +249,7 @@ impl Session {
                 Some(order) = self.registration.orders.recv(), if self.asked.len() < WAITING_MAX => self.command(order),
                 place = out.reserve(), if work => match place {
                     Ok(place) => if let Some(answer) = self.next_answer().await? {
-                        place.send(Ok(SyncResponse { kind: Some(answer) }));
+                        place.send(Box::new(Ok(SyncResponse { kind: Some(answer) })));
                     },
                     Err(_) => return Ok(()),
                 },
@@ -288,7 +293,7 @@ impl Session {
     /// Puts a command in line and forgets those nobody waits for any more.
     fn command(&mut self, order: Order) {
         self.asked.retain(|_, reply| !reply.is_closed());
-        self.say(order.kind);
+        self.say(*order.kind);
         self.asked.insert(self.last_command, order.reply);
     }
 
@@ -355,7 +360,7 @@ impl Session {
         let Some(head) = heads.workspaces.get(&workspace) else {
             return Ok(self.drop_workspace(&heads, workspace));
         };
-        self.prepare(&workspace, head).await?;
+        Box::pin(self.prepare(&workspace, head)).await?;
         Ok(self.parts.pop_front())
     }
 
@@ -374,27 +379,59 @@ impl Session {
     /// Puts the parts that lead to `head` in line.
     async fn prepare(&mut self, workspace: &str, head: &Arc<Head>) -> Result<(), Failure> {
         let since = self.synced.then_some(head.seen);
+        let level = self.registration.config_level;
         let held = self.held.entry(workspace.to_owned()).or_default();
         let store = &self.shared.store;
         let confirmed = head.deletes_confirmed;
         let delta = match held.next(&head.cursor, confirmed) {
             Step::Nothing => return Ok(()),
+            Step::Delta { .. } | Step::Snapshot if head.config_level > level => {
+                return self.withhold(head, head.cursor.clone()).await;
+            }
             Step::Delta { base } => head.change_from(store, base).await?.map(|change| {
                 let allowed = confirmed || change.decided;
-                (base, Body { cursor: head.cursor.clone(), bytes: change.bytes }, allowed)
+                (base, head.cursor.clone(), change.bytes, allowed)
             }),
-            Step::Renumber { base } => head.empty(store).await?.map(|body| (base, body, confirmed)),
+            Step::Renumber { base } => {
+                head.empty(store).await?.map(|Body { cursor, bytes, .. }| (base, cursor, bytes, confirmed))
+            }
             Step::Snapshot => None,
         };
-        if let Some((base_revision, Body { cursor, bytes: body }, allow_mass_delete)) = delta {
+        if let Some((base_revision, cursor, body, allow_mass_delete)) = delta {
             held.sent = Some(Sent { cursor: cursor.clone(), whole: false, confirmed, since });
             self.parts.push_back(Answer::Delta(Delta { cursor: Some(cursor), base_revision, body, allow_mass_delete }));
         } else if let Some(body) = head.snapshot(store).await? {
+            if body.config_level > level {
+                return self.withhold(head, body.cursor).await;
+            }
             // It may be newer than what was confirmed.
             let confirmed = confirmed && body.cursor.revision == head.cursor.revision;
             held.sent = Some(Sent { cursor: body.cursor.clone(), whole: true, confirmed, since });
             self.parts.extend(chunks(&body, confirmed));
         }
+        Ok(())
+    }
+
+    /// Keeps a revision from a data plane that does not understand all of it: it goes on with what it serves, and that is shown. Nothing is
+    /// ever cut down to what it understands.
+    async fn withhold(&mut self, head: &Head, cursor: Cursor) -> Result<(), Failure> {
+        let Cursor { workspace, revision, .. } = cursor.clone();
+        let problems = {
+            let mut tx = self.shared.store.read().await?;
+            levels::problems(&mut tx, &head.id, self.registration.config_level).await?
+        };
+        let held = self.held.entry(workspace.clone()).or_default();
+        held.refused = Some(Refused { revision, confirmed: head.deletes_confirmed });
+        let serving = held.serving.clone();
+        if serving.is_none() {
+            // It must not deny what it does not have: it refuses this by its digest, and knows then that there is something.
+            let nothing = Body { cursor, bytes: Bytes::new(), config_level: levels::FIRST };
+            self.parts.extend(chunks(&nothing, false));
+        }
+        let data_plane = self.registration.id();
+        tracing::warn!(workspace, revision, data_plane, "a data plane is too old for what is in force");
+        let refusal = sync::Nack { workspace, revision, serving, problems, ..sync::Nack::default() };
+        self.registration.refused(&refusal, self.shared.settings.clock.now());
         Ok(())
     }
 
@@ -467,6 +504,9 @@ impl Session {
 
     fn refused(&mut self, nack: &sync::Nack) {
         let Some(held) = self.held.get_mut(&nack.workspace) else { return };
+        if held.sent.is_none() && held.refused.is_some_and(|refused| refused.revision == nack.revision) {
+            return; // It was not sent what it refuses: why is known.
+        }
         let reasons: Vec<_> = nack.problems.iter().take(5).map(|problem| problem.reason.as_str()).collect();
         let (workspace, revision) = (&nack.workspace, nack.revision);
         tracing::warn!(workspace, revision, ?reasons, needs_snapshot = nack.needs_snapshot, "a revision was refused");
@@ -485,7 +525,7 @@ impl Session {
 
 /// A snapshot in parts.
 fn chunks(body: &Body, allow_mass_delete: bool) -> impl Iterator<Item = Answer> + use<> {
-    let Body { cursor, bytes } = body.clone();
+    let Body { cursor, bytes, .. } = body.clone();
     let count = bytes.len().div_ceil(PART_BYTES_MAX).max(1);
     (0..count).map(move |index| {
         let part: Bytes = bytes.slice(index * PART_BYTES_MAX..bytes.len().min((index + 1) * PART_BYTES_MAX));
@@ -518,7 +558,7 @@ mod tests {
         for (size, count) in [(0, 1), (1, 1), (PART_BYTES_MAX, 1), (PART_BYTES_MAX + 1, 2), (3 * PART_BYTES_MAX, 3)] {
             let bytes: Bytes = (0..size).map(|at| (at % 251) as u8).collect::<Vec<_>>().into();
             let mut whole = Vec::new();
-            let body = Body { cursor: Cursor::default(), bytes: bytes.clone() };
+            let body = Body { cursor: Cursor::default(), bytes: bytes.clone(), config_level: 1 };
             for (index, part) in chunks(&body, false).enumerate() {
                 let Answer::Snapshot(part) = part else { panic!("not a part") };
                 assert_eq!((part.index as usize, part.count), (index, count));

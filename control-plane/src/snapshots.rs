@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use prost::Message as _;
-use sluice_core::snapshot::{GONE_MAX, merge};
-use sluice_proto::sync::v1::{Cursor, Resource, WorkspaceBody};
+use sluice_core::snapshot::{EncodedBody, GONE_MAX, merge};
+use sluice_proto::sync::v1::{Cursor, WorkspaceBody};
 use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +49,9 @@ pub(crate) struct Head {
     pub(crate) seen: Instant,
     /// It may take most of the workspace away.
     pub(crate) deletes_confirmed: bool,
-    id: String,
+    /// Which level of configuration a data plane must understand to serve it.
+    pub(crate) config_level: i32,
+    pub(crate) id: String,
     /// By the revision they start from; the newest ones are kept.
     changes: Mutex<BTreeMap<i64, Arc<OnceCell<Option<Change>>>>>,
     snapshot: OnceCell<Option<Body>>,
@@ -68,6 +70,8 @@ pub(crate) struct Change {
 pub(crate) struct Body {
     pub(crate) cursor: Cursor,
     pub(crate) bytes: Bytes,
+    /// Which level of configuration a data plane must understand to serve it.
+    pub(crate) config_level: i32,
 }
 
 impl Head {
@@ -77,6 +81,7 @@ impl Head {
             cursor,
             seen: Instant::now(),
             deletes_confirmed: row.deletes_confirmed >= row.revision,
+            config_level: row.config_level,
             id: row.id,
             changes: Mutex::default(),
             snapshot: OnceCell::new(),
@@ -116,10 +121,12 @@ impl Head {
         if let [_] = changes.as_slice() {
             return Ok(changes.pop().map(|change| Change { bytes: change.body.into(), decided: false }));
         }
-        let bodies = changes.iter().map(|change| WorkspaceBody::decode(change.body.as_slice()));
-        let bodies = bodies.collect::<Result<Vec<_>, _>>().map_err(|error| corrupt(&self.id, &error))?;
+        let corrupt = |error| corrupt(&self.id, &error);
+        let bodies = changes.into_iter().map(|change| EncodedBody::decode(Bytes::from(change.body)));
+        let bodies = bodies.collect::<Result<Vec<_>, _>>().map_err(corrupt)?;
         let decided = bodies.iter().all(|body| body.deletes.len() <= GONE_MAX);
-        Ok(merge(bodies).map(|body| Change { bytes: body.encode_to_vec().into(), decided }))
+        let merged = merge(bodies).map_err(corrupt)?;
+        Ok(merged.map(|body| Change { bytes: body.encode_to_vec().into(), decided }))
     }
 
     /// The whole workspace. It may be newer than this head: it is read as it is now. `None` when it is gone.
@@ -136,14 +143,13 @@ impl Head {
 
 async fn read_snapshot(tx: &mut Transaction, id: &str, with_resources: bool) -> Result<Option<Body>, Failure> {
     let Some(workspace) = tx.workspace(id).await? else { return Ok(None) };
-    let mut body = frame(&workspace);
-    if with_resources {
-        let resources = tx.heads(id).await?.into_iter().map(|bytes| Resource::decode(bytes.as_slice()));
-        body.upserts = resources.collect::<Result<_, _>>().map_err(|error| corrupt(id, &error))?;
-    }
+    let WorkspaceBody { business_profile_id, data_key, .. } = frame(&workspace);
+    let resources = if with_resources { tx.heads(id).await? } else { Vec::new() };
+    let upserts = resources.into_iter().map(Bytes::from).collect();
+    let body = EncodedBody { business_profile_id, data_key, upserts, deletes: Vec::new() };
     let cursor =
         Cursor { workspace: workspace_name(id), revision: workspace.revision, digest: workspace.digest.into() };
-    Ok(Some(Body { cursor, bytes: body.encode_to_vec().into() }))
+    Ok(Some(Body { cursor, bytes: body.encode_to_vec().into(), config_level: workspace.config_level }))
 }
 
 fn corrupt(id: &str, error: &prost::DecodeError) -> Failure {

@@ -2,6 +2,10 @@
 //!
 //! Messages need no feature. `client` adds the generated clients, `server` the service traits.
 
+/// How the generated clients and services write messages.
+#[cfg(any(feature = "client", feature = "server"))]
+pub mod codec;
+
 /// What administrators and SDKs speak: workspaces, connections, integrations, workflows, events.
 pub mod admin {
     /// Version 1.

@@ -42,7 +42,7 @@ const PLANES: usize = 1000;
 const PUBLISHES: usize = 50;
 const LARGE_PUBLISHES: usize = 200;
 /// What must hold: for each plane, in kB of memory, in bytes of a small change, and in MB that deaf ones may cost altogether.
-const MEMORY_MAX: f64 = 40.0;
+const MEMORY_MAX: f64 = 30.0;
 const BYTES_MAX: f64 = 1024.0;
 const DEAF_MAX: f64 = 300.0;
 
@@ -76,7 +76,7 @@ async fn run() -> bool {
     fleet.synced().await;
     let each = (building.memory() - before) / PLANES as f64;
     println!("connected: {PLANES} in {:.1} s", begun.elapsed().as_secs_f64());
-    let memory = verdict("memory for each, kB", each, each <= MEMORY_MAX, "at most 40");
+    let memory = verdict("memory for each, kB", each, each <= MEMORY_MAX, "at most 30");
 
     let changes = publishes(&building, &fleet, &incoming).await;
     let building = come_back(building, &setup, &fleet).await;

@@ -69,6 +69,6 @@ async fn row_22_while_very_much_is_published_every_trigger_is_answered() {
     import(&world, count).await;
     over.store(true, Ordering::SeqCst);
     let sent = triggers.await.unwrap();
-    assert_eq!(world.plane().served.load().workspace("workspaces/acme").unwrap().source.resources.len(), count + 2);
+    assert_eq!(world.plane().served.load().workspace("workspaces/acme").unwrap().resources(), count + 2);
     world.destination.wait_for(sent).await.unwrap();
 }

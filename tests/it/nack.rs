@@ -178,6 +178,38 @@ async fn a_delta_that_does_not_fit_asks_for_a_snapshot() {
     assert_eq!(line.ack().await.serving.unwrap().revision, 7);
 }
 
+/// What a delta changes lies on the disk alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delta_to_what_the_disk_has_lost_asks_for_a_snapshot() {
+    let mut stage = Stage::start().await;
+    let mut line = stage.serving().await;
+    let file = stage.folder.path().join("last-good/workspaces.acme.pb");
+    let template = |number: i64| format!(r#"{{"order{number}": {{{{ request.body.id }}}}}}"#);
+    let whole = |number| stage.body([incoming(), connection("s3cret"), workflow(&template(number))]);
+    let change = |number| stage.body([workflow(&template(number))]);
+    line.delta(&cursor(2, &whole(2)), 1, &change(2)).await;
+    assert_eq!(line.ack().await.serving.unwrap().revision, 2, "a delta to what is there");
+    let of_two = std::fs::read(&file).unwrap();
+    line.delta(&cursor(3, &whole(3)), 2, &change(3)).await;
+    assert_eq!(line.ack().await.serving.unwrap().revision, 3, "and to that");
+
+    // Gone, nonsense, and a good file of another revision; that of the revision before is no base either.
+    let spoilt: [(i64, Option<&[u8]>); 3] = [(4, None), (5, Some(b"nonsense")), (6, Some(&of_two))];
+    for (revision, contents) in spoilt {
+        match contents {
+            Some(contents) => std::fs::write(&file, contents).unwrap(),
+            None => std::fs::remove_file(&file).unwrap(),
+        }
+        line.delta(&cursor(revision, &whole(revision)), revision - 1, &change(revision)).await;
+        let nack = line.nack().await;
+        assert!(nack.needs_snapshot && nack.problems.is_empty(), "{nack:?}");
+        assert_eq!((nack.serving.unwrap().revision, stage.revision()), (revision - 1, Some(revision - 1)));
+        assert_eq!(stage.trigger().await.status, 200, "what is served stays");
+        line.snapshot(&cursor(revision, &whole(revision)), &whole(revision), 1 << 20).await;
+        assert_eq!(line.ack().await.serving.unwrap().revision, revision);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_of_a_snapshot_are_taken_in_order_and_in_no_other() {
     let mut stage = Stage::start().await;

@@ -744,13 +744,38 @@ async fn a_sample_tells_which_workflows_it_would_start_and_why_d17() {
     assert!(evaluate(body, false).await[0].matches);
     let names: Vec<String> = evaluate(body, true).await.into_iter().map(|one| one.workflow).collect();
     assert_eq!(names, [draft.name.clone(), published.name.clone()]);
-    let event = admin::TestEvent { action: "nobody.listens".to_owned(), ..Default::default() };
-    let request = admin::EvaluateWorkflowsRequest {
-        parent: world.acme.name.clone(),
-        context: started(StartedBy::Event(event)),
+}
+
+#[tokio::test]
+async fn an_event_tells_which_workflows_it_would_start_and_a_member_which_audiences_take_it_r126() {
+    let world = World::start().await;
+    let shop = condition("event.params.shop", admin::Operator::Equals, ["7"]);
+    let audience = admin::Trigger {
+        audience: Some(admin::AudienceTrigger {}),
+        filter: Some(shop),
+        allow_unseen: true,
         ..Default::default()
     };
-    assert!(world.client.tests().evaluate_workflows(request).await.unwrap().into_inner().workflows.is_empty());
+    let members = admin::Workflow {
+        display_name: "Members".to_owned(),
+        triggers: vec![audience],
+        steps: vec![custom_webhook("Send", post(URL, "{}"))],
+        ..Default::default()
+    };
+    let members = world.acme.workflow("members", members).await.name;
+    let evaluate = async |action: &str, params: &str| {
+        let event = admin::TestEvent { action: action.to_owned(), params: params.to_owned(), ..Default::default() };
+        let request = admin::EvaluateWorkflowsRequest {
+            parent: world.acme.name.clone(),
+            context: started(StartedBy::Event(event)),
+            ..Default::default()
+        };
+        let found = world.client.tests().evaluate_workflows(request).await.unwrap().into_inner().workflows;
+        found.into_iter().map(|one| (one.workflow, one.matches)).collect::<Vec<_>>()
+    };
+    assert_eq!(evaluate("audience", r#"{"shop": 7}"#).await, [(members.clone(), true)]);
+    assert_eq!(evaluate("audience", r#"{"shop": 8}"#).await, [(members, false)]);
+    assert!(evaluate("nobody.listens", r#"{"shop": 7}"#).await.is_empty());
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -166,11 +166,30 @@ impl Setup {
     }
 }
 
-/// Sends a process that was started here a signal.
+/// Sends a process that was started here a signal, and waits until it has stopped if that is what it says: on a busy machine its
+/// other threads go on until one of them has heard of it.
 pub(crate) fn signal(name: &str, process: Option<u32>) {
     let id = process.expect("it runs").to_string();
     let sent = std::process::Command::new("kill").args([name, &id]).status();
     assert!(sent.is_ok_and(|status| status.success()), "kill {name}");
+    let begun = Instant::now();
+    while name == "-STOP" && !has_stopped(&id) {
+        assert!(begun.elapsed() < PATIENCE, "it does not stop");
+        std::thread::yield_now();
+    }
+}
+
+/// Whether all its threads stand still. Where the system does not say, they are believed to.
+fn has_stopped(process: &str) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // One that has ended meanwhile says nothing.
+        stat.rsplit(')')
+            .next()
+            .and_then(|rest| rest.trim_start().chars().next())
+            .is_none_or(|state| "TZX".contains(state))
+    })
 }
 
 /// Three ports that are free now and stay so while the process is down: below those that outgoing connections take.

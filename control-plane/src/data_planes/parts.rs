@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Home, Live, PLANES_MAX, Plane, Planes, Registry};
 use crate::commands::{Order, Orders, WAITING_MAX};
 use crate::enrolment::Scope;
+use crate::levels::FIRST;
 
 /// The part that is the stream itself; those of workspaces and tokens are called after workspaces and connections.
 pub(super) const STREAM: &str = "";
@@ -45,6 +46,9 @@ struct Stream {
     draining: bool,
     #[prost(int64, optional, tag = "7")]
     clock_skew_ms: Option<i64>,
+    /// 0: of a release that does not say.
+    #[prost(int32, tag = "8")]
+    config_level: i32,
 }
 
 /// A part that is told.
@@ -117,6 +121,7 @@ impl Plane {
             sees: self.scope.names(),
             draining: self.draining,
             clock_skew_ms: self.clock_skew_ms,
+            config_level: self.config_level,
         }
     }
 }
@@ -276,6 +281,7 @@ impl Planes {
         let connected = stream.connected;
         let plane = Plane {
             build: stream.build,
+            config_level: stream.config_level.max(FIRST),
             connect_time: stream.connect_time,
             gone: (!stream.connected).then(Instant::now),
             number: session,
@@ -341,6 +347,8 @@ mod tests {
         assert_eq!(two.keeper(ACME, "x").as_deref(), Some("a"));
         assert_eq!((two.connected(), two.is_elsewhere("a", 1), one.orders_here("a", 1).is_some()), (0, true, true));
         assert!(two.orders_here("a", 1).is_none());
+        assert_eq!((two.older(ACME, 2), two.older(ACME, 1)), (one.older(ACME, 2), vec![]));
+        assert_eq!(two.older(ACME, 2).len(), 1);
 
         let serving = Cursor { workspace: ACME.to_owned(), revision: 2, ..Cursor::default() };
         plane.served(&Ack { serving: Some(serving), ..Ack::default() });

@@ -129,7 +129,7 @@ impl Post {
         }
         desk.last += 1;
         let number = desk.last;
-        let command = Command { id: number.unsigned_abs(), kind: Some(order.kind) };
+        let command = Command { id: number.unsigned_abs(), kind: Some(*order.kind) };
         let (data_plane, session) = (line.data_plane.clone(), line.session);
         desk.letters.push_back(LetterRow {
             receiver: line.replica.clone(),
@@ -213,7 +213,7 @@ impl Desk {
 async fn carry_out(orders: Orders, kind: Kind) -> Option<Outcome> {
     let (reply, answer) = oneshot::channel();
     let outcome = async {
-        orders.send(Order { kind, reply }).await.ok()?;
+        orders.send(Order { kind: Box::new(kind), reply }).await.ok()?;
         answer.await.ok()
     };
     tokio::time::timeout(DONE_WITHIN, outcome).await.ok().flatten()
@@ -247,7 +247,7 @@ mod tests {
         let line = post.registry.hear("there", there.news(10).into_iter()).lines.remove(0);
         tokio::spawn(forward(post.clone(), line));
         let (reply, mut answer) = oneshot::channel();
-        let order = Order { kind: Kind::Drain(DrainPlane::default()), reply };
+        let order = Order { kind: Box::new(Kind::Drain(DrainPlane::default())), reply };
         post.registry.orders("a").unwrap().send(order).await.unwrap();
         while post.outgoing().letters.is_empty() {
             tokio::task::yield_now().await;

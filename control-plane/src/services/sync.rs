@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt as _;
+use futures::stream::Map;
 use sluice_proto::sync::v1::sync_service_server::SyncService;
 use sluice_proto::sync::v1::{ReportRequest, ReportResponse, SyncRequest, SyncResponse};
 use tokio::sync::mpsc;
@@ -13,6 +15,7 @@ use super::{Answer, Services, rights};
 use crate::enrolment::Rights;
 use crate::error::Failure;
 use crate::metrics::{StoreUse, StreamEnd};
+use crate::session::Boxed;
 use crate::shared::Shared;
 use crate::{reports, session};
 
@@ -21,7 +24,7 @@ const AHEAD: usize = 4;
 
 #[async_trait]
 impl SyncService for Services {
-    type SyncStream = ReceiverStream<Result<SyncResponse, Status>>;
+    type SyncStream = Map<ReceiverStream<Boxed>, fn(Boxed) -> Result<SyncResponse, Status>>;
 
     async fn sync(&self, request: Request<Streaming<SyncRequest>>) -> Answer<Self::SyncStream> {
         let place = self.0.stream_place()?;
@@ -36,12 +39,12 @@ impl SyncService for Services {
             if let Err(status) = ended {
                 // Nobody reads it when the data plane is gone. One that does not read keeps its place, and what waits for it, until its
                 // connection ends: so both stay within the limit of streams (A17).
-                let _ = out.send(Err(status)).await;
+                let _ = out.send(Box::new(Err(status))).await;
             }
             drop(place);
         };
         tokio::spawn(work.in_current_span());
-        Ok(Response::new(ReceiverStream::new(answers)))
+        Ok(Response::new(ReceiverStream::new(answers).map(|boxed| *boxed)))
     }
 
     type ReportStream = ReceiverStream<Result<ReportResponse, Status>>;
@@ -78,12 +81,13 @@ async fn listen(
         let Some(report) = report else { return Ok(()) };
         rights.check(shared).await?;
         rights.check_id(&report.data_plane_id)?;
-        reports::store(shared, &rights.scope, &report).await.inspect_err(|failure| {
+        let sequence = report.sequence;
+        reports::store(shared, &rights.scope, report).await.inspect_err(|failure| {
             if matches!(failure, Failure::Store(_)) {
                 shared.metrics.store_failed(StoreUse::Report);
             }
         })?;
-        if out.send(Ok(ReportResponse { sequence: report.sequence })).await.is_err() {
+        if out.send(Ok(ReportResponse { sequence })).await.is_err() {
             return Ok(());
         }
     }

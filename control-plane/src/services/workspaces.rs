@@ -19,6 +19,7 @@ use crate::clock::timestamp;
 use crate::data_keys;
 use crate::error::{Failure, violation};
 use crate::fields::tree;
+use crate::levels::FIRST;
 use crate::lifecycle::{READ_AT_ONCE, USERS_NAMED, lock};
 use crate::listing::{Listing, query};
 use crate::names::{workspace_id, workspace_name};
@@ -118,6 +119,7 @@ async fn create(shared: &Shared, call: Call, asked: CreateWorkspaceRequest) -> R
         update_time: change.now,
         delete_time: 0,
         seen_ahead: 0,
+        config_level: FIRST,
         id,
     };
     change.tx.workspace_insert(&row).await?;

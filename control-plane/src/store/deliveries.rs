@@ -3,6 +3,7 @@
 //! A filter is part of every statement here, in one text ([`matching!`]); where one of its conditions selects much better than
 //! time does, a statement of its own repeats that condition alone, so that its index is used ([`Driver`]).
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::LazyLock;
@@ -52,7 +53,7 @@ pub(crate) struct Selection {
 }
 
 /// Where a page of deliveries begins or ends: newest first means descending by both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) accept_time: UnixMillis,
     pub(crate) sequence: i64,
@@ -123,10 +124,32 @@ enum Driver {
     Time,
 }
 
+/// The state that most deliveries end in.
+const DELIVERED: i64 = 1;
+
 impl Selection {
+    /// Itself, or one for each of several states, which no two rows share, so that each is found by its index and not by walking
+    /// through all that was delivered meanwhile.
+    fn parts(&self) -> Vec<Self> {
+        let rest = self.states & !(1 << DELIVERED) == self.states && self.states != 0;
+        match self.driver() {
+            Driver::Workflow | Driver::Incoming | Driver::Time if rest => {
+                let each = (0..i64::BITS - 1).map(|state| 1 << state).filter(|state| self.states & state != 0);
+                each.map(|states| Self { states, ..self.clone() }).collect()
+            }
+            Driver::Workflow
+            | Driver::Incoming
+            | Driver::Time
+            | Driver::Name
+            | Driver::Trigger
+            | Driver::Operation
+            | Driver::Reason
+            | Driver::State => vec![self.clone()],
+        }
+    }
+
     /// The best one that is set.
     fn driver(&self) -> Driver {
-        const DELIVERED: i64 = 1;
         let one = |bits: i64| bits.count_ones() == 1;
         if !self.name.is_empty() {
             Driver::Name
@@ -244,6 +267,30 @@ fn placed(mut row: Row) -> Result<Placed, StoreError> {
     Ok(Placed { place, body: row.blob(2)? })
 }
 
+fn selected(mut row: Row) -> Result<Selected, StoreError> {
+    Ok(Selected {
+        place: Place { accept_time: row.integer(0)?, sequence: row.integer(1)? },
+        name: row.text(2)?,
+        workflow: row.text(3)?,
+        step: row.text(4)?,
+        incoming: row.text(5)?,
+        trigger_id: row.text(6)?,
+        state: row.integer(7)?,
+    })
+}
+
+fn tally(mut row: Row) -> Result<Tally, StoreError> {
+    Ok(Tally {
+        workflow: row.text(0)?,
+        step: row.text(1)?,
+        state: row.integer(2)?,
+        kept: row.integer(3)? != 0,
+        count: row.integer(4)?,
+        oldest: row.integer(5)?,
+        newest: row.integer(6)?,
+    })
+}
+
 impl DeliveryRow {
     fn values(&self, sequence: i64, now: UnixMillis) -> Vec<Value<'_>> {
         vec![
@@ -324,9 +371,16 @@ impl Transaction {
         after: Place,
         limit: i64,
     ) -> Result<Vec<Placed>, StoreError> {
-        let values = selection.values(workspace, &[after.accept_time, after.sequence, limit]);
-        let rows = self.rows(newest_first(selection.driver()), &values).await?;
-        rows.into_iter().map(placed).collect()
+        let mut found = Vec::new();
+        for part in selection.parts() {
+            let values = part.values(workspace, &[after.accept_time, after.sequence, limit]);
+            for row in self.rows(newest_first(part.driver()), &values).await? {
+                found.push(placed(row)?);
+            }
+        }
+        found.sort_unstable_by_key(|delivery| Reverse(delivery.place));
+        found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(found)
     }
 
     /// Deliveries that match, come after `after` and were recorded up to the sequence `until`: oldest first.
@@ -337,20 +391,16 @@ impl Transaction {
         after: Place,
         (until, limit): (i64, i64),
     ) -> Result<Vec<Selected>, StoreError> {
-        let values = selection.values(workspace, &[after.accept_time, after.sequence, until, limit]);
-        let rows = self.rows(oldest_first(selection.driver()), &values).await?;
-        let selected = |mut row: Row| {
-            Ok(Selected {
-                place: Place { accept_time: row.integer(0)?, sequence: row.integer(1)? },
-                name: row.text(2)?,
-                workflow: row.text(3)?,
-                step: row.text(4)?,
-                incoming: row.text(5)?,
-                trigger_id: row.text(6)?,
-                state: row.integer(7)?,
-            })
-        };
-        rows.into_iter().map(selected).collect()
+        let mut found: Vec<Selected> = Vec::new();
+        for part in selection.parts() {
+            let values = part.values(workspace, &[after.accept_time, after.sequence, until, limit]);
+            for row in self.rows(oldest_first(part.driver()), &values).await? {
+                found.push(selected(row)?);
+            }
+        }
+        found.sort_unstable_by_key(|delivery| delivery.place);
+        found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(found)
     }
 
     /// Counts the deliveries that match and were recorded up to the sequence `until`.
@@ -360,19 +410,14 @@ impl Transaction {
         selection: &Selection,
         until: i64,
     ) -> Result<Vec<Tally>, StoreError> {
-        let rows = self.rows(tallied(selection.driver()), &selection.values(workspace, &[until])).await?;
-        let tally = |mut row: Row| {
-            Ok(Tally {
-                workflow: row.text(0)?,
-                step: row.text(1)?,
-                state: row.integer(2)?,
-                kept: row.integer(3)? != 0,
-                count: row.integer(4)?,
-                oldest: row.integer(5)?,
-                newest: row.integer(6)?,
-            })
-        };
-        rows.into_iter().map(tally).collect()
+        let mut tallies = Vec::new();
+        // The state is part of what is counted apart.
+        for part in selection.parts() {
+            for row in self.rows(tallied(part.driver()), &part.values(workspace, &[until])).await? {
+                tallies.push(tally(row)?);
+            }
+        }
+        Ok(tallies)
     }
 
     /// Deliveries that match and have changed since the sequence `since`, in the order of their last change.
@@ -424,11 +469,16 @@ mod tests {
             (Selection { states: 1 << 2, ..any() }, "delivery_by_state"),
             (Selection { workflow: text(), ..any() }, "delivery_by_workflow"),
             (Selection { incoming: text(), ..any() }, "delivery_by_incoming"),
+            (Selection { states: 0b10100, ..any() }, "delivery_by_state"),
+            (Selection { states: 0b10100, workflow: text(), ..any() }, "delivery_by_state"),
+            (Selection { states: 0b10100, trigger_id: text(), ..any() }, "delivery_by_trigger"),
             (Selection { states: 0b110, ..any() }, "delivery_by_accept"),
             (Selection { states: 1 << 1, ..any() }, "delivery_by_accept"),
         ];
         let mut read = store.read().await.unwrap();
-        for (selection, index) in table {
+        for (selection, index) in
+            table.iter().flat_map(|(selection, index)| selection.parts().into_iter().map(move |part| (part, *index)))
+        {
             let sql: &'static str = format!("EXPLAIN QUERY PLAN {}", newest_first(selection.driver())).leak();
             let values = selection.values("acme", &[i64::MAX, i64::MAX, 10]);
             let mut plan = String::new();

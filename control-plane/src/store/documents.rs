@@ -1,5 +1,6 @@
 //! Documents: drafts, versions, what is in force, and who uses whom.
 
+use super::workspaces::level;
 use super::{Row, StoreError, Transaction};
 use crate::clock::UnixMillis;
 
@@ -52,6 +53,8 @@ pub(crate) struct HeadRow {
     /// An encoded `sync.v1.Resource`.
     pub(crate) resource: Vec<u8>,
     pub(crate) content_hash: Vec<u8>,
+    /// Which level of configuration data planes must understand to serve it.
+    pub(crate) config_level: i32,
 }
 
 macro_rules! select_document {
@@ -201,9 +204,16 @@ impl Transaction {
 
     /// Puts `head` in force in the workspace.
     pub(crate) async fn head_put(&mut self, workspace: &str, head: &HeadRow) -> Result<(), StoreError> {
-        let sql = "INSERT INTO head (name, workspace, resource, content_hash) VALUES ($1, $2, $3, $4) \
-                   ON CONFLICT (name) DO UPDATE SET resource = excluded.resource, content_hash = excluded.content_hash";
-        let values = [(&head.name).into(), workspace.into(), (&head.resource).into(), (&head.content_hash).into()];
+        let sql = "INSERT INTO head (name, workspace, resource, content_hash, config_level) VALUES ($1, $2, $3, $4, $5) \
+                   ON CONFLICT (name) DO UPDATE SET resource = excluded.resource, content_hash = excluded.content_hash, \
+                   config_level = excluded.config_level";
+        let values = [
+            (&head.name).into(),
+            workspace.into(),
+            (&head.resource).into(),
+            (&head.content_hash).into(),
+            i64::from(head.config_level).into(),
+        ];
         self.run(sql, &values).await.map(drop)
     }
 
@@ -227,6 +237,26 @@ impl Transaction {
     /// Names and hashes of everything in force in the workspace.
     pub(crate) async fn head_hashes(&mut self, workspace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         let rows = self.rows("SELECT name, content_hash FROM head WHERE workspace = $1", &[workspace.into()]).await?;
+        rows.into_iter().map(|mut row| Ok((row.text(0)?, row.blob(1)?))).collect()
+    }
+
+    /// The highest level of configuration that something in force in the workspace needs; `None`: all of it needs the first.
+    pub(crate) async fn head_level(&mut self, workspace: &str) -> Result<Option<i32>, StoreError> {
+        let sql = "SELECT MAX(config_level) FROM head WHERE workspace = $1 AND config_level > 1";
+        let row = self.row(sql, &[workspace.into()]).await?.filter(|row| !row.is_null(0));
+        row.map(|mut row| level(row.integer(0)?)).transpose()
+    }
+
+    /// At most `limit` of what is in force in the workspace and needs more than this level, by name: its name, and it as it is encoded.
+    pub(crate) async fn heads_above(
+        &mut self,
+        workspace: &str,
+        level: i32,
+        limit: i64,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let sql = "SELECT name, resource FROM head WHERE workspace = $1 AND config_level > 1 AND config_level > $2 \
+                   ORDER BY name LIMIT $3";
+        let rows = self.rows(sql, &[workspace.into(), i64::from(level).into(), limit.into()]).await?;
         rows.into_iter().map(|mut row| Ok((row.text(0)?, row.blob(1)?))).collect()
     }
 

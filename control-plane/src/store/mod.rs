@@ -67,7 +67,7 @@ macro_rules! migration {
 const SCHEMA_VERSION: &str = "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)";
 
 /// One per schema version, the first for version 1.
-const MIGRATIONS: [Migration; 15] = [
+const MIGRATIONS: [Migration; 16] = [
     migration!("0001_first.sql"),
     migration!("0002_deliveries.sql", sqlite: "0002_statistics.sql"),
     migration!("0003_operations.sql", sqlite: "0003_statistics.sql"),
@@ -84,6 +84,7 @@ const MIGRATIONS: [Migration; 15] = [
     // A file has one control plane.
     Migration { both: "", sqlite: "", postgres: include_str!("migrations/postgres/0014_replicas.sql") },
     migration!("0015_operation_moves.sql"),
+    migration!("0016_levels.sql"),
 ];
 
 use crate::settings::Database;

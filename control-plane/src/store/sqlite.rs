@@ -12,6 +12,13 @@ use super::{Owned, Row, StoreError, Value};
 
 /// Connections that read at once.
 const READERS: u32 = 4;
+/// Pages of the log before they are moved into the file, 32 MiB: pages of indices change again and again, and are moved once.
+const CHECKPOINT_PAGES: &str = "8192";
+/// What the log is cut to when it was moved.
+const LOG_BYTES: &str = "33554432";
+/// What the writer keeps in memory of the file at most, in KiB, with the minus that SQLite wants: the ends of all indices, which every
+/// report goes on with.
+const WRITER_CACHE: &str = "-16384";
 /// How long a call waits for a connection, and a connection for a lock of another process.
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -45,7 +52,9 @@ impl Database {
                 .idle_timeout(None)
                 .max_lifetime(None)
         };
-        let writer = pool(1).connect_with(options.clone()).await?;
+        let writing = options.clone().pragma("cache_size", WRITER_CACHE);
+        let writing = writing.pragma("wal_autocheckpoint", CHECKPOINT_PAGES).pragma("journal_size_limit", LOG_BYTES);
+        let writer = pool(1).connect_with(writing).await?;
         let readers = pool(READERS).connect_with(options.read_only(true)).await?;
         Ok(Self { writer, readers })
     }

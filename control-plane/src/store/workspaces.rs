@@ -33,6 +33,8 @@ pub(crate) struct WorkspaceRow {
     pub(crate) delete_time: UnixMillis,
     /// What data planes have served of it, where that is later than `revision`: the store was set back.
     pub(crate) seen_ahead: i64,
+    /// Which level of configuration data planes must understand to serve it.
+    pub(crate) config_level: i32,
 }
 
 /// Where a workspace stands, for data planes.
@@ -43,6 +45,8 @@ pub(crate) struct RevisionRow {
     pub(crate) digest: Vec<u8>,
     /// The newest revision that may take most of it away.
     pub(crate) deletes_confirmed: i64,
+    /// Which level of configuration data planes must understand to serve it.
+    pub(crate) config_level: i32,
 }
 
 /// One revision's change as stored.
@@ -63,7 +67,7 @@ macro_rules! select_workspace {
     ($tail:literal) => {
         concat!(
             "SELECT id, uid, display_name, business_profile_id, revision, digest, key_id, wrapped_key, saves, ",
-            "create_time, update_time, delete_time, old_key_id, old_wrapped_key, seen_ahead FROM workspace ",
+            "create_time, update_time, delete_time, old_key_id, old_wrapped_key, seen_ahead, config_level FROM workspace ",
             $tail
         )
     };
@@ -87,7 +91,13 @@ fn workspace(mut row: Row) -> Result<WorkspaceRow, StoreError> {
         update_time: row.integer(10)?,
         delete_time: row.integer(11)?,
         seen_ahead: row.integer(14)?,
+        config_level: level(row.integer(15)?)?,
     })
+}
+
+/// A level of configuration, from its column.
+pub(super) fn level(stored: i64) -> Result<i32, StoreError> {
+    i32::try_from(stored).map_err(|_| StoreError::Corrupt(format!("{stored} is no level of configuration")))
 }
 
 impl Transaction {
@@ -164,10 +174,10 @@ impl Transaction {
         self.run(sql, &values).await.map(drop)
     }
 
-    /// Writes back what can change: name, revision, digest, data key, saves, update and delete time.
+    /// Writes back what can change: name, revision, digest, level, data key, saves, update and delete time.
     pub(crate) async fn workspace_update(&mut self, row: &WorkspaceRow) -> Result<(), StoreError> {
         let sql = "UPDATE workspace SET display_name = $1, revision = $2, digest = $3, key_id = $4, wrapped_key = $5, \
-                   saves = $6, update_time = $7, delete_time = $8 WHERE id = $9";
+                   saves = $6, update_time = $7, delete_time = $8, config_level = $9 WHERE id = $10";
         let values = [
             (&row.display_name).into(),
             row.revision.into(),
@@ -177,6 +187,7 @@ impl Transaction {
             row.saves.into(),
             row.update_time.into(),
             row.delete_time.into(),
+            i64::from(row.config_level).into(),
             (&row.id).into(),
         ];
         self.run(sql, &values).await.map(drop)
@@ -231,11 +242,12 @@ impl Transaction {
 
     /// Every workspace that is there and has published something.
     pub(crate) async fn revisions(&mut self) -> Result<Vec<RevisionRow>, StoreError> {
-        let sql =
-            "SELECT id, revision, digest, deletes_confirmed FROM workspace WHERE revision > 0 AND delete_time = 0";
+        let sql = "SELECT id, revision, digest, deletes_confirmed, config_level FROM workspace \
+                   WHERE revision > 0 AND delete_time = 0";
         let read = |mut row: Row| {
             let (id, revision, digest) = (row.text(0)?, row.integer(1)?, row.blob(2)?);
-            Ok(RevisionRow { id, revision, digest, deletes_confirmed: row.integer(3)? })
+            let (deletes_confirmed, config_level) = (row.integer(3)?, level(row.integer(4)?)?);
+            Ok(RevisionRow { id, revision, digest, deletes_confirmed, config_level })
         };
         self.rows(sql, &[]).await?.into_iter().map(read).collect()
     }

@@ -1,6 +1,6 @@
 //! Which workflows a request or an event would start, and why (D17). Decided here, by the functions that data planes decide with.
 
-use sluice_core::cause::{Cause, EventEnvelope};
+use sluice_core::cause::{AUDIENCE, Cause, EventEnvelope};
 use sluice_core::envelope::Envelope;
 use sluice_core::filter::Explained;
 use sluice_core::model::{self, Start};
@@ -44,7 +44,7 @@ impl Sample {
         }
     }
 
-    /// Whether it is of the source that a trigger names.
+    /// Whether it is of the source that a trigger names. An event with their action stands for members of audiences.
     fn is_from(&self, start: &Start) -> bool {
         let action = |event: &EventEnvelope| {
             event.document().get("action").and_then(|action| action.as_str()).unwrap_or_default().to_owned()
@@ -52,8 +52,9 @@ impl Sample {
         match (self, start) {
             (Self::Request(name, _), Start::Incoming(wanted)) => name == wanted,
             (Self::Event(event), Start::ResponseEvents(wanted) | Start::Events(wanted)) => action(event) == *wanted,
+            (Self::Event(event), Start::Audience) => action(event) == AUDIENCE,
             (Self::Request(..), Start::ResponseEvents(_) | Start::Events(_) | Start::Audience)
-            | (Self::Event(_), Start::Incoming(_) | Start::Audience) => false,
+            | (Self::Event(_), Start::Incoming(_)) => false,
         }
     }
 }

@@ -245,6 +245,8 @@ async fn a20_who_hangs_up_inside_a_change_leaves_nothing_of_it() {
     request.set_timeout(Duration::from_millis(200));
     let refused = within(client.create_workspace(request)).await.unwrap_err();
     assert!([Code::Cancelled, Code::DeadlineExceeded].contains(&refused.code()), "{refused:?}");
+    // What comes behind it on the same line is answered when the server has heard of it; a change it has not heard of is made.
+    client.get_workspace(admin::GetWorkspaceRequest { name: ACME.to_owned() }).await.unwrap();
     database.let_go().await;
     // The writer is free again, nothing of it is there, and no entry says that it was done.
     let made = world.workspaces().create_workspace(create_beta()).await.unwrap().into_inner();

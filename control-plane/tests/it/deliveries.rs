@@ -88,6 +88,7 @@ async fn every_condition_selects_and_all_combine() {
         (admin::DeliveryFilter { delivery: format!("{ACME}/deliveries/b"), ..Default::default() }, &["b"]),
         (admin::DeliveryFilter { states: states(&[Dead]), ..Default::default() }, &["e", "c", "b"]),
         (admin::DeliveryFilter { states: states(&[Waiting, Delivered]), ..Default::default() }, &["d", "a"]),
+        (admin::DeliveryFilter { states: states(&[Dead, Waiting]), ..Default::default() }, &["e", "d", "c", "b"]),
         (admin::DeliveryFilter { workflow: format!("{ACME}/workflows/other"), ..Default::default() }, &["c"]),
         (admin::DeliveryFilter { step_id: "second".to_owned(), ..Default::default() }, &["d"]),
         (
@@ -140,6 +141,14 @@ async fn pages_stay_what_they_are_while_deliveries_come_and_change() {
     let rest = page(&world, admin::DeliveryFilter::default(), 3, &first.next_page_token).await;
     assert_eq!(ids(rest.deliveries.iter().map(|one| &one.name)), ["d2", "d1", "d0"]);
     assert_eq!((rest.deliveries[0].state(), rest.next_page_token.as_str()), (Dead, ""));
+    let several = || admin::DeliveryFilter { states: vec![Waiting.into(), Dead.into()], ..Default::default() };
+    let (mut token, mut walked) = (String::new(), Vec::new());
+    for _ in 0..3 {
+        let part = page(&world, several(), 2, &token).await;
+        walked.extend(ids(part.deliveries.iter().map(|one| &one.name)).into_iter().map(str::to_owned));
+        token = part.next_page_token;
+    }
+    assert_eq!((walked.join(" ").as_str(), token.as_str()), ("d5 d4 d3 d2 d1 d0", ""), "each state is found by itself");
     let other = admin::ListDeliveriesRequest {
         parent: ACME.to_owned(),
         page_token: first.next_page_token,

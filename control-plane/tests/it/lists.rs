@@ -7,7 +7,7 @@ use tonic::Status;
 
 use crate::outsider::Outsider;
 use crate::sync::DataPlane;
-use crate::world::{ACME, World, has, refusal, violations};
+use crate::world::{ACME, START, World, has, refusal, violations};
 
 /// The ids on all pages of `size`.
 async fn listed(world: &World, filter: &str, order_by: &str, size: i32) -> Result<Vec<String>, Status> {
@@ -185,7 +185,7 @@ async fn a_page_of_events_looks_at_so_many_and_says_where_to_go_on() {
     let many = format!(
         "INSERT INTO event (sequence, workspace, name, action, body, store_time) \
          WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i <= {last}) \
-         SELECT i, 'acme', 'workspaces/acme/events/' || i, 'common', X'', 0 FROM n"
+         SELECT i, 'acme', 'workspaces/acme/events/' || i, 'common', X'', {START} FROM n"
     );
     database.run(&many).await.unwrap();
     let name = "workspaces/acme/events/1";
@@ -193,7 +193,7 @@ async fn a_page_of_events_looks_at_so_many_and_says_where_to_go_on() {
     let body: String = wanted.encode_to_vec().iter().map(|byte| format!("{byte:02x}")).collect();
     let one = format!(
         "INSERT INTO event (sequence, workspace, name, action, body, store_time) \
-         VALUES (1, 'acme', '{name}', 'rare', X'{body}', 0)"
+         VALUES (1, 'acme', '{name}', 'rare', X'{body}', {START})"
     );
     database.run(&one).await.unwrap();
     let list = async |asked: admin::ListEventsRequest| {
@@ -227,7 +227,7 @@ async fn a_page_of_a_log_looks_at_so_many_and_finds_a_time_at_once() {
     let world = World::new().await;
     world.connection("crm", "s3cret").await;
     let database = Outsider::of(&world).await;
-    let (last, start) = (LOOKED_AT + 500, crate::world::START);
+    let (last, start) = (LOOKED_AT + 500, START);
     let many = format!(
         "INSERT INTO audit_entry (place, number, time, principal, method, resource, outcome, body, hash) \
          WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i <= {last}) \

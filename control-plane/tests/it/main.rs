@@ -22,6 +22,7 @@ mod documents;
 mod elsewhere;
 mod icons;
 mod json;
+mod levels;
 mod limits;
 mod lists;
 mod matrix;

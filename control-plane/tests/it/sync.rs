@@ -5,16 +5,22 @@ use std::time::Duration;
 
 use prost::Message as _;
 use sluice_control_plane::{Clock, Limits, Settings};
-use sluice_core::snapshot::{Resources, apply, content_hash, digest};
+use sluice_core::level::CONFIG_LEVEL;
+use sluice_core::snapshot::{content_hash, digest};
 use sluice_proto::admin::v1 as admin;
 use sluice_proto::sync::v1::sync_request::Kind as Say;
 use sluice_proto::sync::v1::sync_response::Kind as Hear;
-use sluice_proto::sync::v1::{Ack, Cursor, Hello, Nack, SyncRequest, SyncResponse, WorkspaceBody, WrappedKey};
+use sluice_proto::sync::v1::{
+    Ack, Cursor, Hello, Nack, Resource, SyncRequest, SyncResponse, WorkspaceBody, WrappedKey,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use crate::world::{ACME, RING, START, World, api_key, refusal, settings, within};
+
+/// By name.
+pub(crate) type Resources = BTreeMap<String, Resource>;
 
 #[derive(Clone, Default)]
 pub(crate) struct Workspace {
@@ -49,6 +55,7 @@ impl DataPlane {
             store_epoch: epoch.to_owned(),
             cursors: cursors.to_vec(),
             takes_commands: id != "old",
+            config_level: CONFIG_LEVEL,
             ..Hello::default()
         };
         Self::greet(world, hello).await
@@ -121,7 +128,9 @@ impl DataPlane {
         };
         held.revision = cursor.revision;
         held.data_key = body.data_key.clone().unwrap();
-        held.resources = apply(before, body);
+        held.resources = before;
+        held.resources.retain(|name, _| !body.deletes.contains(name));
+        held.resources.extend(body.upserts.into_iter().map(|resource| (resource.name.clone(), resource)));
         assert_eq!(digest_of(&held.resources), cursor.digest, "the digest is that of the content");
         Some(cursor.workspace)
     }

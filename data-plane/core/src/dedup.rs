@@ -95,8 +95,9 @@ pub enum RuleError {
 /// How an endpoint recognises duplicates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    parameters: Vec<Parameter>,
-    window: Duration,
+    parameters: Box<[Parameter]>,
+    /// The longest there may be is far from the most that fits.
+    window_nanos: u64,
     honour_header: bool,
 }
 
@@ -123,7 +124,8 @@ impl Rule {
         if !(MIN_WINDOW..=MAX_WINDOW).contains(&window) {
             return Err(RuleError::Window);
         }
-        Ok(Self { parameters, window, honour_header })
+        let window_nanos = u64::try_from(window.as_nanos()).map_err(|_too_long| RuleError::Window)?;
+        Ok(Self { parameters: parameters.into(), window_nanos, honour_header })
     }
 
     /// The chosen parameters, in order.
@@ -133,13 +135,13 @@ impl Rule {
 
     /// How long a key is kept, counted from the last request with it, duplicate or not (D05).
     pub fn window(&self) -> Duration {
-        self.window
+        Duration::from_nanos(self.window_nanos)
     }
 
     /// Whether [`HASH_HEADER`] has a say in this rule.
     fn reads_hash_header(&self) -> bool {
         let chosen = |parameter: &Parameter| matches!(parameter, Parameter::Header(name) if name.eq_ignore_ascii_case(HASH_HEADER));
-        match self.parameters.as_slice() {
+        match &*self.parameters {
             [] => self.honour_header,
             parameters => parameters.iter().any(chosen),
         }
@@ -208,7 +210,7 @@ impl NotDeduplicated {
 /// The key of a request under a rule.
 pub fn key(rule: &Rule, workspace: &str, endpoint_id: &str, envelope: &Envelope) -> Result<DedupKey, NotDeduplicated> {
     let own_header = [Parameter::Header(HASH_HEADER.to_owned())];
-    let (parameters, when_absent) = match (rule.parameters.as_slice(), rule.honour_header) {
+    let (parameters, when_absent) = match (&*rule.parameters, rule.honour_header) {
         ([], false) => return Err(NotDeduplicated::Off),
         ([], true) => (own_header.as_slice(), NotDeduplicated::NoHeader),
         (parameters, _) => (parameters, NotDeduplicated::AllAbsent),
@@ -222,7 +224,7 @@ pub fn key(rule: &Rule, workspace: &str, endpoint_id: &str, envelope: &Envelope)
     for parameter in parameters {
         hash.text(&parameter.identity());
         any_present |= match parameter {
-            Parameter::Body(path) => hash.found(path.resolve(envelope).first()),
+            Parameter::Body(path) => hash.found(envelope.body.pick(path.segments()).map(Found::Json).as_ref()),
             Parameter::Header(name) => hash.found(envelope.headers.get(name).map(Found::Text).as_ref()),
         };
     }
@@ -293,14 +295,17 @@ impl Canonical {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
-    use crate::envelope::Headers;
-    use crate::flatten::{Limits, parse_body};
+    use crate::envelope::{Body, Headers};
+    use crate::flatten::Limits;
 
     fn envelope(request: &Value) -> Envelope {
+        let body = Bytes::from(request["body"].as_str().unwrap_or("{}").to_owned());
         let headers = request["headers"].as_object().into_iter().flatten();
         Envelope {
-            body: parse_body(request["body"].as_str().unwrap_or("{}").as_bytes(), &Limits::default()).unwrap().into(),
+            body: Body::read(&body, &Limits::default()).unwrap(),
             business_profile_id: 7,
             endpoint_id: "ep".into(),
             event_id: "ev".into(),
@@ -325,7 +330,13 @@ mod tests {
             let case: Value = serde_json::from_str(line).unwrap();
             let rule = rule(&case["parameters"], case["honour_header"].as_bool().unwrap_or(true));
             let requests = case["requests"].as_array().unwrap();
-            let keys: Vec<_> = requests.iter().map(|request| key(&rule, "7", "ep", &envelope(request))).collect();
+            let envelopes: Vec<Envelope> = requests.iter().map(envelope).collect();
+            let keys: Vec<_> = envelopes.iter().map(|request| key(&rule, "7", "ep", request)).collect();
+            // The same where the values are built already.
+            for (request, expected) in envelopes.iter().zip(&keys) {
+                request.body.value();
+                assert_eq!(key(&rule, "7", "ep", request), *expected, "{line}");
+            }
             match case["expect"].as_str().unwrap() {
                 "same" => assert!(keys[0].is_ok() && keys.iter().all(|key| *key == keys[0]), "{line}"),
                 "different" => {

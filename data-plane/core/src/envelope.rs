@@ -3,6 +3,7 @@
 //! Hides how headers are kept (sender's order, names without regard to case, repeated names joined) and how an
 //! envelope survives storage: [`Envelope`] round-trips through JSON without losing the text of a number (D16).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::OnceLock;
 
@@ -14,6 +15,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::flatten::{self, BodyError, Limits};
+use crate::path::{self, Segment};
 
 /// One accepted trigger request, as templates (`request.…`), filters, dedup rules and samples see it (R177).
 ///
@@ -57,6 +59,31 @@ impl Envelope {
     pub fn from_json(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(bytes)
     }
+
+    /// The same from what was kept since: its body was checked before, and stays where it is.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn from_kept(kept: &Bytes) -> Result<Self, serde_json::Error> {
+        let Kept { body, business_profile_id, endpoint_id, event_id, headers, method, time } =
+            serde_json::from_slice(kept)?;
+        let body = Body { text: kept.slice_ref(body.get().as_bytes()), value: OnceLock::new() };
+        Ok(Self { body, business_profile_id, endpoint_id, event_id, headers, method, time })
+    }
+}
+
+/// An [`Envelope`] as it lies there.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Kept<'k> {
+    #[serde(borrow)]
+    body: &'k RawValue,
+    business_profile_id: u64,
+    endpoint_id: String,
+    event_id: String,
+    headers: Headers,
+    method: String,
+    time: i64,
 }
 
 /// An [`Envelope`] after its body.
@@ -94,6 +121,15 @@ impl Body {
     pub fn text(&self) -> &str {
         // It is UTF-8 since it was made.
         std::str::from_utf8(&self.text).unwrap_or_default()
+    }
+
+    /// One value of it, at the end of steps of which none is `[*]`. Builds no more than that, unless all is built already.
+    pub(crate) fn pick(&self, steps: &[Segment]) -> Option<Cow<'_, Value>> {
+        if let Some(value) = self.value.get() {
+            return path::descend_one(value, steps).map(Cow::Borrowed);
+        }
+        let text = flatten::pick(self.text(), steps)?;
+        flatten::parse_body(text.as_bytes(), &Limits::STORED).ok().map(Cow::Owned)
     }
 
     /// Its value, with the text of each number (D16).
@@ -297,6 +333,8 @@ mod tests {
             let json = envelope.to_json();
             assert!(json.starts_with(format!("{{\"body\":{},\"", body.trim()).as_bytes()), "{body}");
             assert_eq!(Envelope::from_json(&json).unwrap(), envelope, "{body}");
+            let kept = Envelope::from_kept(&json.into()).unwrap();
+            assert_eq!((kept.body.text(), &kept), (body.trim(), &envelope));
             // What is built of the text says the same.
             let built = Envelope { body: envelope.body.value().clone().into(), ..envelope.clone() };
             assert_eq!(Envelope::from_json(&built.to_json()).unwrap(), envelope, "{body}");

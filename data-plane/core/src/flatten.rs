@@ -5,6 +5,7 @@
 //! reads back. The list is injective: two different documents never give the same one.
 
 mod json;
+mod pick;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,6 +15,7 @@ use serde_json::Value;
 
 pub(crate) use self::json::check_body;
 pub use self::json::{BodyError, parse_body};
+pub(crate) use self::pick::pick;
 use crate::envelope::Envelope;
 use crate::path::{self, Root};
 

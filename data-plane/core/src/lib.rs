@@ -9,6 +9,7 @@
 //! | [`icon`] | which pictures are icons |
 //! | [`request`] | what is sent |
 //! | [`cause`] | what starts a workflow: a request or an event |
+//! | [`level`] | which configuration a build understands |
 //! | [`lineage`] | what a call carries on from the request that caused it |
 //! | [`credentials`] | what a connection puts on it |
 //! | [`envelope`] | what a template, a filter and a dedup rule see of a trigger |
@@ -43,6 +44,7 @@ pub mod icon;
 pub mod incoming_auth;
 pub mod join_token;
 pub mod jwt;
+pub mod level;
 pub mod lineage;
 pub mod model;
 pub mod path;

@@ -3,7 +3,9 @@
 
 mod connection;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -22,11 +24,11 @@ pub use connection::*;
 #[derive(Debug)]
 pub struct Incoming {
     /// `workspaces/{workspace}/incomingIntegrations/{id}`.
-    pub name: String,
+    pub name: Arc<str>,
     /// The published version.
     pub version: i64,
     /// The id in its URL.
-    pub endpoint_id: String,
+    pub endpoint_id: Box<str>,
     /// Who may send.
     pub authorization: Authorization,
     /// Which requests are the same.
@@ -64,7 +66,7 @@ impl SenderSecret {
     }
 }
 
-/// Who may send to an endpoint.
+/// Who may send to an endpoint. There may be very many: those with secrets do not make the others larger.
 #[derive(Debug)]
 pub enum Authorization {
     /// Anyone who knows the URL (R149).
@@ -72,9 +74,9 @@ pub enum Authorization {
     /// Webhooks from Meta (R154).
     Meta {
         /// Sign the bodies: the active one first, others during a rotation (S16).
-        app_secrets: Vec<SenderSecret>,
+        app_secrets: Box<Vec<SenderSecret>>,
         /// Sent when Meta verifies the endpoint: the active one first.
-        verify_tokens: Vec<SenderSecret>,
+        verify_tokens: Box<Vec<SenderSecret>>,
     },
     /// JSON Web Tokens (R150).
     Jwt(TokenSource),
@@ -84,9 +86,9 @@ pub enum Authorization {
 #[derive(Debug)]
 pub enum TokenSource {
     /// Those of `workspaces/{workspace}/apiKeys/{id}` (R152).
-    ApiKey(String),
+    ApiKey(Box<str>),
     /// Those of another issuer.
-    Issuer(Verifier),
+    Issuer(Box<Verifier>),
 }
 
 /// A workspace API key that may get tokens (D14, R153).
@@ -239,7 +241,7 @@ pub struct RetryPolicy {
     /// Attempts in all.
     pub attempts_max: u32,
     /// The longest wait after each attempt; the last one holds for all further attempts.
-    pub waits: Vec<Duration>,
+    pub waits: Cow<'static, [Duration]>,
     /// How old a delivery may grow.
     pub age_max: Duration,
     /// Statuses to repeat after; `None`: 408, 425, 429 and every 5xx.
@@ -263,7 +265,12 @@ pub const AGE_DEFAULT: Duration = Duration::from_secs(3 * 24 * 3600);
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { attempts_max: ATTEMPTS_DEFAULT, waits: WAITS_DEFAULT.to_vec(), age_max: AGE_DEFAULT, statuses: None }
+        Self {
+            attempts_max: ATTEMPTS_DEFAULT,
+            waits: Cow::Borrowed(&WAITS_DEFAULT),
+            age_max: AGE_DEFAULT,
+            statuses: None,
+        }
     }
 }
 
@@ -375,4 +382,14 @@ pub enum Action {
     Outgoing(String),
     /// A request of its own.
     Custom(OutgoingRequest),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_there_may_be_a_million_of_is_small() {
+        assert!(size_of::<Incoming>() <= 112, "{}", size_of::<Incoming>());
+    }
 }

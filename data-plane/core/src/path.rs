@@ -84,7 +84,7 @@ pub enum Segment {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Path {
     root: Root,
-    segments: Vec<Segment>,
+    segments: Box<[Segment]>,
 }
 
 /// A value that a path leads to.
@@ -128,7 +128,7 @@ impl Path {
 
     /// The header name, when this path names a header.
     pub fn header(&self) -> Option<&str> {
-        match (self.root, self.segments.as_slice()) {
+        match (self.root, &*self.segments) {
             (Root::Headers, [Segment::Key(name)]) => Some(name),
             _ => None,
         }
@@ -169,6 +169,15 @@ impl Path {
     }
 }
 
+/// The value at the end of steps of which none is `[*]`.
+pub(crate) fn descend_one<'e>(value: &'e Value, steps: &[Segment]) -> Option<&'e Value> {
+    steps.iter().try_fold(value, |value, step| match step {
+        Segment::Key(key) => value.as_object()?.get(key),
+        Segment::Index(index) => value.as_array()?.get(*index as usize),
+        Segment::Any => None,
+    })
+}
+
 fn descend<'e>(value: &'e Value, segments: &[Segment], found: &mut Vec<Found<'e>>) {
     let Some((segment, rest)) = segments.split_first() else {
         found.push(Found::Json(Cow::Borrowed(value)));
@@ -189,7 +198,7 @@ fn descend<'e>(value: &'e Value, segments: &[Segment], found: &mut Vec<Found<'e>
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = self.root.name().to_owned();
-        for segment in &self.segments {
+        for segment in &*self.segments {
             match segment {
                 Segment::Key(key) => push_key(&mut text, key),
                 Segment::Index(index) => push_index(&mut text, *index as usize),
@@ -277,7 +286,7 @@ impl FromStr for Path {
         if root == Root::Headers && segments.is_empty() {
             return Err(reader.expected("a header name, as in headers.Content-Type"));
         }
-        let path = Self { root, segments };
+        let path = Self { root, segments: segments.into() };
         match path.to_string().len() {
             length if length > MAX_BYTES => Err(PathError::TooLong { length }),
             _ => Ok(path),

@@ -45,8 +45,9 @@ const SECRET_NAMES: [&str; 30] = [
 
 /// Whether a header or URL parameter of this name usually holds a secret: it is masked wherever a request is shown.
 pub fn is_secret_name(name: &str) -> bool {
-    let plain: String = name.trim().chars().filter(|c| !matches!(c, '-' | '_')).collect();
-    SECRET_NAMES.contains(&&*plain.to_ascii_lowercase())
+    let plain =
+        || name.trim().bytes().filter(|byte| !matches!(byte, b'-' | b'_')).map(|byte| byte.to_ascii_lowercase());
+    SECRET_NAMES.iter().any(|secret| plain().eq(secret.bytes()))
 }
 
 /// Whether a header of an incoming request holds a secret or a signature of its sender: its value is masked in samples (D23).

@@ -228,26 +228,27 @@ fn request_value(envelope: &Envelope) -> Value {
 pub fn render(request: &RequestTemplate, context: &Context, urls: &UrlPolicy) -> Result<RenderedRequest, Unmade> {
     let mut missing = Vec::new();
     let mut context = context.clone();
-    let mut print =
-        |field: &str, template: &crate::template::Template| match template.render(&context, request.on_missing) {
-            Ok(rendered) => {
-                context.use_steps(rendered.steps);
-                missing.extend(rendered.missing);
-                Ok(rendered.text)
-            }
-            Err(unrendered) => Err(unmade(field, unrendered)),
-        };
-    let url = print("url", &request.url)?;
+    let mut print = |field: &dyn Fn() -> String, template: &crate::template::Template| match template
+        .render(&context, request.on_missing)
+    {
+        Ok(rendered) => {
+            context.use_steps(rendered.steps);
+            missing.extend(rendered.missing);
+            Ok(rendered.text)
+        }
+        Err(unrendered) => Err(unmade(&field(), unrendered)),
+    };
+    let url = print(&|| "url".to_owned(), &request.url)?;
     let mut headers = Vec::with_capacity(request.headers.len() + 1);
     let mut header_bytes = 0;
     for (index, (name, value)) in request.headers.iter().enumerate() {
-        let name = print(&format!("headers[{index}].name"), name)?;
-        let value = print(&format!("headers[{index}].value"), value)?;
+        let name = print(&|| format!("headers[{index}].name"), name)?;
+        let value = print(&|| format!("headers[{index}].value"), value)?;
         header_bytes += name.len() + value.len();
         check_rendered_header(index, &name, &value, header_bytes)?;
         headers.push((name, value));
     }
-    let body = request.body.as_ref().map(|body| print("body", body)).transpose()?;
+    let body = request.body.as_ref().map(|body| print(&|| "body".to_owned(), body)).transpose()?;
     let url = check_url(request, &url, urls)?;
     if request.default_json_type {
         headers.push(("Content-Type".to_owned(), "application/json".to_owned()));

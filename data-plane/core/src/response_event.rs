@@ -40,6 +40,8 @@ pub const MAX_VALUE_CHARACTERS: usize = 230;
 pub const MAX_BODY_PARAMETERS: usize = 2_000;
 /// How many bytes of a response body an event keeps, names of parameters included (D11, D18).
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
+/// How many parameters most events have that tell of no body.
+const BASE_PARAMETERS: usize = 20;
 /// Present and true when not all of the response's body is in the event. Neither a custom parameter (no dots) nor
 /// a body parameter can have this name.
 pub const TRUNCATED_MARK: &str = "response.truncated";
@@ -257,7 +259,7 @@ pub(crate) fn create_time(time: i64) -> Option<String> {
 }
 
 fn base_parameters(delivery: &Delivery<'_>) -> Map<String, Value> {
-    let mut params = Map::new();
+    let mut params = Map::with_capacity(BASE_PARAMETERS + delivery.parameters.len());
     let mut add = |name: &str, value: Value| {
         params.insert(name.to_owned(), value);
     };

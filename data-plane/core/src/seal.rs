@@ -12,6 +12,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
 /// The length of a nonce, in bytes.
@@ -20,6 +22,9 @@ pub const NONCE_BYTES: usize = 24;
 pub const KEY_BYTES: usize = 32;
 /// The longest name of a master key, in bytes.
 pub const MAX_KEY_ID_BYTES: usize = 64;
+
+/// The length of a key's mark, in bytes.
+const MARK_BYTES: usize = 16;
 
 /// The format written today: this byte, the nonce, the ciphertext with its 16-byte tag.
 const FORMAT: u8 = 1;
@@ -155,6 +160,13 @@ impl Key {
         let cipher = XChaCha20Poly1305::new((&*self.0).into());
         let plaintext = cipher.decrypt(&XNonce::from(*nonce), Payload { msg: ciphertext, aad });
         plaintext.map(Zeroizing::new).map_err(|_| SealError::Mismatch)
+    }
+
+    /// As [`MasterKeys::marks`] has it.
+    fn mark(&self) -> String {
+        let mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(&*self.0).expect("HMAC takes keys of any length");
+        let mac = mac.chain_update(b"sluice.mark").finalize().into_bytes();
+        mac.iter().take(MARK_BYTES).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
@@ -329,6 +341,12 @@ impl MasterKeys {
         self.0.iter().map(|(id, _)| id.as_str())
     }
 
+    /// By what an installation is known to those who share a store with it: one mark for each key, the same wherever the key is, whatever
+    /// it is called there. A mark tells nothing of its key (a MAC under it), and no two keys have one.
+    pub fn marks(&self) -> Vec<String> {
+        self.0.iter().map(|(_, key)| key.mark()).collect()
+    }
+
     /// Wraps a workspace's data key with the primary key. `nonce` is 24 fresh random bytes.
     pub fn wrap(&self, data_key: &DataKey, workspace: &str, nonce: &[u8; NONCE_BYTES]) -> WrappedKey {
         let (id, key) = self.0.first().expect("a key ring has at least one key");
@@ -446,6 +464,15 @@ mod tests {
             let cut = WrappedKey { bytes: wrapped.bytes[..end].to_vec(), ..wrapped.clone() };
             assert!(new.unwrap(&cut, "7").is_err());
         }
+    }
+
+    #[test]
+    fn a_key_has_one_mark_whatever_it_is_called() {
+        let marks = ring(&[("first", 1), ("second", 2)]).marks();
+        assert_eq!(marks, ring(&[("k1", 1), ("k2", 2)]).marks());
+        assert_ne!(marks[0], marks[1]);
+        // Pinned: stores are known by it.
+        assert_eq!(marks[0], "1e0c15d024187682774d5a2ca92aeb62");
     }
 
     #[test]

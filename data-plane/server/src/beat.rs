@@ -4,6 +4,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use sluice_core::level::CONFIG_LEVEL;
 use sluice_core::snapshot;
 use sluice_proto::sync::v1::{Ack, Beat, BeatHeard, Cursor, Hello, Holding, SyncRequest, sync_request};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
@@ -27,6 +28,7 @@ pub(crate) fn hello(plane: &Plane) -> SyncRequest {
         cursors,
         takes_commands: true,
         shares_limits: true,
+        config_level: CONFIG_LEVEL,
         draining: plane.drain.is_on(),
         incomplete: plane
             .served

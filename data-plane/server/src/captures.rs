@@ -18,8 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::fleet::EndpointRate;
 use crate::plane::Plane;
-use crate::runtime::{self, Endpoint, Runtime};
-use crate::senders::Remembered;
+use crate::runtime::{self, Endpoint, Of, Runtime};
 
 /// Captures that may be open at once; each may hold one body.
 const OPEN_MAX: usize = 256;
@@ -90,7 +89,7 @@ pub fn open(plane: &Plane, asked: &OpenCapture) -> Result<(), NotOpened> {
     let remaining = i64::try_from(remaining.unwrap_or_default().as_millis()).unwrap_or_default();
     let mut open = plane.captures.lock();
     open.retain(|_, capture| capture.is_kept(now));
-    let endpoint = draft.incoming.endpoint_id.clone();
+    let endpoint = draft.incoming.endpoint_id.to_string();
     if open.get(&endpoint).is_some_and(|capture| capture.id == asked.capture_id) {
         return Ok(());
     }
@@ -117,17 +116,14 @@ impl Captures {
         let capture = open.get(endpoint_id).filter(|capture| capture.waits(now))?;
         let Draft { incoming, workspace, business_profile_id, rate } = &capture.draft;
         let login = runtime.workspace(workspace).map(|workspace| workspace.login.clone());
-        Some(Arc::new(Endpoint {
-            incoming: incoming.clone(),
+        let of = Of {
             workspace: workspace.clone(),
             business_profile_id: *business_profile_id,
             revision: 0,
-            workflows: Vec::new(),
-            rate: rate.clone(),
             login: login.unwrap_or_default(),
-            remembered: Arc::new(Remembered::default()),
             is_draft: true,
-        }))
+        };
+        Some(Arc::new(Endpoint::new(incoming.clone(), Arc::new(of)).counting(rate.clone())))
     }
 
     /// Gives a request to the capture that waits for one to its endpoint. Whether it was the one.

@@ -28,7 +28,7 @@ impl Started {
     /// Reads it from a job; `None` when it cannot be read.
     pub fn read(job: &Job) -> Option<Self> {
         if job.event.is_empty() {
-            Envelope::from_json(&job.envelope).ok().map(Self::Request)
+            Envelope::from_kept(&job.envelope).ok().map(Self::Request)
         } else {
             EventEnvelope::from_json(&job.event).ok().map(Self::Event)
         }

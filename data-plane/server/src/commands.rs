@@ -174,7 +174,7 @@ fn record(
         }
     };
     let target = target.as_ref();
-    Ok(tell(plane, &Record { of, state, reason, message, next_attempt, target, kept: &kept, request: None, end }))
+    Ok(tell(plane, Record { of, state, reason, message, next_attempt, target, kept, request: None, end }))
 }
 
 /// Enqueues deliveries once more, each as a job of its own. Its id comes from the operation and the old delivery, and so does the

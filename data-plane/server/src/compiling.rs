@@ -2,8 +2,10 @@
 //! tried of a revision that hung or has ended the process before, and what the start falls back to.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::StreamExt as _;
 use sluice_proto::admin::v1::Problem;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -29,41 +31,50 @@ impl Default for Compilations {
 /// endpoint: until the control plane has said so, no endpoint is denied.
 pub(crate) async fn load_last_good(plane: &Plane) {
     let from = plane.clone();
-    let loaded = tokio::task::spawn_blocking(move || from.last_good.load(&from.ring)).await;
-    let Ok(Ok(loaded)) = loaded else {
+    let names = tokio::task::spawn_blocking(move || from.last_good.workspaces()).await;
+    let Ok(Ok(names)) = names else {
         tracing::warn!("the last good configuration cannot be read; waiting for the control plane");
         return;
     };
-    let mut whole = loaded.unreadable == 0 && !loaded.workspaces.is_empty();
-    for (position, source) in loaded.workspaces {
-        let name = position.workspace.clone();
-        match load(plane, position, source).await {
-            Ok((workspace, attempt)) => {
-                tracing::info!(workspace = workspace.name, revision = workspace.revision, "last good configuration");
-                plane.served.put(Arc::new(workspace));
-                drop(attempt);
-            }
-            Err(problems) => {
-                whole = false;
-                let problem = problems.first().map(|problem| problem.message.as_str()).unwrap_or_default();
-                tracing::warn!(workspace = name, problem, "a last good configuration is not usable");
-            }
-        }
-    }
-    if whole {
+    // As many at once as there are processors: nothing else happens yet.
+    let at_once = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(COMPILATIONS_MAX / 2);
+    let is_empty = names.is_empty();
+    let loaded = futures::stream::iter(names).map(|name| load_workspace(plane, name)).buffer_unordered(at_once);
+    let whole = loaded.fold(true, |whole, loaded| async move { whole && loaded }).await;
+    if whole && !is_empty {
         plane.served.set_complete();
     }
 }
 
+/// Loads and serves one workspace, if it can be.
+async fn load_workspace(plane: &Plane, name: String) -> bool {
+    let (from, of) = (plane.clone(), name.clone());
+    let found = tokio::task::spawn_blocking(move || from.last_good.newest(&of, &from.ring)).await;
+    let Ok(Some((position, source))) = found else { return false };
+    match load(plane, position, Arc::new(source)).await {
+        Ok((workspace, attempt)) => {
+            tracing::info!(workspace = workspace.name, revision = workspace.revision, "last good configuration");
+            plane.served.put(Arc::new(workspace));
+            drop(attempt);
+            true
+        }
+        Err(problems) => {
+            let problem = problems.first().map(|problem| problem.message.as_str()).unwrap_or_default();
+            tracing::warn!(workspace = name, problem, "a last good configuration is not usable");
+            false
+        }
+    }
+}
+
 /// The last good configuration of one workspace: whole; or, where it ends this process, the one before it; or what is good of it.
-async fn load(plane: &Plane, at: Position, source: Source) -> Result<(Workspace, Attempt), Vec<Problem>> {
+async fn load(plane: &Plane, at: Position, source: Arc<Source>) -> Result<(Workspace, Attempt), Vec<Problem>> {
     let refused = match compile(plane, &at, source.clone(), Otherwise::Refuse).await {
         Ok(compiled) => return Ok(compiled),
         Err(refused) => refused,
     };
     if refused.iter().any(|problem| problem.reason == CRASHED_APPLYING)
         && let Some((before, source)) = last_good_before(plane, &at.workspace).await
-        && let Ok(compiled) = compile(plane, &before, source, Otherwise::Refuse).await
+        && let Ok(compiled) = compile(plane, &before, Arc::new(source), Otherwise::Refuse).await
     {
         let workspace = at.workspace;
         tracing::error!(workspace, "the last good configuration ends this process: the one before is used");
@@ -91,7 +102,7 @@ type Compiled = Result<(Workspace, Attempt), Vec<Problem>>;
 
 /// Compiles on a thread of its own: one that does not end in time is left to itself, and holds up neither what comes after it nor the end
 /// of the process.
-pub(crate) async fn compile(plane: &Plane, at: &Position, source: Source, otherwise: Otherwise) -> Compiled {
+pub(crate) async fn compile(plane: &Plane, at: &Position, source: Arc<Source>, otherwise: Otherwise) -> Compiled {
     let late = |resource: &str, message: &str| {
         let resource = if resource.is_empty() { &at.workspace } else { resource };
         Err(vec![problem(resource, COMPILE_TIMEOUT, message.to_owned())])
@@ -127,7 +138,7 @@ pub(crate) async fn compile(plane: &Plane, at: &Position, source: Source, otherw
 struct Work {
     plane: Plane,
     at: Position,
-    source: Source,
+    source: Arc<Source>,
     otherwise: Otherwise,
     /// The resource that is worked on.
     at_work: Arc<Mutex<String>>,
@@ -155,7 +166,7 @@ impl Work {
             Otherwise::LeaveOut => Faulty::LeaveOut(&deadly),
         };
         let with = With { keys: &keys, urls: &plane.urls, tokens: &plane.tokens, works_on: &works_on, faulty };
-        runtime::compile(&at, source, previous, with).map(|workspace| (workspace, attempt))
+        runtime::compile(&at, &source, previous, with).map(|workspace| (workspace, attempt))
     }
 }
 

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use prost::Message as _;
 use sluice_core::request::{self, RenderFailure, Unmade};
 use sluice_core::response_event::FailureReason;
@@ -158,7 +157,7 @@ impl Work<'_> {
         self.plane.metrics.attempt(result_label(&sent), took);
         let policy = &request_of(&target).retry;
         let decision = decide(policy, attempted, number.unsigned_abs(), self.leased.accepted_at, now, dice());
-        Ok(self.follow(decision, &Tried { target: &target, kept, request: shown, sent }))
+        Ok(self.follow(decision, Tried { target: &target, kept, request: shown, sent }))
     }
 
     /// What the job is to send, under the configuration in force (D08).
@@ -266,12 +265,12 @@ impl Work<'_> {
     }
 
     /// Turns the decision into what the inbox records.
-    fn follow(&self, decision: Decision, tried: &Tried<'_>) -> Finish {
-        let rendered = || Bytes::from(tried.kept.encode_to_vec());
+    fn follow(&self, decision: Decision, tried: Tried<'_>) -> Finish {
         match decision {
             Decision::RetryAt(due) => {
+                let rendered = tried.kept.encode_to_vec().into();
                 let report = self.report(DeliveryState::Waiting, Some(due), tried);
-                Finish::Retry { due, rendered: rendered(), report }
+                Finish::Retry { due, rendered, report }
             }
             Decision::Delivered => {
                 self.plane.metrics.delivery("delivered");
@@ -280,14 +279,15 @@ impl Work<'_> {
             Decision::GiveUp => {
                 self.plane.metrics.delivery("dead");
                 let reason = reason(&tried.sent).as_str_name().to_owned();
+                let rendered = Some(tried.kept.encode_to_vec().into());
                 let report = self.report(DeliveryState::Dead, None, tried);
-                Finish::Dead { reason, rendered: Some(rendered()), report }
+                Finish::Dead { reason, rendered, report }
             }
         }
     }
 
     /// Where the delivery stands after an attempt.
-    fn report(&self, state: DeliveryState, next_attempt: Option<UnixMillis>, tried: &Tried<'_>) -> Report {
+    fn report(&self, state: DeliveryState, next_attempt: Option<UnixMillis>, tried: Tried<'_>) -> Report {
         let (end, message) = match &tried.sent {
             Ok(exchange) if state == DeliveryState::Delivered => (outcome::End::Response(exchange), String::new()),
             Ok(exchange) => {
@@ -297,15 +297,15 @@ impl Work<'_> {
         };
         outcome::encode(
             self.plane,
-            &Record {
+            Record {
                 of: self.of(),
                 state,
                 reason: reason(&tried.sent),
                 message: &message,
                 next_attempt,
                 target: Some(tried.target),
-                kept: &tried.kept,
-                request: tried.request.clone(),
+                kept: tried.kept,
+                request: tried.request,
                 end,
             },
         )
@@ -340,21 +340,22 @@ impl Work<'_> {
         let before = self.kept();
         let rendered = before.is_some();
         let kept = RenderedRequest { attempts, ..before.unwrap_or_default() };
+        let rendered = rendered.then(|| kept.encode_to_vec().into());
         let report = outcome::encode(
             self.plane,
-            &Record {
+            Record {
                 of: self.of(),
                 state: DeliveryState::Dead,
                 reason: refused.reason.into(),
                 message: &refused.message,
                 next_attempt: None,
                 target,
-                kept: &kept,
+                kept,
                 request: None,
                 end: outcome::End::NoResponse(refused.reason),
             },
         );
-        Finish::Dead { reason: reason.to_owned(), rendered: rendered.then(|| kept.encode_to_vec().into()), report }
+        Finish::Dead { reason: reason.to_owned(), rendered, report }
     }
 
     /// Ends the delivery without a request, as its template asked for: recorded, and not retried (D19).
@@ -366,14 +367,14 @@ impl Work<'_> {
         let kept = RenderedRequest { revision, ..RenderedRequest::default() };
         let report = outcome::encode(
             self.plane,
-            &Record {
+            Record {
                 of: self.of(),
                 state: DeliveryState::Skipped,
                 reason: Reason::Skipped,
                 message,
                 next_attempt: None,
                 target: target.as_ref(),
-                kept: &kept,
+                kept,
                 request: None,
                 end: outcome::End::NoAttempt,
             },

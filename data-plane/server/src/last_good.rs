@@ -1,4 +1,5 @@
-//! The last configuration that was served, one file per workspace and one of the revision before, encrypted (I5).
+//! The last configuration that was served, one file per workspace and one of the revision before, encrypted (I5). What a delta changes is
+//! read here too: nothing of it stays in memory beside what it was compiled to.
 //!
 //! It is a cache: a file that cannot be opened or does not have its digest is left out and asked for again. So nothing here
 //! waits for the disk to flush, and nothing here can stop a publish. Each file has a key of its own, wrapped by a master key; secrets
@@ -7,26 +8,19 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use prost::Message as _;
 use sluice_core::seal::{self, Aad, DataKey, Sealed, WrappedKey};
+use sluice_core::snapshot::EncodedBody;
 use sluice_proto::sync::v1::{self as sync, Cursor, LastGood, SealedLastGood};
 
 use crate::ring::Ring;
-use crate::runtime::{Position, Source, Workspace};
+use crate::runtime::{Position, Source};
 
 /// Of the revision that is served.
 const NEWEST: &str = "pb";
 /// Of the one before it.
 const BEFORE: &str = "before";
-
-/// What was found on disk.
-#[derive(Debug, Default)]
-pub struct Loaded {
-    /// What could be read, not yet checked.
-    pub workspaces: Vec<(Position, Source)>,
-    /// Files that could not.
-    pub unreadable: usize,
-}
 
 /// Where the files are.
 #[derive(Clone, Debug)]
@@ -47,21 +41,21 @@ impl LastGoodStore {
     }
 
     /// Writes a workspace; the file there becomes that of the revision before. Blocks; call it off the runtime.
-    pub fn write(&self, workspace: &Workspace, ring: &Ring) -> io::Result<()> {
+    pub fn write(&self, at: &Position, source: &Source, ring: &Ring) -> io::Result<()> {
         let file = LastGood {
-            store_epoch: workspace.store_epoch.clone(),
+            store_epoch: at.store_epoch.clone(),
             cursor: Some(Cursor {
-                workspace: workspace.name.clone(),
-                revision: workspace.revision,
-                digest: workspace.digest.to_vec().into(),
+                workspace: at.workspace.clone(),
+                revision: at.revision,
+                digest: at.digest.clone().into(),
             }),
-            body: Some(workspace.source.to_snapshot()),
+            body: source.to_snapshot().encode_to_vec().into(),
         };
-        let sealed = sealed(&workspace.name, &file.encode_to_vec(), ring)?;
-        let target = self.file(&workspace.name, NEWEST);
+        let sealed = sealed(&at.workspace, &file.encode_to_vec(), ring)?;
+        let target = self.file(&at.workspace, NEWEST);
         let fresh = target.with_extension("new");
         std::fs::write(&fresh, sealed.encode_to_vec())?;
-        match std::fs::rename(&target, self.file(&workspace.name, BEFORE)) {
+        match std::fs::rename(&target, self.file(&at.workspace, BEFORE)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
@@ -79,9 +73,8 @@ impl LastGoodStore {
         Ok(())
     }
 
-    /// The newest of every workspace that can be read. Blocks; call it off the runtime.
-    pub fn load(&self, ring: &Ring) -> io::Result<Loaded> {
-        let mut loaded = Loaded::default();
+    /// The names of all workspaces. Blocks; call it off the runtime.
+    pub fn workspaces(&self) -> io::Result<Vec<String>> {
         let mut names = std::collections::BTreeSet::new();
         for entry in std::fs::read_dir(&self.folder)? {
             let path = entry?.path();
@@ -90,23 +83,30 @@ impl LastGoodStore {
                 names.insert(path.file_stem().unwrap_or_default().to_string_lossy().replacen('.', "/", 1));
             }
         }
-        for name in names {
-            let newest = self.file(&name, NEWEST);
-            let file = if newest.exists() { newest } else { self.file(&name, BEFORE) };
-            match opened(&name, &file, ring) {
-                Some(workspace) => loaded.workspaces.push(workspace),
-                None => {
-                    tracing::warn!(file = %file.display(), "a last good file cannot be read");
-                    loaded.unreadable += 1;
-                }
-            }
+        Ok(names.into_iter().collect())
+    }
+
+    /// The newest revision, if it can be read; not yet checked. Blocks; call it off the runtime.
+    pub fn newest(&self, workspace: &str, ring: &Ring) -> Option<(Position, Source)> {
+        let newest = self.file(workspace, NEWEST);
+        let file = if newest.exists() { newest } else { self.file(workspace, BEFORE) };
+        let found = opened(workspace, &file, ring);
+        if found.is_none() {
+            tracing::warn!(file = %file.display(), "a last good file cannot be read");
         }
-        Ok(loaded)
+        found
     }
 
     /// The revision before the newest, if it can be read. Blocks; call it off the runtime.
     pub fn before(&self, workspace: &str, ring: &Ring) -> Option<(Position, Source)> {
         opened(workspace, &self.file(workspace, BEFORE), ring)
+    }
+
+    /// Exactly this revision, if it can be read. Blocks; call it off the runtime.
+    pub fn at(&self, at: &Position, ring: &Ring) -> Option<Source> {
+        let files = [NEWEST, BEFORE].into_iter().map(|extension| self.file(&at.workspace, extension));
+        let mut found = files.filter_map(|file| opened(&at.workspace, &file, ring));
+        found.find_map(|(position, source)| (position == *at).then_some(source))
     }
 }
 
@@ -132,18 +132,19 @@ fn sealed(workspace: &str, contents: &[u8], ring: &Ring) -> io::Result<SealedLas
 }
 
 fn opened(workspace: &str, file: &Path, ring: &Ring) -> Option<(Position, Source)> {
-    let file = SealedLastGood::decode(std::fs::read(file).ok()?.as_slice()).ok()?;
+    let file = SealedLastGood::decode(Bytes::from(std::fs::read(file).ok()?)).ok()?;
     let sync::WrappedKey { key_id, ciphertext } = file.data_key?;
     let wrapped = WrappedKey { key_id, bytes: ciphertext.to_vec() };
     let key = ring.keys_for(&wrapped.key_id).unwrap(&wrapped, workspace).ok()?;
     let contents = seal::open(&key, place(workspace), &Sealed::from_bytes(file.sealed.to_vec())).ok()?;
-    let file = LastGood::decode(contents.as_slice()).ok()?;
-    let (cursor, body) = file.cursor.zip(file.body)?;
+    let file = LastGood::decode(Bytes::from(contents.to_vec())).ok()?;
+    let (cursor, body) = (file.cursor?, EncodedBody::decode(file.body).ok()?);
     let position = Position {
         workspace: cursor.workspace,
         store_epoch: file.store_epoch,
         revision: cursor.revision,
         digest: cursor.digest.to_vec(),
     };
-    (position.workspace == workspace).then(|| (position, Source::from_snapshot(body)))
+    let source = Source::from_snapshot(body).ok()?;
+    (position.workspace == workspace).then_some((position, source))
 }

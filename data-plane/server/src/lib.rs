@@ -173,7 +173,7 @@ pub async fn start(settings: Settings, listeners: Listeners, shutdown: Cancellat
     let last_good = LastGoodStore::open(&last_good).map_err(unusable("the last good folder", last_good))?;
     let applying = Applying::open(&applying).map_err(unusable("the folder of what is being applied", applying))?;
     let clock = settings.clock.clone();
-    let inbox = Inbox::open(settings.inbox.clone(), clock.clone()).await?;
+    let inbox = Inbox::open(settings.inbox.clone().of_installation(ring.marks()), clock.clone()).await?;
     let fleet = Fleet::open(&settings.data_dir, inbox.ledger());
     let tokens = Tokens::new(clock.clone());
     let (metrics, workers) = (Metrics::default(), settings.workers);

@@ -30,6 +30,10 @@ const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// Largest message taken: a snapshot chunk is 1 MiB, a delta may hold what one publish changed.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// So much may be on its way before it is taken: a part of a snapshot comes while the one before is compiled, however far away the control
+/// plane is.
+const WINDOW_BYTES: u32 = 1024 * 1024;
+
 /// A client that shows who calls.
 pub type Client = SyncServiceClient<InterceptedService<Channel, ShowKey>>;
 
@@ -114,6 +118,8 @@ impl Address {
             .map_err(|_invalid| LinkError::Url(url.to_owned()))?
             .connect_timeout(CONNECT_TIME)
             .tcp_nodelay(true)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(2 * WINDOW_BYTES)
             .http2_keep_alive_interval(pings.every)
             .keep_alive_timeout(pings.answer)
             .keep_alive_while_idle(true);

@@ -73,8 +73,7 @@ fn token(plane: &Plane, text: &str, peer: Option<IpAddr>) -> Result<String, Reje
     let unknown = || Rejection::Sender(SenderRejection::ApiKey);
     let shown = ApiKey::parse(text).map_err(|_no_key| unknown())?;
     let (runtime, now) = (plane.served.load(), plane.clock.now());
-    let found = runtime.workspaces().find_map(|workspace| Some((workspace, workspace.login.key(&shown.id)?)));
-    let Some((workspace, key)) = found else {
+    let Some((workspace, key)) = runtime.login_key(&shown.id) else {
         return Err(if runtime.denies_keys() { unknown() } else { Rejection::NotReady });
     };
     if !shown.is(&key.secret_hash) || key.is_expired(now) {

@@ -27,8 +27,8 @@ pub fn to(came: &Position, source: &Source, held: &Workspace, allow_mass_delete:
         let message = "another content is served already under this number of the same store".to_owned();
         (REVISION_FORKED, message)
     } else {
-        let gone = snapshot::takes_most(&held.source.resources, &source.resources).filter(|_| !allow_mass_delete)?;
-        let of = held.source.resources.len();
+        let gone = snapshot::takes_most(held.names(), &source.resources).filter(|_| !allow_mass_delete)?;
+        let of = held.names().count();
         let message = format!(
             "it would take away {gone} of the {of} resources that are served; confirm it with WorkspaceService.ConfirmDeletions"
         );

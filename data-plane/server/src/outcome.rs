@@ -77,7 +77,7 @@ pub struct Record<'a> {
     /// The step, if it is still published.
     pub target: Option<&'a Target>,
     /// What was sent, without credentials, and the attempts.
-    pub kept: &'a RenderedRequest,
+    pub kept: RenderedRequest,
     /// What was sent, as it is shown; with the first attempt.
     pub request: Option<SentRequest>,
     /// How the last attempt ended.
@@ -85,21 +85,21 @@ pub struct Record<'a> {
 }
 
 /// The record for the outbox, and what its event starts.
-pub fn encode(plane: &Plane, record: &Record<'_>) -> Report {
+pub fn encode(plane: &Plane, record: Record<'_>) -> Report {
     let (outcome, told) = built(plane, record);
     Report { told: outcome.encode_to_vec().into(), jobs: told.jobs }
 }
 
 /// The record alone.
-pub fn tell(plane: &Plane, record: &Record<'_>) -> Outcome {
+pub fn tell(plane: &Plane, record: Record<'_>) -> Outcome {
     built(plane, record).0
 }
 
 /// Builds the record. Counts what had to be cut.
-fn built(plane: &Plane, record: &Record<'_>) -> (Outcome, Told) {
-    let quick = started_bytes(record.of.job) <= QUICK_BYTES;
-    let (mut outcome, told) = if quick { build(record) } else { aside(|| build(record)) };
+fn built(plane: &Plane, record: Record<'_>) -> (Outcome, Told) {
     let Of { job, delivery_id, .. } = record.of;
+    let quick = started_bytes(job) <= QUICK_BYTES;
+    let (mut outcome, told) = if quick { build(record) } else { aside(|| build(record)) };
     if outcome.request.is_some() && !plane.requests_told.tells(&job.trigger_id, delivery_id) {
         outcome.request = None;
     }
@@ -123,15 +123,18 @@ pub fn timestamp(at: UnixMillis) -> Timestamp {
 }
 
 /// Builds a record.
-fn build(record: &Record<'_>) -> (Outcome, Told) {
-    let Of { workspace, job, .. } = record.of;
-    let name = format!("{}/deliveries/{}", workspace.name, record.of.delivery_id);
-    let (event, told) = match event_of(record, &name) {
+fn build(record: Record<'_>) -> (Outcome, Told) {
+    let name = format!("{}/deliveries/{}", record.of.workspace.name, record.of.delivery_id);
+    let (event, told) = match event_of(&record, &name) {
         Some((event, told)) => (Some(event), told),
         None => (None, Told::default()),
     };
-    let mut attempts = record.kept.attempts.clone();
-    if let (End::Response(exchange), Some(last)) = (record.end, attempts.last_mut()) {
+    let Record { of, state, reason, message, next_attempt, target: _, kept, request, end } = record;
+    let job = of.job;
+    // Later records need not say again what led to the delivery.
+    let first = kept.attempts.len() <= 1;
+    let mut attempts = kept.attempts;
+    if let (End::Response(exchange), Some(last)) = (end, attempts.last_mut()) {
         last.response = Some(received(exchange));
     }
     let delivery = Delivery {
@@ -139,36 +142,34 @@ fn build(record: &Record<'_>) -> (Outcome, Told) {
         trigger_id: job.trigger_id.clone(),
         workflow: job.workflow.clone(),
         step_id: job.step_id.clone(),
-        state: record.state.into(),
-        reason: record.reason.into(),
-        message: record.message.to_owned(),
-        revision: record.kept.revision,
-        accept_time: Some(timestamp(record.of.accepted_at)),
-        end_time: (record.state != DeliveryState::Waiting).then(|| timestamp(record.of.now)),
-        next_attempt_time: record.next_attempt.map(timestamp),
+        state: state.into(),
+        reason: reason.into(),
+        message: message.to_owned(),
+        revision: kept.revision,
+        accept_time: Some(timestamp(of.accepted_at)),
+        end_time: (state != DeliveryState::Waiting).then(|| timestamp(of.now)),
+        next_attempt_time: next_attempt.map(timestamp),
         attempts,
-        missing_paths: record.kept.missing_paths.clone(),
+        missing_paths: kept.missing_paths,
         incoming_integration: job.incoming_integration.clone(),
-        request: record.request.clone(),
+        request,
         // The control plane knows who reports.
         data_plane: String::new(),
         replay_of: job.replay_of.clone(),
         operation: job.operation.clone(),
     };
-    // Later records need not say again what led to the delivery.
-    let first = record.kept.attempts.len() <= 1;
     let outcome = Outcome {
-        workspace: workspace.name.clone(),
+        workspace: of.workspace.name.clone(),
         delivery: Some(delivery),
         event,
-        order: record.of.order,
-        request: (first && (job.event.is_empty() || job.submitted.is_some())).then(|| accepted(record)),
+        order: of.order,
+        request: (first && (job.event.is_empty() || job.submitted.is_some())).then(|| accepted(&of)),
     };
     (outcome, told)
 }
 
-fn accepted(record: &Record<'_>) -> AcceptedRequest {
-    let Of { workspace, job, .. } = record.of;
+fn accepted(of: &Of<'_>) -> AcceptedRequest {
+    let Of { workspace, job, accepted_at, .. } = *of;
     let (envelope, submitted) = match &job.submitted {
         Some(submitted) => (&job.event, submitted.clone()),
         None => (&job.envelope, Submitted::default()),
@@ -176,7 +177,7 @@ fn accepted(record: &Record<'_>) -> AcceptedRequest {
     let request = IncomingRequest {
         name: format!("{}/incomingRequests/{}", workspace.name, job.trigger_id),
         incoming_integration: job.incoming_integration.clone(),
-        accept_time: Some(timestamp(record.of.accepted_at)),
+        accept_time: Some(timestamp(accepted_at)),
         body_bytes: job.body_bytes,
         envelope_bytes: i64::try_from(envelope.len()).unwrap_or(i64::MAX),
         revision: job.revision,
@@ -240,11 +241,12 @@ fn cut(body: &Bytes) -> (Bytes, bool) {
 }
 
 impl End<'_> {
-    /// The headers of the response.
-    pub(crate) fn headers(&self) -> Headers {
+    /// These headers of the response.
+    pub(crate) fn headers(&self, is_seen: impl Fn(&str) -> bool) -> Headers {
         match self {
             End::Response(exchange) => {
-                exchange.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+                let seen = exchange.headers.iter().filter(|(name, _)| is_seen(name));
+                seen.map(|(name, value)| (name.as_str(), value.as_str())).collect()
             }
             End::NoResponse(_) | End::NoAttempt => Headers::new(),
         }
@@ -275,7 +277,9 @@ fn event_of(record: &Record<'_>, delivery: &str) -> Option<(Event, Told)> {
     if record.state == DeliveryState::Waiting {
         return None;
     }
-    let headers = record.end.headers();
+    // Templates see all of them, the event itself only what says what the body is.
+    let is_seen = |name: &str| name.eq_ignore_ascii_case("content-type") || has_parameters(record.target);
+    let headers = record.end.headers(is_seen);
     let outcome = record.end.told(&headers)?;
     Some(event(record, outcome, &headers, &event_id(record.of.delivery_id).to_string(), delivery))
 }
@@ -335,6 +339,10 @@ pub(crate) fn shown_event(workspace: &str, event: ResponseEvent, delivery: &str,
         time: Some(timestamp(now)),
         params: serde_json::Value::Object(event.params).to_string(),
     }
+}
+
+fn has_parameters(target: Option<&Target>) -> bool {
+    target.and_then(Target::request).is_some_and(|request| !request.event_parameters.is_empty())
 }
 
 /// The additional parameters, present on failures too (R108). One that cannot be rendered is left empty: the delivery has

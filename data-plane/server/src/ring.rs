@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use sluice_core::seal::{MasterKeys, Secret};
+use tokio::sync::watch;
 
 use crate::Error;
 
@@ -13,6 +14,7 @@ use crate::Error;
 pub struct Ring {
     file: PathBuf,
     keys: ArcSwap<MasterKeys>,
+    marks: watch::Sender<Vec<String>>,
 }
 
 impl Ring {
@@ -21,7 +23,14 @@ impl Ring {
     /// # Errors
     /// The file cannot be read or breaks its format.
     pub fn open(file: &Path) -> Result<Self, Error> {
-        Ok(Self { file: file.to_owned(), keys: ArcSwap::from_pointee(read(file)?) })
+        let keys = read(file)?;
+        let marks = watch::Sender::new(keys.marks());
+        Ok(Self { file: file.to_owned(), keys: ArcSwap::from_pointee(keys), marks })
+    }
+
+    /// By what the installation is known whose keys these are, now and from now on ([`MasterKeys::marks`]).
+    pub fn marks(&self) -> watch::Receiver<Vec<String>> {
+        self.marks.subscribe()
     }
 
     /// The keys as they were read last.
@@ -38,6 +47,7 @@ impl Ring {
         match read(&self.file) {
             Ok(keys) => {
                 tracing::info!(ring = ?keys, "the ring of master keys was read again");
+                self.marks.send_replace(keys.marks());
                 self.keys.store(Arc::new(keys));
             }
             Err(error) => tracing::error!(%error, "the ring of master keys cannot be used; keeping the one before"),
@@ -67,7 +77,9 @@ mod tests {
         let ids = |keys: Arc<MasterKeys>| keys.ids().map(str::to_owned).collect::<Vec<_>>();
         std::fs::write(&file, line("first") + &line("second")).unwrap();
         assert_eq!(ids(ring.keys_for("first")), ["first"], "nothing is missing");
+        let marks = ring.marks();
         assert_eq!(ids(ring.keys_for("second")), ["first", "second"]);
+        assert_eq!((marks.borrow().len(), marks.has_changed().unwrap()), (2, true));
         std::fs::write(&file, "broken").unwrap();
         assert_eq!(ids(ring.keys_for("third")), ["first", "second"]);
     }

@@ -1,25 +1,29 @@
 //! What is served: published configuration compiled for use, one workspace revision at a time, behind one swappable handle.
 //!
-//! How a revision is compiled is [`compile`]'s business.
+//! How a revision is compiled is [`compile`]'s business, how an endpoint is found among many that of [`served`].
 
 mod compile;
 mod quarantine;
+mod served;
+mod table;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
+use prost::DecodeError;
 use sluice_core::model::{Action, Incoming, LoginKey, Outgoing, OutgoingRequest, Step, Workflow};
 use sluice_core::request::Unmade;
-use sluice_core::snapshot::{self, Resources};
+use sluice_core::snapshot::{self, EncodedBody, Resources};
 use sluice_core::template::Context;
 use sluice_proto::admin::v1::AttemptVersions;
-use sluice_proto::sync::v1::WorkspaceBody;
+use sluice_proto::sync::v1::WrappedKey;
 
 pub use self::compile::{DATA_KEY_UNREADABLE, Position, With, compile, draft, for_test};
 pub use self::quarantine::{Faulty, LeftOut};
+pub use self::served::{Runtime, Served};
+use self::table::{Keyed, Table};
 use crate::credentials::Connected;
-use crate::dispatch::{Limits, Rate, destination_of};
+use crate::dispatch::destination_of;
 use crate::fleet::EndpointRate;
 use crate::inbox::Flow;
 use crate::senders::{Login, Remembered, TokenIssuer};
@@ -28,18 +32,6 @@ use crate::senders::{Login, Remembered, TokenIssuer};
 const STEPS: &str = "/steps/";
 /// The revision of what is compiled for a test; those that are published count from 1.
 const TEST_REVISION: i64 = 0;
-/// All that is served. A request holds the one it started with.
-#[derive(Debug, Default)]
-pub struct Runtime {
-    workspaces: BTreeMap<String, Arc<Workspace>>,
-    endpoints: HashMap<String, Arc<Endpoint>>,
-    /// Ids of endpoints that exist and cannot be served.
-    held_up: HashSet<String>,
-    /// Workspaces that exist and of which nothing can be served.
-    refused: BTreeSet<String>,
-    /// Everything was loaded that there is, or refused.
-    complete: bool,
-}
 
 /// One workspace at one revision.
 #[derive(Debug)]
@@ -54,12 +46,13 @@ pub struct Workspace {
     pub digest: [u8; 32],
     /// The number templates see.
     pub business_profile_id: u64,
-    /// What it was compiled from, secrets still sealed: base of the next delta, content of the last good file.
-    pub source: Arc<Source>,
-    compiled: HashMap<String, Compiled>,
+    /// By name.
+    compiled: Table<Compiled>,
+    connections: Box<[Arc<Connected>]>,
     /// Who may log in, and whose tokens are accepted.
     pub login: Arc<Login>,
-    endpoints: HashMap<String, Arc<Endpoint>>,
+    /// By id.
+    endpoints: Table<Arc<Endpoint>>,
     /// By the action of the response events they ask for.
     listening: HashMap<String, Vec<Wanting>>,
     /// By the action of the submitted events they ask for.
@@ -70,33 +63,40 @@ pub struct Workspace {
     pub left_out: LeftOut,
 }
 
-/// The published resources of a workspace as they came.
-#[derive(Clone, Debug, Default)]
+/// The published resources of a workspace as they came, secrets still sealed. It is compiled and written to the last good file, and then
+/// only that has it: what is served is far smaller.
+#[derive(Debug, Default)]
 pub struct Source {
     /// By name.
     pub resources: Resources,
     /// The wrapped data key.
-    pub data_key: sluice_proto::sync::v1::WrappedKey,
+    pub data_key: WrappedKey,
     /// The number templates see.
     pub business_profile_id: i64,
 }
 
 impl Source {
     /// What a snapshot holds.
-    pub fn from_snapshot(body: WorkspaceBody) -> Self {
+    ///
+    /// # Errors
+    /// A resource of it is none.
+    pub fn from_snapshot(body: EncodedBody) -> Result<Self, DecodeError> {
         Self::default().changed(body)
     }
 
     /// What is held after a delta.
-    pub fn changed(self, mut delta: WorkspaceBody) -> Self {
+    ///
+    /// # Errors
+    /// A resource of it is none.
+    pub fn changed(self, mut delta: EncodedBody) -> Result<Self, DecodeError> {
         let business_profile_id = delta.business_profile_id;
         let data_key = delta.data_key.take().unwrap_or_default();
-        Self { resources: snapshot::apply(self.resources, delta), data_key, business_profile_id }
+        Ok(Self { resources: snapshot::apply(self.resources, delta)?, data_key, business_profile_id })
     }
 
     /// Everything as one whole body.
-    pub fn to_snapshot(&self) -> WorkspaceBody {
-        WorkspaceBody {
+    pub fn to_snapshot(&self) -> EncodedBody {
+        EncodedBody {
             business_profile_id: self.business_profile_id,
             data_key: Some(self.data_key.clone()),
             upserts: self.resources.values().cloned().collect(),
@@ -105,10 +105,22 @@ impl Source {
     }
 }
 
+/// A resource that can be used.
 #[derive(Clone, Debug)]
 struct Compiled {
-    content: [u8; 32],
+    name: Arc<str>,
+    content: Content,
+    version: i64,
     document: Parsed,
+}
+
+/// The beginning of a content hash: by it a resource is known to be the same.
+type Content = [u8; 16];
+
+impl Keyed for Compiled {
+    fn key(&self) -> &str {
+        &self.name
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -124,6 +136,12 @@ enum Parsed {
 }
 
 impl Parsed {
+    /// Where it keeps its name to be shared.
+    fn name(&self) -> Option<Arc<str>> {
+        let Self::Incoming(incoming) = self else { return None };
+        Some(incoming.name.clone())
+    }
+
     /// Snippets are compiled into it.
     fn has_templates(&self) -> bool {
         match self {
@@ -133,27 +151,89 @@ impl Parsed {
     }
 }
 
-/// One published endpoint.
+/// One published endpoint, and what those of a workspace share.
 #[derive(Debug)]
 pub struct Endpoint {
     /// Its rules.
     pub incoming: Arc<Incoming>,
+    /// What all endpoints of its workspace have.
+    pub of: Arc<Of>,
+    /// The workflows that may want its requests.
+    pub workflows: Box<[Wanting]>,
+    /// Nothing of an endpoint that nobody has called: most may be such.
+    known: OnceLock<Box<Known>>,
+}
+
+/// What is known of the requests of an endpoint.
+#[derive(Debug)]
+struct Known {
+    /// How much it takes (D10).
+    rate: Arc<EndpointRate>,
+    /// Tokens of its own issuer that were verified; forgotten when the endpoint changes.
+    remembered: OnceLock<Arc<Remembered>>,
+}
+
+/// What all endpoints of a workspace have.
+#[derive(Debug)]
+pub struct Of {
     /// `workspaces/{workspace}`.
     pub workspace: String,
     /// The number templates see.
     pub business_profile_id: u64,
-    /// The revision it belongs to.
+    /// The revision they belong to.
     pub revision: i64,
-    /// The workflows that may want its requests.
-    pub workflows: Vec<Wanting>,
-    /// How much it takes (D10).
-    pub rate: Arc<EndpointRate>,
-    /// Of its workspace.
+    /// Whose tokens they accept.
     pub login: Arc<Login>,
-    /// Tokens of its own issuer that were verified; forgotten when the endpoint changes.
-    pub remembered: Arc<Remembered>,
-    /// It is there for a capture only, and starts nothing.
+    /// They are there for a capture only, and start nothing.
     pub is_draft: bool,
+}
+
+impl Keyed for Arc<Endpoint> {
+    fn key(&self) -> &str {
+        &self.incoming.endpoint_id
+    }
+}
+
+impl Endpoint {
+    /// An endpoint that nobody has called yet.
+    pub fn new(incoming: Arc<Incoming>, of: Arc<Of>) -> Self {
+        Self { incoming, of, workflows: Box::default(), known: OnceLock::new() }
+    }
+
+    /// One that counts its requests there.
+    pub fn counting(self, rate: Arc<EndpointRate>) -> Self {
+        Self { known: OnceLock::from(Box::new(Known { rate, remembered: OnceLock::new() })), ..self }
+    }
+
+    /// The one that takes its place, with what is known: a publish must not refill the bucket of one whose limit did not change.
+    fn followed_by(&self, mut next: Self) -> Self {
+        if let Some(known) = self.known.get() {
+            let same_rate = self.incoming.rate_limit == next.incoming.rate_limit;
+            let rate = if same_rate { known.rate.clone() } else { next.new_rate() };
+            let is_same = Arc::ptr_eq(&self.incoming, &next.incoming);
+            let remembered = if is_same { known.remembered.clone() } else { OnceLock::new() };
+            next.known = OnceLock::from(Box::new(Known { rate, remembered }));
+        }
+        next
+    }
+
+    fn new_rate(&self) -> Arc<EndpointRate> {
+        Arc::new(EndpointRate::new(&self.incoming.endpoint_id, self.incoming.rate_limit))
+    }
+
+    fn known(&self) -> &Known {
+        self.known.get_or_init(|| Box::new(Known { rate: self.new_rate(), remembered: OnceLock::new() }))
+    }
+
+    /// How much it takes (D10).
+    pub fn rate(&self) -> &EndpointRate {
+        &self.known().rate
+    }
+
+    /// Tokens of its own issuer that were verified.
+    pub fn remembered(&self) -> &Remembered {
+        self.known().remembered.get_or_init(Arc::default)
+    }
 }
 
 /// A workflow, and where its steps lead.
@@ -199,54 +279,6 @@ impl Target {
         let filled = self.outgoing.as_ref().and_then(|outgoing| Some((outgoing.form.as_ref()?, &outgoing.request)));
         let Some((form, request)) = filled else { return Ok(Vec::new()) };
         form.fill(&self.step().form_values, request.template.on_missing, context)
-    }
-}
-
-impl Runtime {
-    /// The published endpoint with this id.
-    pub fn endpoint(&self, id: &str) -> Option<&Arc<Endpoint>> {
-        self.endpoints.get(id)
-    }
-
-    /// Whether the endpoint with this id exists and cannot be served.
-    pub fn holds_up(&self, id: &str) -> bool {
-        self.held_up.contains(id)
-    }
-
-    /// Whether everything was loaded that there is, or refused.
-    pub fn is_complete(&self) -> bool {
-        self.complete
-    }
-
-    /// Whether an endpoint that is not here does not exist.
-    pub fn denies_endpoints(&self) -> bool {
-        self.complete && self.refused.is_empty()
-    }
-
-    /// Whether an API key that is not here does not exist.
-    pub fn denies_keys(&self) -> bool {
-        self.denies_endpoints() && self.workspaces.values().all(|workspace| workspace.left_out.is_empty())
-    }
-
-    /// A workspace.
-    pub fn workspace(&self, name: &str) -> Option<&Arc<Workspace>> {
-        self.workspaces.get(name)
-    }
-
-    /// What the owner of a flow sets; nothing when it is no longer published: its jobs find that out themselves.
-    pub fn limits(&self, flow: &Flow) -> Limits {
-        let workspace = self.workspaces.get(&flow.workspace);
-        let limits = workspace.and_then(|workspace| workspace.owned(&flow.owner)).map(|request| Limits {
-            rate: request.rate_limit.map(Rate::from),
-            concurrency_max: request.concurrency_max,
-            age_max: Some(request.retry.age_max),
-        });
-        limits.unwrap_or_default()
-    }
-
-    /// All workspaces by name.
-    pub fn workspaces(&self) -> impl Iterator<Item = &Arc<Workspace>> {
-        self.workspaces.values()
     }
 }
 
@@ -319,12 +351,22 @@ impl Workspace {
 
     /// All connections, in no order.
     pub fn connections(&self) -> impl Iterator<Item = &Arc<Connected>> {
-        self.compiled.values().filter_map(connected)
+        self.connections.iter()
+    }
+
+    /// How many resources are served.
+    pub fn resources(&self) -> usize {
+        self.compiled.len()
+    }
+
+    /// The names of its resources, also of those that are not served.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.compiled.iter().map(Keyed::key).chain(self.left_out.names())
     }
 
     /// The versions an attempt at this target is made under (D08).
     pub fn versions(&self, target: &Target) -> AttemptVersions {
-        let version = |name: &str| self.source.resources.get(name).map_or(0, |resource| resource.version);
+        let version = |name: &str| self.compiled.get(name).map_or(0, |resource| resource.version);
         let outgoing = match &target.step().action {
             Action::Custom(_) => "",
             Action::Outgoing(name) => name,
@@ -359,70 +401,19 @@ impl Workspace {
     pub fn endpoints(&self) -> usize {
         self.endpoints.len()
     }
+
+    /// By which requests look for it: the ids of its endpoints, also of those that are held up, and of the keys that log in.
+    fn ids(&self) -> impl Iterator<Item = &str> {
+        self.endpoints.iter().map(Keyed::key).chain(self.left_out.endpoints()).chain(self.login.ids())
+    }
+
+    /// Whether one of them is this.
+    fn has(&self, id: &str) -> bool {
+        self.endpoints.get(id).is_some() || self.left_out.holds_up(id) || self.login.key(id).is_some()
+    }
 }
 
 fn connected(compiled: &Compiled) -> Option<&Arc<Connected>> {
     let Parsed::Connection(connected) = &compiled.document else { return None };
     Some(connected)
-}
-
-/// The handle everything reads through; only the sync task writes.
-#[derive(Debug, Default)]
-pub struct Served {
-    current: ArcSwap<Runtime>,
-}
-
-impl Served {
-    /// What is served now.
-    pub fn load(&self) -> Arc<Runtime> {
-        self.current.load_full()
-    }
-
-    /// Serves another revision of one workspace.
-    pub fn put(&self, workspace: Arc<Workspace>) {
-        self.change(|runtime| {
-            runtime.refused.remove(&workspace.name);
-            runtime.workspaces.insert(workspace.name.clone(), workspace.clone());
-        });
-    }
-
-    /// Stops serving a workspace that was deleted.
-    pub fn drop_workspace(&self, name: &str) {
-        self.change(|runtime| {
-            runtime.refused.remove(name);
-            runtime.workspaces.remove(name);
-        });
-    }
-
-    /// A workspace exists whose revision cannot be served. What is served of it stays; if nothing is, nobody can say which endpoints it has.
-    pub fn refuse(&self, name: &str) {
-        if self.load().workspace(name).is_none() {
-            self.change(|runtime| {
-                runtime.refused.insert(name.to_owned());
-            });
-        }
-    }
-
-    /// From now on an endpoint that is not here does not exist.
-    pub fn set_complete(&self) {
-        self.change(|runtime| runtime.complete = true);
-    }
-
-    fn change(&self, change: impl Fn(&mut Runtime)) {
-        self.current.rcu(|current| {
-            let mut next = Runtime {
-                workspaces: current.workspaces.clone(),
-                endpoints: HashMap::new(),
-                held_up: HashSet::new(),
-                refused: current.refused.clone(),
-                complete: current.complete,
-            };
-            change(&mut next);
-            let all = next.workspaces.values().flat_map(|workspace| &workspace.endpoints);
-            next.endpoints = all.map(|(id, endpoint)| (id.clone(), endpoint.clone())).collect();
-            next.held_up =
-                next.workspaces.values().flat_map(|workspace| workspace.left_out.endpoints()).cloned().collect();
-            next
-        });
-    }
 }

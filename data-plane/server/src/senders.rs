@@ -146,6 +146,11 @@ impl Login {
         self.keys.get(id)
     }
 
+    /// The ids of all keys.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.keys().map(String::as_str)
+    }
+
     /// A token for a key of `workspace`. `None`: there is nothing to sign with.
     pub fn token(&self, workspace: &str, key: &LoginKey, now: i64, token_id: &str) -> Option<String> {
         let grant = Grant { workspace, api_key: &key.id, permissions: &key.permissions, now, token_id };

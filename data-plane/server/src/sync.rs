@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use prost::Message as _;
+use sluice_core::snapshot::EncodedBody;
 use sluice_proto::admin::v1::Problem;
 use sluice_proto::sync::v1::{
-    Ack, Command, Cursor, Delta, Nack, SnapshotChunk, SyncRequest, SyncResponse, WorkspaceBody, sync_request,
-    sync_response,
+    Ack, Command, Cursor, Delta, Nack, SnapshotChunk, SyncRequest, SyncResponse, sync_request, sync_response,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::MissedTickBehavior;
@@ -172,13 +172,13 @@ struct Session<'a> {
     takes_beats: bool,
     chunks: HashMap<String, Parts>,
     /// What was refused because no master key opens its data key, by workspace: the key may come into the ring.
-    unreadable: HashMap<String, (Cursor, Source)>,
+    unreadable: HashMap<String, (Cursor, Arc<Source>)>,
 }
 
 /// A revision as it came.
 struct Came {
     cursor: Cursor,
-    source: Source,
+    source: Arc<Source>,
     /// It may take most of the workspace away.
     allow_mass_delete: bool,
     received: Instant,
@@ -264,16 +264,27 @@ impl<'a> Session<'a> {
         let runtime = self.plane.served.load();
         let held = runtime.workspace(&cursor.workspace);
         let base = held.filter(|held| held.revision == delta.base_revision && held.store_epoch == self.epoch);
+        // What is not on the disk is not in memory either.
+        let base = match base {
+            Some(base) => self.kept(base.position()).await,
+            None => None,
+        };
         let Some(base) = base else {
             return Some(self.nack(&cursor, Vec::new(), true));
         };
-        match WorkspaceBody::decode(delta.body) {
-            Ok(body) => {
-                let source = Source::clone(&base.source).changed(body);
+        match EncodedBody::decode(delta.body).and_then(|body| base.changed(body)) {
+            Ok(source) => {
+                let source = Arc::new(source);
                 Some(self.apply(Came { cursor, source, allow_mass_delete: delta.allow_mass_delete, received }).await)
             }
             Err(error) => Some(self.undecodable(&cursor, &error)),
         }
+    }
+
+    /// What was compiled to what is served there.
+    async fn kept(&self, at: Position) -> Option<Source> {
+        let plane = self.plane.clone();
+        tokio::task::spawn_blocking(move || plane.last_good.at(&at, &plane.ring)).await.ok().flatten()
     }
 
     async fn chunk(&mut self, chunk: SnapshotChunk, received: Instant) -> Result<Option<sync_request::Kind>, String> {
@@ -298,9 +309,9 @@ impl<'a> Session<'a> {
         }
         let allow_mass_delete = chunk.allow_mass_delete;
         let whole = self.chunks.remove(&cursor.workspace).and_then(|parts| parts.collected).unwrap_or_default();
-        match WorkspaceBody::decode(whole.freeze()) {
-            Ok(body) => {
-                let source = Source::from_snapshot(body);
+        match EncodedBody::decode(whole.freeze()).and_then(Source::from_snapshot) {
+            Ok(source) => {
+                let source = Arc::new(source);
                 Ok(Some(self.apply(Came { cursor, source, allow_mass_delete, received }).await))
             }
             Err(error) => Ok(Some(self.undecodable(&cursor, &error))),
@@ -321,7 +332,7 @@ impl<'a> Session<'a> {
         match compile(self.plane, &position, source.clone(), Otherwise::LeaveOut).await {
             Ok(compiled) => {
                 self.plane.settings.inbox.reached(Moment::Applying);
-                self.serve(compiled, received).await
+                self.serve(compiled, source, received).await
             }
             Err(problems) => {
                 let first = problems.first().map(|problem| problem.message.as_str()).unwrap_or_default();
@@ -339,7 +350,7 @@ impl<'a> Session<'a> {
         let mut answers = Vec::new();
         for (name, (cursor, source)) in std::mem::take(&mut self.unreadable) {
             match compile(self.plane, &self.position(&cursor), source.clone(), Otherwise::LeaveOut).await {
-                Ok(compiled) => answers.push(self.serve(compiled, Instant::now()).await),
+                Ok(compiled) => answers.push(self.serve(compiled, source, Instant::now()).await),
                 Err(problems) if problems.iter().any(|problem| problem.reason == DATA_KEY_UNREADABLE) => {
                     self.unreadable.insert(name, (cursor, source));
                 }
@@ -358,8 +369,13 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn serve(&self, (workspace, attempt): (Workspace, Attempt), received: Instant) -> sync_request::Kind {
-        let workspace = self.keep(workspace).await;
+    async fn serve(
+        &self,
+        (workspace, attempt): (Workspace, Attempt),
+        source: Arc<Source>,
+        received: Instant,
+    ) -> sync_request::Kind {
+        self.keep(workspace.position(), source).await;
         let serving = cursor(&workspace);
         let ack = ack(&workspace);
         if let Some(problem) = ack.quarantined.first() {
@@ -372,7 +388,7 @@ impl<'a> Session<'a> {
                 "not all of a revision can be served"
             );
         }
-        self.plane.served.put(workspace);
+        self.plane.served.put(Arc::new(workspace));
         drop(attempt);
         self.plane.tokens.served();
         self.plane.metrics.revision_served();
@@ -381,19 +397,17 @@ impl<'a> Session<'a> {
         sync_request::Kind::Ack(Ack { apply_micros, ..ack })
     }
 
-    async fn keep(&self, workspace: Workspace) -> Arc<Workspace> {
-        let (plane, workspace) = (self.plane.clone(), Arc::new(workspace));
-        let written = workspace.clone();
+    async fn keep(&self, at: Position, source: Arc<Source>) {
+        let plane = self.plane.clone();
         let write = move || {
-            plane.applying.passed(&written.position());
-            plane.last_good.write(&written, &plane.ring)
+            plane.applying.passed(&at);
+            plane.last_good.write(&at, &source, &plane.ring)
         };
         let written = tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other).flatten();
         if let Err(error) = written {
             self.plane.metrics.last_good_failed();
             tracing::error!(%error, "the last good configuration cannot be written");
         }
-        workspace
     }
 
     async fn drop_workspace(&mut self, name: &str) {

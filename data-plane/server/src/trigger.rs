@@ -83,7 +83,7 @@ where
     let trigger_id = Uuid::now_v7();
     let envelope = envelope(plane, &endpoint, &head, body, trigger_id, request_id);
     let captured = plane.captures.offer(&envelope, envelope.time);
-    if endpoint.is_draft {
+    if endpoint.of.is_draft {
         // Another request was first: the draft is as closed as any other.
         return if captured { Ok(Answer::ok(Received::Captured)) } else { Err(Rejection::EndpointUnknown) };
     }
@@ -172,12 +172,12 @@ fn authorize_by_token(plane: &Plane, endpoint: &Endpoint, headers: &HeaderMap) -
     let now = plane.clock.now();
     let admitted = match source {
         TokenSource::Issuer(verifier) => {
-            endpoint.remembered.verify(verifier, token, now).map(drop).map_err(NotAdmitted::from)
+            endpoint.remembered().verify(verifier, token, now).map(drop).map_err(NotAdmitted::from)
         }
-        TokenSource::ApiKey(name) => endpoint.login.admit(name, token, now),
+        TokenSource::ApiKey(name) => endpoint.of.login.admit(name, token, now),
     };
     admitted.map_err(|why| {
-        tracing::debug!(endpoint = endpoint.incoming.name, why = why.code(), "a token was refused");
+        tracing::debug!(endpoint = &*endpoint.incoming.name, why = why.code(), "a token was refused");
         Rejection::Sender(match why {
             NotAdmitted::Refused(_) | NotAdmitted::NoKeys | NotAdmitted::KeyGone => SenderRejection::Token,
             NotAdmitted::OtherKey | NotAdmitted::NotPermitted => SenderRejection::Forbidden,
@@ -186,11 +186,11 @@ fn authorize_by_token(plane: &Plane, endpoint: &Endpoint, headers: &HeaderMap) -
 }
 
 fn check_paused(endpoint: &Endpoint) -> Result<(), Rejection> {
-    if endpoint.incoming.paused && !endpoint.is_draft { Err(Rejection::Paused) } else { Ok(()) }
+    if endpoint.incoming.paused && !endpoint.of.is_draft { Err(Rejection::Paused) } else { Ok(()) }
 }
 
 async fn check_rate(plane: &Plane, endpoint: &Endpoint) -> Result<(), Rejection> {
-    endpoint.rate.check(&plane.fleet).await.map_err(|retry_after| Rejection::RateLimited { retry_after })
+    endpoint.rate().check(&plane.fleet).await.map_err(|retry_after| Rejection::RateLimited { retry_after })
 }
 
 /// Checks the sender over the raw bytes, before anything reads them (R154).
@@ -240,8 +240,8 @@ fn envelope(
     }
     Envelope {
         body,
-        business_profile_id: endpoint.business_profile_id,
-        endpoint_id: endpoint.incoming.endpoint_id.clone(),
+        business_profile_id: endpoint.of.business_profile_id,
+        endpoint_id: endpoint.incoming.endpoint_id.to_string(),
         event_id: trigger_id.to_string(),
         headers,
         method: head.method.to_string(),
@@ -251,7 +251,7 @@ fn envelope(
 
 fn claim(plane: &Plane, endpoint: &Endpoint, envelope: &Envelope) -> Option<Claim> {
     let rule = &endpoint.incoming.dedup;
-    match dedup::key(rule, &endpoint.workspace, &endpoint.incoming.endpoint_id, envelope) {
+    match dedup::key(rule, &endpoint.of.workspace, &endpoint.incoming.endpoint_id, envelope) {
         Ok(key) => Some(Claim { key: key.0, window: rule.window() }),
         Err(reason) => {
             plane.metrics.not_deduplicated(reason);
@@ -278,15 +278,15 @@ fn jobs(endpoint: &Endpoint, envelope: &Envelope) -> Vec<NewJob> {
     for Wanting { workflow, flows } in wanted {
         for (step, flow) in workflow.steps.iter().zip(flows) {
             let job = Job {
-                workspace: endpoint.workspace.clone(),
+                workspace: endpoint.of.workspace.clone(),
                 workflow: workflow.name.clone(),
                 step_id: step.id.clone(),
                 trigger_id: envelope.event_id.clone(),
-                revision: endpoint.revision,
+                revision: endpoint.of.revision,
                 envelope: encoded.clone(),
                 hops,
                 trace: trace.clone(),
-                incoming_integration: endpoint.incoming.name.clone(),
+                incoming_integration: endpoint.incoming.name.to_string(),
                 body_bytes: i64::try_from(envelope.body.text().len()).unwrap_or(i64::MAX),
                 replay_of: String::new(),
                 operation: String::new(),

@@ -49,9 +49,11 @@ pub async fn run(plane: Plane, lane: Lane, shutdown: CancellationToken, drain: D
                 // On its own on the heap: tasks are aligned in a way that makes large ones expensive to allocate.
                 let delivering = Box::pin(deliver(&plane, job, permit));
                 tokio::select! {
+                    // One that can end does; and a wish to stop need not be looked for before.
+                    biased;
+                    () = delivering => {}
                     // What is cut off here is repeated after its lease, marked ambiguous if bytes may have left (I3).
                     () = abort.cancelled() => {}
-                    () = delivering => {}
                 }
                 in_work.remove(id);
             });

@@ -1,8 +1,8 @@
 //! Every path that carries load, each beside its limit in the same run on the same machine, in one table.
 //!
-//! `cargo bench -p sluice-tests --bench paths`, with `-- triggers`, `redis`, `render`, `sending`, `whole`, `constant`, `submitted`,
-//! `publish`, `scale` or `idle` for parts of it; `-- profile` does nothing but deliver, `-- profile whole` nothing but the whole way,
-//! for a profiler. Rounds alternate between a path and its limit, so that a noisy machine is noisy for
+//! `cargo bench -p sluice-tests --bench paths`, with `-- triggers`, `redis`, `render`, `sending`, `whole`, `stored`, `constant`,
+//! `submitted`, `publish`, `scale` or `idle` for parts of it; for a profiler, `-- profile` does nothing but deliver, `-- profile bare`
+//! nothing but what it is compared with, `-- profile whole` nothing but the whole way. Rounds alternate between a path and its limit, so that a noisy machine is noisy for
 //! both; a ratio is the middle one of those of each round and holds better than rates, and so does processor time, which is that of the
 //! process that is measured. Planes, limits and destinations run in processes of their own, the load in this one; all share the
 //! machine's cores. Everything is on: fsync before each answer, limits, metrics, reports.
@@ -17,7 +17,7 @@
 //! | render | a body of 1 KB, JSON-safe | the stock engine, which is not |
 //! | deliveries | jobs from the inbox to a TLS destination that keeps connections, until their outcomes are recorded | the same client in a loop |
 //! | whole way | trigger → queue → render → HTTPS to a destination → outcome recorded, until all are over; the control plane is stopped, as elsewhere it has cores of its own | a bare server that calls the same destination with the same client and stores nothing |
-//! | … and a control plane | the same until all outcomes are stored by a control plane in the same process | the same |
+//! | whole way and a control plane | the same until all outcomes are stored by a control plane in the same process | the same |
 //! | constant rate | 500 triggers a second, delivered; time counts from when each was due | |
 //! | events, members | submitted to the control plane by gRPC; nothing is delivered | |
 //! | publish → served | from the call of Publish until the revision is served | |
@@ -58,6 +58,7 @@ mod table;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Unless `--rounds=` says otherwise.
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_millis(1200);
 /// Before what counts.
@@ -97,6 +98,8 @@ async fn run() -> bool {
     if parts.first().is_some_and(|part| part == "profile") {
         match parts.get(1).map(String::as_str) {
             Some("whole") => profile_whole().await,
+            Some("bare") => sending::profile_bare().await,
+            Some("triggers") => profile_triggers().await,
             _ => sending::profile().await,
         }
         return true;
@@ -117,7 +120,10 @@ async fn run() -> bool {
         sending::run(&mut table).await;
     }
     if wanted("whole") {
-        whole_way(&mut table).await;
+        whole_way(&mut table, false).await;
+    }
+    if wanted("stored") {
+        whole_way(&mut table, true).await;
     }
     if wanted("constant") {
         constant(&mut table).await;
@@ -135,6 +141,10 @@ async fn run() -> bool {
         idle(&mut table).await;
     }
     table.end()
+}
+
+fn rounds() -> usize {
+    std::env::args().find_map(|argument| argument.strip_prefix("--rounds=")?.parse().ok()).unwrap_or(ROUNDS)
 }
 
 async fn warm(load: &Load, watched: Watched) -> Round {
@@ -155,7 +165,7 @@ async fn triggers(table: &mut Table) {
     let mut limits = [Measured::default(), Measured::default()];
     let (mut rows, mut again) = (Measured::default(), Measured::default());
     let mut taken: Vec<Measured> = DOORS.iter().map(|_| Measured::default()).collect();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds() {
         for (measured, part) in limits.iter_mut().zip([&bare, &keeping]) {
             measured.add(warm(&to(part), part.watched()).await);
         }
@@ -194,7 +204,7 @@ async fn shared(table: &mut Table, connections: usize) {
     let body = body();
     let (mut rows, mut new) = (Measured::default(), Measured::default());
     let mut commands = Vec::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds() {
         let server = RedisServer::start().await;
         rows.add(Rows::redis(&server, &body).await.round(connections, ROUND).await);
         let server = RedisServer::start().await;
@@ -214,8 +224,8 @@ async fn shared(table: &mut Table, connections: usize) {
     table.figure("  Redis commands for each trigger", median(&commands), "", None);
 }
 
-/// From the trigger to the recorded outcome.
-async fn whole_way(table: &mut Table) {
+/// From the trigger to the recorded outcome; `stored`: until a control plane in the same process has stored it.
+async fn whole_way(table: &mut Table, stored: bool) {
     let body = body();
     let sink = Part::start("sink", "").await;
     let calling = Part::start("calling", &sink.said).await;
@@ -227,25 +237,22 @@ async fn whole_way(table: &mut Table) {
         status: 200,
     };
     let (mut limit, mut embedded, mut redis) = (Measured::default(), Measured::default(), Measured::default());
-    let (mut alone, mut alone_redis) = (Measured::default(), Measured::default());
-    for _ in 0..ROUNDS {
+    let wanted = Wanted { sink: Some(&there), alone: !stored, ..Wanted::default() };
+    for _ in 0..rounds() {
         limit.add(warm(&bare, calling.watched()).await);
-        let apart = Wanted { sink: Some(&there), alone: true, ..Wanted::default() };
-        alone.add(delivered(&body, apart).await);
+        embedded.add(delivered(&body, wanted).await);
         let server = RedisServer::start().await;
-        alone_redis.add(delivered(&body, Wanted { redis: Some(&server.url()), ..apart }).await);
-        embedded.add(delivered(&body, Wanted { sink: Some(&there), ..Wanted::default() }).await);
-        let server = RedisServer::start().await;
-        redis.add(
-            delivered(&body, Wanted { sink: Some(&there), redis: Some(&server.url()), ..Wanted::default() }).await,
-        );
+        redis.add(delivered(&body, Wanted { redis: Some(&server.url()), ..wanted }).await);
     }
     table.rate("bare server and bare client", &mut limit);
-    table.against("whole way, SQLite", &mut alone, &limit, Some(AtLeast(0.35)));
-    table.figure("  ten times Node-RED (1,270/s)", alone.rate(), "/s", Some(AtLeast(12_700.0)));
-    table.against("whole way, Redis (fsync always)", &mut alone_redis, &limit, Some(AtLeast(0.4)));
-    table.against("… and a control plane that stores all of it, SQLite", &mut embedded, &limit, None);
-    table.against("… and a control plane that stores all of it, Redis", &mut redis, &limit, None);
+    if stored {
+        table.against("whole way and a control plane that stores all of it, SQLite", &mut embedded, &limit, None);
+        table.against("whole way and a control plane that stores all of it, Redis", &mut redis, &limit, None);
+        return;
+    }
+    table.against("whole way, SQLite", &mut embedded, &limit, Some(AtLeast(0.35)));
+    table.figure("  ten times Node-RED (1,270/s)", embedded.rate(), "/s", Some(AtLeast(12_700.0)));
+    table.against("whole way, Redis (fsync always)", &mut redis, &limit, Some(AtLeast(0.4)));
 }
 
 /// Nothing but the whole way, for a profiler of the process `subject`.
@@ -257,6 +264,20 @@ async fn profile_whole() {
     building.load(doors[0], &body(), CONNECTIONS).closed(10 * ROUND, building.watched()).await;
     building.drained().await;
     building.stop().await;
+}
+
+/// Nothing but triggers that are kept.
+async fn profile_triggers() {
+    let doors = [Door::Open { dedup: true }];
+    let building = Building::start(&doors, Wanted::default()).await;
+    let mut taken = Measured::default();
+    for _ in 0..8 {
+        taken.add(building.load(doors[0], &body(), CONNECTIONS).closed(ROUND, building.watched()).await);
+    }
+    building.stop().await;
+    let mut table = Table::default();
+    table.rate("trigger, dedup", &mut taken);
+    table.end();
 }
 
 /// Triggers for some time, until the last of them is delivered, recorded and reported.

@@ -67,6 +67,15 @@ async fn world(http2: bool) -> (World, String) {
     (world, incoming.endpoint_id)
 }
 
+/// Nothing but the bare client.
+pub(crate) async fn profile_bare() {
+    let (world, _) = world(false).await;
+    let bare = Arc::new(Egress::new(world.plane().settings.egress.clone()).expect("a client"));
+    for _ in 0..2 * ROUNDS {
+        calls(&bare).await;
+    }
+}
+
 /// Puts jobs straight into the inbox, until all are over.
 async fn deliveries((world, endpoint_id): &(World, String)) -> Round {
     let plane = world.plane();
@@ -83,7 +92,7 @@ async fn deliveries((world, endpoint_id): &(World, String)) -> Round {
         time: 1_800_000_000_000,
     };
     let job = Job {
-        workspace: endpoint.workspace.clone(),
+        workspace: endpoint.of.workspace.clone(),
         workflow: wanting.workflow.name.clone(),
         step_id: wanting.workflow.steps[0].id.clone(),
         trigger_id: envelope.event_id.clone(),

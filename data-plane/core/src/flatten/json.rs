@@ -146,19 +146,26 @@ enum Put {
     Whole(Value),
 }
 
-struct Reader<'b, const BUILD: bool> {
-    text: &'b str,
-    at: usize,
+pub(super) struct Reader<'b, const BUILD: bool> {
+    pub(super) text: &'b str,
+    pub(super) at: usize,
     limits: &'b Limits,
     leaves: usize,
 }
 
+impl<'b> Reader<'b, false> {
+    /// At the beginning of a text that was read before.
+    pub(super) fn of(text: &'b str) -> Self {
+        Self { text, at: 0, limits: &Limits::STORED, leaves: 0 }
+    }
+}
+
 impl<'b, const BUILD: bool> Reader<'b, BUILD> {
-    fn peek(&self) -> Option<u8> {
+    pub(super) fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    fn skip_space(&mut self) {
+    pub(super) fn skip_space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
         }
@@ -302,6 +309,12 @@ impl<'b, const BUILD: bool> Reader<'b, BUILD> {
 
     /// A key and its colon, up to the value.
     fn key(&mut self) -> Result<Key, BodyError> {
+        let key = self.key_text()?;
+        let path_bytes = path::key_bytes(&key);
+        Ok(Key { text: if BUILD { key.into_owned() } else { String::new() }, path_bytes })
+    }
+
+    pub(super) fn key_text(&mut self) -> Result<Cow<'b, str>, BodyError> {
         if self.peek() != Some(b'"') {
             return Err(self.expected("a key in double quotes"));
         }
@@ -312,8 +325,7 @@ impl<'b, const BUILD: bool> Reader<'b, BUILD> {
         }
         self.at += 1;
         self.skip_space();
-        let path_bytes = path::key_bytes(&key);
-        Ok(Key { text: if BUILD { key.into_owned() } else { String::new() }, path_bytes })
+        Ok(key)
     }
 
     fn word(&mut self, word: &'static str, value: Value) -> Result<Value, BodyError> {

@@ -36,8 +36,8 @@ pub(super) fn authorization(
                 secret(check, "verify_token", &meta.verify_token, meta.verify_token_set, META_SECRET_CHARS_MAX);
             });
             Some(Authorization::Meta {
-                app_secrets: vec![SenderSecret::active(&meta.app_secret)],
-                verify_tokens: vec![SenderSecret::active(&meta.verify_token)],
+                app_secrets: Box::new(vec![SenderSecret::active(&meta.app_secret)]),
+                verify_tokens: Box::new(vec![SenderSecret::active(&meta.verify_token)]),
             })
         }
         Some(Wire::Jwt(jwt)) => check.within("jwt", |check| token_source(check, jwt)).map(Authorization::Jwt),
@@ -53,11 +53,11 @@ fn token_source(check: &mut Check, wire: &admin::JwtAuthorization) -> Option<Tok
     use admin::jwt_authorization::Source;
     match &wire.source {
         Some(Source::ApiKey(name)) => {
-            reference(check, "api_key", name, "apiKeys").then(|| TokenSource::ApiKey(name.clone()))
+            reference(check, "api_key", name, "apiKeys").then(|| TokenSource::ApiKey(name.as_str().into()))
         }
-        Some(Source::Issuer(issuer)) => {
-            check.within("issuer", |check| verifier(check, issuer)).map(TokenSource::Issuer)
-        }
+        Some(Source::Issuer(issuer)) => check
+            .within("issuer", |check| verifier(check, issuer))
+            .map(|verifier| TokenSource::Issuer(Box::new(verifier))),
         None => {
             check.fail("source", "REQUIRED", "one of api_key, issuer is required");
             None

@@ -48,38 +48,47 @@ impl Rate {
 pub(super) struct Bucket {
     credit: u64,
     at: Millis,
+    /// When time had brought all there may be last: what was taken before has been made up for.
+    full_at: Millis,
 }
 
 impl Bucket {
     /// A full one.
     pub(super) fn new(rate: Rate, now: Millis) -> Self {
-        Self { credit: rate.most(), at: now }
+        Self { credit: rate.most(), at: now, full_at: now }
     }
 
-    fn level(&self, rate: Rate, now: Millis) -> u64 {
+    /// With what time has brought.
+    fn by(self, rate: Rate, now: Millis) -> Self {
         let came = now.saturating_sub(self.at).saturating_mul(rate.limit.requests_per_second.into());
-        self.credit.saturating_add(came).min(rate.most())
+        let credit = self.credit.saturating_add(came);
+        let full_at = if credit < rate.most() { self.full_at } else { now.max(self.at) };
+        Self { credit: credit.min(rate.most()), at: now.max(self.at), full_at }
     }
 
     /// When the next request may be sent: `now` or later.
     pub(super) fn ready_at(&self, rate: Rate, now: Millis) -> Millis {
-        let missing = rate.cost().saturating_sub(self.level(rate, now));
+        let missing = rate.cost().saturating_sub(self.by(rate, now).credit);
         now + missing.div_ceil(u64::from(rate.limit.requests_per_second).max(1))
     }
 
     /// Counts a request.
     pub(super) fn take(&mut self, rate: Rate, now: Millis) {
-        *self = Self { credit: self.level(rate, now).saturating_sub(rate.cost()), at: now.max(self.at) };
+        *self = self.by(rate, now);
+        self.credit = self.credit.saturating_sub(rate.cost());
     }
 
     /// Nothing was taken lately.
     pub(super) fn is_full(&self, rate: Rate, now: Millis) -> bool {
-        self.level(rate, now) >= rate.most()
+        self.by(rate, now).credit >= rate.most()
     }
 
-    /// Takes back a request that was not sent.
-    pub(super) fn give_back(&mut self, rate: Rate) {
-        self.credit = self.credit.saturating_add(rate.cost()).min(rate.most());
+    /// Takes back a request that was counted then and not sent, unless time has made up for it.
+    pub(super) fn give_back(&mut self, rate: Rate, taken_at: Millis, now: Millis) {
+        *self = self.by(rate, now);
+        if taken_at >= self.full_at {
+            self.credit = self.credit.saturating_add(rate.cost()).min(rate.most());
+        }
     }
 }
 
@@ -99,42 +108,55 @@ const MOST: u64 = 100 * RETRY;
 pub(super) struct Budget {
     credit: u64,
     at: Millis,
+    /// When time had brought its part last, as with [`Bucket`].
+    full_at: Millis,
 }
 
 impl Budget {
     pub(super) fn new(now: Millis) -> Self {
-        Self { credit: FLOOR, at: now }
+        Self { credit: FLOOR, at: now, full_at: now }
     }
 
-    fn level(&self, now: Millis) -> u64 {
-        let came = now.saturating_sub(self.at);
-        if self.credit >= FLOOR { self.credit } else { self.credit.saturating_add(came).min(FLOOR) }
+    /// With what time has brought.
+    fn by(self, now: Millis) -> Self {
+        let at = now.max(self.at);
+        let credit = self.credit.saturating_add(at - self.at);
+        match (self.credit < FLOOR, credit < FLOOR) {
+            (true, true) => Self { credit, at, ..self },
+            (true, false) => Self { credit: FLOOR, at, full_at: at },
+            (false, _) => Self { at, ..self },
+        }
     }
 
     /// When the next retry may be sent.
     pub(super) fn ready_at(&self, now: Millis) -> Millis {
-        now + RETRY.saturating_sub(self.level(now))
+        now + RETRY.saturating_sub(self.by(now).credit)
     }
 
     /// Nothing is owed.
     pub(super) fn is_full(&self, now: Millis) -> bool {
-        self.level(now) >= FLOOR
+        self.by(now).credit >= FLOOR
     }
 
     /// Counts a retry.
     pub(super) fn take(&mut self, now: Millis) {
-        *self = Self { credit: self.level(now).saturating_sub(RETRY), at: now.max(self.at) };
+        *self = self.by(now);
+        self.credit = self.credit.saturating_sub(RETRY);
     }
 
-    /// A retry was not sent.
-    pub(super) fn give_back(&mut self) {
-        self.credit = self.credit.saturating_add(RETRY).min(MOST);
+    /// A retry that was counted then was not sent.
+    pub(super) fn give_back(&mut self, taken_at: Millis, now: Millis) {
+        *self = self.by(now);
+        if taken_at >= self.full_at {
+            self.credit = self.credit.saturating_add(RETRY).min(MOST);
+        }
     }
 
     /// A request was sent: a first attempt, or a retry that succeeded.
     pub(super) fn earn(&mut self, retry: bool, now: Millis) {
         let earned = if retry { RETRY + SHARE } else { SHARE };
-        *self = Self { credit: self.level(now).saturating_add(earned).min(MOST), at: now.max(self.at) };
+        *self = self.by(now);
+        self.credit = self.credit.saturating_add(earned).min(MOST);
     }
 }
 
@@ -192,8 +214,83 @@ mod tests {
         assert_eq!(bucket.ready_at(slow, 0), 0);
         bucket.take(slow, 0);
         assert_eq!(bucket.ready_at(slow, 100), 500);
-        bucket.give_back(slow);
+        bucket.give_back(slow, 0, 100);
         assert_eq!(bucket.ready_at(slow, 100), 100);
+    }
+
+    #[test]
+    fn what_is_given_back_late_was_brought_by_time_already() {
+        let slow = limit(1, 2);
+        let mut bucket = Bucket::new(slow, 0);
+        bucket.take(slow, 0);
+        bucket.take(slow, 100);
+        bucket.give_back(slow, 100, 200);
+        assert_eq!(bucket.ready_at(slow, 200), 200, "nothing was brought yet");
+        // All is there again at 1,000.
+        bucket.take(slow, 1_500);
+        bucket.take(slow, 1_500);
+        bucket.give_back(slow, 0, 1_500);
+        assert_eq!(bucket.ready_at(slow, 1_500), 2_500);
+        bucket.give_back(slow, 1_500, 1_600);
+        assert_eq!(bucket.ready_at(slow, 1_600), 1_600);
+
+        let mut budget = Budget::new(0);
+        budget.take(0);
+        budget.give_back(0, 3_000);
+        assert_eq!(taken_retries(&mut budget, 3_000), 10, "and no eleventh");
+        budget.give_back(3_000, 3_000);
+        assert_eq!(taken_retries(&mut budget, 3_000), 1);
+        // Time has brought ten again at 63,000.
+        budget.give_back(3_000, 70_000);
+        assert_eq!(taken_retries(&mut budget, 70_000), 10);
+        // Beyond those, nothing comes by itself.
+        (0..80).for_each(|_| budget.earn(false, 70_000));
+        budget.take(70_000);
+        budget.give_back(70_000, 200_000);
+        assert_eq!(taken_retries(&mut budget, 200_000), 20);
+    }
+
+    fn taken_retries(budget: &mut Budget, now: Millis) -> u32 {
+        let mut taken = 0;
+        while budget.ready_at(now) <= now {
+            budget.take(now);
+            taken += 1;
+        }
+        taken
+    }
+
+    /// Whatever is given back, and whenever: what was given back may be sent beside a burst, and no more than another burst of it.
+    #[test]
+    fn a_rate_holds_whatever_is_given_back() {
+        let mut dice = 1_u64;
+        let mut roll = |sides: u64| {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (dice >> 33) % sides
+        };
+        for (rate, burst) in [(1, 1), (1, 5), (20, 3), (500, 40)] {
+            let limit = limit(rate, burst);
+            let (mut bucket, mut sent, mut now) = (Bucket::new(limit, 0), Vec::new(), 0);
+            let mut flying: Vec<Millis> = Vec::new();
+            for _ in 0..3_000 {
+                now += roll(2_000 / u64::from(rate));
+                while roll(4) > 0 && bucket.ready_at(limit, now) <= now {
+                    bucket.take(limit, now);
+                    flying.push(now);
+                }
+                while roll(3) == 0 && !flying.is_empty() {
+                    let one = flying.swap_remove(usize::try_from(roll(flying.len() as u64)).unwrap());
+                    if roll(2) == 0 { bucket.give_back(limit, one, now) } else { sent.push(one) }
+                }
+            }
+            sent.sort_unstable();
+            for (n, from) in sent.iter().enumerate() {
+                for (count, to) in (1..).zip(&sent[n..]) {
+                    let most = 2 * u64::from(burst) * 1_000 + (to - from) * u64::from(rate);
+                    assert!(count * 1_000 <= most, "{rate}/s, {burst}: {count} within {} ms", to - from);
+                }
+            }
+            assert!(sent.len() > 500, "{}", sent.len());
+        }
     }
 
     #[test]

@@ -115,16 +115,16 @@ impl Gate {
 
     /// What came of it.
     pub(super) fn heard(&mut self, slot: &Slot, heard: Heard, now: Millis) -> Option<Change> {
-        let Slot { lane, retry, probe, .. } = *slot;
+        let Slot { lane, retry, probe, taken_at, .. } = *slot;
         let in_flight = &mut self.in_flight[lane.index()];
         *in_flight = in_flight.saturating_sub(1);
         let failed = match heard {
             Heard::Nothing => {
                 if let Some((limit, bucket)) = &mut self.rate {
-                    bucket.give_back(*limit);
+                    bucket.give_back(*limit, taken_at, now);
                 }
                 if retry {
-                    self.budget.give_back();
+                    self.budget.give_back(taken_at, now);
                 }
                 if probe {
                     self.breaker.probe_given_back(now);

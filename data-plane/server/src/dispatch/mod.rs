@@ -299,10 +299,12 @@ impl Dispatch {
         self.inner().state.open_breakers()
     }
 
-    fn heard(&self, slot: &Slot, heard: Heard) {
+    /// A call is over, or was not made: what it counted against and its place are free again.
+    fn ended(&self, slot: &Slot, heard: Heard) {
         let (change, idle) = {
             let mut inner = self.inner();
             let change = inner.state.heard(slot, heard, self.now());
+            inner.state.leave(slot);
             (change, Lane::ALL.map(|lane| inner.state.is_idle(lane)))
         };
         let (workspace, destination) = (&slot.flow.workspace, slot.destination());
@@ -323,12 +325,6 @@ impl Dispatch {
                 changed.notify_one();
             }
         }
-    }
-
-    /// The place is its lane's alone.
-    fn leave(&self, slot: &Slot) {
-        self.inner().state.leave(slot);
-        self.0.changed[slot.lane.index()].notify_one();
     }
 }
 
@@ -397,7 +393,9 @@ impl Drop for Taking {
     }
 }
 
-/// A job's right to its place and to one call. Both are free again when it is dropped.
+/// A job's right to its place and to one call. Both are free again when the call is over, or when it is dropped: recording what came of a
+/// call keeps nobody else from being sent. Nothing new begins before it is recorded what begins, behind what has ended, so what is not
+/// recorded yet is no more than what had places.
 #[derive(Debug)]
 pub struct Permit {
     dispatch: Dispatch,
@@ -438,7 +436,7 @@ impl Permit {
     pub fn heard(&self, heard: Heard) {
         let mut slot = self.slot();
         if !std::mem::replace(&mut slot.1, true) {
-            self.dispatch.heard(&slot.0, heard);
+            self.dispatch.ended(&slot.0, heard);
         }
     }
 
@@ -463,8 +461,6 @@ const REDIRECT_WAIT: Millis = 1_000;
 impl Drop for Permit {
     fn drop(&mut self) {
         self.heard(Heard::Nothing);
-        let slot = self.slot();
-        self.dispatch.leave(&slot.0);
     }
 }
 

@@ -15,8 +15,8 @@ use super::{DispatchSettings, Heard, Limits, Millis, Reason};
 use crate::clock::UnixMillis;
 use crate::inbox::{Flow, FlowId, Grant, Lane, Waiting};
 
-/// Most jobs in one plan.
-const PLAN_MAX: u32 = 64;
+/// Most jobs in one plan: half of a lane's places by default. What is leased together begins together, and is recorded together.
+pub(super) const PLAN_MAX: u32 = 128;
 /// How often a flow in which jobs wait is looked through for those over their age limit: first attempts and retries in
 /// turns.
 const EXPIRY_EVERY: Millis = 30_000;
@@ -66,6 +66,8 @@ pub(super) struct Slot {
     pub(super) probe: bool,
     /// Taken only to be ended: it counts against nothing but the lane's places.
     pub(super) expiry: bool,
+    /// When it was taken; limits are given back what was not used.
+    pub(super) taken_at: Millis,
     /// When limits that all planes keep together gave it its permit, if they did.
     pub(super) permitted_at: Option<u64>,
 }
@@ -241,8 +243,17 @@ impl State {
                 let accepted_until = unix.saturating_sub(age).saturating_sub(1);
                 plan.grants.push(Grant { flow: *id, first, retries, accepted_until });
                 let (flow, destination) = (queue.flow.clone(), None);
-                let slot =
-                    Slot { lane, id: *id, flow, destination, retry, probe: false, expiry: true, permitted_at: None };
+                let slot = Slot {
+                    lane,
+                    id: *id,
+                    flow,
+                    destination,
+                    retry,
+                    probe: false,
+                    expiry: true,
+                    taken_at: now,
+                    permitted_at: None,
+                };
                 plan.slots.extend(std::iter::repeat_n(slot, take as usize));
                 plan.wake(Some(queue.expiry_at));
             }
@@ -269,7 +280,7 @@ impl State {
             owner.in_flight = owner.in_flight.saturating_sub(1);
             owner.together.ended(slot.permitted_at.filter(|_| heard == Heard::Nothing));
             if let (Heard::Nothing, Some((rate, bucket))) = (heard, owner.rate()) {
-                bucket.give_back(rate);
+                bucket.give_back(rate, slot.taken_at, now);
             }
         }
         workspace.destinations.get_mut(slot.destination())?.gate.heard(slot, heard, now)

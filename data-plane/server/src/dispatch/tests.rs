@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::state::PLAN_MAX;
 use super::*;
 use crate::inbox::{Flow, FlowId};
 
@@ -106,16 +107,17 @@ fn count(slots: &[Slot], workspace: &str) -> usize {
 #[test]
 fn workspaces_take_turns_then_destinations_then_flows() {
     let mut stage = Stage::wide();
-    for number in 0..30 {
+    for number in 0..90 {
         stage.wait(number, &format!("many/{}.example/{number}", number % 10), 1_000, 0);
     }
     stage.wait(100, "one/a.example/x", 1_000, 0);
-    stage.wait(101, "two/a.example/x", 20, 0);
-    stage.wait(102, "two/a.example/y", 20, 0);
-    stage.wait(103, "two/b.example/x", 20, 0);
+    stage.wait(101, "two/a.example/x", 100, 0);
+    stage.wait(102, "two/a.example/y", 100, 0);
+    stage.wait(103, "two/b.example/x", 100, 0);
     let slots = stage.take();
     let counts = ["many", "one", "two"].map(|workspace| count(&slots, workspace));
-    assert!(slots.len() == 64 && counts.iter().all(|count| (21..=22).contains(count)), "{counts:?}");
+    let (all, third) = (PLAN_MAX as usize, PLAN_MAX as usize / 3);
+    assert!(slots.len() == all && counts.iter().all(|count| (third..=third + 1).contains(count)), "{counts:?}");
     let of = |number| slots.iter().filter(|slot| slot.id == FlowId::made_up(number)).count();
     let two = [of(101), of(102), of(103)];
     assert!(two[2] >= 10 && two[0].abs_diff(two[1]) <= 1, "half to each destination: {two:?}");
@@ -299,7 +301,7 @@ fn a_failing_destination_is_paused_probed_and_ramps_n06_n07() {
     }
     assert_eq!(opened, 1);
     assert!(stage.take().is_empty());
-    assert_eq!(stage.reason(), [(Reason::Breaker, 1_000 - 54)]);
+    assert_eq!(stage.reason(), [(Reason::Breaker, 1_010 - u64::from(PLAN_MAX))]);
     stage.wait(1, "b/up.example/x", 10, 0);
     assert_eq!(stage.run(Heard::Answer), 10, "others do not notice");
     // A probe that fails, then one that does not.
@@ -362,7 +364,7 @@ fn a_storm_of_due_retries_ramps_and_then_flows_n07() {
     }
     assert_eq!(rounds[0], 10, "the floor");
     assert!(rounds.windows(2).all(|pair| pair[1] <= pair[0] * 3 / 2), "no jump: {rounds:?}");
-    assert_eq!(rounds[39], 64, "and in the end nothing holds it back");
+    assert_eq!(rounds[39], 100, "and in the end a burst at once");
 }
 
 #[test]
@@ -633,4 +635,32 @@ fn destinations_are_told_by_host_and_port() {
     ] {
         assert_eq!(destination_of(url), destination);
     }
+}
+
+#[tokio::test]
+async fn a_place_is_free_when_its_call_is_over_while_what_came_of_it_is_being_recorded() {
+    use crate::inbox::{Accept, EmbeddedSettings, Inbox, InboxSettings, NewJob};
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(UNIX);
+    let settings = InboxSettings::Embedded(EmbeddedSettings::new(folder.path().join("inbox.db")));
+    let inbox = Inbox::open(settings, clock.clone()).await.unwrap();
+    let fleet = Fleet::open(folder.path(), None);
+    let dispatch = Dispatch::new(DispatchSettings::default(), [1, 1], clock, fleet, Family::default());
+    let (served, lane) = (Served::default(), Lane::Realtime);
+    let flow = Arc::new(Flow { workspace: "w".to_owned(), destination: "d".to_owned(), owner: "o".to_owned() });
+    let job = || NewJob { id: uuid::Uuid::new_v4(), lane, flow: flow.clone(), payload: bytes::Bytes::new() };
+    inbox.accept(Accept { request: uuid::Uuid::new_v4(), claim: None, jobs: vec![job(), job()] }).await.unwrap();
+    dispatch.update(lane, inbox.waiting(lane, 0).await.unwrap().waiting, &served);
+    let taking = dispatch.plan(lane, &served).await;
+    let leased = inbox.lease(taking.grants()).await.unwrap();
+    let (_job, permit) = taking.give(leased).pop().unwrap();
+    assert!(dispatch.plan(lane, &served).await.grants().is_empty(), "the one place is taken");
+    permit.heard(Heard::Answer);
+    let taking = dispatch.plan(lane, &served).await;
+    assert_eq!(taking.grants().iter().map(|grant| grant.first).collect::<Vec<_>>(), [1]);
+    drop(permit);
+    assert!(dispatch.plan(lane, &served).await.grants().is_empty(), "it is given back once");
+    drop(taking);
+    assert_eq!(dispatch.plan(lane, &served).await.grants().len(), 1);
+    inbox.close().await;
 }

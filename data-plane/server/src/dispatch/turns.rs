@@ -142,6 +142,7 @@ impl<'a> DestinationRound<'a> {
             retry,
             probe,
             expiry: false,
+            taken_at: turns.now,
             permitted_at: None,
         }
     }

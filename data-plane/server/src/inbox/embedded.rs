@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 use thiserror::Error;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use uuid::Uuid;
@@ -26,6 +26,7 @@ use super::{
 use crate::clock::{Clock, UnixMillis};
 
 mod book;
+mod claims;
 mod committer;
 mod find;
 mod flows;
@@ -41,12 +42,12 @@ use group::{Command, Question, Reply};
 use store::Store;
 
 /// The schema this build reads and writes: as many steps as there are in [`SCHEMA`].
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 /// "SLIX": a file that says otherwise is not an inbox.
 const APPLICATION_ID: i64 = 0x534c_4958;
 /// Each step leads from one version to the next, the first from an empty file, and sets the numbers above (a test
 /// compares them).
-const SCHEMA: [&str; 3] = [
+const SCHEMA: [&str; 4] = [
     concat!(
         "BEGIN IMMEDIATE;\n",
         include_str!("embedded/schema/1.sql"),
@@ -54,12 +55,16 @@ const SCHEMA: [&str; 3] = [
     ),
     concat!("BEGIN IMMEDIATE;\n", include_str!("embedded/schema/2.sql"), "\nPRAGMA user_version = 2; COMMIT;"),
     concat!("BEGIN IMMEDIATE;\n", include_str!("embedded/schema/3.sql"), "\nPRAGMA user_version = 3; COMMIT;"),
+    concat!("BEGIN IMMEDIATE;\n", include_str!("embedded/schema/4.sql"), "\nPRAGMA user_version = 4; COMMIT;"),
 ];
 /// By which a job that waits or is dead is found; the others are not in it, so that most jobs cost it nothing.
 const FIND_INDEX: &str = "CREATE INDEX IF NOT EXISTS job_find ON job (id) WHERE state >= 2";
-const PAGE_BYTES: u64 = 4096;
+/// Of a new file; an older one keeps its own.
+const PAGE_BYTES: u64 = 8192;
+/// Pages that the writer holds in memory: 16 MiB.
+const CACHE_PAGES: &str = "-16384";
 /// Pages in the log before they are moved into the file: fewer moves than SQLite's 1,000 under load.
-const CHECKPOINT_PAGES: &str = "4000";
+const CHECKPOINT_PAGES: &str = "2000";
 /// The log is cut to this size when it starts anew.
 const LOG_BYTES: &str = "67108864";
 /// Commands that wait for the committer; more callers wait for a place (I8).
@@ -73,7 +78,7 @@ pub struct EmbeddedSettings {
     /// Jobs that may be ready, leased or delayed at once; more are [`Accepted::Full`]. Those in the lane [`Lane::Bulk`]
     /// may be three quarters of them. Default 1,000,000.
     pub max_jobs: u64,
-    /// Size of the file in bytes (rounded down to pages of 4 KiB), without its log; when it is reached, accepting is
+    /// Size of the file in bytes (rounded down to pages of 8 KiB), without its log; when it is reached, accepting is
     /// [`Unavailable`] and finishing makes room. Default 64 GiB.
     pub max_file_bytes: u64,
     /// How long a lease lasts unless renewed. Default 60 s.
@@ -168,7 +173,8 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Embedded {
-    /// Opens or creates the file, releases the leases of earlier processes and starts the committer on this runtime.
+    /// Opens or creates the file, releases the leases of earlier processes and starts the committer on this runtime. All of the file is
+    /// read once: about a second for each GB, if the disk is as fast.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -378,7 +384,7 @@ fn limits(settings: &EmbeddedSettings) -> Result<Limits, OpenError> {
     }
     // SQLite counts pages in 32 bits and needs some for the schema.
     if !(32..u64::from(u32::MAX)).contains(&(settings.max_file_bytes / PAGE_BYTES)) {
-        return Err(OpenError::Setting("max_file_bytes", "between 128 KiB and 16 TiB"));
+        return Err(OpenError::Setting("max_file_bytes", "between 256 KiB and 32 TiB"));
     }
     Ok(Limits {
         max_jobs: settings.max_jobs,
@@ -436,16 +442,22 @@ fn options(path: &Path) -> SqliteConnectOptions {
 }
 
 async fn connect(settings: &EmbeddedSettings) -> Result<SqliteConnection, sqlx::Error> {
-    options(&settings.path)
-        .page_size(u32::try_from(PAGE_BYTES).unwrap_or(4096))
+    let mut conn = options(&settings.path)
+        .page_size(u32::try_from(PAGE_BYTES).unwrap_or(8192))
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .pragma("fullfsync", "1")
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
         .pragma("journal_size_limit", LOG_BYTES)
-        .pragma("max_page_count", (settings.max_file_bytes / PAGE_BYTES).to_string())
+        // What a statement of many rows would need to be undone is written nowhere.
+        .pragma("temp_store", "MEMORY")
+        .pragma("cache_size", CACHE_PAGES)
         .connect()
-        .await
+        .await?;
+    let page: i64 = sqlx::query_scalar("PRAGMA page_size").fetch_one(&mut conn).await?;
+    let pages = settings.max_file_bytes / page.unsigned_abs().max(1);
+    sqlx::raw_sql(AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"))).execute(&mut conn).await?;
+    Ok(conn)
 }
 
 /// Refuses what this release does not understand and what is damaged, before anything is changed; answers the file's version, 0 when it is
@@ -463,7 +475,7 @@ async fn inspect(path: &Path) -> Result<usize, OpenError> {
         (0, 0, 0) => 0,
         _ => return Err(OpenError::Foreign(path.to_owned())),
     };
-    // Reads the whole file: a start takes as long as that.
+    // Reads the whole file: a start takes as long as that, about a second for each GB, and as long as the disk takes to read it.
     let found: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut conn).await?;
     conn.close().await?;
     if found == "ok" { Ok(version) } else { Err(OpenError::Damaged { path: path.to_owned(), found }) }

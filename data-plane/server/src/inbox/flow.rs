@@ -73,4 +73,9 @@ impl Grant {
     pub fn any(flow: FlowId, first: usize, retries: usize) -> Self {
         Self { flow, first, retries, accepted_until: UnixMillis::MAX }
     }
+
+    /// It takes nothing but first attempts, just as they wait.
+    pub(super) fn takes_in_order(&self) -> bool {
+        self.retries == 0 && self.accepted_until == UnixMillis::MAX
+    }
 }

@@ -47,7 +47,8 @@ pub use ledger::{Given, Ledger, Short, Unused, Wanted};
 pub use redis::{Durability, Redis, RedisOpenError, RedisSettings, Unfit};
 pub use settings::{InboxSettings, NotOpened};
 
-/// How many leases in a row may end without a word (crash, hang) before a job is handed out as poisoned.
+/// How many leases in a row may end without a word (crash, hang) before a job is handed out as poisoned. The first lease of a job may
+/// be given before the store knows of it: it is not counted if the process ends before an attempt has begun.
 pub const MAX_LEASES: u32 = 5;
 
 /// How long a request without a key is remembered, so that a lost reply can be repeated without enqueuing twice.

@@ -104,6 +104,12 @@ pub struct RedisSettings {
     pub ca_pem: Option<Vec<u8>>,
     /// What all keys begin with: `[a-z0-9-]{1,32}`. Default `sluice`.
     pub prefix: String,
+    /// The marks of this installation's master keys ([`MasterKeys::marks`]), as they are now: a store that is marked with none of them is
+    /// another installation's, and is left alone. Ids of keys would not do: most first keys are called `first`. Default: none, and the
+    /// store is anybody's.
+    ///
+    /// [`MasterKeys::marks`]: sluice_core::seal::MasterKeys::marks
+    pub marks: watch::Receiver<Vec<String>>,
     /// This plane's id. No two processes may have the same on one store: the later one takes over, the earlier one ends.
     pub plane: String,
     /// Into how many parts the store is divided: 1 to 64, more than 1 only for a cluster. Default 1.
@@ -138,6 +144,7 @@ impl RedisSettings {
             url,
             ca_pem: None,
             prefix: "sluice".to_owned(),
+            marks: watch::channel(Vec::new()).1,
             plane: plane.into(),
             shards: 1,
             durability: Durability::Strict,

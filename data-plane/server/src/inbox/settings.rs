@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::sync::watch;
 
 use super::{Embedded, EmbeddedSettings, Inbox, OpenError, Redis, RedisOpenError, RedisSettings};
 use crate::clock::Clock;
@@ -33,6 +34,15 @@ impl InboxSettings {
             Self::Embedded(settings) => &mut settings.fault,
             Self::Redis(settings) => &mut settings.fault,
         }
+    }
+
+    /// The same, for the installation whose master keys have these marks ([`RedisSettings::marks`]); a file is nobody else's anyway.
+    #[must_use]
+    pub fn of_installation(mut self, marks: watch::Receiver<Vec<String>>) -> Self {
+        if let Self::Redis(settings) = &mut self {
+            settings.marks = marks;
+        }
+        self
     }
 
     /// How long a lease lasts unless renewed.

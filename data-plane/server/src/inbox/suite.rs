@@ -592,7 +592,12 @@ pub(super) async fn a_job_that_kills_its_workers_is_poisoned_and_reported_once(b
     let mut bench = Bench::new(backend).await;
     bench.enqueue(Lane::Realtime).await;
     for round in 0..MAX_LEASES {
-        assert!(!bench.one().await.poisoned, "lease {round}");
+        let job = bench.one().await;
+        assert!(!job.poisoned, "lease {round}");
+        if round == 0 {
+            // A first lease of which nothing came but a crash may be unknown afterwards.
+            bench.inbox.begin(job.id, job.fence, Bytes::from_static(b"x")).await.unwrap();
+        }
         if round % 2 == 0 {
             bench.crash().await;
         } else {

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use prost::Message as _;
 use sluice_core::address::UrlPolicy;
 use sluice_core::model::{Action, Incoming, Purpose, SenderSecret, Start, Trigger, Workflow};
 use sluice_core::seal::{self, Aad, DataKey, MasterKeys, Sealed, Secret, Slot, WrappedKey};
-use sluice_core::snapshot;
+use sluice_core::snapshot::{self, EncodedBody};
 use sluice_core::template::Snippets;
 use sluice_core::validate::{STARTED_MAX, Violation};
 use sluice_core::wire::{self, SecretFields};
@@ -15,7 +16,8 @@ use sluice_proto::admin::v1::{IncomingIntegration, Problem};
 use sluice_proto::sync::v1::{self as proto, Resource, resource::Document};
 
 use super::quarantine::{Faulty, LeftOut, QUARANTINED_WITH};
-use super::{Compiled, Endpoint, Parsed, Source, TEST_REVISION, Wanting, Workspace};
+use super::table::Table;
+use super::{Compiled, Content, Endpoint, Of, Parsed, Source, TEST_REVISION, Wanting, Workspace, connected};
 use crate::captures::Draft;
 use crate::credentials::Tokens;
 use crate::fleet::EndpointRate;
@@ -28,7 +30,7 @@ pub const DATA_KEY_UNREADABLE: &str = "DATA_KEY_UNREADABLE";
 pub(super) const PROBLEMS_MAX: usize = 100;
 
 /// Where the revision to compile stands.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
     /// `workspaces/{workspace}`.
     pub workspace: String,
@@ -58,69 +60,128 @@ pub struct With<'a> {
 /// Compiles one revision whole, or says everything that is wrong with it; or what is good of it, where that is wanted.
 pub fn compile(
     at: &Position,
-    source: Source,
+    source: &Source,
     previous: Option<&Workspace>,
     with: With<'_>,
 ) -> Result<Workspace, Vec<Problem>> {
-    let contents: BTreeMap<&str, [u8; 32]> =
-        source.resources.iter().map(|(name, resource)| (name.as_str(), snapshot::content_hash(resource))).collect();
-    let digest = snapshot::digest(contents.iter().map(|(name, content)| (*name, content)));
+    let contents = contents(source);
+    let digest = digest(&contents);
     if digest.as_slice() != at.digest {
-        let message = "the content does not have the digest that was announced";
-        return Err(vec![problem(&at.workspace, "", "DIGEST_MISMATCH", message)]);
+        return Err(digest_mismatch(at));
     }
-    let With { keys, urls, tokens, works_on, faulty } = with;
-    let data_key = open_data_key(&at.workspace, &source.data_key, keys)?;
-    let mut compiled = HashMap::with_capacity(source.resources.len());
-    let mut problems = Vec::new();
-    let snippets = Arc::new(snippets(&source, faulty));
-    let same_snippets = previous.is_some_and(|previous| same_snippets(previous, &source, &contents));
-    for (name, resource) in source.resources.iter().filter(|(name, _)| !faulty.skips(name)) {
-        let content = contents[name.as_str()];
-        let kept = previous.and_then(|previous| previous.compiled.get(name)).filter(|kept| kept.content == content);
-        let document = match kept {
-            Some(kept) if same_snippets || !kept.document.has_templates() => Ok(kept.document.clone()),
-            Some(_) | None => {
-                works_on(name);
-                parse(&at.workspace, resource, &data_key, urls, tokens, &snippets)
-            }
-        };
-        match document {
-            Ok(document) => drop(compiled.insert(name.clone(), Compiled { content, document })),
-            Err(found) => problems.extend(found),
-        }
-    }
+    let data_key = open_data_key(&at.workspace, &source.data_key, with.keys)?;
+    let (mut compiled, problems) = each(at, source, &contents, previous, (with, &data_key))?;
     let together = faults_together(&compiled, &BTreeSet::new());
     let is_whole = problems.is_empty() && together.is_empty() && compiled.len() == source.resources.len();
-    let left_out = if is_whole {
+    let mut left_out = if is_whole {
         LeftOut::default()
     } else {
         let whole = problems.iter().cloned().chain(together).take(PROBLEMS_MAX);
         let refusal: Vec<Problem> = whole.collect();
-        LeftOut::of(&source, &mut compiled, problems, previous, faulty).map_err(|_lost| refusal)?
+        LeftOut::of(source, &mut compiled, problems, previous, with.faulty).map_err(|_lost| refusal)?
     };
+    let compiled: Table<Compiled> = compiled.into_values().collect();
+    let of = Arc::new(Of {
+        workspace: at.workspace.clone(),
+        business_profile_id: u64::try_from(source.business_profile_id).unwrap_or_default(),
+        revision: at.revision,
+        login: Arc::new(login(&compiled)),
+        is_draft: false,
+    });
     let mut workspace = Workspace {
         name: at.workspace.clone(),
         store_epoch: at.store_epoch.clone(),
         revision: at.revision,
         digest,
-        business_profile_id: u64::try_from(source.business_profile_id).unwrap_or_default(),
-        source: Arc::new(source),
+        business_profile_id: of.business_profile_id,
+        connections: compiled.iter().filter_map(connected).cloned().collect(),
         compiled,
-        login: Arc::default(),
-        endpoints: HashMap::new(),
+        login: of.login.clone(),
+        endpoints: Table::default(),
         listening: HashMap::new(),
         submitted: HashMap::new(),
         audiences: HashMap::new(),
-        left_out,
+        left_out: LeftOut::default(),
     };
-    workspace.login = Arc::new(login(&workspace));
-    workspace.endpoints = endpoints(&workspace, previous);
-    workspace.left_out.hold(&workspace.source, &mut workspace.endpoints);
+    let mut endpoints = endpoints(&workspace, &of, previous);
+    left_out.hold(source, &mut endpoints);
+    workspace.left_out = left_out;
+    workspace.endpoints = endpoints.into_iter().collect();
     workspace.listening = wanting_by(&workspace, |_, trigger| trigger.response_events());
     workspace.submitted = wanting_by(&workspace, |_, trigger| trigger.events());
     workspace.audiences = wanting_by(&workspace, |workflow, trigger| trigger.is_audience().then_some(&workflow.name));
     Ok(workspace)
+}
+
+type Contents<'s> = BTreeMap<&'s str, [u8; 32]>;
+
+fn contents(source: &Source) -> Contents<'_> {
+    source.resources.iter().map(|(name, resource)| (name.as_str(), snapshot::encoded_hash(resource))).collect()
+}
+
+fn digest(contents: &Contents<'_>) -> [u8; 32] {
+    snapshot::digest(contents.iter().map(|(name, content)| (*name, content)))
+}
+
+fn short(content: &[u8; 32]) -> Content {
+    content.first_chunk().copied().unwrap_or_default()
+}
+
+/// What is good by itself, and what is wrong with the rest.
+type Each = (BTreeMap<Arc<str>, Compiled>, Vec<Problem>);
+
+/// Compiles each resource by itself; with what is wrong with those that are not good. What is compiled already stays.
+fn each(
+    at: &Position,
+    source: &Source,
+    contents: &Contents<'_>,
+    previous: Option<&Workspace>,
+    (with, data_key): (With<'_>, &DataKey),
+) -> Result<Each, Vec<Problem>> {
+    let With { urls, tokens, works_on, faulty, .. } = with;
+    let (mut compiled, mut problems) = (BTreeMap::new(), Vec::new());
+    let snippets = Arc::new(snippets(source, faulty));
+    let same_snippets = previous.is_some_and(|previous| same_snippets(previous, contents));
+    for ((name, encoded), content) in source.resources.iter().zip(contents.values()) {
+        if faulty.skips(name) {
+            continue;
+        }
+        let content = short(content);
+        let kept = previous.and_then(|previous| previous.compiled.get(name)).filter(|kept| kept.content == content);
+        if let Some(kept) = kept.filter(|kept| same_snippets || !kept.document.has_templates()) {
+            compiled.insert(kept.name.clone(), kept.clone());
+            continue;
+        }
+        works_on(name);
+        let mut understood = true;
+        let parsed = Resource::decode(encoded.clone()).map_err(|error| {
+            let message = format!("the resource cannot be read: {error}");
+            vec![problem(name, "", "UNDECODABLE", &message)]
+        });
+        let parsed = parsed.and_then(|resource| {
+            let version = resource.version;
+            understood &= resource.encode_to_vec() == *encoded;
+            Ok((version, parse(&at.workspace, resource, data_key, urls, tokens, &snippets)?))
+        });
+        // A field of a later release is refused rather than half understood.
+        if !understood {
+            return Err(digest_mismatch(at));
+        }
+        match parsed {
+            Ok((version, document)) => {
+                let shared = document.name().filter(|shared| **shared == **name);
+                let name: Arc<str> = shared.unwrap_or_else(|| name.as_str().into());
+                compiled.insert(name.clone(), Compiled { name, content, version, document });
+            }
+            Err(found) => problems.extend(found),
+        }
+    }
+    Ok((compiled, problems))
+}
+
+fn digest_mismatch(at: &Position) -> Vec<Problem> {
+    let message = "the content does not have the digest that was announced";
+    vec![problem(&at.workspace, "", "DIGEST_MISMATCH", message)]
 }
 
 /// Compiles what a test needs; nothing of it is served. Connections that are as the workspace has them in force are the same ones: their
@@ -129,33 +190,36 @@ pub fn compile(
 /// # Errors
 /// Everything that is wrong with it.
 pub fn for_test(plane: &Plane, workspace: &str, body: proto::WorkspaceBody) -> Result<Workspace, Vec<Problem>> {
-    let source = Source::from_snapshot(body);
-    let contents: Vec<(&str, [u8; 32])> =
-        source.resources.iter().map(|(name, resource)| (name.as_str(), snapshot::content_hash(resource))).collect();
-    let digest = snapshot::digest(contents.iter().map(|(name, content)| (*name, content)));
+    let body = EncodedBody::decode(body.encode_to_vec().as_slice()).and_then(Source::from_snapshot);
+    let source = body.map_err(|error| vec![problem(workspace, "", "UNDECODABLE", &error.to_string())])?;
     let at = Position {
         workspace: workspace.to_owned(),
         store_epoch: String::new(),
         revision: TEST_REVISION,
-        digest: digest.to_vec(),
+        digest: digest(&contents(&source)).to_vec(),
     };
     let keys = plane.ring.keys_for(&source.data_key.key_id);
     let runtime = plane.served.load();
     let works_on = |_: &str| {};
     let faulty = Faulty::Refuse;
     let with = With { keys: &keys, urls: &plane.urls, tokens: &plane.tokens, works_on: &works_on, faulty };
-    compile(&at, source, runtime.workspace(workspace).map(Arc::as_ref), with)
+    compile(&at, &source, runtime.workspace(workspace).map(Arc::as_ref), with)
 }
 
 /// The texts that templates of the workspace may insert (D26).
 fn snippets(source: &Source, faulty: Faulty<'_>) -> Snippets {
     let mut snippets = Snippets::new();
-    for (name, resource) in source.resources.iter().filter(|(name, _)| !faulty.skips(name)) {
-        if let Some(Document::Snippet(snippet)) = &resource.document {
+    for (name, encoded) in source.resources.iter().filter(|(name, _)| is_snippet(name) && !faulty.skips(name)) {
+        // What cannot be read is said when it is its turn.
+        if let Ok(Resource { document: Some(Document::Snippet(snippet)), .. }) = Resource::decode(encoded.clone()) {
             snippets.set(snippet_id(name), &snippet.text);
         }
     }
     snippets
+}
+
+fn is_snippet(name: &str) -> bool {
+    name.split('/').nth(2) == Some("snippets")
 }
 
 fn snippet_id(name: &str) -> &str {
@@ -163,16 +227,12 @@ fn snippet_id(name: &str) -> &str {
 }
 
 /// Whether the revision before had the same snippets, so that what was compiled with them can stay.
-fn same_snippets(previous: &Workspace, source: &Source, contents: &BTreeMap<&str, [u8; 32]>) -> bool {
-    let is_snippet = |compiled: &&Compiled| matches!(compiled.document, Parsed::Snippet);
-    let before = previous.compiled.values().filter(is_snippet).count();
-    let now = source.resources.iter().filter(|(_, one)| matches!(one.document, Some(Document::Snippet(_))));
-    let mut count = 0;
-    let same = now.inspect(|_| count += 1).all(|(name, _)| {
-        let kept = previous.compiled.get(name);
-        kept.is_some_and(|kept| Some(&kept.content) == contents.get(name.as_str()))
-    });
-    same && before == count
+fn same_snippets(previous: &Workspace, contents: &Contents<'_>) -> bool {
+    let is_snippet_of = |compiled: &&Compiled| is_snippet(&compiled.name);
+    let before = previous.compiled.iter().filter(is_snippet_of);
+    let now = contents.iter().filter(|(name, _)| is_snippet(name));
+    // Both are in the order of their names.
+    now.map(|(name, content)| (*name, short(content))).eq(before.map(|kept| (&*kept.name, kept.content)))
 }
 
 pub(super) fn problem(resource: &str, field: &str, reason: &str, message: &str) -> Problem {
@@ -250,14 +310,16 @@ fn problems(resource: &Resource, found: Vec<Violation>) -> Vec<Problem> {
 /// Opens the secrets of one resource and parses it.
 fn parse(
     workspace: &str,
-    resource: &Resource,
+    mut resource: Resource,
     key: &DataKey,
     urls: &UrlPolicy,
     tokens: &Tokens,
     snippets: &Arc<Snippets>,
 ) -> Result<Parsed, Vec<Problem>> {
+    let document = resource.document.take();
+    let resource = &resource;
     let problems = |found| problems(resource, found);
-    match resource.document.clone() {
+    match document {
         Some(Document::Connection(mut document)) => {
             open_secrets(workspace, resource, &mut document, key)?;
             let parsed = wire::connection(&document, urls).map_err(problems)?;
@@ -347,13 +409,13 @@ fn token_seed(
 }
 
 /// What is wrong with resources that are good by themselves.
-pub(super) fn faults_together(compiled: &HashMap<String, Compiled>, left_out: &BTreeSet<String>) -> Vec<Problem> {
+pub(super) fn faults_together(compiled: &BTreeMap<Arc<str>, Compiled>, left_out: &BTreeSet<String>) -> Vec<Problem> {
     let dangling = dangling(compiled, left_out);
     if dangling.is_empty() { starting_too_many(compiled) } else { dangling }
 }
 
 /// References to what is not part of the revision, or left out of it, or not for what refers to it: it would not be whole.
-fn dangling(compiled: &HashMap<String, Compiled>, left_out: &BTreeSet<String>) -> Vec<Problem> {
+fn dangling(compiled: &BTreeMap<Arc<str>, Compiled>, left_out: &BTreeSet<String>) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut require = |from: &str, field: String, to: &str, purpose: Option<Purpose>| {
         let found = compiled.get(to).map(|entry| &entry.document);
@@ -412,7 +474,7 @@ fn dangling(compiled: &HashMap<String, Compiled>, left_out: &BTreeSet<String>) -
 }
 
 /// Sources of which one request or event would start more deliveries than it may (I8). Nothing is ever cut.
-fn starting_too_many(compiled: &HashMap<String, Compiled>) -> Vec<Problem> {
+fn starting_too_many(compiled: &BTreeMap<Arc<str>, Compiled>) -> Vec<Problem> {
     let mut started: BTreeMap<(u8, &str), BTreeMap<&str, usize>> = BTreeMap::new();
     for entry in compiled.values() {
         let Parsed::Workflow(workflow) = &entry.document else { continue };
@@ -444,48 +506,27 @@ fn starting_too_many(compiled: &HashMap<String, Compiled>) -> Vec<Problem> {
     problems
 }
 
-fn endpoints(workspace: &Workspace, previous: Option<&Workspace>) -> HashMap<String, Arc<Endpoint>> {
-    let mut endpoints = HashMap::new();
-    for entry in workspace.compiled.values() {
+fn endpoints(workspace: &Workspace, of: &Arc<Of>, previous: Option<&Workspace>) -> Vec<Arc<Endpoint>> {
+    let mut wanting = wanting_by(workspace, |_, trigger| match &trigger.start {
+        Start::Incoming(name) => Some(name),
+        Start::ResponseEvents(_) | Start::Events(_) | Start::Audience => None,
+    });
+    let mut endpoints = Vec::new();
+    for entry in workspace.compiled.iter() {
         let Parsed::Incoming(incoming) = &entry.document else { continue };
-        let wants = |workflow: &Workflow| workflow.triggers.iter().any(|trigger| trigger.is_incoming(&incoming.name));
-        let workflows = workspace.compiled.values().filter_map(|entry| match &entry.document {
-            Parsed::Workflow(workflow) if wants(workflow) => Some(wanting(workspace, workflow)),
-            Parsed::Workflow(_)
-            | Parsed::Connection(_)
-            | Parsed::Incoming(_)
-            | Parsed::Outgoing(_)
-            | Parsed::LoginKey(_)
-            | Parsed::TokenKeys(_)
-            | Parsed::Snippet => None,
-        });
-        // A publish must not refill the bucket of an endpoint whose limit did not change.
-        let before = previous.and_then(|previous| previous.endpoints.get(&incoming.endpoint_id));
-        let rate = before.filter(|kept| kept.incoming.rate_limit == incoming.rate_limit).map_or_else(
-            || Arc::new(EndpointRate::new(&incoming.endpoint_id, incoming.rate_limit)),
-            |kept| kept.rate.clone(),
-        );
-        let remembered = before.filter(|kept| Arc::ptr_eq(&kept.incoming, incoming));
-        let remembered = remembered.map_or_else(Arc::default, |kept| kept.remembered.clone());
-        let endpoint = Endpoint {
-            incoming: incoming.clone(),
-            workspace: workspace.name.clone(),
-            business_profile_id: workspace.business_profile_id,
-            revision: workspace.revision,
-            workflows: workflows.collect(),
-            rate,
-            login: workspace.login.clone(),
-            remembered,
-            is_draft: false,
-        };
-        endpoints.insert(incoming.endpoint_id.clone(), Arc::new(endpoint));
+        let mut endpoint = Endpoint::new(incoming.clone(), of.clone());
+        endpoint.workflows = wanting.remove(&*incoming.name).unwrap_or_default().into();
+        if let Some(before) = previous.and_then(|previous| previous.endpoints.get(&incoming.endpoint_id)) {
+            endpoint = before.followed_by(endpoint);
+        }
+        endpoints.push(Arc::new(endpoint));
     }
     endpoints
 }
 
-fn login(workspace: &Workspace) -> Login {
+fn login(compiled: &Table<Compiled>) -> Login {
     let mut login = Login::default();
-    for entry in workspace.compiled.values() {
+    for entry in compiled.iter() {
         match &entry.document {
             Parsed::LoginKey(key) => login.add(key.clone()),
             Parsed::TokenKeys(issuer) => login.issue_by(issuer.clone()),
@@ -512,7 +553,7 @@ fn wanting_by(
     by: impl for<'w> Fn(&'w Workflow, &'w Trigger) -> Option<&'w String>,
 ) -> HashMap<String, Vec<Wanting>> {
     let mut found: HashMap<String, Vec<Wanting>> = HashMap::new();
-    for entry in workspace.compiled.values() {
+    for entry in workspace.compiled.iter() {
         let Parsed::Workflow(workflow) = &entry.document else { continue };
         let sources: BTreeSet<&String> = workflow.triggers.iter().filter_map(|trigger| by(workflow, trigger)).collect();
         for source in sources {

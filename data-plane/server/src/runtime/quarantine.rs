@@ -2,11 +2,13 @@
 //! bad resources and what depends on them. Hides what may be left out, and what is held up while it is missing, so that nothing that was
 //! accepted is lost: endpoints that lead to it answer 503, deliveries of it wait, and so do those whose event would start it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
+use prost::Message as _;
 use sluice_core::model::{Authorization, TokenSource};
 use sluice_proto::admin::v1::Problem;
-use sluice_proto::sync::v1::resource::Document;
+use sluice_proto::sync::v1::{Resource, resource::Document};
 
 use super::compile::{PROBLEMS_MAX, faults_together, problem};
 use super::{Compiled, Endpoint, Source, Workspace};
@@ -58,7 +60,7 @@ impl LeftOut {
     /// Something that works would be lost.
     pub(super) fn of(
         source: &Source,
-        compiled: &mut HashMap<String, Compiled>,
+        compiled: &mut BTreeMap<Arc<str>, Compiled>,
         faults: Vec<Problem>,
         previous: Option<&Workspace>,
         faulty: Faulty<'_>,
@@ -72,7 +74,7 @@ impl LeftOut {
         let mut left_out = Self::default();
         loop {
             for fault in &found {
-                compiled.remove(&fault.resource);
+                compiled.remove(fault.resource.as_str());
                 left_out.names.insert(fault.resource.clone());
             }
             left_out.problems.append(&mut found);
@@ -86,32 +88,33 @@ impl LeftOut {
     }
 
     /// Holds up the endpoints that lead to what is left out.
-    pub(super) fn hold(&mut self, source: &Source, endpoints: &mut HashMap<String, std::sync::Arc<Endpoint>>) {
-        let mut started: HashMap<&str, &str> = HashMap::new();
+    pub(super) fn hold(&mut self, source: &Source, endpoints: &mut Vec<Arc<Endpoint>>) {
+        let mut started: HashMap<String, &str> = HashMap::new();
         let mut no_login = false;
         for name in &self.names {
-            match source.resources.get(name).and_then(|resource| resource.document.as_ref()) {
+            let resource = source.resources.get(name).and_then(|encoded| Resource::decode(encoded.clone()).ok());
+            match resource.and_then(|resource| resource.document) {
                 Some(Document::IncomingIntegration(incoming)) => {
-                    self.endpoints.insert(incoming.endpoint_id.clone());
+                    self.endpoints.insert(incoming.endpoint_id);
                 }
                 Some(Document::Workflow(workflow)) => {
-                    for trigger in &workflow.triggers {
-                        started.insert(&trigger.incoming_integration, name);
-                        self.actions.extend(trigger.response_event.iter().map(|event| event.action.clone()));
+                    for trigger in workflow.triggers {
+                        started.insert(trigger.incoming_integration, name);
+                        self.actions.extend(trigger.response_event.map(|event| event.action));
                     }
                 }
                 Some(Document::LoginKey(_) | Document::TokenKeys(_)) => no_login = true,
                 Some(_) | None => {}
             }
         }
-        endpoints.retain(|id, endpoint| {
+        endpoints.retain(|endpoint| {
             let incoming = &endpoint.incoming;
             let by_key = matches!(&incoming.authorization, Authorization::Jwt(TokenSource::ApiKey(_)));
-            let needs = started.get(incoming.name.as_str()).copied().or((no_login && by_key).then_some("its API key"));
+            let needs = started.get(&*incoming.name).copied().or((no_login && by_key).then_some("its API key"));
             if let Some(needs) = needs {
                 let message = format!("`{needs}`, which its requests need, is left out");
                 self.problems.push(problem(&incoming.name, "", QUARANTINED_WITH, &message));
-                self.endpoints.insert(id.clone());
+                self.endpoints.insert(incoming.endpoint_id.to_string());
             }
             needs.is_none()
         });
@@ -144,8 +147,18 @@ impl LeftOut {
     }
 
     /// The ids of the endpoints that answer 503.
-    pub fn endpoints(&self) -> impl Iterator<Item = &String> {
-        self.endpoints.iter()
+    pub fn endpoints(&self) -> impl Iterator<Item = &str> {
+        self.endpoints.iter().map(String::as_str)
+    }
+
+    /// Whether the endpoint with this id answers 503.
+    pub fn holds_up(&self, id: &str) -> bool {
+        self.endpoints.contains(id)
+    }
+
+    /// The names of the resources.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
     }
 
     /// Whether a workflow that is left out asks for response events with this action.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::super::{Fence, Grant, Lane, LaneStats, Place, Waiting};
+use super::claims::Claims;
 use super::flows::{FlowBook, ReadyJob};
 use super::store::{Kept, Loaded};
 use crate::clock::UnixMillis;
@@ -79,6 +80,8 @@ impl Held {
 pub(super) struct Book {
     pub(super) numbers: Numbers,
     pub(super) flows: FlowBook,
+    /// Keys that the file does not have in their place.
+    pub(super) claims: Claims,
     saved: Numbers,
     leases: HashMap<i64, (Held, UnixMillis)>,
     /// The same leases by the time they run out.
@@ -103,6 +106,7 @@ impl Book {
         Self {
             numbers,
             flows: FlowBook::new(loaded.flows),
+            claims: loaded.claims,
             saved: numbers,
             leases: HashMap::new(),
             expiry: Default::default(),
@@ -115,11 +119,13 @@ impl Book {
     pub(super) fn commit(&mut self) -> Vec<(Lane, Waiting)> {
         self.saved = self.numbers;
         self.undo.clear();
+        self.claims.commit();
         self.flows.commit()
     }
 
     pub(super) fn rollback(&mut self) {
         self.numbers = self.saved;
+        self.claims.rollback();
         self.flows.rollback();
         while let Some((seq, before)) = self.undo.pop() {
             self.put(seq, before);

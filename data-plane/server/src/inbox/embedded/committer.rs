@@ -1,12 +1,13 @@
 //! The one writer: takes a first command and whatever is already waiting, does it all in one transaction, and answers
-//! everybody after the fsync. A busy inbox makes large groups by itself, an idle one answers at once; there is no timer.
+//! everybody after the fsync. A busy inbox makes large groups by itself, an idle one answers at once. Where an fsync takes long, a group
+//! waits a moment for senders who were answered just now ([`pace`]).
 //!
 //! A dropped reply is the answer "unavailable", so a group that failed is answered by forgetting it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -14,22 +15,23 @@ use uuid::Uuid;
 
 use super::super::board::FlowBoard;
 use super::super::life::Life;
-use super::super::{
-    Accept, Accepted, Fence, Finish, Flow, Grant, LEASE_LIMIT, Lane, Leased, NewJob, Place, REQUEST_MEMORY, Steer,
-    Waiting, bulk_share,
-};
-use super::book::{Book, Counts, Held};
-use super::flows::ReadyJob;
+use super::super::{Fence, Finish, Lane, Place, Steer, Waiting};
+use super::book::{Book, Counts};
 use super::fresh::Fresh;
 use super::group::{Answers, Command, Group, Leases, Question, Reply};
 use super::pack::Lease;
 use super::script::Script;
-use super::store::{Kept, Key, Known, Store};
+use super::store::{Kept, Store};
 use crate::clock::{Clock, UnixMillis};
 
+mod accepting;
+mod leasing;
+mod pace;
 mod trouble;
 mod wake;
 
+use accepting::NewJobs;
+use pace::Pace;
 use trouble::Trouble;
 
 /// Reports trimmed by one command.
@@ -70,50 +72,6 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// A request without a key is remembered under its own id. Padded with zeros to the length of a key: no digest that
-/// occurs ends in sixteen zero bytes.
-fn own_key(request: Uuid) -> Key {
-    let mut key = [0; 32];
-    key[..16].copy_from_slice(request.as_bytes());
-    key
-}
-
-fn key_of(accept: &Accept) -> (Key, Duration) {
-    accept.claim.map_or((own_key(accept.request), REQUEST_MEMORY), |claim| (claim.key, claim.window))
-}
-
-/// Jobs and flows that a group adds.
-#[derive(Default)]
-struct NewJobs<'a> {
-    jobs: Vec<(i64, i64, &'a NewJob)>,
-    flows: Vec<(i64, Lane, &'a Flow)>,
-}
-
-impl<'a> NewJobs<'a> {
-    fn take(&mut self, book: &mut Book, fresh: &mut Fresh, jobs: &'a [NewJob], now: UnixMillis) {
-        for job in jobs {
-            let (flow, new) = book.flows.number(job.lane, &job.flow);
-            if new {
-                self.flows.push((flow, job.lane, &*job.flow));
-            }
-            let seq = book.numbers.next_seq;
-            book.numbers.next_seq += 1;
-            self.jobs.push((seq, flow, job));
-            fresh.add(seq, flow, job, now);
-            book.ready(job.lane, flow, false, ReadyJob { seq, at: now, accepted: now });
-        }
-    }
-
-    fn write(&self, script: &mut Script, now: UnixMillis) {
-        if !self.flows.is_empty() {
-            script.add_flows(&self.flows);
-        }
-        if !self.jobs.is_empty() {
-            script.add_jobs(&self.jobs, now);
-        }
-    }
-}
-
 /// Owns the writer connection and the lock on the file.
 pub(super) struct Committer {
     store: Store,
@@ -124,6 +82,9 @@ pub(super) struct Committer {
     board: Board,
     commands: mpsc::Receiver<Command>,
     lock: File,
+    /// Leases that were given and are not in the file yet: the next transaction writes them.
+    given: Vec<Lease>,
+    pace: Pace,
     /// After a failed group nothing is tried again before this without being asked.
     rest_until: UnixMillis,
 }
@@ -139,8 +100,8 @@ impl Committer {
         lock: File,
     ) -> Self {
         let rest_until = UnixMillis::MIN;
-        let fresh = Fresh::default();
-        let mut committer = Self { store, book, fresh, clock, limits, board, commands, lock, rest_until };
+        let (fresh, given, pace) = (Fresh::default(), Vec::new(), Pace::default());
+        let mut committer = Self { store, book, fresh, clock, limits, board, commands, lock, given, pace, rest_until };
         committer.settle(&Ok(()));
         committer
     }
@@ -153,7 +114,12 @@ impl Committer {
             tokio::select! {
                 biased;
                 command = self.commands.recv() => match command {
-                    Some(command) => self.gather(&mut group, command).await,
+                    Some(command) => {
+                        self.gather(&mut group, command).await;
+                        if group.ops == 0 {
+                            continue;
+                        }
+                    }
                     None => return self.finish(None).await,
                 },
                 () = tokio::time::sleep(wait) => {}
@@ -180,13 +146,38 @@ impl Committer {
     /// Adds what is already waiting. Yielding once lets those run who were answered a moment ago and are about to ask
     /// again; otherwise the first of them would make a group, and pay an fsync, alone.
     async fn gather(&mut self, group: &mut Group, first: Command) {
-        group.push(first);
+        self.add(group, first);
         tokio::task::yield_now().await;
-        while !group.is_full() {
-            match self.commands.try_recv() {
-                Ok(command) => group.push(command),
-                Err(_) => return,
+        self.take_waiting(group);
+        let Some((expected, patience)) = self.pace.expects() else { return };
+        let over = tokio::time::sleep(patience);
+        tokio::pin!(over);
+        while group.has_accepts_alone() && group.accepts.len() < expected && !group.is_full() {
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => match command {
+                    Some(command) => self.add(group, command),
+                    None => return,
+                },
+                () = &mut over => return self.pace.in_vain(),
             }
+            self.take_waiting(group);
+        }
+    }
+
+    fn take_waiting(&mut self, group: &mut Group) {
+        while !group.is_full()
+            && let Ok(command) = self.commands.try_recv()
+        {
+            self.add(group, command);
+        }
+    }
+
+    /// Adds a command to the group. A lease that needs nothing of the file waits for no commit.
+    fn add(&mut self, group: &mut Group, command: Command) {
+        match command {
+            Command::Lease(grants, reply) if self.are_fresh(&grants) => self.lease_at_once(&grants, reply),
+            other => group.push(other),
         }
     }
 
@@ -207,6 +198,7 @@ impl Committer {
     async fn serve(&mut self, mut group: Group) -> Result<(), sqlx::Error> {
         // Who stopped waiting gets no jobs.
         group.leases.retain(|(_, reply)| !reply.is_closed());
+        let began = Instant::now();
         let mut result = self.transact(&mut group).await;
         if matches!(&result, Err(error) if matches!(Trouble::of(error), Trouble::Passing))
             && !group.accepts.is_empty()
@@ -219,6 +211,7 @@ impl Committer {
             Ok(answers) => Ok(Some(answers)),
             Err(error) => self.pass(error, group.ops).map(|()| None),
         };
+        self.pace.committed(group.accepts.len(), self.commands.len(), began.elapsed());
         // Before anybody is answered: who asked hears what became ready meanwhile. A lease that ran out is in force until its group is
         // done.
         let woken = self.wake_up().await;
@@ -268,6 +261,8 @@ impl Committer {
         let now = self.clock.now();
         let step = self.book.numbers.next_step;
         let mut script = Script::default();
+        let in_force = |(seq, epoch): &Lease| self.book.lease_of(*seq).is_some_and(|held| held.epoch == *epoch);
+        self.given.retain(in_force);
         let mut new_leases = Vec::new();
         let mut leases = Vec::with_capacity(group.leases.len());
         for (grants, _) in &group.leases {
@@ -286,8 +281,9 @@ impl Committer {
             trims: self.trim(&group.trims, &mut script),
             questions: self.answers(&group.questions),
         };
-        if !new_leases.is_empty() || !new_attempts.is_empty() {
+        if !new_leases.is_empty() || !new_attempts.is_empty() || (!script.is_empty() && !self.given.is_empty()) {
             self.book.numbers.next_step += 1;
+            new_leases.extend(&self.given);
             script.work(step, &new_leases, &new_attempts);
         }
         let over = self.book.steps_over();
@@ -305,74 +301,10 @@ impl Committer {
         group.end_if_asked(self.limits.fault);
         if !script.is_empty() {
             self.store.commit(script).await?;
+            self.given.clear();
         }
         self.book.forget_steps(&over);
         Ok(std::mem::take(&mut answers))
-    }
-
-    /// What the file says of the keys of these requests.
-    async fn known(&mut self, accepts: &[(Accept, Reply<Accepted>)]) -> Result<HashMap<Key, Known>, sqlx::Error> {
-        if accepts.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let keys: Vec<Key> = accepts.iter().map(|(accept, _)| key_of(accept).0).collect();
-        self.store.known(&keys).await
-    }
-
-    /// Decides in order of arrival. `known` is what the file says of their keys.
-    async fn accept(
-        &mut self,
-        accepts: &[(Accept, Reply<Accepted>)],
-        mut known: HashMap<Key, Known>,
-        now: UnixMillis,
-        script: &mut Script,
-    ) -> Result<Vec<Accepted>, sqlx::Error> {
-        let mut changed: HashMap<Key, Known> = HashMap::with_capacity(accepts.len());
-        let mut new = NewJobs::default();
-        let mut answers = Vec::with_capacity(accepts.len());
-        for (accept, _) in accepts {
-            let (key, window) = key_of(accept);
-            let exp = now.saturating_add(millis(window));
-            let earlier = known.get(&key).filter(|known| now < known.exp);
-            let (answer, request) = match earlier {
-                Some(earlier) if earlier.request == accept.request => (Accepted::Accepted, earlier.request),
-                Some(earlier) => (Accepted::Duplicate, earlier.request),
-                None if !self.has_room(&accept.jobs) => {
-                    answers.push(Accepted::Full);
-                    continue;
-                }
-                None => {
-                    new.take(&mut self.book, &mut self.fresh, &accept.jobs, now);
-                    (Accepted::Accepted, accept.request)
-                }
-            };
-            known.insert(key, Known { request, exp });
-            changed.insert(key, Known { request, exp });
-            answers.push(answer);
-        }
-        let changed: Vec<(Key, Known)> = changed.into_iter().collect();
-        #[cfg(feature = "fault-injection")]
-        if self.limits.fault == Some(super::super::Fault::KeyBeforeJobs) && !changed.is_empty() {
-            let mut keys = Script::default();
-            keys.add_keys(&changed);
-            self.store.commit(keys).await?;
-            tokio::time::sleep(super::FAULT_DELAY).await;
-        }
-        new.write(script, now);
-        if let Some(first) = changed.iter().map(|(_, known)| known.exp).min() {
-            script.add_keys(&changed);
-            let numbers = &mut self.book.numbers;
-            numbers.next_sweep = numbers.next_sweep.min(first.max(now.saturating_add(SWEEP_PAUSE_MS)));
-        }
-        Ok(answers)
-    }
-
-    fn has_room(&self, jobs: &[NewJob]) -> bool {
-        let bulk = jobs.iter().filter(|job| job.lane == Lane::Bulk).count() as u64;
-        let max_jobs = self.limits.max_jobs;
-        let fits = self.book.live() + jobs.len() as u64 <= max_jobs;
-        let shares = bulk == 0 || self.book.live_in(Lane::Bulk) + bulk <= bulk_share(max_jobs);
-        jobs.is_empty() || (fits && shares)
     }
 
     fn renew(&mut self, renews: &[(Leases, Reply<Vec<Uuid>>)], now: UnixMillis) -> Vec<Vec<Uuid>> {
@@ -536,40 +468,6 @@ impl Committer {
             Question::LeasedAs(seq) => self.book.lease_of(*seq).map(|held| held.epoch),
         };
         questions.iter().map(answer).collect()
-    }
-
-    /// Takes what is granted and ready, in the order of acceptance.
-    async fn lease(
-        &mut self,
-        grants: &[Grant],
-        step: i64,
-        now: UnixMillis,
-        leases: &mut Vec<Lease>,
-    ) -> Result<Vec<Leased>, sqlx::Error> {
-        let mut room = LEASE_LIMIT;
-        let (mut jobs, mut others) = (Vec::new(), Vec::new());
-        for grant in grants {
-            let first = grant.first.min(room);
-            let granted = Grant { first, retries: grant.retries.min(room - first), ..*grant };
-            let ready = self.book.grant(&granted);
-            room -= ready.len();
-            for ready in ready {
-                match self.fresh.take(ready.seq) {
-                    Some(job) => jobs.push(job),
-                    None => others.push(ready.seq),
-                }
-            }
-        }
-        if !others.is_empty() {
-            jobs.extend(self.store.jobs(&others).await?);
-        }
-        jobs.sort_by_key(|job| job.fence.row);
-        let until = now.saturating_add(self.limits.lease_ms);
-        for job in &jobs {
-            self.book.take(job.fence.row, Held::of(job, step), until);
-            leases.push((job.fence.row, job.fence.epoch));
-        }
-        Ok(jobs)
     }
 
     fn publish(&self, flows: Vec<(Lane, Waiting)>) {

@@ -105,6 +105,11 @@ impl FlowBook {
         }
     }
 
+    /// First attempts that are ready, those that are ready longest first.
+    pub(super) fn heads(&self, number: i64) -> impl Iterator<Item = &ReadyJob> {
+        self.flows.get(&number).into_iter().flat_map(|entry| &entry.ready.0[0])
+    }
+
     /// Takes at most so many of a kind, those that are ready longest first.
     pub(super) fn take(&mut self, grant: &Grant, retry: bool, most: usize) -> Vec<ReadyJob> {
         let number = grant.flow.0;

@@ -60,6 +60,11 @@ impl Fresh {
         self.coming.clear();
     }
 
+    /// Whether it can be taken.
+    pub(super) fn holds(&self, seq: i64) -> bool {
+        self.jobs.contains_key(&seq)
+    }
+
     /// The job, as its first lease.
     pub(super) fn take(&mut self, seq: i64) -> Option<Leased> {
         let job = self.jobs.remove(&seq)?;

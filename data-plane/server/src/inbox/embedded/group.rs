@@ -8,9 +8,9 @@ use super::super::{Accept, Accepted, Fence, Finish, Grant, Lane, Leased, Steer, 
 use crate::clock::UnixMillis;
 
 /// Commands in one transaction.
-const GROUP_OPS: usize = 256;
+const GROUP_OPS: usize = 512;
 /// Accepted requests in one transaction.
-const GROUP_ACCEPTS: usize = 64;
+const GROUP_ACCEPTS: usize = 256;
 /// Bytes in one transaction; one command may exceed it alone.
 const GROUP_BYTES: usize = 8 << 20;
 
@@ -149,6 +149,11 @@ impl Group {
         tell(self.questions.into_iter().map(|q| q.1), answers.questions);
         let leases = self.leases.into_iter().zip(answers.leases);
         leases.filter_map(|((_, reply), jobs)| reply.send(jobs).err()).flatten().collect()
+    }
+
+    /// There are requests to accept, and nothing else is asked.
+    pub(super) fn has_accepts_alone(&self) -> bool {
+        self.ops > 0 && self.ops == self.accepts.len() && self.close.is_none()
     }
 
     pub(super) fn is_full(&self) -> bool {

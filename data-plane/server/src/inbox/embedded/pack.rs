@@ -1,6 +1,9 @@
 //! Many values in one blob, so that a step of the committer costs the file one row however much it does.
 
 use bytes::{Buf, BufMut, Bytes};
+use uuid::Uuid;
+
+use super::claims::{Key, Known};
 
 /// A job's number and the epoch of a lease of it.
 pub(super) type Lease = (i64, i64);
@@ -45,6 +48,29 @@ pub(super) fn read_attempts(mut packed: Bytes) -> Option<Vec<(Lease, Bytes)>> {
     Some(attempts)
 }
 
+/// Keys as they are known, 56 bytes each.
+pub(super) fn claims(keys: &[(Key, Known)]) -> Vec<u8> {
+    let mut packed = Vec::with_capacity(keys.len() * 56);
+    for (key, known) in keys {
+        packed.put_slice(key);
+        packed.put_slice(known.request.as_bytes());
+        packed.put_i64(known.exp);
+    }
+    packed
+}
+
+/// What [`claims`] has packed; nothing if it was something else.
+pub(super) fn read_claims(mut packed: Bytes) -> Option<Vec<(Key, Known)>> {
+    let mut keys = Vec::with_capacity(packed.len() / 56);
+    while packed.has_remaining() {
+        let (mut key, mut request) = (Key::default(), uuid::Bytes::default());
+        packed.try_copy_to_slice(&mut key).ok()?;
+        packed.try_copy_to_slice(&mut request).ok()?;
+        keys.push((key, Known { request: Uuid::from_bytes(request), exp: packed.try_get_i64().ok()? }));
+    }
+    Some(keys)
+}
+
 /// Reports in their order; one alone is itself.
 pub(super) fn reports(reports: &[&Bytes]) -> Vec<u8> {
     if let [one] = reports {
@@ -85,6 +111,12 @@ mod tests {
         let some = vec![(1, 2), (i64::MAX, -1)];
         assert_eq!(read_leases(leases(&some).into()), Some(some.clone()));
         assert_eq!(read_leases(leases(&some)[1..].to_vec().into()), None);
+        let keys = vec![
+            ([7; 32], Known { request: Uuid::from_u128(5), exp: -3 }),
+            ([8; 32], Known { request: Uuid::nil(), exp: i64::MAX }),
+        ];
+        assert_eq!(read_claims(claims(&keys).into()), Some(keys.clone()));
+        assert_eq!(read_claims(claims(&keys)[1..].to_vec().into()), None);
         let begun = vec![((1, 2), bytes("one")), ((3, 4), Bytes::new())];
         assert_eq!(read_attempts(attempts(&begun).into()), Some(begun.clone()));
         assert_eq!(read_attempts(attempts(&begun)[..20].to_vec().into()), None);

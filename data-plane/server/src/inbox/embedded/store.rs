@@ -12,14 +12,12 @@ use uuid::Uuid;
 
 use super::super::{Fence, Flow, FlowId, Lane, Leased, MAX_LEASES, NewJob, Place};
 use super::book::{Counts, Held};
+use super::claims::{Claims, Key, Known, SPAN_BITS};
 use super::find::place;
 use super::flows::{Entry, Ready, ReadyJob};
 use super::pack;
 use super::script::{Arena, Script, json};
 use crate::clock::UnixMillis;
-
-/// A dedup key, or a request id padded with zeros.
-pub(super) type Key = [u8; 32];
 
 /// Jobs promoted from delayed to ready in one step.
 const PROMOTE_LIMIT: i64 = 512;
@@ -30,13 +28,6 @@ const STATES: usize = 4;
 /// The writer connection.
 pub(super) struct Store {
     conn: SqliteConnection,
-}
-
-/// A key as it is known.
-#[derive(Clone, Copy)]
-pub(super) struct Known {
-    pub(super) request: Uuid,
-    pub(super) exp: UnixMillis,
 }
 
 /// A job that nobody may work on.
@@ -80,6 +71,7 @@ pub(super) struct Loaded {
     pub(super) counts: [Counts; 2],
     pub(super) next_due: [Option<UnixMillis>; 2],
     pub(super) flows: Vec<Entry>,
+    pub(super) claims: Claims,
     pub(super) next_seq: i64,
     pub(super) outbox_last: i64,
     pub(super) outbox_trimmed: i64,
@@ -209,6 +201,7 @@ impl Store {
 
     pub(super) async fn load(&mut self) -> Result<Loaded, sqlx::Error> {
         let (flows, counts) = self.load_jobs().await?;
+        let claims = self.load_claims().await?;
         let next_due = [self.next_due(Lane::Realtime).await?, self.next_due(Lane::Bulk).await?];
         let row = sqlx::query(
             "SELECT coalesce((SELECT max(seq) FROM job), 0) + 1,
@@ -223,13 +216,25 @@ impl Store {
             counts,
             next_due,
             flows,
+            claims,
             next_seq: row.try_get(0)?,
             outbox_last,
             outbox_trimmed: outbox_trimmed.unwrap_or(outbox_last),
         })
     }
 
-    /// Which of these keys are on file, expired or not.
+    /// Keys that wait for their place.
+    async fn load_claims(&mut self) -> Result<Claims, sqlx::Error> {
+        let mut claims = Claims::default();
+        let mut rows = sqlx::query("SELECT step, keys FROM claim ORDER BY step").fetch(&mut self.conn);
+        while let Some(row) = rows.try_next().await? {
+            let keys = pack::read_claims(row.try_get::<Vec<u8>, _>(1)?.into());
+            claims.load(row.try_get(0)?, keys.ok_or_else(|| sqlx::Error::Decode("a row of claim".into()))?);
+        }
+        Ok(claims)
+    }
+
+    /// Which of these keys have their place, expired or not.
     pub(super) async fn known(&mut self, keys: &[Key]) -> Result<HashMap<Key, Known>, sqlx::Error> {
         let mut arena = Arena::with_capacity(keys.len() * 32);
         let rows: Vec<usize> = keys.iter().map(|key| arena.put(key)).collect();
@@ -298,10 +303,10 @@ impl Store {
         row.map(kept).transpose()
     }
 
-    /// A bounded number of expired keys and of jobs that died before `dead_before`.
+    /// A bounded number of keys of spans that are over and of jobs that died before `dead_before`.
     pub(super) async fn over(&mut self, now: UnixMillis, dead_before: UnixMillis) -> Result<Over, sqlx::Error> {
-        let keys = sqlx::query_scalar("SELECT count(*) FROM (SELECT 1 FROM dedup WHERE exp <= ?1 LIMIT ?2)")
-            .bind(now)
+        let keys = sqlx::query_scalar("SELECT count(*) FROM (SELECT 1 FROM dedup WHERE exp >> 18 < ?1 LIMIT ?2)")
+            .bind(now >> SPAN_BITS)
             .bind(SWEEP_LIMIT)
             .fetch_one(&mut self.conn)
             .await?;
@@ -318,12 +323,13 @@ impl Store {
         Ok(Over { keys, jobs, dead })
     }
 
-    /// When the first key expires, and when the first dead job died.
+    /// When the first span of keys is over, and when the first dead job died.
     pub(super) async fn first_over(&mut self) -> Result<(Option<UnixMillis>, Option<UnixMillis>), sqlx::Error> {
-        let row = sqlx::query("SELECT (SELECT min(exp) FROM dedup), (SELECT min(at) FROM job WHERE state = 3)")
+        let row = sqlx::query("SELECT (SELECT min(exp >> 18) FROM dedup), (SELECT min(at) FROM job WHERE state = 3)")
             .fetch_one(&mut self.conn)
             .await?;
-        Ok((row.try_get(0)?, row.try_get(1)?))
+        let span: Option<i64> = row.try_get(0)?;
+        Ok((span.map(|span| (span + 1) << SPAN_BITS), row.try_get(1)?))
     }
 }
 
@@ -368,8 +374,18 @@ impl Script {
         .bind(now);
     }
 
-    /// Records keys, new or moved.
-    pub(super) fn add_keys(&mut self, keys: &[(Key, Known)]) {
+    /// Records keys that came, in a row of their own.
+    pub(super) fn claim(&mut self, step: i64, keys: &[(Key, Known)]) {
+        self.add("INSERT INTO claim (step, keys) VALUES (?1, ?2)").bind(step).bind(pack::claims(keys));
+    }
+
+    /// Forgets rows whose keys have their place.
+    pub(super) fn forget_claims(&mut self, up_to: i64) {
+        self.add("DELETE FROM claim WHERE step <= ?1").bind(up_to);
+    }
+
+    /// Gives keys their place among all.
+    pub(super) fn move_keys(&mut self, keys: &[(Key, Known)]) {
         let mut arena = Arena::with_capacity(keys.len() * 48);
         let rows: Vec<(usize, UnixMillis)> = keys
             .iter()
@@ -532,8 +548,8 @@ impl Script {
         if over.is_empty() {
             return;
         }
-        self.add("DELETE FROM dedup WHERE k IN (SELECT k FROM dedup WHERE exp <= ?1 ORDER BY exp LIMIT ?2)")
-            .bind(now)
+        self.add("DELETE FROM dedup WHERE k IN (SELECT k FROM dedup WHERE exp >> 18 < ?1 ORDER BY exp >> 18 LIMIT ?2)")
+            .bind(now >> SPAN_BITS)
             .bind(SWEEP_LIMIT);
         self.remove(&over.jobs, &over.jobs);
     }

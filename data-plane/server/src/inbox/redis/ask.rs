@@ -62,6 +62,8 @@ pub(super) enum Ask {
     Here {
         away_ms: i64,
         absent_after_ms: i64,
+        /// Of the master keys that the ring has by now.
+        marks: Vec<String>,
     },
     Enter,
     Leave,
@@ -189,8 +191,8 @@ impl Ask {
                     });
                 }
             }
-            Self::Here { away_ms, absent_after_ms } => {
-                to.letter("H").number(*away_ms).number(*absent_after_ms);
+            Self::Here { away_ms, absent_after_ms, marks } => {
+                to.letter("H").number(*away_ms).number(*absent_after_ms).letters(marks);
             }
             Self::Enter => {
                 to.letter("E");
@@ -305,6 +307,14 @@ impl Arguments {
 
     pub(super) fn letter(&mut self, letter: &str) -> &mut Self {
         self.0.arg(letter);
+        self
+    }
+
+    pub(super) fn letters(&mut self, letters: &[String]) -> &mut Self {
+        self.number(letters.len());
+        for letter in letters {
+            self.letter(letter);
+        }
         self
     }
 

@@ -60,6 +60,18 @@ pub enum Unfit {
         /// As configured.
         wanted: u16,
     },
+    /// Each would take the jobs of the other, and could not open what is sealed in them.
+    #[error(
+        "the store under the prefix `{prefix}` belongs to another installation: none of its master keys is in the ring of this one. Give \
+         this installation another prefix (--redis-prefix) or a server of its own. If the store is its own, put a master key that it \
+         had before back into the ring until a data plane has started; if the other installation is no more, delete the key `{marks}`"
+    )]
+    Foreign {
+        /// What its keys begin with.
+        prefix: String,
+        /// The key that says whose it is.
+        marks: String,
+    },
     /// Nodes of a cluster that send us around.
     #[error("the nodes of the cluster do not agree on where a shard lives")]
     Redirects,

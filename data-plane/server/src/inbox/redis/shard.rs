@@ -132,35 +132,46 @@ pub(super) async fn open(
     before: Option<&Identity>,
     starts: bool,
 ) -> Result<Opened, LinkError> {
-    let mut link = Link::connect(settings, &base(&settings.prefix, number)).await?;
-    let mut identity = enter(&mut link, settings, clock, starts).await?;
+    let base = base(&settings.prefix, number);
+    let mut link = Link::connect(settings, &base).await?;
+    let mut identity = enter(&mut link, &base, settings, clock, starts).await?;
     let (mut changed, same) = (false, before.is_some_and(|before| before.store == identity.store));
     if let Some(before) = before {
         // A life fewer than there were: restored from a copy.
         changed = !same || identity.opened < before.opened.saturating_add(i64::from(starts));
     }
     if changed && !starts {
-        identity = enter(&mut link, settings, clock, true).await?;
+        identity = enter(&mut link, &base, settings, clock, true).await?;
     }
     Ok(Opened { link, identity, changed })
 }
 
-async fn enter(link: &mut Link, settings: &RedisSettings, clock: &Clock, starts: bool) -> Result<Identity, LinkError> {
+async fn enter(
+    link: &mut Link,
+    base: &str,
+    settings: &RedisSettings,
+    clock: &Clock,
+    starts: bool,
+) -> Result<Identity, LinkError> {
     let fresh = Uuid::new_v4().to_string();
     let write = |to: &mut Arguments| {
         to.letter(&clock.set_by_hand().map(|now| now.to_string()).unwrap_or_default());
         to.letter(LAYOUT).number(settings.shards).letter(&fresh).letter(&settings.plane);
         to.number(settings.dead_retention.as_millis()).number(u8::from(starts));
+        to.letters(&settings.marks.borrow());
     };
     let answer = link.run(Script::Open, write).await?;
-    let fields = list(answer).and_then(|fields| <[_; 4]>::try_from(fields).ok());
-    let [layout, shards, store, opened] = fields.ok_or(Unfit::Answer("open"))?;
+    let fields = list(answer).and_then(|fields| <[_; 5]>::try_from(fields).ok());
+    let [layout, shards, store, opened, is_ours] = fields.ok_or(Unfit::Answer("open"))?;
     let text = |value| super::value::text(value).map(str::to_owned).ok_or(Unfit::Answer("open"));
     if text(&layout)? != LAYOUT {
         return Err(Unfit::Layout(text(&layout)?).into());
     }
     if text(&shards)? != settings.shards.to_string() {
         return Err(Unfit::Shards { found: text(&shards)?, wanted: settings.shards }.into());
+    }
+    if int(&is_ours) != Some(1) {
+        return Err(Unfit::Foreign { prefix: settings.prefix.clone(), marks: format!("{base}owners") }.into());
     }
     Ok(Identity { store: text(&store)?, opened: int(&opened).ok_or(Unfit::Answer("open"))? })
 }
@@ -399,7 +410,8 @@ impl Shard {
         self.here_at = Instant::now() + every.min(SLEEP_MAX);
         let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         let absent_after_ms = millis(self.settings.lease).saturating_mul(ABSENT_LEASES);
-        Call::new(Ask::Here { away_ms: millis(self.settings.lease), absent_after_ms }, None)
+        let marks = self.settings.marks.borrow().clone();
+        Call::new(Ask::Here { away_ms: millis(self.settings.lease), absent_after_ms, marks }, None)
     }
 
     /// One script call, and its answers. What was lost on the way and is safe to repeat is repeated once.

@@ -102,6 +102,43 @@ async fn another_number_of_shards_is_refused() {
     open(RedisSettings { shards: 3, ..settings(&server, "a") }).await.close().await;
 }
 
+/// F44: each would take the jobs of the other, and could open none of them.
+#[tokio::test]
+async fn a_store_of_another_installation_is_left_alone() {
+    let server = Server::start().await;
+    let marked = |marks: &[&str]| marks.iter().map(|mark| (*mark).to_owned()).collect::<Vec<_>>();
+    let of =
+        |marks: &[&str], plane: &str| RedisSettings { marks: watch::channel(marked(marks)).1, ..quick(&server, plane) };
+    let (ring, marks) = watch::channel(marked(&["old"]));
+    let ours = open(RedisSettings { marks, ..of(&[], "a") }).await;
+    enqueue(&ours).await;
+    let ask = |command: &str, key: &str| -> i64 { ::redis::cmd(command).arg(key).query(&mut server.client()).unwrap() };
+    for _ in 0..2 {
+        let refused = Redis::open(of(&["foreign"], "b"), Clock::system()).await.unwrap_err().to_string();
+        for told in ["the prefix `sluice`", "--redis-prefix", "delete the key `{sluice:0}owners`"] {
+            assert!(refused.contains(told), "{refused}");
+        }
+    }
+    assert_eq!((ask("HLEN", "{sluice:0}planes"), ask("ZCARD", "{sluice:0}owners")), (1, 1), "nothing was changed");
+    open(RedisSettings { prefix: "other".to_owned(), ..of(&["foreign"], "b") }).await.close().await;
+    open(of(&["new", "old"], "b")).await.close().await;
+
+    // A ring that grows while a plane runs: what only has the newest key is of the same installation.
+    ring.send_replace(marked(&["newest", "old"]));
+    soon(async {
+        while ask("ZCARD", "{sluice:0}owners") < 3 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    open(of(&["newest"], "b")).await.close().await;
+    assert_eq!(take(&ours, 1).await.len(), 1);
+
+    // Whoever says that the store is his takes it.
+    assert_eq!(ask("DEL", "{sluice:0}owners"), 1);
+    open(of(&["foreign"], "b")).await.close().await;
+}
+
 #[tokio::test]
 async fn a_password_is_shown_to_the_server_and_to_nobody_else() {
     let server = Server::with(&["--appendfsync", "always", "--requirepass", "hunter2"]).await;

@@ -15,14 +15,14 @@ local function change(flow)
     touched = true
 end
 
--- Jobs that count against the queue quota: all but the dead.
-local function live()
-    return call('HLEN', IDS) - call('ZCARD', dead_key(REALTIME)) - call('ZCARD', dead_key(BULK))
-end
+-- Jobs that count against the queue quota, all but the dead, and those among them of the lane for large amounts, which count
+-- against its share, too. Asked for once in a step, unless something else than a request changes them.
+local live, live_bulk
 
--- Those of the lane for large amounts, which count against its share, too.
-local function live_bulk()
-    return tonumber(call('HGET', META, 'bulk') or 0) - call('ZCARD', dead_key(BULK))
+local function count_live()
+    local dead_bulk = call('ZCARD', dead_key(BULK))
+    live = call('HLEN', IDS) - call('ZCARD', dead_key(REALTIME)) - dead_bulk
+    live_bulk = tonumber(call('HGET', META, 'bulk') or 0) - dead_bulk
 end
 
 -- Ready, behind all that are.
@@ -42,14 +42,17 @@ local function put_back(row, lane, flow, tried, due)
     end
 end
 
+local flow_numbers = {}
+
 local function flow_number(lane, name)
     local key = lane .. name
-    local flow = call('HGET', FLOWS, key)
+    local flow = flow_numbers[key] or call('HGET', FLOWS, key)
     if not flow then
         flow = text(call('HINCRBY', META, 'flows', 1) * 64 + shard)
         call('HSET', FLOWS, key, flow)
         call('HSET', NAMES, flow, key)
     end
+    flow_numbers[key] = flow
     return flow
 end
 
@@ -65,18 +68,41 @@ local function has_room(jobs)
     for _, job in ipairs(jobs) do
         if job.lane == BULK then bulk = bulk + 1 end
     end
-    if bulk > 0 and live_bulk() + bulk > bulk_quota then return false end
-    return #jobs == 0 or live() + #jobs <= quota
+    if #jobs == 0 then return true end
+    if not live then count_live() end
+    return live + #jobs <= quota and (bulk == 0 or live_bulk + bulk <= bulk_quota)
+end
+
+-- The last number given, and the last that may be given without writing it down first.
+local tick, tick_end
+local TICKS = 64
+
+-- The number before so many new ones.
+local function take_ticks(count)
+    if not tick then
+        tick = math.max(tonumber(call('HGET', META, 'tick') or 0), now * 16)
+        tick_end = tick
+    end
+    local before = tick
+    tick = tick + count
+    if tick > tick_end then
+        tick_end = tick + TICKS
+        call('HSET', META, 'tick', tick_end)
+    end
+    return before
 end
 
 local function enqueue(jobs)
     if #jobs == 0 then return end
-    local tick = math.max(tonumber(call('HGET', META, 'tick') or 0), now * 16)
-    call('HSET', META, 'tick', tick + #jobs)
+    local before = take_ticks(#jobs)
     for n, job in ipairs(jobs) do
-        local row, flow = text((tick + n) * 64 + shard), flow_number(job.lane, job.flow)
+        local row, flow = text((before + n) * 64 + shard), flow_number(job.lane, job.flow)
         call('HINCRBY', USES, flow, 1)
-        if job.lane == BULK then call('HINCRBY', META, 'bulk', 1) end
+        live = live + 1
+        if job.lane == BULK then
+            call('HINCRBY', META, 'bulk', 1)
+            live_bulk = live_bulk + 1
+        end
         call('SET', base .. 'p:' .. row, job.payload)
         call('HSET', job_key(row), 'id', job.id, 'l', job.lane, 'f', flow, 's', 'r', 'a', now, 'at', now,
             'n', 0, 'k', 0, 'e', 0, 'b', 0, 'm', 0)
@@ -88,6 +114,7 @@ end
 
 -- A job is gone.
 local function forget(row, id, lane, flow)
+    live = nil
     -- One by one, as everything here is: a shard that is moving lets nobody name several keys of which one is not there.
     for _, key in ipairs({ job_key(row), base .. 'p:' .. row, base .. 'r:' .. row }) do call('DEL', key) end
     -- A request that was forgotten and came again has brought the same ids anew.

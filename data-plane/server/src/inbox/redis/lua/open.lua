@@ -1,18 +1,31 @@
 -- Opens a shard of the store for a plane, making it if it is not there. Nothing is changed when it is another's.
 --
 -- Arguments: the time if the caller brings it, layout, shards, the id a new store gets, plane, how long a plane that is gone is
--- remembered, and 1 when the plane starts (0: it comes back). Answers layout, shards, id, and how often the plane was opened.
+-- remembered, 1 when the plane starts (0: it comes back), and the marks of its installation. Answers layout, shards, id, how often the
+-- plane was opened, and 1 when the store is its installation's.
 local now = time(arg())
 local layout, shards, fresh, me = arg(), arg(), arg(), arg()
-local remembered, starts = int(), arg() == '1'
+local remembered, starts, marks = int(), arg() == '1', texts()
+
+-- One that has no mark yet, or a plane that says none, is anybody's.
+local function is_ours()
+    if #marks == 0 or call('EXISTS', OWNERS) == 0 then return true end
+    for _, mark in ipairs(marks) do
+        if call('ZSCORE', OWNERS, mark) then return true end
+    end
+    return false
+end
 
 local found = call('HMGET', META, 'layout', 'shards', 'store')
 if not found[1] then
     call('HSET', META, 'layout', layout, 'shards', shards, 'store', fresh, 'version', 0)
     found = { layout, shards, fresh }
 elseif found[1] ~= layout or found[2] ~= shards then
-    return { found[1], found[2], found[3], 0 }
+    return { found[1], found[2], found[3], 0, 1 }
+elseif not is_ours() then
+    return { found[1], found[2], found[3], 0, 0 }
 end
+own(marks, now)
 if starts then
     -- Flows of which no job is kept.
     local uses = call('HGETALL', USES)
@@ -32,4 +45,4 @@ if starts then
     call('ZADD', SEEN, now, me)
     call('ZREM', GONE, me)
 end
-return { found[1], found[2], found[3], tonumber(call('HGET', PLANES, me) or 0) }
+return { found[1], found[2], found[3], tonumber(call('HGET', PLANES, me) or 0), 1 }

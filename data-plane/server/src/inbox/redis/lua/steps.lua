@@ -24,8 +24,9 @@ local function lease_one(row)
     local epoch = call('HINCRBY', key, 'e', 1)
     call('ZADD', leased_key(job[2]), now + lease_ms, row)
     call('HSET', key, 's', 'l', 'o', me)
+    -- Bytes of an attempt are left by an earlier lease.
     return { row, epoch, job[1], job[2], job[3], job[4], job[5], job[6], job[7], call('GET', base .. 'p:' .. row),
-        call('GET', base .. 'r:' .. row) }
+        epoch > 1 and call('GET', base .. 'r:' .. row) }
 end
 
 -- The longest waiting rows of a flow that were accepted at a time or before; any if it is empty.
@@ -117,6 +118,7 @@ end
 function ends.X(row, job, _, rendered, reason)
     if rendered then call('SET', base .. 'r:' .. row, rendered) end
     call('ZADD', dead_key(job.lane), now, row)
+    live = nil
     call('ZREM', WAITED, row)
     call('HSET', job_key(row), 's', 'x', 'at', now, 'n', job.attempts + (job.begun and 1 or 0), 'b', 0,
         'm', job.begun and 0 or job.ambiguous, 'why', reason)
@@ -150,6 +152,7 @@ function steps.S()
         change(flow)
     else
         call('ZREM', place == 'd' and delayed_key(lane) or dead_key(lane), row)
+        live = nil
     end
     if wish == 'C' then
         forget(row, id, lane, flow)
@@ -252,6 +255,7 @@ end
 -- itself: then the others get the time to say that they are here. Answers whether there is more to adopt.
 function steps.H()
     local away, absent_after = int(), int()
+    own(texts(), now)
     local before = tonumber(call('ZSCORE', SEEN, me) or 0)
     call('ZADD', SEEN, now, me)
     if now - before > away then return 0 end

@@ -2,9 +2,10 @@
 --
 -- All keys of a shard start with its hash tag, KEYS[1], for example `{sluice:0}`:
 --
---   meta       hash: layout, shards, store (its id), version (of what is ready), tick and flows (last numbers given), bulk (jobs
+--   meta       hash: layout, shards, store (its id), version (of what is ready), tick and flows (no higher numbers were given), bulk (jobs
 --              of that lane that are kept)
 --   planes     hash: plane -> how often it was opened
+--   owners     zset: mark of a master key of the installation whose store it is -> when a plane last had it
 --   seen, gone zsets: plane -> when it was heard of last, when its reports had been adopted
 --   ids        hash: job id -> row of every job that is kept
 --   j:<row>    hash: one job, see jobs.lua    p:<row>  its payload    r:<row>  the bytes of its first attempt
@@ -22,6 +23,7 @@
 local call = redis.call
 local base = KEYS[1]
 local META, PLANES, SEEN, GONE = base .. 'meta', base .. 'planes', base .. 'seen', base .. 'gone'
+local OWNERS = base .. 'owners'
 local IDS, WAITED, TRIMMED = base .. 'ids', base .. 'waited', base .. 'trimmed'
 local FLOWS, NAMES, USES = base .. 'flows', base .. 'names', base .. 'uses'
 local REALTIME, BULK = '0', '1'
@@ -41,6 +43,22 @@ local function time(given)
     if given ~= '' then return tonumber(given) end
     local t = call('TIME')
     return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- Marks of an installation that are kept: the newest.
+local OWNERS_MAX = 64
+
+-- Adds these to the marks of the installation whose store it is.
+local function own(marks, now)
+    for _, mark in ipairs(marks) do call('ZADD', OWNERS, now, mark) end
+    call('ZREMRANGEBYRANK', OWNERS, 0, -OWNERS_MAX - 1)
+end
+
+-- Texts that come with their number.
+local function texts()
+    local all = {}
+    for n = 1, int() do all[n] = arg() end
+    return all
 end
 
 local function text(number) return string.format('%.0f', number) end

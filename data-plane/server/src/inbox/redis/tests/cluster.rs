@@ -47,7 +47,8 @@ impl Cluster {
 
     fn settings(&self, seed: usize, plane: &str) -> RedisSettings {
         let url = Secret::new(self.0[seed].url());
-        RedisSettings { shards: SHARDS, ..RedisSettings::new(url, plane) }
+        let marks = watch::channel(vec!["ours".to_owned()]).1;
+        RedisSettings { shards: SHARDS, marks, ..RedisSettings::new(url, plane) }
     }
 
     fn slot(&self, shard: u16) -> u16 {
