@@ -7,7 +7,8 @@
 //! - clocks that jump, where `libfaketime` is; it says loudly when it is not,
 //! - the soak: random faults for [`SOAK_MINUTES`],
 //! - each sabotage of the source (`tests/golden/faults/sabotage.jsonl`) is built and must be noticed (`tests/it/sabotage.rs`),
-//! - 100,000 integrations are published in place of 5,000 (`tests/it/import.rs`),
+//! - 100,000 integrations are published in place of 5,000 (`tests/it/import.rs`), and as many deliveries wait for one token in place of
+//!   10,000 (`tests/it/tokens.rs`),
 //! - the model of the inbox with 200 seeds (`data-plane/server/src/inbox/suite.rs`),
 //! - each fuzz target for a minute (`tests/run`).
 
