@@ -316,17 +316,21 @@ async fn a_publish_under_load_is_all_or_nothing() {
         }
         taken
     };
+    let met = async |version: u32, before: usize| {
+        eventually("deliveries of this version", || async {
+            let seen = world.destination.requests();
+            seen[before..].iter().any(|seen| mark(seen) == version.to_string()).then_some(())
+        })
+        .await;
+    };
     let publish = async {
+        // The next version comes only when this one has met traffic, from the first on.
+        met(1, 0).await;
         for version in 2..=VERSIONS {
             let before = world.destination.requests().len();
             redraft(&world, &outgoing, marked(version)).await;
             world.acme.publish_outgoing(&outgoing.name).await.unwrap();
-            // The next version comes only when this one has met traffic.
-            eventually("deliveries of this version", || async {
-                let seen = world.destination.requests();
-                seen[before..].iter().any(|seen| mark(seen) == version.to_string()).then_some(())
-            })
-            .await;
+            met(version, before).await;
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);
     };

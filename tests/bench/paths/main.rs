@@ -1,7 +1,7 @@
 //! Every path that carries load, each beside its limit in the same run on the same machine, in one table.
 //!
 //! `cargo bench -p sluice-tests --bench paths`, with `-- triggers`, `redis`, `render`, `sending`, `whole`, `stored`, `constant`,
-//! `submitted`, `publish`, `scale` or `idle` for parts of it; for a profiler, `-- profile` does nothing but deliver, `-- profile bare`
+//! `submitted`, `publish`, `scale`, `installed` or `idle` for parts of it; for a profiler, `-- profile` does nothing but deliver, `-- profile bare`
 //! nothing but what it is compared with, `-- profile whole` nothing but the whole way. Rounds alternate between a path and its limit, so that a noisy machine is noisy for
 //! both; a ratio is the middle one of those of each round and holds better than rates, and so does processor time, which is that of the
 //! process that is measured. Planes, limits and destinations run in processes of their own, the load in this one; all share the
@@ -22,6 +22,7 @@
 //! | events, members | submitted to the control plane by gRPC; nothing is delivered | |
 //! | publish → served | from the call of Publish until the revision is served | |
 //! | first sync, warm start | a data plane that gets, or finds on its disk, so many endpoints | decoding what it gets |
+//! | installed | a control plane that holds so many endpoints, and a data plane that comes new to it |
 //! | idle | a data plane whose control plane is there, nobody calls | |
 
 #![allow(clippy::print_stdout, reason = "its result is what it prints")]
@@ -42,6 +43,7 @@ mod bare;
 mod building;
 #[path = "../engines.rs"]
 mod engines;
+mod installed;
 mod load;
 #[path = "../measure.rs"]
 mod measure;
@@ -136,6 +138,9 @@ async fn run() -> bool {
     }
     if wanted("scale") {
         scale::run(&mut table).await;
+    }
+    if wanted("installed") {
+        installed::run(&mut table).await;
     }
     if wanted("idle") {
         idle(&mut table).await;
