@@ -13,7 +13,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::envelope::Envelope;
-use crate::path::{Found, Path, PathError, Root};
+use crate::path::{self, Found, Path, PathError, Root};
 use crate::request::is_token;
 
 /// The header by which a caller may name its own identity of a request (R156).
@@ -59,9 +59,19 @@ impl Parameter {
     fn identity(&self) -> String {
         match self {
             Self::Body(path) => path.to_string(),
-            Self::Header(name) => format!("headers.{}", name.to_ascii_lowercase()),
+            Self::Header(name) => format!("{HEADERS}{}", name.to_ascii_lowercase()),
         }
     }
+}
+
+/// What the identities of headers begin with.
+const HEADERS: &str = "headers.";
+/// The identity of [`HASH_HEADER`].
+const HASH_HEADER_IDENTITY: &str = "headers.x-deduplication-hash";
+
+/// The name of the header that is this parameter.
+fn header_of(identity: &str) -> Option<&str> {
+    identity.strip_prefix(HEADERS)
 }
 
 /// Why a rule is refused on save.
@@ -92,18 +102,19 @@ pub enum RuleError {
     Window,
 }
 
-/// How an endpoint recognises duplicates.
+/// How an endpoint recognises duplicates. There may be very many: what is chosen is kept as it is written, in one piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    parameters: Box<[Parameter]>,
-    /// The longest there may be is far from the most that fits.
-    window_nanos: u64,
+    /// What makes each parameter it and no other, in order, a line each: no path or header name has a line's end in it.
+    parameters: Box<str>,
+    /// The longest there may be fits.
+    window_millis: u32,
     honour_header: bool,
 }
 
 impl Rule {
     /// The choice itself is part of every key, so that a changed one starts a new key space (S15). `honour_header` says
-    /// whether [`HASH_HEADER`] counts while no parameter is chosen (X07).
+    /// whether [`HASH_HEADER`] counts while no parameter is chosen (X07). Parts of a millisecond of the window do not count.
     pub fn new(parameters: Vec<Parameter>, window: Duration, honour_header: bool) -> Result<Self, RuleError> {
         if parameters.len() > MAX_PARAMETERS {
             return Err(RuleError::TooMany { count: parameters.len() });
@@ -124,27 +135,19 @@ impl Rule {
         if !(MIN_WINDOW..=MAX_WINDOW).contains(&window) {
             return Err(RuleError::Window);
         }
-        let window_nanos = u64::try_from(window.as_nanos()).map_err(|_too_long| RuleError::Window)?;
-        Ok(Self { parameters: parameters.into(), window_nanos, honour_header })
-    }
-
-    /// The chosen parameters, in order.
-    pub fn parameters(&self) -> &[Parameter] {
-        &self.parameters
+        let window_millis = u32::try_from(window.as_millis()).map_err(|_too_long| RuleError::Window)?;
+        Ok(Self { parameters: identities.join("\n").into(), window_millis, honour_header })
     }
 
     /// How long a key is kept, counted from the last request with it, duplicate or not (D05).
     pub fn window(&self) -> Duration {
-        Duration::from_nanos(self.window_nanos)
+        Duration::from_millis(self.window_millis.into())
     }
 
     /// Whether [`HASH_HEADER`] has a say in this rule.
     fn reads_hash_header(&self) -> bool {
-        let chosen = |parameter: &Parameter| matches!(parameter, Parameter::Header(name) if name.eq_ignore_ascii_case(HASH_HEADER));
-        match &*self.parameters {
-            [] => self.honour_header,
-            parameters => parameters.iter().any(chosen),
-        }
+        let chosen = |identity| header_of(identity).is_some_and(|name| name.eq_ignore_ascii_case(HASH_HEADER));
+        if self.parameters.is_empty() { self.honour_header } else { self.parameters.lines().any(chosen) }
     }
 
     /// Checks the values of [`HASH_HEADER`] as they arrived, one per field; to be called before [`key`].
@@ -209,24 +212,24 @@ impl NotDeduplicated {
 
 /// The key of a request under a rule.
 pub fn key(rule: &Rule, workspace: &str, endpoint_id: &str, envelope: &Envelope) -> Result<DedupKey, NotDeduplicated> {
-    let own_header = [Parameter::Header(HASH_HEADER.to_owned())];
     let (parameters, when_absent) = match (&*rule.parameters, rule.honour_header) {
-        ([], false) => return Err(NotDeduplicated::Off),
-        ([], true) => (own_header.as_slice(), NotDeduplicated::NoHeader),
+        ("", false) => return Err(NotDeduplicated::Off),
+        ("", true) => (HASH_HEADER_IDENTITY, NotDeduplicated::NoHeader),
         (parameters, _) => (parameters, NotDeduplicated::AllAbsent),
     };
     let mut hash = Canonical(Sha256::new());
     hash.text("sluice.dedup.1");
     hash.text(workspace);
     hash.text(endpoint_id);
-    hash.count(parameters.len());
+    hash.count(parameters.lines().count());
     let mut any_present = false;
-    for parameter in parameters {
-        hash.text(&parameter.identity());
-        any_present |= match parameter {
-            Parameter::Body(path) => hash.found(envelope.body.pick(path.segments()).map(Found::Json).as_ref()),
-            Parameter::Header(name) => hash.found(envelope.headers.get(name).map(Found::Text).as_ref()),
+    for identity in parameters.lines() {
+        hash.text(identity);
+        let found = match header_of(identity) {
+            Some(name) => envelope.headers.get(name).map(Found::Text),
+            None => envelope.body.pick(path::steps(identity)).map(Found::Json),
         };
+        any_present |= hash.found(found.as_ref());
     }
     if any_present { Ok(DedupKey(hash.0.finalize().into())) } else { Err(when_absent) }
 }

@@ -124,7 +124,7 @@ impl Body {
     }
 
     /// One value of it, at the end of steps of which none is `[*]`. Builds no more than that, unless all is built already.
-    pub(crate) fn pick(&self, steps: &[Segment]) -> Option<Cow<'_, Value>> {
+    pub(crate) fn pick<K: AsRef<str>>(&self, steps: impl Iterator<Item = Segment<K>>) -> Option<Cow<'_, Value>> {
         if let Some(value) = self.value.get() {
             return path::descend_one(value, steps).map(Cow::Borrowed);
         }

@@ -25,8 +25,6 @@ pub use connection::*;
 pub struct Incoming {
     /// `workspaces/{workspace}/incomingIntegrations/{id}`.
     pub name: Arc<str>,
-    /// The published version.
-    pub version: i64,
     /// The id in its URL.
     pub endpoint_id: Box<str>,
     /// Who may send.

@@ -70,13 +70,30 @@ impl Root {
 
 /// One step of a path below its root.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Segment {
+pub enum Segment<K = String> {
     /// A key of an object, or a header name.
-    Key(String),
+    Key(K),
     /// A place in an array, from 0.
     Index(u32),
     /// `[*]`: every element of an array; a condition holds when it holds for any of them (D17).
     Any,
+}
+
+impl Segment<Cow<'_, str>> {
+    fn into_owned(self) -> Segment {
+        match self {
+            Self::Key(key) => Segment::Key(key.into_owned()),
+            Self::Index(index) => Segment::Index(index),
+            Self::Any => Segment::Any,
+        }
+    }
+}
+
+/// The steps below the root of a path that was written by [`Path`] itself; only what is escaped in it is copied.
+pub(crate) fn steps(canonical: &str) -> impl Iterator<Item = Segment<Cow<'_, str>>> {
+    let mut reader = Reader { text: canonical, at: 0 };
+    reader.plain();
+    std::iter::from_fn(move || reader.segment().ok())
 }
 
 /// A parsed path; see the module's grammar. Two paths are equal exactly when their canonical texts are
@@ -170,10 +187,10 @@ impl Path {
 }
 
 /// The value at the end of steps of which none is `[*]`.
-pub(crate) fn descend_one<'e>(value: &'e Value, steps: &[Segment]) -> Option<&'e Value> {
-    steps.iter().try_fold(value, |value, step| match step {
-        Segment::Key(key) => value.as_object()?.get(key),
-        Segment::Index(index) => value.as_array()?.get(*index as usize),
+pub(crate) fn descend_one<K: AsRef<str>>(value: &Value, mut steps: impl Iterator<Item = Segment<K>>) -> Option<&Value> {
+    steps.try_fold(value, |value, step| match step {
+        Segment::Key(key) => value.as_object()?.get(key.as_ref()),
+        Segment::Index(index) => value.as_array()?.get(index as usize),
         Segment::Any => None,
     })
 }
@@ -275,9 +292,9 @@ impl FromStr for Path {
         let mut segments = Vec::new();
         while !reader.rest().is_empty() {
             match root {
-                Root::Body | Root::Event | Root::Customer => segments.push(reader.segment()?),
+                Root::Body | Root::Event | Root::Customer => segments.push(reader.segment()?.into_owned()),
                 Root::Headers if segments.is_empty() => match reader.segment()? {
-                    Segment::Key(name) => segments.push(Segment::Key(name)),
+                    Segment::Key(name) => segments.push(Segment::Key(name.into_owned())),
                     _ => return Err(PathError::Syntax { position: 8, expected: "a header name" }),
                 },
                 _ => return Err(reader.expected("the end of the path")),
@@ -323,11 +340,11 @@ impl<'t> Reader<'t> {
         &rest[..length]
     }
 
-    fn segment(&mut self) -> Result<Segment, PathError> {
+    fn segment(&mut self) -> Result<Segment<Cow<'t, str>>, PathError> {
         if self.eat(".") {
             return match self.plain() {
                 "" => Err(self.expected("a key of letters, digits, _ or - (write any other key as [\"key\"])")),
-                key => Ok(Segment::Key(key.to_owned())),
+                key => Ok(Segment::Key(key.into())),
             };
         }
         if !self.eat("[") {
@@ -363,7 +380,12 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn quoted(&mut self, quote: char) -> Result<String, PathError> {
+    fn quoted(&mut self, quote: char) -> Result<Cow<'t, str>, PathError> {
+        let rest = self.rest();
+        if let Some((key, _)) = rest.split_once(quote).filter(|(key, _)| !key.contains('\\')) {
+            self.at += key.len() + quote.len_utf8();
+            return Ok(key.into());
+        }
         let mut key = String::new();
         loop {
             let Some(c) = self.rest().chars().next() else {
@@ -371,7 +393,7 @@ impl<'t> Reader<'t> {
             };
             self.at += c.len_utf8();
             match c {
-                _ if c == quote => return Ok(key),
+                _ if c == quote => return Ok(key.into()),
                 '\\' => key.push(self.escape()?),
                 _ => key.push(c),
             }
@@ -428,6 +450,17 @@ mod tests {
             Found::Text(text) => json!(text),
         };
         path.parse::<Path>().unwrap().resolve(&envelope()).into_iter().map(read).collect()
+    }
+
+    #[test]
+    fn the_steps_of_what_is_written_are_those_that_were_read() {
+        let odd = r#"body["a\\b"]["\"]["]["\u0007"]["\n'"][""]['it"s'][3].é"#.replace(".é", r#"["é]"]"#);
+        for text in ["body", "body.a.b[0].c", "body[*].a", "headers.X-Request-ID", "event.a", "time", &odd] {
+            let path: Path = text.parse().unwrap();
+            let canonical = path.to_string();
+            let read: Vec<Segment> = steps(&canonical).map(Segment::into_owned).collect();
+            assert_eq!(read, path.segments(), "{canonical}");
+        }
     }
 
     #[test]

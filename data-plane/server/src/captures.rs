@@ -10,15 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prost::Message as _;
 use sluice_core::envelope::{Envelope, Headers};
-use sluice_core::model::Incoming;
 use sluice_core::redact::{MASK, is_sender_secret};
 use sluice_proto::admin::v1::Problem;
 use sluice_proto::sync::v1::{CaptureSample, OpenCapture, SyncRequest, sync_request};
 use tokio::sync::{mpsc, watch};
 
-use crate::fleet::EndpointRate;
 use crate::plane::Plane;
-use crate::runtime::{self, Endpoint, Of, Runtime};
+use crate::runtime::{self, Endpoint, Of, Receiver, Runtime};
 
 /// Captures that may be open at once; each may hold one body.
 const OPEN_MAX: usize = 256;
@@ -47,13 +45,11 @@ struct Open {
 /// A draft's endpoint.
 pub struct Draft {
     /// Its rules.
-    pub incoming: Arc<Incoming>,
+    pub incoming: Arc<Receiver>,
     /// `workspaces/{workspace}`.
     pub workspace: String,
     /// The number templates see.
     pub business_profile_id: u64,
-    /// How much it takes.
-    pub rate: Arc<EndpointRate>,
 }
 
 /// Why a capture is not opened.
@@ -111,10 +107,10 @@ impl Captures {
     }
 
     /// The endpoint of a draft, while a capture waits for a request to it.
-    pub fn draft(&self, endpoint_id: &str, runtime: &Runtime, now: i64) -> Option<Arc<Endpoint>> {
+    pub fn draft(&self, endpoint_id: &str, runtime: &Runtime, now: i64) -> Option<Endpoint> {
         let open = self.lock();
         let capture = open.get(endpoint_id).filter(|capture| capture.waits(now))?;
-        let Draft { incoming, workspace, business_profile_id, rate } = &capture.draft;
+        let Draft { incoming, workspace, business_profile_id } = &capture.draft;
         let login = runtime.workspace(workspace).map(|workspace| workspace.login.clone());
         let of = Of {
             workspace: workspace.clone(),
@@ -123,7 +119,7 @@ impl Captures {
             login: login.unwrap_or_default(),
             is_draft: true,
         };
-        Some(Arc::new(Endpoint::new(incoming.clone(), Arc::new(of)).counting(rate.clone())))
+        Some(Endpoint::new(incoming.clone(), Arc::new(of)))
     }
 
     /// Gives a request to the capture that waits for one to its endpoint. Whether it was the one.

@@ -12,8 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::clock::{Clock as _, MonotonicClock};
+use governor::middleware::NoOpMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
 use sluice_core::model::RateLimit;
 use tokio::time::Instant;
 
@@ -97,38 +99,39 @@ fn within(planes: u32) -> u32 {
     planes.clamp(1, PLANES_MAX)
 }
 
+/// With a clock that is made of nothing. The usual one asks the processor what it is each time it is made, which a virtual machine has
+/// to be left for: dearer than all else of a first request.
+type Limiter = RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<std::time::Instant>>;
+
 /// How much an endpoint takes.
 #[derive(Debug)]
 pub struct EndpointRate {
-    /// Of the limit that all planes keep together.
-    name: String,
     limit: RateLimit,
     /// There is nothing left of that before.
     none_before: Mutex<Option<Instant>>,
     /// For this number of planes: this one's part.
-    limiter: ArcSwap<(u32, DefaultDirectRateLimiter)>,
+    limiter: ArcSwap<(u32, Limiter)>,
 }
 
 impl EndpointRate {
     /// Nothing was taken yet.
-    pub fn new(endpoint_id: &str, limit: RateLimit) -> Self {
-        let (name, none_before) = (format!("endpoint:{endpoint_id}"), Mutex::new(None));
-        Self { name, limit, none_before, limiter: ArcSwap::from_pointee((1, part(limit, 1))) }
+    pub fn new(limit: RateLimit) -> Self {
+        Self { limit, none_before: Mutex::new(None), limiter: ArcSwap::from_pointee((1, part(limit, 1))) }
     }
 
-    /// Counts a request.
+    /// Counts a request to the endpoint with this id.
     ///
     /// # Errors
     /// It is too many; how long until the next one may come.
-    pub async fn check(&self, fleet: &Fleet) -> Result<(), Duration> {
-        match self.check_together(fleet).await {
+    pub async fn check(&self, endpoint_id: &str, fleet: &Fleet) -> Result<(), Duration> {
+        match self.check_together(endpoint_id, fleet).await {
             Some(checked) => checked,
             None => self.check_part(fleet.planes()),
         }
     }
 
     /// Nothing when the limit is not kept together.
-    async fn check_together(&self, fleet: &Fleet) -> Option<Result<(), Duration>> {
+    async fn check_together(&self, endpoint_id: &str, fleet: &Fleet) -> Option<Result<(), Duration>> {
         fleet.together()?;
         // A flood is not asked about: nobody has anything left before this.
         let known = *self.none_before.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,7 +139,7 @@ impl EndpointRate {
         if let Some(wait) = wait {
             return Some(Err(wait));
         }
-        let wanted = Wanted::request(self.name.clone(), self.limit);
+        let wanted = Wanted::request(format!("endpoint:{endpoint_id}"), self.limit);
         let given = fleet.take(vec![wanted.clone()]).await?;
         let Some(Short::Rate(wait) | Short::Concurrency(wait)) = given.first()?.short(&wanted) else {
             return Some(Ok(()));
@@ -151,16 +154,16 @@ impl EndpointRate {
             self.limiter.store(Arc::new((planes, part(self.limit, planes))));
             limiter = self.limiter.load();
         }
-        limiter.1.check().map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
+        limiter.1.check().map_err(|not_until| not_until.wait_time_from(MonotonicClock.now()))
     }
 }
 
-fn part(limit: RateLimit, planes: u32) -> DefaultDirectRateLimiter {
+fn part(limit: RateLimit, planes: u32) -> Limiter {
     let at_least_one = |value| NonZeroU32::new(value).unwrap_or(NonZeroU32::MIN);
     let every = Duration::from_secs(planes.into()) / at_least_one(limit.requests_per_second).get();
     let burst = at_least_one(limit.burst / planes);
     let quota = Quota::with_period(every).unwrap_or_else(|| Quota::per_second(NonZeroU32::MIN));
-    RateLimiter::direct(quota.allow_burst(burst))
+    RateLimiter::direct_with_clock(quota.allow_burst(burst), MonotonicClock)
 }
 
 #[cfg(test)]
@@ -188,11 +191,11 @@ mod tests {
         let slow = |burst| RateLimit { requests_per_second: 1, burst };
         let taken = |rate: &EndpointRate| std::iter::from_fn(|| rate.check_part(fleet.planes()).ok()).count();
         fleet.told(1_000).await;
-        assert_eq!(taken(&EndpointRate::new("e", slow(5_000))), 5);
-        assert_eq!(taken(&EndpointRate::new("e", slow(3))), 1, "never nothing");
-        let rate = EndpointRate::new("e", slow(9_000));
+        assert_eq!(taken(&EndpointRate::new(slow(5_000))), 5);
+        assert_eq!(taken(&EndpointRate::new(slow(3))), 1, "never nothing");
+        let rate = EndpointRate::new(slow(9_000));
         assert_eq!(taken(&rate), 9);
-        let wait = rate.check(&fleet).await.unwrap_err();
+        let wait = rate.check("e", &fleet).await.unwrap_err();
         assert!(wait > Duration::from_secs(990) && wait <= Duration::from_secs(1_000), "{wait:?}");
         fleet.told(3_000).await;
         assert_eq!(taken(&rate), 3, "a changed number counts at once");

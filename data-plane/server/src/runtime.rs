@@ -8,7 +8,9 @@ mod served;
 mod table;
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use prost::DecodeError;
 use sluice_core::model::{Action, Incoming, LoginKey, Outgoing, OutgoingRequest, Step, Workflow};
@@ -21,10 +23,10 @@ use sluice_proto::sync::v1::WrappedKey;
 pub use self::compile::{DATA_KEY_UNREADABLE, Position, With, compile, draft, for_test};
 pub use self::quarantine::{Faulty, LeftOut};
 pub use self::served::{Runtime, Served};
-use self::table::{Keyed, Table};
+use self::table::{Keyed, Places, Table};
 use crate::credentials::Connected;
 use crate::dispatch::destination_of;
-use crate::fleet::EndpointRate;
+use crate::fleet::{EndpointRate, Fleet};
 use crate::inbox::Flow;
 use crate::senders::{Login, Remembered, TokenIssuer};
 
@@ -51,8 +53,12 @@ pub struct Workspace {
     connections: Box<[Arc<Connected>]>,
     /// Who may log in, and whose tokens are accepted.
     pub login: Arc<Login>,
-    /// By id.
-    endpoints: Table<Arc<Endpoint>>,
+    /// Which of `compiled` are endpoints, by id.
+    endpoints: Places,
+    /// What they share.
+    of: Arc<Of>,
+    /// The workflows that may want the requests of an endpoint, by its place.
+    requested: HashMap<u32, Arc<[Wanting]>>,
     /// By the action of the response events they ask for.
     listening: HashMap<String, Vec<Wanting>>,
     /// By the action of the submitted events they ask for.
@@ -123,10 +129,18 @@ impl Keyed for Compiled {
     }
 }
 
+impl Compiled {
+    /// Of one that is an endpoint: its id.
+    fn endpoint_id(&self) -> Option<&str> {
+        let Parsed::Incoming(receiver) = &self.document else { return None };
+        Some(&receiver.endpoint_id)
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Parsed {
     Connection(Arc<Connected>),
-    Incoming(Arc<Incoming>),
+    Incoming(Arc<Receiver>),
     Outgoing(Arc<Outgoing>),
     Workflow(Arc<Workflow>),
     LoginKey(Arc<LoginKey>),
@@ -151,26 +165,84 @@ impl Parsed {
     }
 }
 
-/// One published endpoint, and what those of a workspace share.
-#[derive(Debug)]
+/// One published endpoint at one revision.
+#[derive(Clone, Debug)]
 pub struct Endpoint {
     /// Its rules.
-    pub incoming: Arc<Incoming>,
+    pub incoming: Arc<Receiver>,
     /// What all endpoints of its workspace have.
     pub of: Arc<Of>,
+    workflows: Option<Arc<[Wanting]>>,
+}
+
+impl Endpoint {
+    /// One whose requests start nothing.
+    pub fn new(incoming: Arc<Receiver>, of: Arc<Of>) -> Self {
+        Self { incoming, of, workflows: None }
+    }
+
     /// The workflows that may want its requests.
-    pub workflows: Box<[Wanting]>,
-    /// Nothing of an endpoint that nobody has called: most may be such.
+    pub fn workflows(&self) -> &[Wanting] {
+        self.workflows.as_deref().unwrap_or_default()
+    }
+}
+
+/// An incoming integration, and what is known of the requests to it: the same one in all revisions that do not change it.
+#[derive(Debug)]
+pub struct Receiver {
+    incoming: Incoming,
+    /// Nothing of one that nobody has called: most may be such.
     known: OnceLock<Box<Known>>,
 }
 
-/// What is known of the requests of an endpoint.
+/// What is known of requests.
 #[derive(Debug)]
 struct Known {
     /// How much it takes (D10).
     rate: Arc<EndpointRate>,
-    /// Tokens of its own issuer that were verified; forgotten when the endpoint changes.
-    remembered: OnceLock<Arc<Remembered>>,
+    /// Tokens of its own issuer that were verified; forgotten when it changes.
+    remembered: OnceLock<Box<Remembered>>,
+}
+
+impl Deref for Receiver {
+    type Target = Incoming;
+
+    fn deref(&self) -> &Incoming {
+        &self.incoming
+    }
+}
+
+impl From<Incoming> for Receiver {
+    fn from(incoming: Incoming) -> Self {
+        Self { incoming, known: OnceLock::new() }
+    }
+}
+
+impl Receiver {
+    /// It takes the place of this one: a publish must not refill the bucket of an endpoint whose limit did not change.
+    fn following(self, before: &Self) -> Self {
+        let is_same = self.endpoint_id == before.endpoint_id && self.rate_limit == before.rate_limit;
+        let known = is_same.then(|| Known { rate: before.known().rate.clone(), remembered: OnceLock::new() });
+        Self { known: known.map(Box::new).map_or_else(OnceLock::new, OnceLock::from), ..self }
+    }
+
+    fn known(&self) -> &Known {
+        let rate = || Arc::new(EndpointRate::new(self.rate_limit));
+        self.known.get_or_init(|| Box::new(Known { rate: rate(), remembered: OnceLock::new() }))
+    }
+
+    /// Counts a request.
+    ///
+    /// # Errors
+    /// It is too many; how long until the next one may come.
+    pub async fn check_rate(&self, fleet: &Fleet) -> Result<(), Duration> {
+        self.known().rate.check(&self.endpoint_id, fleet).await
+    }
+
+    /// Tokens of its own issuer that were verified.
+    pub fn remembered(&self) -> &Remembered {
+        self.known().remembered.get_or_init(Box::default)
+    }
 }
 
 /// What all endpoints of a workspace have.
@@ -186,54 +258,6 @@ pub struct Of {
     pub login: Arc<Login>,
     /// They are there for a capture only, and start nothing.
     pub is_draft: bool,
-}
-
-impl Keyed for Arc<Endpoint> {
-    fn key(&self) -> &str {
-        &self.incoming.endpoint_id
-    }
-}
-
-impl Endpoint {
-    /// An endpoint that nobody has called yet.
-    pub fn new(incoming: Arc<Incoming>, of: Arc<Of>) -> Self {
-        Self { incoming, of, workflows: Box::default(), known: OnceLock::new() }
-    }
-
-    /// One that counts its requests there.
-    pub fn counting(self, rate: Arc<EndpointRate>) -> Self {
-        Self { known: OnceLock::from(Box::new(Known { rate, remembered: OnceLock::new() })), ..self }
-    }
-
-    /// The one that takes its place, with what is known: a publish must not refill the bucket of one whose limit did not change.
-    fn followed_by(&self, mut next: Self) -> Self {
-        if let Some(known) = self.known.get() {
-            let same_rate = self.incoming.rate_limit == next.incoming.rate_limit;
-            let rate = if same_rate { known.rate.clone() } else { next.new_rate() };
-            let is_same = Arc::ptr_eq(&self.incoming, &next.incoming);
-            let remembered = if is_same { known.remembered.clone() } else { OnceLock::new() };
-            next.known = OnceLock::from(Box::new(Known { rate, remembered }));
-        }
-        next
-    }
-
-    fn new_rate(&self) -> Arc<EndpointRate> {
-        Arc::new(EndpointRate::new(&self.incoming.endpoint_id, self.incoming.rate_limit))
-    }
-
-    fn known(&self) -> &Known {
-        self.known.get_or_init(|| Box::new(Known { rate: self.new_rate(), remembered: OnceLock::new() }))
-    }
-
-    /// How much it takes (D10).
-    pub fn rate(&self) -> &EndpointRate {
-        &self.known().rate
-    }
-
-    /// Tokens of its own issuer that were verified.
-    pub fn remembered(&self) -> &Remembered {
-        self.known().remembered.get_or_init(Arc::default)
-    }
 }
 
 /// A workflow, and where its steps lead.
@@ -397,6 +421,14 @@ impl Workspace {
         self.audiences.get(workflow)?.first()
     }
 
+    /// The endpoint with this id.
+    fn endpoint(&self, id: &str) -> Option<Endpoint> {
+        let (place, found) = self.compiled.find(&self.endpoints, id, Compiled::endpoint_id)?;
+        let Parsed::Incoming(incoming) = &found.document else { return None };
+        let workflows = self.requested.get(&place).cloned();
+        Some(Endpoint { incoming: incoming.clone(), of: self.of.clone(), workflows })
+    }
+
     /// How many endpoints it has.
     pub fn endpoints(&self) -> usize {
         self.endpoints.len()
@@ -404,16 +436,49 @@ impl Workspace {
 
     /// By which requests look for it: the ids of its endpoints, also of those that are held up, and of the keys that log in.
     fn ids(&self) -> impl Iterator<Item = &str> {
-        self.endpoints.iter().map(Keyed::key).chain(self.left_out.endpoints()).chain(self.login.ids())
+        let served = self.endpoints.iter().filter_map(|place| self.compiled.at(place)?.endpoint_id());
+        served.chain(self.left_out.endpoints()).chain(self.login.ids())
     }
 
     /// Whether one of them is this.
     fn has(&self, id: &str) -> bool {
-        self.endpoints.get(id).is_some() || self.left_out.holds_up(id) || self.login.key(id).is_some()
+        let is_served = || self.compiled.find(&self.endpoints, id, Compiled::endpoint_id).is_some();
+        is_served() || self.left_out.holds_up(id) || self.login.key(id).is_some()
     }
 }
 
 fn connected(compiled: &Compiled) -> Option<&Arc<Connected>> {
     let Parsed::Connection(connected) = &compiled.document else { return None };
     Some(connected)
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_core::dedup::{DEFAULT_WINDOW, Rule};
+    use sluice_core::model::{Authorization, RateLimit};
+
+    use super::*;
+
+    fn receiver(endpoint_id: &str, requests_per_second: u32) -> Receiver {
+        let incoming = Incoming {
+            name: "workspaces/acme/incomingIntegrations/orders".into(),
+            endpoint_id: endpoint_id.into(),
+            authorization: Authorization::None,
+            dedup: Rule::new(Vec::new(), DEFAULT_WINDOW, true).unwrap(),
+            rate_limit: RateLimit { requests_per_second, burst: 10 },
+            paused: false,
+        };
+        incoming.into()
+    }
+
+    #[test]
+    fn a_change_keeps_the_bucket_of_an_endpoint_with_its_limit_and_forgets_its_tokens() {
+        let before = receiver("a", 5);
+        let same_rate = |next: &Receiver| Arc::ptr_eq(&next.known().rate, &before.known().rate);
+        let next = receiver("a", 5).following(&before);
+        assert!(same_rate(&next));
+        assert!(!std::ptr::eq(next.remembered(), before.remembered()));
+        assert!(!same_rate(&receiver("a", 6).following(&before)), "its limit was changed");
+        assert!(!same_rate(&receiver("b", 5).following(&before)), "it is another endpoint");
+    }
 }

@@ -2,8 +2,6 @@
 //!
 //! [`receive`] is the whole story, one step a line. The leaves decide; only the body, the inbox and the metrics are touched here.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::Full;
@@ -134,17 +132,17 @@ impl Answer {
 }
 
 /// The endpoint at exactly this path, published or a draft that is captured, if it takes this method.
-fn route(plane: &Plane, head: &Parts) -> Result<Arc<Endpoint>, Rejection> {
+fn route(plane: &Plane, head: &Parts) -> Result<Endpoint, Rejection> {
     let runtime = plane.served.load();
     let id = head.uri.path().strip_prefix(PATH_BEFORE).and_then(|rest| rest.strip_suffix(PATH_AFTER));
-    let published = id.and_then(|id| runtime.endpoint(id)).cloned();
+    let published = id.and_then(|id| runtime.endpoint(id));
     let endpoint = published.or_else(|| plane.captures.draft(id?, &runtime, plane.clock.now()));
-    let unknown = match id {
+    let unknown = || match id {
         Some(id) if runtime.holds_up(id) => Rejection::Quarantined,
         _ if runtime.denies_endpoints() => Rejection::EndpointUnknown,
         _ => Rejection::NotReady,
     };
-    let endpoint = endpoint.ok_or(unknown)?;
+    let endpoint = endpoint.ok_or_else(unknown)?;
     match (&head.method, &endpoint.incoming.authorization) {
         (&Method::POST, _) | (&Method::GET, Authorization::Meta { .. }) => Ok(endpoint),
         (_, Authorization::Meta { .. }) => Err(Rejection::MethodNotAllowed { allow: "GET, POST" }),
@@ -172,7 +170,7 @@ fn authorize_by_token(plane: &Plane, endpoint: &Endpoint, headers: &HeaderMap) -
     let now = plane.clock.now();
     let admitted = match source {
         TokenSource::Issuer(verifier) => {
-            endpoint.remembered().verify(verifier, token, now).map(drop).map_err(NotAdmitted::from)
+            endpoint.incoming.remembered().verify(verifier, token, now).map(drop).map_err(NotAdmitted::from)
         }
         TokenSource::ApiKey(name) => endpoint.of.login.admit(name, token, now),
     };
@@ -190,7 +188,7 @@ fn check_paused(endpoint: &Endpoint) -> Result<(), Rejection> {
 }
 
 async fn check_rate(plane: &Plane, endpoint: &Endpoint) -> Result<(), Rejection> {
-    endpoint.rate().check(&plane.fleet).await.map_err(|retry_after| Rejection::RateLimited { retry_after })
+    endpoint.incoming.check_rate(&plane.fleet).await.map_err(|retry_after| Rejection::RateLimited { retry_after })
 }
 
 /// Checks the sender over the raw bytes, before anything reads them (R154).
@@ -266,7 +264,7 @@ fn jobs(endpoint: &Endpoint, envelope: &Envelope) -> Vec<NewJob> {
         let mut triggers = workflow.triggers.iter().filter(|trigger| trigger.is_incoming(&endpoint.incoming.name));
         triggers.any(|trigger| trigger.filter.as_ref().is_none_or(|filter| filter.matches(envelope)))
     };
-    let mut wanted = endpoint.workflows.iter().filter(|wanting| wants(&wanting.workflow)).peekable();
+    let mut wanted = endpoint.workflows().iter().filter(|wanting| wants(&wanting.workflow)).peekable();
     if wanted.peek().is_none() {
         return Vec::new();
     }

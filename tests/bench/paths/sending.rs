@@ -81,7 +81,7 @@ async fn deliveries((world, endpoint_id): &(World, String)) -> Round {
     let plane = world.plane();
     let runtime = plane.served.load();
     let endpoint = runtime.endpoint(endpoint_id).expect("it is served");
-    let wanting = &endpoint.workflows[0];
+    let wanting = &endpoint.workflows()[0];
     let envelope = Envelope {
         body: serde_json::from_str(r#"{"order": "A-1001"}"#).expect("JSON"),
         business_profile_id: 1,

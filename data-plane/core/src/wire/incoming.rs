@@ -34,7 +34,6 @@ pub fn incoming(proto: &admin::IncomingIntegration) -> Parsed<Incoming> {
     let rate_limit = check.within("rate_limit", |check| rate_limit(check, proto.rate_limit.as_ref()));
     let parsed = authorization.zip(dedup).map(|(authorization, dedup)| Incoming {
         name: proto.name.as_str().into(),
-        version: proto.published_version,
         endpoint_id: proto.endpoint_id.as_str().into(),
         authorization,
         dedup,

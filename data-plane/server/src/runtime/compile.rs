@@ -16,11 +16,10 @@ use sluice_proto::admin::v1::{IncomingIntegration, Problem};
 use sluice_proto::sync::v1::{self as proto, Resource, resource::Document};
 
 use super::quarantine::{Faulty, LeftOut, QUARANTINED_WITH};
-use super::table::Table;
-use super::{Compiled, Content, Endpoint, Of, Parsed, Source, TEST_REVISION, Wanting, Workspace, connected};
+use super::table::{Places, Table};
+use super::{Compiled, Content, Of, Parsed, Receiver, Source, TEST_REVISION, Wanting, Workspace, connected};
 use crate::captures::Draft;
 use crate::credentials::Tokens;
-use crate::fleet::EndpointRate;
 use crate::plane::Plane;
 use crate::senders::{Login, TokenIssuer};
 
@@ -97,16 +96,19 @@ pub fn compile(
         connections: compiled.iter().filter_map(connected).cloned().collect(),
         compiled,
         login: of.login.clone(),
-        endpoints: Table::default(),
+        endpoints: Places::default(),
+        of,
+        requested: HashMap::new(),
         listening: HashMap::new(),
         submitted: HashMap::new(),
         audiences: HashMap::new(),
         left_out: LeftOut::default(),
     };
-    let mut endpoints = endpoints(&workspace, &of, previous);
-    left_out.hold(source, &mut endpoints);
+    left_out.hold(source, &workspace.compiled);
+    let serves = |id: &&str| !left_out.holds_up(id);
+    workspace.endpoints = workspace.compiled.places_by(|entry| entry.endpoint_id().filter(serves));
     workspace.left_out = left_out;
-    workspace.endpoints = endpoints.into_iter().collect();
+    workspace.requested = requested(&workspace);
     workspace.listening = wanting_by(&workspace, |_, trigger| trigger.response_events());
     workspace.submitted = wanting_by(&workspace, |_, trigger| trigger.events());
     workspace.audiences = wanting_by(&workspace, |workflow, trigger| trigger.is_audience().then_some(&workflow.name));
@@ -138,7 +140,7 @@ fn each(
     previous: Option<&Workspace>,
     (with, data_key): (With<'_>, &DataKey),
 ) -> Result<Each, Vec<Problem>> {
-    let With { urls, tokens, works_on, faulty, .. } = with;
+    let With { works_on, faulty, .. } = with;
     let (mut compiled, mut problems) = (BTreeMap::new(), Vec::new());
     let snippets = Arc::new(snippets(source, faulty));
     let same_snippets = previous.is_some_and(|previous| same_snippets(previous, contents));
@@ -147,7 +149,8 @@ fn each(
             continue;
         }
         let content = short(content);
-        let kept = previous.and_then(|previous| previous.compiled.get(name)).filter(|kept| kept.content == content);
+        let before = previous.and_then(|previous| previous.compiled.get(name));
+        let kept = before.filter(|kept| kept.content == content);
         if let Some(kept) = kept.filter(|kept| same_snippets || !kept.document.has_templates()) {
             compiled.insert(kept.name.clone(), kept.clone());
             continue;
@@ -161,7 +164,8 @@ fn each(
         let parsed = parsed.and_then(|resource| {
             let version = resource.version;
             understood &= resource.encode_to_vec() == *encoded;
-            Ok((version, parse(&at.workspace, resource, data_key, urls, tokens, &snippets)?))
+            let before = before.map(|before| &before.document);
+            Ok((version, parse(&at.workspace, resource, before, (with, data_key), &snippets)?))
         });
         // A field of a later release is refused rather than half understood.
         if !understood {
@@ -273,8 +277,7 @@ pub fn draft(asked: &proto::OpenCapture, keys: &MasterKeys) -> Result<Draft, Vec
     };
     let incoming = incoming(workspace, &resource, document, &key)?;
     Ok(Draft {
-        rate: Arc::new(EndpointRate::new(&incoming.endpoint_id, incoming.rate_limit)),
-        incoming: Arc::new(incoming),
+        incoming: Arc::new(incoming.into()),
         workspace: workspace.to_owned(),
         business_profile_id: u64::try_from(asked.business_profile_id).unwrap_or_default(),
     })
@@ -307,13 +310,12 @@ fn problems(resource: &Resource, found: Vec<Violation>) -> Vec<Problem> {
     found.into_iter().map(of).collect()
 }
 
-/// Opens the secrets of one resource and parses it.
+/// Opens the secrets of one resource and parses it; `before` is what the revision before has of it.
 fn parse(
     workspace: &str,
     mut resource: Resource,
-    key: &DataKey,
-    urls: &UrlPolicy,
-    tokens: &Tokens,
+    before: Option<&Parsed>,
+    (With { urls, tokens, .. }, key): (With<'_>, &DataKey),
     snippets: &Arc<Snippets>,
 ) -> Result<Parsed, Vec<Problem>> {
     let document = resource.document.take();
@@ -326,7 +328,12 @@ fn parse(
             Ok(Parsed::Connection(Arc::new(tokens.connect(parsed))))
         }
         Some(Document::IncomingIntegration(document)) => {
-            Ok(Parsed::Incoming(Arc::new(incoming(workspace, resource, document, key)?)))
+            let receiver = Receiver::from(incoming(workspace, resource, document, key)?);
+            let receiver = match before {
+                Some(Parsed::Incoming(before)) => receiver.following(before),
+                Some(_) | None => receiver,
+            };
+            Ok(Parsed::Incoming(Arc::new(receiver)))
         }
         Some(Document::OutgoingIntegration(document)) => wire::outgoing_with(&document, urls, snippets)
             .map(|parsed| Parsed::Outgoing(Arc::new(parsed)))
@@ -506,22 +513,13 @@ fn starting_too_many(compiled: &BTreeMap<Arc<str>, Compiled>) -> Vec<Problem> {
     problems
 }
 
-fn endpoints(workspace: &Workspace, of: &Arc<Of>, previous: Option<&Workspace>) -> Vec<Arc<Endpoint>> {
-    let mut wanting = wanting_by(workspace, |_, trigger| match &trigger.start {
+/// The workflows that may want the requests of endpoints, by their place.
+fn requested(workspace: &Workspace) -> HashMap<u32, Arc<[Wanting]>> {
+    let by_name = wanting_by(workspace, |_, trigger| match &trigger.start {
         Start::Incoming(name) => Some(name),
         Start::ResponseEvents(_) | Start::Events(_) | Start::Audience => None,
     });
-    let mut endpoints = Vec::new();
-    for entry in workspace.compiled.iter() {
-        let Parsed::Incoming(incoming) = &entry.document else { continue };
-        let mut endpoint = Endpoint::new(incoming.clone(), of.clone());
-        endpoint.workflows = wanting.remove(&*incoming.name).unwrap_or_default().into();
-        if let Some(before) = previous.and_then(|previous| previous.endpoints.get(&incoming.endpoint_id)) {
-            endpoint = before.followed_by(endpoint);
-        }
-        endpoints.push(Arc::new(endpoint));
-    }
-    endpoints
+    by_name.into_iter().filter_map(|(name, all)| Some((workspace.compiled.place(&name)?, all.into()))).collect()
 }
 
 fn login(compiled: &Table<Compiled>) -> Login {

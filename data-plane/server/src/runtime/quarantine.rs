@@ -11,7 +11,8 @@ use sluice_proto::admin::v1::Problem;
 use sluice_proto::sync::v1::{Resource, resource::Document};
 
 use super::compile::{PROBLEMS_MAX, faults_together, problem};
-use super::{Compiled, Endpoint, Source, Workspace};
+use super::table::Table;
+use super::{Compiled, Parsed, Source, Workspace};
 use crate::objection::CRASHED_APPLYING;
 
 /// Why a resource is left out, or an endpoint held up, that is good itself.
@@ -88,7 +89,7 @@ impl LeftOut {
     }
 
     /// Holds up the endpoints that lead to what is left out.
-    pub(super) fn hold(&mut self, source: &Source, endpoints: &mut Vec<Arc<Endpoint>>) {
+    pub(super) fn hold(&mut self, source: &Source, compiled: &Table<Compiled>) {
         let mut started: HashMap<String, &str> = HashMap::new();
         let mut no_login = false;
         for name in &self.names {
@@ -107,8 +108,8 @@ impl LeftOut {
                 Some(_) | None => {}
             }
         }
-        endpoints.retain(|endpoint| {
-            let incoming = &endpoint.incoming;
+        for entry in compiled.iter() {
+            let Parsed::Incoming(incoming) = &entry.document else { continue };
             let by_key = matches!(&incoming.authorization, Authorization::Jwt(TokenSource::ApiKey(_)));
             let needs = started.get(&*incoming.name).copied().or((no_login && by_key).then_some("its API key"));
             if let Some(needs) = needs {
@@ -116,8 +117,7 @@ impl LeftOut {
                 self.problems.push(problem(&incoming.name, "", QUARANTINED_WITH, &message));
                 self.endpoints.insert(incoming.endpoint_id.to_string());
             }
-            needs.is_none()
-        });
+        }
         self.problems.truncate(PROBLEMS_MAX);
     }
 

@@ -52,8 +52,8 @@ impl Default for Runtime {
 
 impl Runtime {
     /// The published endpoint with this id.
-    pub fn endpoint(&self, id: &str) -> Option<&Arc<Endpoint>> {
-        self.hints.find(id, |hash| self.hashed(hash, |workspace| workspace.endpoints.get(id)))
+    pub fn endpoint(&self, id: &str) -> Option<Endpoint> {
+        self.hints.find(id, |hash| self.hashed(hash, |workspace| workspace.endpoint(id)))
     }
 
     /// Whether the endpoint with this id exists and cannot be served.
@@ -271,7 +271,7 @@ mod tests {
     use sluice_core::dedup::{DEFAULT_WINDOW, Rule};
     use sluice_core::model::{Authorization, Incoming, RateLimit};
 
-    use super::super::{LeftOut, Of, Table};
+    use super::super::{Compiled, LeftOut, Of, Parsed, Receiver, Table};
     use super::*;
 
     fn workspace(name: &str, revision: i64, ids: impl Iterator<Item = String>) -> Arc<Workspace> {
@@ -282,28 +282,32 @@ mod tests {
             login: Arc::default(),
             is_draft: false,
         });
-        let endpoint = |id: String| {
+        let receiver = |id: String| {
+            let name: Arc<str> = format!("{name}/incomingIntegrations/{id}").into();
             let incoming = Incoming {
-                name: format!("{name}/incomingIntegrations/{id}").into(),
-                version: 1,
+                name: name.clone(),
                 endpoint_id: id.into(),
                 authorization: Authorization::None,
                 dedup: Rule::new(Vec::new(), DEFAULT_WINDOW, true).unwrap(),
                 rate_limit: RateLimit { requests_per_second: 1, burst: 1 },
                 paused: false,
             };
-            Arc::new(Endpoint::new(Arc::new(incoming), of.clone()))
+            let document = Parsed::Incoming(Arc::new(incoming.into()));
+            Compiled { name, content: [0; 16], version: 1, document }
         };
+        let compiled: Table<Compiled> = ids.map(receiver).collect();
         Arc::new(Workspace {
             name: name.to_owned(),
             store_epoch: String::new(),
             revision,
             digest: [0; 32],
             business_profile_id: 1,
-            compiled: Table::default(),
+            endpoints: compiled.places_by(Compiled::endpoint_id),
+            compiled,
             connections: Box::default(),
             login: Arc::default(),
-            endpoints: ids.map(endpoint).collect(),
+            of,
+            requested: HashMap::new(),
             listening: HashMap::new(),
             submitted: HashMap::new(),
             audiences: HashMap::new(),
@@ -358,7 +362,7 @@ mod tests {
 
     #[test]
     fn what_there_is_most_of_is_small() {
-        assert!(size_of::<Hint>() == 8 && size_of::<Endpoint>() <= 48, "{}", size_of::<Endpoint>());
-        assert!(size_of::<super::super::Compiled>() <= 56, "{}", size_of::<super::super::Compiled>());
+        assert!(size_of::<Hint>() == 8 && size_of::<Receiver>() <= 112, "{}", size_of::<Receiver>());
+        assert!(size_of::<Compiled>() <= 56, "{}", size_of::<Compiled>());
     }
 }
