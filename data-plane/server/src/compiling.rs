@@ -3,11 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use std::{fmt, io};
 
 use futures::StreamExt as _;
 use sluice_proto::admin::v1::Problem;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::applying::{Attempt, Deadly};
 use crate::objection::{COMPILE_TIMEOUT, CRASHED_APPLYING};
@@ -17,13 +19,88 @@ use crate::runtime::{self, Faulty, Position, Source, With, Workspace};
 /// Compilations at once: one, and those that hang.
 const COMPILATIONS_MAX: usize = 8;
 
-/// Places for compilations. One that hangs keeps its own until the process ends.
+/// A thread that compiles waits so long for the next revision.
+const WAITS_MAX: Duration = Duration::from_secs(2);
+
+/// Places for compilations, and threads for them. One that hangs keeps its place and its thread until the process ends.
 #[derive(Clone, Debug)]
-pub struct Compilations(Arc<Semaphore>);
+pub struct Compilations {
+    places: Arc<Semaphore>,
+    threads: Arc<Threads>,
+}
 
 impl Default for Compilations {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(COMPILATIONS_MAX)))
+        Self { places: Arc::new(Semaphore::new(COMPILATIONS_MAX)), threads: Arc::new(Threads::new(WAITS_MAX)) }
+    }
+}
+
+/// Does something, and answers with what tells of it.
+type Task = Box<dyn FnOnce() -> Telling + Send>;
+type Telling = Box<dyn FnOnce() + Send>;
+
+/// Threads that wait a while for the next task. One that lasts works on in the memory that the task before has left, where each of many
+/// would keep some for itself; when it ends, the allocator gives back what is free.
+#[derive(Debug)]
+struct Threads {
+    tasks: Mutex<Tasks>,
+    came: Condvar,
+    waits_max: Duration,
+}
+
+#[derive(Default)]
+struct Tasks {
+    /// Each has a thread that waited for it.
+    left: Vec<Task>,
+    /// Threads for which there is nothing yet.
+    waiting: usize,
+}
+
+impl fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tasks").field("waiting", &self.waiting).finish_non_exhaustive()
+    }
+}
+
+impl Threads {
+    fn new(waits_max: Duration) -> Self {
+        Self { tasks: Mutex::default(), came: Condvar::new(), waits_max }
+    }
+
+    /// Has it done by a thread that waits, or by another one.
+    fn start(self: &Arc<Self>, task: Task) -> io::Result<()> {
+        let mut tasks = self.lock();
+        if let Some(others) = tasks.waiting.checked_sub(1) {
+            tasks.waiting = others;
+            tasks.left.push(task);
+            self.came.notify_one();
+            return Ok(());
+        }
+        drop(tasks);
+        let threads = self.clone();
+        std::thread::Builder::new().name("compile".to_owned()).spawn(move || threads.work(task))?;
+        Ok(())
+    }
+
+    fn work(&self, mut task: Task) {
+        loop {
+            let tell = task();
+            self.lock().waiting += 1;
+            // Whoever hears of it finds this thread waiting.
+            tell();
+            let none_left = |tasks: &mut Tasks| tasks.left.is_empty();
+            let waited = self.came.wait_timeout_while(self.lock(), self.waits_max, none_left);
+            let (mut tasks, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            let Some(next) = tasks.left.pop() else {
+                tasks.waiting -= 1;
+                return;
+            };
+            task = next;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -107,19 +184,23 @@ pub(crate) async fn compile(plane: &Plane, at: &Position, source: Arc<Source>, o
         let resource = if resource.is_empty() { &at.workspace } else { resource };
         Err(vec![problem(resource, COMPILE_TIMEOUT, message.to_owned())])
     };
-    let Ok(place) = plane.compilations.0.clone().try_acquire_owned() else {
+    let Ok(place) = plane.compilations.places.clone().try_acquire_owned() else {
         return late("", "too many revisions hang that were compiled before; restart this data plane");
     };
     let (tell, told) = oneshot::channel();
     let at_work = Arc::<Mutex<String>>::default();
     let work = Work { plane: plane.clone(), at: at.clone(), source, otherwise, at_work: at_work.clone() };
-    let spawned = std::thread::Builder::new().name("compile".to_owned()).spawn(move || work.run(place, tell));
+    let started = plane.compilations.threads.start(Box::new(move || {
+        let compiled = work.compile();
+        drop(place);
+        // Nobody waits for what took too long: with it goes the mark that the process has not survived it.
+        Box::new(move || drop(tell.send(compiled)))
+    }));
     let compile_max = plane.settings.compile_max;
     match tokio::time::timeout(compile_max, told).await {
         Ok(Ok(compiled)) => compiled,
         Ok(Err(_panicked)) => {
-            let started = spawned.is_ok();
-            tracing::error!(workspace = at.workspace, started, "compiling a revision failed unexpectedly");
+            tracing::error!(workspace = at.workspace, ?started, "compiling a revision failed unexpectedly");
             let message = "compiling this revision failed unexpectedly; the log has the details".to_owned();
             Err(vec![problem(&at.workspace, "INTERNAL_ERROR", message)])
         }
@@ -145,11 +226,6 @@ struct Work {
 }
 
 impl Work {
-    fn run(self, _place: OwnedSemaphorePermit, tell: oneshot::Sender<Compiled>) {
-        // Nobody waits for what took too long: with it goes the mark that the process has not survived it.
-        let _ = tell.send(self.compile());
-    }
-
     fn compile(self) -> Compiled {
         let Self { plane, at, source, otherwise, at_work } = self;
         let runtime = plane.served.load();
@@ -198,4 +274,58 @@ fn crashed(at: &Position, deadly: &Deadly) -> Problem {
 /// What is wrong with a resource or the whole of a revision.
 pub(crate) fn problem(resource: &str, reason: &str, message: String) -> Problem {
     Problem { resource: resource.to_owned(), reason: reason.to_owned(), message, ..Problem::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::sync::mpsc;
+    use std::thread::{self, ThreadId};
+
+    use super::*;
+
+    /// Has a thread do something; which one did it.
+    fn did(threads: &Arc<Threads>, work: impl FnOnce() + Send + 'static) -> mpsc::Receiver<ThreadId> {
+        let (tell, told) = mpsc::sync_channel(1);
+        let task = move || -> Telling {
+            work();
+            Box::new(move || tell.send(thread::current().id()).unwrap_or_default())
+        };
+        threads.start(Box::new(task)).unwrap();
+        told
+    }
+
+    #[test]
+    fn one_thread_does_one_after_the_other_and_who_hangs_or_panics_holds_up_nobody() {
+        let threads = Arc::new(Threads::new(Duration::from_secs(1000)));
+        let first = did(&threads, || ()).recv().unwrap();
+        assert!((0..100).all(|_| did(&threads, || ()).recv() == Ok(first)), "the same one each time");
+        let (let_go, held) = mpsc::sync_channel::<()>(1);
+        let (begins, began) = mpsc::sync_channel(1);
+        let hangs = did(&threads, move || {
+            begins.send(()).unwrap();
+            held.recv().unwrap_or_default();
+        });
+        began.recv().unwrap();
+        let second = did(&threads, || ()).recv().unwrap();
+        assert_ne!(second, first);
+        assert!(did(&threads, || panic!("on purpose")).recv().is_err());
+        assert!(![first, second].contains(&did(&threads, || ()).recv().unwrap()));
+        drop(let_go);
+        assert_eq!(hangs.recv(), Ok(first));
+        assert_eq!(threads.lock().waiting, 2, "it waits again, as does the last one");
+    }
+
+    #[test]
+    fn a_thread_that_has_nothing_to_do_ends_and_another_one_goes_on() {
+        // It is dropped with its thread.
+        thread_local!(static ENDS: RefCell<Option<mpsc::SyncSender<()>>> = const { RefCell::new(None) });
+        let threads = Arc::new(Threads::new(Duration::from_millis(1)));
+        for _ in 0..3 {
+            let (ends, ended) = mpsc::sync_channel(1);
+            did(&threads, move || ENDS.set(Some(ends))).recv().unwrap();
+            assert_eq!(ended.recv(), Err(mpsc::RecvError));
+        }
+        assert_eq!(threads.lock().waiting, 0);
+    }
 }

@@ -55,22 +55,19 @@ impl LastGoodStore {
         let target = self.file(&at.workspace, NEWEST);
         let fresh = target.with_extension("new");
         std::fs::write(&fresh, sealed.encode_to_vec())?;
-        match std::fs::rename(&target, self.file(&at.workspace, BEFORE)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
+        // Nothing is renamed onto a file: what takes the place of one is written out at once, and whoever waits for the disk waits for it.
+        // Either file is there at any moment.
+        if target.exists() {
+            let before = self.file(&at.workspace, BEFORE);
+            remove(&before)?;
+            std::fs::rename(&target, before)?;
         }
         std::fs::rename(fresh, target)
     }
 
     /// Forgets a workspace that was deleted. Blocks; call it off the runtime.
     pub fn remove(&self, workspace: &str) -> io::Result<()> {
-        for extension in [BEFORE, NEWEST] {
-            match std::fs::remove_file(self.file(workspace, extension)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                other => other?,
-            }
-        }
-        Ok(())
+        [BEFORE, NEWEST].iter().try_for_each(|extension| remove(&self.file(workspace, extension)))
     }
 
     /// The names of all workspaces. Blocks; call it off the runtime.
@@ -107,6 +104,14 @@ impl LastGoodStore {
         let files = [NEWEST, BEFORE].into_iter().map(|extension| self.file(&at.workspace, extension));
         let mut found = files.filter_map(|file| opened(&at.workspace, &file, ring));
         found.find_map(|(position, source)| (position == *at).then_some(source))
+    }
+}
+
+/// It may not be there.
+fn remove(file: &Path) -> io::Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -147,4 +152,38 @@ fn opened(workspace: &str, file: &Path, ring: &Ring) -> Option<(Position, Source
     };
     let source = Source::from_snapshot(body).ok()?;
     (position.workspace == workspace).then_some((position, source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(revision: i64) -> Position {
+        Position {
+            workspace: "workspaces/acme".to_owned(),
+            store_epoch: "epoch".to_owned(),
+            revision,
+            digest: vec![7; 32],
+        }
+    }
+
+    #[test]
+    fn wherever_a_write_is_cut_off_what_was_served_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = folder.path().join("master.key");
+        std::fs::write(&keys, "first:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\n").unwrap();
+        let ring = Ring::open(&keys).unwrap();
+        let store = LastGoodStore::open(&folder.path().join("last-good")).unwrap();
+        let newest = || store.newest("workspaces/acme", &ring).map(|(at, _)| at.revision);
+        let before = || store.before("workspaces/acme", &ring).map(|(at, _)| at.revision);
+        for revision in 1..4 {
+            store.write(&at(revision), &Source::default(), &ring).unwrap();
+            assert_eq!((newest(), before()), (Some(revision), (revision > 1).then_some(revision - 1)));
+        }
+        // Cut off after the one before has become the newest's name: only that is there, and is not lost by the next write either.
+        std::fs::rename(store.file("workspaces/acme", NEWEST), store.file("workspaces/acme", BEFORE)).unwrap();
+        assert_eq!((newest(), before()), (Some(3), Some(3)));
+        store.write(&at(4), &Source::default(), &ring).unwrap();
+        assert_eq!((newest(), before()), (Some(4), Some(3)));
+    }
 }
