@@ -49,8 +49,8 @@ use memory::Memory;
 use outbox::{Order, Part};
 use shard::{Call, Opened, Shard, Shown};
 
-/// The keys and values this build reads and writes.
-const LAYOUT: &str = "1";
+/// The keys and values this build writes; it goes on with a store of the first layout, which earlier builds cannot come back to.
+const LAYOUT: &str = "2";
 /// Rows and flows are numbered so that the shard is the rest of a division by this.
 const SHARDS_MAX: u16 = 64;
 /// Questions that wait for a shard; more callers wait for a place (I8).

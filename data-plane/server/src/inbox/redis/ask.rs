@@ -140,6 +140,30 @@ impl Ask {
         }
     }
 
+    /// The rows of jobs it is about: they are read together.
+    pub(super) fn rows(&self) -> impl Iterator<Item = i64> {
+        let (one, many) = match self {
+            Self::Begin { fence, .. }
+            | Self::Postpone { fence, .. }
+            | Self::Finish { fence, .. }
+            | Self::Steer { fence, .. } => (Some(fence.row), [].as_slice()),
+            Self::Renew(leases) => (None, leases.as_slice()),
+            Self::Accept(_)
+            | Self::Lease { .. }
+            | Self::Find(_)
+            | Self::Waited { .. }
+            | Self::Reports { .. }
+            | Self::Trim(_)
+            | Self::Limits(_)
+            | Self::Flows
+            | Self::Counts(_)
+            | Self::Here { .. }
+            | Self::Enter
+            | Self::Leave => (None, [].as_slice()),
+        };
+        one.into_iter().chain(many.iter().map(|(_, fence)| fence.row))
+    }
+
     /// Adds it to the arguments of a step; the store's numbers of reports are less by `offset`.
     pub(super) fn write(&self, to: &mut Arguments, offset: i64) {
         match self {
@@ -315,6 +339,15 @@ impl Arguments {
         for letter in letters {
             self.letter(letter);
         }
+        self
+    }
+
+    pub(super) fn rows(&mut self, rows: impl Iterator<Item = i64>) -> &mut Self {
+        let rows: Vec<i64> = rows.collect();
+        self.number(rows.len());
+        rows.into_iter().for_each(|row| {
+            self.number(row);
+        });
         self
     }
 

@@ -38,25 +38,34 @@ const REDIRECTS_MAX: usize = 5;
 /// News that wait to be heard; when there are more, all flows are read anew.
 const NEWS_MAX: usize = 256;
 
+// To make a function, Lua looks for each local it uses through all those in use by functions of the same level, so most of a step is a
+// level of its own.
+
 /// Refused as a whole when there is no memory left, before anything is written.
 const STEP: &str = concat!(
     "#!lua\n",
     include_str!("lua/store.lua"),
     include_str!("lua/plane.lua"),
+    "return (function()\n",
+    include_str!("lua/writes.lua"),
     include_str!("lua/jobs.lua"),
     include_str!("lua/steps.lua"),
     include_str!("lua/limits.lua"),
     include_str!("lua/step.lua"),
+    "end)()",
 );
 /// Makes room, and is done also then.
 const RELIEF: &str = concat!(
     "#!lua flags=allow-oom\n",
     include_str!("lua/store.lua"),
     include_str!("lua/plane.lua"),
+    "return (function()\n",
+    include_str!("lua/writes.lua"),
     include_str!("lua/jobs.lua"),
     include_str!("lua/steps.lua"),
     include_str!("lua/limits.lua"),
     include_str!("lua/step.lua"),
+    "end)()",
 );
 const OPEN: &str = concat!("#!lua\n", include_str!("lua/store.lua"), include_str!("lua/open.lua"));
 
@@ -304,6 +313,11 @@ impl Link {
         let Some((name, from, to)) = self.sabotage else { return source.to_owned() };
         assert!(script == Script::Open || source.contains(from), "{name}: there is no such part");
         source.replace(from, to)
+    }
+
+    /// Whether the keys of the shard are on their way to this node.
+    pub(super) fn is_moving(&self) -> bool {
+        self.asking
     }
 
     /// Whether news were lost since this was asked last.

@@ -471,12 +471,14 @@ impl Shard {
         script: Script,
         calls: &[Call],
     ) -> Result<(i64, Vec<::redis::Value>), Trouble> {
+        let is_moving = link.is_moving();
         let write = |to: &mut Arguments| {
             to.letter(&self.clock.set_by_hand().map(|now| now.to_string()).unwrap_or_default());
             to.letter(&self.identity.store).letter(&self.settings.plane).number(self.identity.opened);
             to.number(self.version).number(self.number).number(self.settings.lease.as_millis());
             let quota = self.settings.max_jobs / u64::from(self.settings.shards);
             to.number(self.settings.dead_retention.as_millis()).number(quota).number(bulk_share(quota));
+            to.number(u8::from(is_moving)).rows(calls.iter().flat_map(|call| call.ask.rows()));
             calls.iter().for_each(|call| call.ask.write(to, self.offset));
         };
         let answer = link.run(script, write).await.map_err(|error| Trouble::of(&error))?;

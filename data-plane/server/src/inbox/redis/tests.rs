@@ -9,12 +9,14 @@ use super::*;
 use crate::inbox::suite::{DAY, MINUTE, START, dead, done, job, job_of, key, request, soon};
 
 mod cluster;
+mod first_layout;
 mod limits;
 mod node;
 mod proxy;
 mod replicas;
 pub(in crate::inbox) mod server;
 mod store_faults;
+mod together;
 
 use proxy::Proxy;
 use server::Server;

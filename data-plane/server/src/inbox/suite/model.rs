@@ -531,8 +531,8 @@ pub(super) async fn difference(
 }
 
 /// Bugs in what Redis does of a step, one for each thing that must hold.
-const SABOTAGES: [Sabotage; 18] = [
-    ("I1: a job is not kept", "    enqueue(jobs)\n    call('SET', key", "    call('SET', key"),
+const SABOTAGES: [Sabotage; 19] = [
+    ("I1: a job is not kept", "    enqueue(new)\n    call('SET', key", "    call('SET', key"),
     (
         "I2: a full queue claims the key",
         "then return 3 end",
@@ -541,27 +541,28 @@ const SABOTAGES: [Sabotage; 18] = [
     ("I2: a request that is repeated is a duplicate of itself", "return first == request and 1 or 2", "return 2"),
     ("I3: a key is forgotten at once", "call('SET', key, request .. until_when, 'PX', window)", ""),
     ("D05: the window does not slide", "call('SET', key, first .. until_when, 'PX', window)", ""),
-    ("I3: what was begun is not ambiguous", "job[3] == '1' and 1 or job[4]", "job[4]"),
+    ("I3: what was begun is not ambiguous", "if job[BEGUN] == '1' then job[AMBIGUOUS] = '1' end", ""),
     ("I3: the bytes of the first attempt are replaced", "bytes, 'NX')", "bytes)"),
-    ("I3: a lease of long ago may still be finished", "job[2] ~= epoch or job[3] ~= 'l'", "false"),
-    ("I1: a retry is promoted into nothing", "make_ready(row, job[1], job[2] ~= '0')\n            call", "call"),
-    ("I18: a retry is promoted and stays", "call('ZREM', delayed_key(lane), row)\n        end", "end"),
+    ("I3: every attempt counts as the first", "if job[EPOCH] == '1' and job[BEGUN] == '0' then", "if true then"),
+    ("I3: a lease of long ago may still be finished", "job[EPOCH] ~= epoch or job[PLACE] ~= 'l'", "false"),
+    ("I1: a retry is promoted into nothing", "            make_ready(row, job)\n            keep", "            keep"),
+    ("I18: a retry is promoted and stays", "            remove('ZREM', delayed_key(lane), row)\n", ""),
+    ("I18: a finished job is still leased", "remove('ZREM', leased_key(job[LANE]), row)\n    ends", "ends"),
     (
-        "I18: a finished job is still leased",
-        "ZREM', leased_key(job.lane), row)\n    call('RPUSH'",
-        "TYPE', row)\n    call('RPUSH'",
+        "I18: a cancelled job is still ready",
+        "call('LREM', ready_key(job[FLOW], job[ATTEMPTS] ~= '0'), 1, row)\n        change",
+        "change",
     ),
-    ("I18: a cancelled job is still ready", "call('LREM', ready_key(flow, tried), 1, row)\n        change", "change"),
-    ("I15: an outcome is not told", "call('RPUSH', base .. 'o:' .. me, told)\n    if not has_room", "if not has_room"),
+    ("I15: an outcome is not told", "push(base .. 'o:' .. me, told)\n    if not has_room", "if not has_room"),
     (
         "I15: an outcome is told twice",
-        "call('RPUSH', base .. 'o:' .. me, told)\n    if not",
-        "call('RPUSH', base .. 'o:' .. me, told, told)\n    if not",
+        "push(base .. 'o:' .. me, told)\n    if not",
+        "push(base .. 'o:' .. me, told)\n    push(base .. 'o:' .. me, told)\n    if not",
     ),
-    ("I8: the quota is not looked at", "return live + #jobs <= quota", "return true"),
-    ("I10: a lease of a crashed life goes on", "if call('HGET', job_key(row), 'o') == me then", "if false then"),
-    ("I10: a renewed lease ends all the same", "call('ZADD', leased_key(job[4]), now + lease_ms, row)", ""),
-    ("I12: a crash loop is not counted", "call('HINCRBY', job_key(row), 'k', 1)", ""),
+    ("I8: the quota is not looked at", "return live + #new <= quota", "return true"),
+    ("I10: a lease of a crashed life goes on", "if find(row)[NOTE] == me then", "if false then"),
+    ("I10: a renewed lease ends all the same", "            put('ZADD', leased_key(job[LANE]), upto, row)\n", ""),
+    ("I12: a crash loop is not counted", "job[LEASES] = text(job[LEASES] + 1)", ""),
 ];
 
 /// Seeds and steps in which a bug must have shown itself.

@@ -1,14 +1,86 @@
--- Jobs and where they are. Fields of `j:<row>`:
---   id (16 bytes), l lane, f flow, s place (r ready, l leased, d delayed, x dead), a accepted, at since or until when,
---   n finished attempts, k leases in a row that ended without a word, e epoch (the fence), b begun under this lease,
---   m ambiguous: begun under an earlier one, o who holds the lease, why it is dead.
-local changed, touched = {}, false
+-- Jobs and where they are. A job is read at most once in a step, and written at most once, at its end. It is a list of texts:
+--   ID (16 bytes), LANE, PLACE (r ready, l leased, d delayed, x dead), BEGUN under this lease (1 or 0), AMBIGUOUS: begun under an
+--   earlier one (1 or 0), FLOW, ACCEPTED, AT: since or until when, ATTEMPTS that are finished, LEASES in a row that ended without a
+--   word, EPOCH (the fence), NOTE: who holds the lease, or why it is dead.
+local ID, LANE, PLACE, BEGUN, AMBIGUOUS, FLOW, ACCEPTED, AT, ATTEMPTS, LEASES, EPOCH, NOTE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
+-- As it is kept.
+local JOB = '^(................) (.) (.) (.) (.) (%d+) (%d+) (%-?%d+) (%d+) (%d+) (%d+) (.*)$'
+
+local jobs, unwritten, changed, touched = {}, {}, {}, false
+
+local NOW = text(now)
 
 local function job_key(row) return base .. 'j:' .. row end
+local function payload_key(row) return base .. 'p:' .. row end
+local function rendered_key(row) return base .. 'r:' .. row end
 local function ready_key(flow, tried) return base .. 'q:' .. flow .. (tried and ':1' or ':0') end
 local function leased_key(lane) return base .. 'x:' .. lane end
 local function delayed_key(lane) return base .. 'z:' .. lane end
 local function dead_key(lane) return base .. 'dead:' .. lane end
+
+-- A job as layout 1 kept it, in a hash.
+local function read_first_layout(row)
+    local job = call('HMGET', job_key(row), 'id', 'l', 's', 'b', 'm', 'f', 'a', 'at', 'n', 'k', 'e', 'o', 'why')
+    if not job[ID] then return false end
+    if job[PLACE] == 'x' then job[NOTE] = job[13] end
+    job[NOTE], job[13] = job[NOTE] or '', nil
+    return job
+end
+
+-- Reads these jobs together.
+local function read(rows)
+    local missing, keys, count = {}, {}, 0
+    for n = 1, #rows do
+        local row = rows[n]
+        if jobs[row] == nil then
+            count = count + 1
+            missing[count], keys[count] = row, job_key(row)
+        end
+    end
+    local values = get_all(keys, count)
+    for n = 1, count do
+        local row, kept = missing[n], values[n]
+        jobs[row] = kept and { match(kept, JOB) } or read_first_layout(row)
+    end
+end
+
+local function find(row)
+    if jobs[row] == nil then read({ row }) end
+    return jobs[row]
+end
+
+local function keep(row, job)
+    jobs[row] = job
+    unwritten[row] = true
+end
+
+-- Ids that are forgotten, and the rows they had.
+local gone_ids, gone_rows, gone = {}, {}, 0
+
+-- Those that no other row has: a request that was forgotten and came again has brought the same ids anew.
+local function forget_ids()
+    for from = 1, gone, AT_ONCE do
+        local upto = min(from + AT_ONCE - 1, gone)
+        local rows = call('HMGET', IDS, unpack(gone_ids, from, upto))
+        for n = from, upto do
+            if rows[n - from + 1] == gone_rows[n] then remove('HDEL', IDS, gone_ids[n]) end
+        end
+    end
+    gone = 0
+end
+
+-- Whatever waits is written, before something is read that it changes.
+local function flush()
+    for row in pairs(unwritten) do
+        if jobs[row] then set(job_key(row), concat(jobs[row], ' ')) end
+    end
+    unwritten = {}
+    write_all()
+    if gone > 0 then
+        forget_ids()
+        write_all()
+    end
+end
 
 local function change(flow)
     changed[flow] = true
@@ -16,30 +88,39 @@ local function change(flow)
 end
 
 -- Jobs that count against the queue quota, all but the dead, and those among them of the lane for large amounts, which count
--- against its share, too. Asked for once in a step, unless something else than a request changes them.
+-- against its share, too. Counted once in a step.
 local live, live_bulk
 
 local function count_live()
+    flush()
     local dead_bulk = call('ZCARD', dead_key(BULK))
-    live = call('HLEN', IDS) - call('ZCARD', dead_key(REALTIME)) - dead_bulk
+    live = call('HLEN', IDS) - 1 - call('ZCARD', dead_key(REALTIME)) - dead_bulk
     live_bulk = tonumber(call('HGET', META, 'bulk') or 0) - dead_bulk
 end
 
+local function count_one(lane, by)
+    if not live then return end
+    live = live + by
+    if lane == BULK then live_bulk = live_bulk + by end
+end
+
 -- Ready, behind all that are.
-local function make_ready(row, flow, tried)
-    call('RPUSH', ready_key(flow, tried), row)
-    change(flow)
+local function make_ready(row, job)
+    push(ready_key(job[FLOW], job[ATTEMPTS] ~= '0'), row)
+    change(job[FLOW])
 end
 
 -- Ready since now if its time has come, otherwise delayed.
-local function put_back(row, lane, flow, tried, due)
+local function put_back(row, job, due)
+    job[NOTE] = ''
     if due <= now then
-        make_ready(row, flow, tried)
-        call('HSET', job_key(row), 's', 'r', 'at', now)
+        job[PLACE], job[AT] = 'r', NOW
+        make_ready(row, job)
     else
-        call('ZADD', delayed_key(lane), due, row)
-        call('HSET', job_key(row), 's', 'd', 'at', due)
+        job[PLACE], job[AT] = 'd', text(due)
+        put('ZADD', delayed_key(job[LANE]), job[AT], row)
     end
+    keep(row, job)
 end
 
 local flow_numbers = {}
@@ -57,20 +138,20 @@ local function flow_number(lane, name)
 end
 
 -- The next arguments as jobs: how many, then id, lane, flow and payload of each.
-local function read_jobs()
-    local jobs = {}
-    for n = 1, int() do jobs[n] = { id = arg(), lane = arg(), flow = arg(), payload = arg() } end
-    return jobs
+local function read_new()
+    local new = {}
+    for n = 1, int() do new[n] = { id = arg(), lane = arg(), flow = arg(), payload = arg() } end
+    return new
 end
 
-local function has_room(jobs)
+local function has_room(new)
     local bulk = 0
-    for _, job in ipairs(jobs) do
-        if job.lane == BULK then bulk = bulk + 1 end
+    for _, one in ipairs(new) do
+        if one.lane == BULK then bulk = bulk + 1 end
     end
-    if #jobs == 0 then return true end
+    if #new == 0 then return true end
     if not live then count_live() end
-    return live + #jobs <= quota and (bulk == 0 or live_bulk + bulk <= bulk_quota)
+    return live + #new <= quota and (bulk == 0 or live_bulk + bulk <= bulk_quota)
 end
 
 -- The last number given, and the last that may be given without writing it down first.
@@ -78,66 +159,66 @@ local tick, tick_end
 local TICKS = 64
 
 -- The number before so many new ones.
-local function take_ticks(count)
+local function take_ticks(number)
     if not tick then
         tick = math.max(tonumber(call('HGET', META, 'tick') or 0), now * 16)
         tick_end = tick
     end
     local before = tick
-    tick = tick + count
+    tick = tick + number
     if tick > tick_end then
         tick_end = tick + TICKS
-        call('HSET', META, 'tick', tick_end)
+        call('HSET', META, 'tick', text(tick_end))
     end
     return before
 end
 
-local function enqueue(jobs)
-    if #jobs == 0 then return end
-    local before = take_ticks(#jobs)
-    for n, job in ipairs(jobs) do
-        local row, flow = text((before + n) * 64 + shard), flow_number(job.lane, job.flow)
-        call('HINCRBY', USES, flow, 1)
-        live = live + 1
-        if job.lane == BULK then
-            call('HINCRBY', META, 'bulk', 1)
-            live_bulk = live_bulk + 1
-        end
-        call('SET', base .. 'p:' .. row, job.payload)
-        call('HSET', job_key(row), 'id', job.id, 'l', job.lane, 'f', flow, 's', 'r', 'a', now, 'at', now,
-            'n', 0, 'k', 0, 'e', 0, 'b', 0, 'm', 0)
-        call('HSET', IDS, job.id, row)
-        call('ZADD', WAITED, row, row)
-        make_ready(row, flow, false)
+local function enqueue(new)
+    if #new == 0 then return end
+    local before = take_ticks(#new)
+    for n, one in ipairs(new) do
+        local row, lane, flow = text((before + n) * 64 + shard), one.lane, flow_number(one.lane, one.flow)
+        local job = { one.id, lane, 'r', '0', '0', flow, NOW, NOW, '0', '0', '0', '' }
+        keep(row, job)
+        set(payload_key(row), one.payload)
+        put('HSET', IDS, one.id, row)
+        put('ZADD', WAITED, row, row)
+        sum(USES, flow, 1)
+        if lane == BULK then sum(META, 'bulk', 1) end
+        count_one(lane, 1)
+        make_ready(row, job)
     end
 end
 
 -- A job is gone.
-local function forget(row, id, lane, flow)
-    live = nil
-    -- One by one, as everything here is: a shard that is moving lets nobody name several keys of which one is not there.
-    for _, key in ipairs({ job_key(row), base .. 'p:' .. row, base .. 'r:' .. row }) do call('DEL', key) end
-    -- A request that was forgotten and came again has brought the same ids anew.
-    if call('HGET', IDS, id) == row then call('HDEL', IDS, id) end
-    call('ZREM', WAITED, row)
-    call('HINCRBY', USES, flow, -1)
-    if lane == BULK then call('HINCRBY', META, 'bulk', -1) end
+local function forget(row, job)
+    jobs[row] = false
+    delete(job_key(row))
+    delete(payload_key(row))
+    -- Nothing was begun before the first lease.
+    if job[EPOCH] ~= '0' then delete(rendered_key(row)) end
+    gone = gone + 1
+    gone_ids[gone], gone_rows[gone] = job[ID], row
+    if job[ATTEMPTS] == '0' then remove('ZREM', WAITED, row) end
+    sum(USES, job[FLOW], -1)
+    if job[LANE] == BULK then sum(META, 'bulk', -1) end
+    if job[PLACE] ~= 'x' then count_one(job[LANE], -1) end
 end
 
 -- The lease that the next arguments name (id, row, epoch), if it is in force. One that ran out but was not yet ended is.
 local function held()
     local id, row, epoch = arg(), arg(), arg()
-    local job = call('HMGET', job_key(row), 'id', 'e', 's', 'l', 'f', 'n', 'b', 'm')
-    if job[1] ~= id or job[2] ~= epoch or job[3] ~= 'l' then return row, nil end
-    return row, { id = id, lane = job[4], flow = job[5], attempts = tonumber(job[6]), begun = job[7] == '1',
-        ambiguous = job[8] }
+    local job = find(row)
+    if not job or job[ID] ~= id or job[EPOCH] ~= epoch or job[PLACE] ~= 'l' then return row, nil, id end
+    return row, job
 end
 
 -- A lease ended without a word: what was begun under it is ambiguous.
-local function end_lease(row, lane)
-    local job = call('HMGET', job_key(row), 'f', 'n', 'b', 'm')
-    call('HINCRBY', job_key(row), 'k', 1)
-    make_ready(row, job[1], job[2] ~= '0')
-    call('HSET', job_key(row), 's', 'r', 'at', now, 'b', 0, 'm', job[3] == '1' and 1 or job[4])
-    call('ZREM', leased_key(lane), row)
+local function end_lease(row)
+    local job = find(row)
+    job[LEASES] = text(job[LEASES] + 1)
+    if job[BEGUN] == '1' then job[AMBIGUOUS] = '1' end
+    job[BEGUN] = '0'
+    remove('ZREM', leased_key(job[LANE]), row)
+    put_back(row, job, now)
 end

@@ -6,8 +6,10 @@
 --   p:<plane>  how many of its requests at once that plane has, and until when that is believed: one that died says no more
 local REQUEST = 1000000
 
-local micros = now * 1000
-if not is_time_given then
+local micros
+local function read_time()
+    micros = now * 1000
+    if is_time_given then return end
     local t = call('TIME')
     micros = t[1] * 1000000 + t[2]
 end
@@ -46,6 +48,7 @@ end
 -- left of the rate then, and when that is.
 function steps.G()
     local answers = {}
+    read_time()
     for _ = 1, int() do
         local key = base .. 'l:' .. arg()
         local rate, full, most = int(), int() * REQUEST, int()

@@ -5,6 +5,8 @@
 -- plane was opened, and 1 when the store is its installation's.
 local now = time(arg())
 local layout, shards, fresh, me = arg(), arg(), arg(), arg()
+-- Whose jobs are read as well, see jobs.lua.
+local FIRST_LAYOUT = '1'
 local remembered, starts, marks = int(), arg() == '1', texts()
 
 -- One that has no mark yet, or a plane that says none, is anybody's.
@@ -18,14 +20,21 @@ end
 
 local found = call('HMGET', META, 'layout', 'shards', 'store')
 if not found[1] then
-    call('HSET', META, 'layout', layout, 'shards', shards, 'store', fresh, 'version', 0)
+    call('HSET', META, 'layout', layout, 'shards', shards, 'store', fresh, 'changes', 0)
     found = { layout, shards, fresh }
-elseif found[1] ~= layout or found[2] ~= shards then
+elseif found[1] ~= layout and found[1] ~= FIRST_LAYOUT or found[2] ~= shards then
     return { found[1], found[2], found[3], 0, 1 }
 elseif not is_ours() then
     return { found[1], found[2], found[3], 0, 0 }
+elseif found[1] == FIRST_LAYOUT then
+    -- Jobs are rewritten when they are next changed. A plane of a build that does not know this layout finds no number of its news any
+    -- more, and is refused before it writes anything.
+    call('HSET', META, 'layout', layout, 'changes', call('HGET', META, 'version'))
+    call('HDEL', META, 'version')
+    found[1] = layout
 end
 own(marks, now)
+call('HSET', IDS, NO_ID, '')
 if starts then
     -- Flows of which no job is kept.
     local uses = call('HGETALL', USES)

@@ -10,3 +10,6 @@ local lease_ms = int()
 local dead_ms = int()
 local quota = int()
 local bulk_quota = int()
+-- Whether the keys of the shard are on their way to this node, and the rows of jobs that are asked about.
+local is_moving = arg() == '1'
+local named = texts()

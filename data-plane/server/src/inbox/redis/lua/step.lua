@@ -3,22 +3,27 @@
 --
 -- Arguments: those of plane.lua, then letters of steps.lua with theirs.
 
+-- Those of a set whose time has come, the first so many.
+local function due(key, upto)
+    local rows = call('ZRANGE', key, '-inf', upto, 'BYSCORE', 'LIMIT', '0', BATCH)
+    read(rows)
+    return rows
+end
+
 -- Leases that ran out and jobs that are due are ready; the dead whose time is over are forgotten.
 local function wake_up()
     for _, lane in ipairs({ REALTIME, BULK }) do
-        for _, row in ipairs(call('ZRANGE', leased_key(lane), '-inf', now, 'BYSCORE', 'LIMIT', 0, BATCH)) do
-            end_lease(row, lane)
+        for _, row in ipairs(due(leased_key(lane), NOW)) do end_lease(row) end
+        for _, row in ipairs(due(delayed_key(lane), NOW)) do
+            local job = find(row)
+            job[PLACE] = 'r'
+            make_ready(row, job)
+            keep(row, job)
+            remove('ZREM', delayed_key(lane), row)
         end
-        for _, row in ipairs(call('ZRANGE', delayed_key(lane), '-inf', now, 'BYSCORE', 'LIMIT', 0, BATCH)) do
-            local job = call('HMGET', job_key(row), 'f', 'n')
-            make_ready(row, job[1], job[2] ~= '0')
-            call('HSET', job_key(row), 's', 'r')
-            call('ZREM', delayed_key(lane), row)
-        end
-        for _, row in ipairs(call('ZRANGE', dead_key(lane), '-inf', now - dead_ms, 'BYSCORE', 'LIMIT', 0, BATCH)) do
-            local job = call('HMGET', job_key(row), 'id', 'f')
-            forget(row, job[1], lane, job[2])
-            call('ZREM', dead_key(lane), row)
+        for _, row in ipairs(due(dead_key(lane), text(now - dead_ms))) do
+            forget(row, find(row))
+            remove('ZREM', dead_key(lane), row)
         end
     end
 end
@@ -27,7 +32,7 @@ end
 local function next_at()
     local at = 0
     for _, key in ipairs({ leased_key(REALTIME), leased_key(BULK), delayed_key(REALTIME), delayed_key(BULK) }) do
-        local first = tonumber(call('ZRANGE', key, 0, 0, 'WITHSCORES')[2] or 0)
+        local first = tonumber(call('ZRANGE', key, '0', '0', 'WITHSCORES')[2] or 0)
         if first > 0 and (at == 0 or first < at) then at = first end
     end
     return at
@@ -43,21 +48,24 @@ local function news(version, at)
     return cjson.encode({ version = version, next_at = at, flows = flows })
 end
 
-local known = call('HMGET', META, 'store', 'version')
+local known = call('HMGET', META, 'store', 'changes')
 if known[1] ~= store then return redis.error_reply('STORECHANGED the store is not the one it was') end
 if tonumber(known[2]) < seen then return redis.error_reply('STORECHANGED the store is older than it was') end
 if call('HGET', PLANES, me) ~= opened then return redis.error_reply('SUPERSEDED the plane was opened elsewhere') end
 
 local answers = {}
 local before = next_at()
+read(named)
 while position < #ARGV do answers[#answers + 1] = steps[arg()]() end
+flush()
 wake_up()
+flush()
 for n, answer in ipairs(answers) do
     if type(answer) == 'function' then answers[n] = answer() end
 end
 local at = next_at()
 local version = tonumber(known[2])
-if touched then version = call('HINCRBY', META, 'version', 1) end
+if touched then version = call('HINCRBY', META, 'changes', '1') end
 local told = news(version, at)
 if touched or (at ~= 0 and (before == 0 or at < before)) then
     call('PUBLISH', base .. 'news', told ~= '' and told or cjson.encode({ version = version, next_at = at }))

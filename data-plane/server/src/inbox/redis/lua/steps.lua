@@ -1,32 +1,22 @@
--- What may be asked of the store, by one letter; each reads its arguments and answers.
+-- What may be asked of the store, by one letter; each reads its arguments and answers. What reads more than jobs writes first whatever
+-- waits.
 local steps = {}
 
 -- Accepts a request: jobs first, then its key, and nothing without room for all of it. 1 accepted, 2 duplicate, 3 full.
 function steps.A()
-    local request, key, window = arg(), base .. arg(), int()
-    local jobs = read_jobs()
+    local request, key, window = arg(), base .. arg(), arg()
+    local new = read_new()
     -- A key goes by itself when its time is over. Where time is given, it is written down as well.
     local until_when = is_time_given and ':' .. text(now + window) or ''
-    local first, over = string.match(call('GET', key) or '', '^(%-?%d+):?(%d*)$')
+    local first, over = match(call('GET', key) or '', '^(%-?%d+):?(%d*)$')
     if first and (over == '' or now < tonumber(over)) then
         call('SET', key, first .. until_when, 'PX', window)
         return first == request and 1 or 2
     end
-    if not has_room(jobs) then return 3 end
-    enqueue(jobs)
+    if not has_room(new) then return 3 end
+    enqueue(new)
     call('SET', key, request .. until_when, 'PX', window)
     return 1
-end
-
-local function lease_one(row)
-    local key = job_key(row)
-    local job = call('HMGET', key, 'id', 'l', 'f', 'n', 'k', 'm', 'a')
-    local epoch = call('HINCRBY', key, 'e', 1)
-    call('ZADD', leased_key(job[2]), now + lease_ms, row)
-    call('HSET', key, 's', 'l', 'o', me)
-    -- Bytes of an attempt are left by an earlier lease.
-    return { row, epoch, job[1], job[2], job[3], job[4], job[5], job[6], job[7], call('GET', base .. 'p:' .. row),
-        epoch > 1 and call('GET', base .. 'r:' .. row) }
 end
 
 -- The longest waiting rows of a flow that were accepted at a time or before; any if it is empty.
@@ -34,10 +24,11 @@ local function take(flow, tried, most, accepted_until, heads)
     local key = ready_key(flow, tried)
     if most <= 0 then return {} end
     if accepted_until == '' then return call('LPOP', key, most) or {} end
-    local rows = {}
-    for _, row in ipairs(call('LRANGE', key, 0, heads - 1)) do
+    local first, rows = call('LRANGE', key, 0, heads - 1), {}
+    read(first)
+    for _, row in ipairs(first) do
         if #rows == most then break end
-        if tonumber(call('HGET', job_key(row), 'a')) <= tonumber(accepted_until) then
+        if tonumber(find(row)[ACCEPTED]) <= tonumber(accepted_until) then
             call('LREM', key, 1, row)
             rows[#rows + 1] = row
         end
@@ -45,32 +36,52 @@ local function take(flow, tried, most, accepted_until, heads)
     return rows
 end
 
+-- Leases so many, and answers what is needed to work on them.
+local function lease(rows, number)
+    local keys, upto, leased = {}, text(now + lease_ms), {}
+    for n = 1, number do keys[n] = payload_key(rows[n]) end
+    local payloads = get_all(keys, number)
+    read(rows)
+    for n = 1, number do
+        local row = rows[n]
+        local job = find(row)
+        -- Bytes of an attempt are left by an earlier lease.
+        local rendered = job[EPOCH] ~= '0' and call('GET', rendered_key(row))
+        job[EPOCH], job[PLACE], job[NOTE] = text(job[EPOCH] + 1), 'l', me
+        put('ZADD', leased_key(job[LANE]), upto, row)
+        keep(row, job)
+        leased[n] = { row, job[EPOCH], job[ID], job[LANE], job[FLOW], job[ATTEMPTS], job[LEASES], job[AMBIGUOUS], job[ACCEPTED],
+            payloads[n], rendered }
+    end
+    return leased
+end
+
 -- Leases what is granted, at most so many.
 function steps.L()
-    local room, heads, jobs = int(), int(), {}
+    flush()
+    local room, heads, rows, number = int(), int(), {}, 0
     for _ = 1, int() do
         local flow, first, retries, accepted_until = arg(), int(), int(), arg()
         for kind, most in ipairs({ first, retries }) do
-            for _, row in ipairs(take(flow, kind == 2, math.min(most, room), accepted_until, heads)) do
-                jobs[#jobs + 1] = lease_one(row)
-                room = room - 1
+            for _, row in ipairs(take(flow, kind == 2, min(most, room - number), accepted_until, heads)) do
+                number = number + 1
+                rows[number] = row
                 change(flow)
             end
         end
         -- Told in any case: who was granted more than there was does not know it.
         changed[flow] = true
     end
-    return jobs
+    return lease(rows, number)
 end
 
 -- Renews leases; answers the ids of those that are lost.
 function steps.N()
-    local lost = {}
+    local upto, lost = text(now + lease_ms), {}
     for _ = 1, int() do
-        local id, row, epoch = arg(), arg(), arg()
-        local job = call('HMGET', job_key(row), 'id', 'e', 's', 'l')
-        if job[1] == id and job[2] == epoch and job[3] == 'l' then
-            call('ZADD', leased_key(job[4]), now + lease_ms, row)
+        local row, job, id = held()
+        if job then
+            put('ZADD', leased_key(job[LANE]), upto, row)
         else
             lost[#lost + 1] = id
         end
@@ -83,8 +94,14 @@ function steps.B()
     local row, job = held()
     local bytes = arg()
     if not job then return 0 end
-    call('SET', base .. 'r:' .. row, bytes, 'NX')
-    call('HSET', job_key(row), 'b', 1)
+    -- Under its first lease there are none yet.
+    if job[EPOCH] == '1' and job[BEGUN] == '0' then
+        set(rendered_key(row), bytes)
+    else
+        call('SET', rendered_key(row), bytes, 'NX')
+    end
+    job[BEGUN] = '1'
+    keep(row, job)
     return 1
 end
 
@@ -93,9 +110,9 @@ function steps.P()
     local row, job = held()
     local due = int()
     if not job then return 0 end
-    put_back(row, job.lane, job.flow, job.attempts > 0, due)
-    call('HSET', job_key(row), 'b', 0)
-    call('ZREM', leased_key(job.lane), row)
+    job[BEGUN] = '0'
+    remove('ZREM', leased_key(job[LANE]), row)
+    put_back(row, job, due)
     return 1
 end
 
@@ -103,98 +120,103 @@ local ends = {}
 
 -- Done.
 function ends.D(row, job)
-    forget(row, job.id, job.lane, job.flow)
+    forget(row, job)
 end
 
 -- Tried again.
 function ends.R(row, job, due, rendered)
-    call('SET', base .. 'r:' .. row, rendered)
-    call('ZREM', WAITED, row)
-    put_back(row, job.lane, job.flow, true, due)
-    call('HSET', job_key(row), 'n', job.attempts + 1, 'k', 0, 'b', 0, 'm', 0)
+    set(rendered_key(row), rendered)
+    remove('ZREM', WAITED, row)
+    job[ATTEMPTS], job[LEASES], job[BEGUN], job[AMBIGUOUS] = text(job[ATTEMPTS] + 1), '0', '0', '0'
+    put_back(row, job, due)
 end
 
 -- Dead. An attempt that was begun is finished by this.
 function ends.X(row, job, _, rendered, reason)
-    if rendered then call('SET', base .. 'r:' .. row, rendered) end
-    call('ZADD', dead_key(job.lane), now, row)
-    live = nil
-    call('ZREM', WAITED, row)
-    call('HSET', job_key(row), 's', 'x', 'at', now, 'n', job.attempts + (job.begun and 1 or 0), 'b', 0,
-        'm', job.begun and 0 or job.ambiguous, 'why', reason)
+    if rendered then set(rendered_key(row), rendered) end
+    put('ZADD', dead_key(job[LANE]), NOW, row)
+    remove('ZREM', WAITED, row)
+    count_one(job[LANE], -1)
+    if job[BEGUN] == '1' then job[ATTEMPTS], job[BEGUN], job[AMBIGUOUS] = text(job[ATTEMPTS] + 1), '0', '0' end
+    job[PLACE], job[AT], job[NOTE] = 'x', NOW, reason
+    keep(row, job)
 end
 
 -- Ends a lease with an outcome, its report, and what it starts. 2: that was not taken, as there is no room.
 function steps.F()
     local row, job = held()
     local kind, due, reason, has_rendered, rendered, told = arg(), int(), arg(), arg(), arg(), arg()
-    local jobs = read_jobs()
+    local new = read_new()
     if not job then return 0 end
+    remove('ZREM', leased_key(job[LANE]), row)
     ends[kind](row, job, due, has_rendered == '1' and rendered or nil, reason)
-    call('ZREM', leased_key(job.lane), row)
-    call('RPUSH', base .. 'o:' .. me, told)
-    if not has_room(jobs) then return 2 end
-    enqueue(jobs)
+    push(base .. 'o:' .. me, told)
+    if not has_room(new) then return 2 end
+    enqueue(new)
     return 1
 end
 
 -- What an operator wants (R due now, C cancelled) of a job that nobody works on and nothing happened to since.
 function steps.S()
+    flush()
     local id, row, epoch, wish, told = arg(), arg(), arg(), arg(), arg()
-    local key = job_key(row)
-    local job = call('HMGET', key, 'id', 'e', 's', 'l', 'f', 'n')
-    local place, lane, flow, tried = job[3], job[4], job[5], job[6] ~= '0'
+    local job = find(row)
+    if not job or job[ID] ~= id or job[EPOCH] ~= epoch then return 0 end
+    local place = job[PLACE]
     local can = wish == 'R' and (place == 'd' or place == 'x') or wish == 'C' and (place == 'r' or place == 'd')
-    if job[1] ~= id or job[2] ~= epoch or not can then return 0 end
-    call('RPUSH', base .. 'o:' .. me, told)
+    if not can then return 0 end
+    push(base .. 'o:' .. me, told)
     if place == 'r' then
-        call('LREM', ready_key(flow, tried), 1, row)
-        change(flow)
+        call('LREM', ready_key(job[FLOW], job[ATTEMPTS] ~= '0'), 1, row)
+        change(job[FLOW])
     else
-        call('ZREM', place == 'd' and delayed_key(lane) or dead_key(lane), row)
-        live = nil
+        call('ZREM', place == 'd' and delayed_key(job[LANE]) or dead_key(job[LANE]), row)
     end
     if wish == 'C' then
-        forget(row, id, lane, flow)
+        forget(row, job)
     else
-        if not tried then call('ZADD', WAITED, row, row) end
-        put_back(row, lane, flow, tried, now)
-        call('HSET', key, 'k', 0)
-        call('HINCRBY', key, 'e', 1)
-        call('HDEL', key, 'why')
+        if place == 'x' then count_one(job[LANE], 1) end
+        if job[ATTEMPTS] == '0' then put('ZADD', WAITED, row, row) end
+        job[LEASES], job[EPOCH] = '0', text(job[EPOCH] + 1)
+        put_back(row, job, now)
     end
     return 1
 end
 
 -- Finds a job by its id.
 function steps.I()
+    flush()
     local row = call('HGET', IDS, arg())
-    if not row then return false end
-    local job = call('HMGET', job_key(row), 'e', 's', 'a')
-    return { row, job[1], job[2], job[3], call('GET', base .. 'p:' .. row), call('GET', base .. 'r:' .. row) }
+    local job = row and find(row)
+    if not job then return false end
+    return { row, job[EPOCH], job[PLACE], job[ACCEPTED], call('GET', payload_key(row)), call('GET', rendered_key(row)) }
 end
 
 -- Jobs without an attempt after a row, accepted at a time or before; no more than fit, but at least one.
 function steps.W()
-    local after, accepted_before, rows, room, found = arg(), int(), int(), int(), {}
-    for _, row in ipairs(call('ZRANGE', WAITED, '(' .. after, '+inf', 'BYSCORE', 'LIMIT', 0, rows)) do
-        local job = call('HMGET', job_key(row), 'id', 'e', 's', 'a', 'at')
-        if tonumber(job[4]) > accepted_before then break end
-        local payload = call('GET', base .. 'p:' .. row)
+    flush()
+    local after, accepted_before, most, room, found = arg(), int(), int(), int(), {}
+    local rows = call('ZRANGE', WAITED, '(' .. after, '+inf', 'BYSCORE', 'LIMIT', 0, most)
+    read(rows)
+    for _, row in ipairs(rows) do
+        local job = find(row)
+        if tonumber(job[ACCEPTED]) > accepted_before then break end
+        local payload = call('GET', payload_key(row))
         room = room - #payload
         if room < 0 and #found > 0 then break end
-        found[#found + 1] = { row, job[1], job[2], job[3], job[4], job[5], payload }
+        found[#found + 1] = { row, job[ID], job[EPOCH], job[PLACE], job[ACCEPTED], job[AT], payload }
     end
     return found
 end
 
 -- Reports of this plane after a number; no more than fit, but at least one. None if what follows it is forgotten already.
 function steps.O()
+    flush()
     local after, rows, room, read = int(), int(), int(), {}
     local from = after - tonumber(call('HGET', TRIMMED, me) or 0)
     if from < 0 then return read end
     while rows > #read do
-        local chunk = call('LRANGE', base .. 'o:' .. me, from + #read, from + math.min(#read + 16, rows) - 1)
+        local chunk = call('LRANGE', base .. 'o:' .. me, from + #read, from + min(#read + 16, rows) - 1)
         if #chunk == 0 then return read end
         for _, report in ipairs(chunk) do
             room = room - #report
@@ -207,10 +229,11 @@ end
 
 -- Forgets this plane's reports up to a number.
 function steps.T()
+    flush()
     local up_to = int()
     local key = base .. 'o:' .. me
     local trimmed = tonumber(call('HGET', TRIMMED, me) or 0)
-    local number = math.min(up_to - trimmed, call('LLEN', key))
+    local number = min(up_to - trimmed, call('LLEN', key))
     if number > 0 then
         call('LTRIM', key, number, -1)
         call('HINCRBY', TRIMMED, me, number)
@@ -233,6 +256,7 @@ function steps.C()
         for n = 1, int() do flows[lane][n] = arg() end
     end
     return function()
+        flush()
         local counts = {}
         for _, lane in ipairs({ REALTIME, BULK }) do
             for _, key in ipairs({ leased_key(lane), delayed_key(lane), dead_key(lane) }) do
@@ -242,7 +266,7 @@ function steps.C()
             for _, flow in ipairs(flows[lane]) do
                 for _, tried in ipairs({ false, true }) do
                     local row = call('LINDEX', ready_key(flow, tried), 0)
-                    if row then oldest = math.min(oldest, tonumber(call('HGET', job_key(row), 'at'))) end
+                    if row then oldest = min(oldest, tonumber(find(row)[AT])) end
                 end
             end
             counts[#counts + 1] = now - oldest
@@ -254,6 +278,7 @@ end
 -- This plane is here. Adopts reports of one that was not heard of for so long or has left, unless this one was away
 -- itself: then the others get the time to say that they are here. Answers whether there is more to adopt.
 function steps.H()
+    flush()
     local away, absent_after = int(), int()
     own(texts(), now)
     local before = tonumber(call('ZSCORE', SEEN, me) or 0)
@@ -277,9 +302,12 @@ end
 
 -- This plane holds nothing yet: leases of its earlier lives end.
 function steps.E()
+    flush()
     for _, lane in ipairs({ REALTIME, BULK }) do
-        for _, row in ipairs(call('ZRANGE', leased_key(lane), 0, -1)) do
-            if call('HGET', job_key(row), 'o') == me then end_lease(row, lane) end
+        local rows = call('ZRANGE', leased_key(lane), 0, -1)
+        read(rows)
+        for _, row in ipairs(rows) do
+            if find(row)[NOTE] == me then end_lease(row) end
         end
     end
     return 1

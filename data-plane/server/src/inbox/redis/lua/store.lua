@@ -2,13 +2,14 @@
 --
 -- All keys of a shard start with its hash tag, KEYS[1], for example `{sluice:0}`:
 --
---   meta       hash: layout, shards, store (its id), version (of what is ready), tick and flows (no higher numbers were given), bulk (jobs
---              of that lane that are kept)
+--   meta       hash: layout, shards, store (its id), changes (of what is ready: its version), tick and flows (no higher numbers were
+--              given), bulk (jobs of that lane that are kept)
 --   planes     hash: plane -> how often it was opened
 --   owners     zset: mark of a master key of the installation whose store it is -> when a plane last had it
 --   seen, gone zsets: plane -> when it was heard of last, when its reports had been adopted
---   ids        hash: job id -> row of every job that is kept
---   j:<row>    hash: one job, see jobs.lua    p:<row>  its payload    r:<row>  the bytes of its first attempt
+--   ids        hash: job id -> row of every job that is kept, and one field that is no id
+--   j:<row>    one job, see jobs.lua; a hash if it is as layout 1 left it
+--   p:<row>    its payload                    r:<row>  the bytes of its first attempt
 --   flows, names   hashes: lane and flow -> number, and back          uses   hash: number -> jobs of it that are kept
 --   q:<flow>:<0|1> list: rows that are ready, 0 first attempts, 1 retries
 --   x:<lane>   zset: row -> end of its lease      z:<lane>  zset: row -> due      dead:<lane>  zset: row -> died
@@ -25,13 +26,17 @@ local base = KEYS[1]
 local META, PLANES, SEEN, GONE = base .. 'meta', base .. 'planes', base .. 'seen', base .. 'gone'
 local OWNERS = base .. 'owners'
 local IDS, WAITED, TRIMMED = base .. 'ids', base .. 'waited', base .. 'trimmed'
+-- A field of ids that is none, and longer than Redis packs into a list: a hash that is one is searched from its beginning each time.
+local NO_ID = string.rep('-', 65)
 local FLOWS, NAMES, USES = base .. 'flows', base .. 'names', base .. 'uses'
 local REALTIME, BULK = '0', '1'
 
 -- How many jobs are promoted, ended or forgotten, and how many reports are adopted, in one step.
-local BATCH = 100
+local BATCH = '100'
 
-local position = 0
+local min, match, concat, format = math.min, string.match, table.concat, string.format
+
+local ARGV, position = ARGV, 0
 local function arg()
     position = position + 1
     return ARGV[position]
@@ -61,4 +66,4 @@ local function texts()
     return all
 end
 
-local function text(number) return string.format('%.0f', number) end
+local function text(number) return format('%d', number) end

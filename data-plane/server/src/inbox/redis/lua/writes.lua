@@ -1,0 +1,96 @@
+-- Writes that wait until the step is over, or until somebody reads what they change: what many jobs do to one key, or to keys of one
+-- kind, is one command then. Additions come first: within a step nothing comes back under a name that went.
+
+-- A shard that is moving lets nobody name several keys of which one is not there.
+local KEYS_AT_ONCE = is_moving and 1 or 500
+-- Arguments of one command; an even number, so that pairs stay together.
+local AT_ONCE = 1000
+
+local sets, set_count = {}, 0
+local deletions, deletion_count = {}, 0
+local additions, removals, sums = {}, {}, {}
+
+local function set(key, value)
+    sets[set_count + 1], sets[set_count + 2] = key, value
+    set_count = set_count + 2
+end
+
+local function delete(key)
+    deletion_count = deletion_count + 1
+    deletions[deletion_count] = key
+end
+
+-- What is done to a key: the command, and how many arguments it has by now.
+local function batch(all, key, command)
+    local found = all[key]
+    if not found then
+        found = { command = command, count = 0 }
+        all[key] = found
+    end
+    return found
+end
+
+-- RPUSH of a value.
+local function push(key, value)
+    local of = batch(additions, key, 'RPUSH')
+    of.count = of.count + 1
+    of[of.count] = value
+end
+
+-- ZADD of a score and a member, or HSET of a field and a value.
+local function put(command, key, first, second)
+    local of = batch(additions, key, command)
+    local count = of.count
+    of[count + 1], of[count + 2] = first, second
+    of.count = count + 2
+end
+
+-- ZREM or HDEL of a member.
+local function remove(command, key, member)
+    local of = batch(removals, key, command)
+    of.count = of.count + 1
+    of[of.count] = member
+end
+
+-- Adds to a number in a hash.
+local function sum(key, field, by)
+    local of = sums[key] or {}
+    sums[key] = of
+    of[field] = (of[field] or 0) + by
+end
+
+local function write(all)
+    for key, of in pairs(all) do
+        for from = 1, of.count, AT_ONCE do
+            call(of.command, key, unpack(of, from, min(from + AT_ONCE - 1, of.count)))
+        end
+    end
+end
+
+local function write_all()
+    for from = 1, set_count, 2 * KEYS_AT_ONCE do
+        call('MSET', unpack(sets, from, min(from + 2 * KEYS_AT_ONCE - 1, set_count)))
+    end
+    write(additions)
+    write(removals)
+    for from = 1, deletion_count, KEYS_AT_ONCE do
+        call('DEL', unpack(deletions, from, min(from + KEYS_AT_ONCE - 1, deletion_count)))
+    end
+    for key, of in pairs(sums) do
+        for field, by in pairs(of) do
+            if by ~= 0 then call('HINCRBY', key, field, by) end
+        end
+    end
+    sets, set_count, deletions, deletion_count, additions, removals, sums = {}, 0, {}, 0, {}, {}, {}
+end
+
+-- The values of so many keys, false where there is none.
+local function get_all(keys, number)
+    if number <= KEYS_AT_ONCE then return number > 0 and call('MGET', unpack(keys, 1, number)) or {} end
+    local values = {}
+    for from = 1, number, KEYS_AT_ONCE do
+        local part = call('MGET', unpack(keys, from, min(from + KEYS_AT_ONCE - 1, number)))
+        for n = 1, #part do values[from + n - 1] = part[n] end
+    end
+    return values
+end
