@@ -110,6 +110,9 @@ local function make_ready(row, job)
     change(job[FLOW])
 end
 
+-- The first time that something was delayed to in this step.
+local soonest
+
 -- Ready since now if its time has come, otherwise delayed.
 local function put_back(row, job, due)
     job[NOTE] = ''
@@ -119,6 +122,7 @@ local function put_back(row, job, due)
     else
         job[PLACE], job[AT] = 'd', text(due)
         put('ZADD', delayed_key(job[LANE]), job[AT], row)
+        soonest = min(due, soonest or due)
     end
     keep(row, job)
 end

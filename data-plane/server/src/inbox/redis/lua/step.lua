@@ -10,7 +10,7 @@ local function due(key, upto)
     return rows
 end
 
--- Leases that ran out and jobs that are due are ready; the dead whose time is over are forgotten.
+-- Leases that ran out and jobs that are due are ready.
 local function wake_up()
     for _, lane in ipairs({ REALTIME, BULK }) do
         for _, row in ipairs(due(leased_key(lane), NOW)) do end_lease(row) end
@@ -21,11 +21,19 @@ local function wake_up()
             keep(row, job)
             remove('ZREM', delayed_key(lane), row)
         end
+    end
+    flush()
+end
+
+-- The dead whose time is over are forgotten.
+local function bury()
+    for _, lane in ipairs({ REALTIME, BULK }) do
         for _, row in ipairs(due(dead_key(lane), text(now - dead_ms))) do
             forget(row, find(row))
             remove('ZREM', dead_key(lane), row)
         end
     end
+    flush()
 end
 
 -- When something becomes ready next without anybody's help; 0 when nothing does.
@@ -54,20 +62,22 @@ if tonumber(known[2]) < seen then return redis.error_reply('STORECHANGED the sto
 if call('HGET', PLANES, me) ~= opened then return redis.error_reply('SUPERSEDED the plane was opened elsewhere') end
 
 local answers = {}
-local before = next_at()
 read(named)
 while position < #ARGV do answers[#answers + 1] = steps[arg()]() end
 flush()
-wake_up()
-flush()
+local at = next_at()
+if at ~= 0 and at <= now then
+    wake_up()
+    at = next_at()
+end
+bury()
 for n, answer in ipairs(answers) do
     if type(answer) == 'function' then answers[n] = answer() end
 end
-local at = next_at()
 local version = tonumber(known[2])
 if touched then version = call('HINCRBY', META, 'changes', '1') end
 local told = news(version, at)
-if touched or (at ~= 0 and (before == 0 or at < before)) then
+if touched or soonest == at then
     call('PUBLISH', base .. 'news', told ~= '' and told or cjson.encode({ version = version, next_at = at }))
 end
 local trimmed = tonumber(call('HGET', TRIMMED, me) or 0)
