@@ -1,9 +1,10 @@
-//! The shape of a compiled template. Expressions and blocks live in two flat arenas and refer to each other by number, so
-//! that dropping a template recurses nowhere and parser frames stay small; chains are lists, not towers.
+//! The shape of a compiled template. Its parts live in flat arenas and refer to each other by number, so that dropping a template
+//! recurses nowhere and parser frames stay small; chains are lists, not towers.
 //!
-//! Templates stay in memory as long as they are served, so the shape is kept small: what is rare is boxed, lists have no room to
-//! grow, and names behind a dot are not kept again but lie in the source.
+//! Templates stay in memory as long as they are served, so the shape is kept small: what is frequent is small and lies in one
+//! piece, what is rare lies beside it, arenas have no room to grow, and names are not kept again but lie in the source.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use minijinja::Value;
@@ -35,15 +36,26 @@ impl Span {
     }
 }
 
+/// Never zero inside, so that an expression that may be left out costs no more than one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ExprId(pub(super) u32);
+pub(super) struct ExprId(NonZeroU32);
+
+impl ExprId {
+    pub(super) fn new(index: usize) -> ExprId {
+        ExprId(NonZeroU32::MIN.saturating_add(index as u32))
+    }
+
+    pub(super) fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BlockId(pub(super) u32);
 
-/// A name a template uses: of a variable or of a macro.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NameId(pub(super) u32);
+/// A name a template uses: of a variable or of a macro. There are at most [`NAMES_WRITTEN`](super::limits::NAMES_WRITTEN).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct NameId(pub(super) u16);
 
 /// `loop`, in every template.
 pub(super) const LOOP: NameId = NameId(0);
@@ -51,30 +63,89 @@ pub(super) const LOOP: NameId = NameId(0);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MacroId(pub(super) u32);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TagId(pub(super) u32);
+
+/// How a name is known: one of the language's own, or by a place in the source where it is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Name {
+    Own(&'static str),
+    Written(Span),
+}
+
+/// A name taken from the context, and where it is used first.
+pub(super) type Use = (NameId, Span);
+
+#[derive(Debug)]
 pub(super) struct Ast {
-    pub(super) exprs: Vec<Expr>,
-    pub(super) blocks: Vec<Box<[Node]>>,
-    pub(super) macros: Vec<Macro>,
+    pub(super) root: BlockId,
+    pub(super) exprs: Box<[Expr]>,
+    pub(super) compounds: Box<[Compound]>,
+    pub(super) links: Box<[Link]>,
+    pub(super) operands: Box<[Option<ExprId>]>,
+    /// Where names behind a variable begin, counted from where it does itself.
+    pub(super) starts: Box<[u16]>,
+    pub(super) constants: Box<[Value]>,
+    pub(super) nodes: Box<[Node]>,
+    /// From which node to which.
+    pub(super) blocks: Box<[(u32, u32)]>,
+    pub(super) tags: Box<[Tag]>,
+    pub(super) macros: Box<[Macro]>,
     /// By [`NameId`].
-    pub(super) names: Vec<Arc<str>>,
+    pub(super) names: Box<[Name]>,
+    pub(super) roots: Box<[Use]>,
+    /// The fields of the form it names: a name, or a text in quotes.
+    pub(super) fields: Box<[Span]>,
     /// Some method or tag changes lists or maps in place.
     pub(super) changes: bool,
-    /// What its regular expressions have compiled to, in KiB.
-    pub(super) patterns: usize,
 }
 
 impl Ast {
-    pub(super) fn expr(&self, id: ExprId) -> &Expr {
-        &self.exprs[id.0 as usize]
+    pub(super) fn expr(&self, id: ExprId) -> Expr {
+        self.exprs[id.index()]
+    }
+
+    pub(super) fn constant(&self, index: u32) -> &Value {
+        &self.constants[index as usize]
+    }
+
+    pub(super) fn compound(&self, index: u32) -> &Compound {
+        &self.compounds[index as usize]
+    }
+
+    pub(super) fn links(&self, first: u32, count: u16) -> &[Link] {
+        &self.links[first as usize..first as usize + count as usize]
+    }
+
+    pub(super) fn operands(&self, first: u32, count: u16) -> &[Option<ExprId>] {
+        &self.operands[first as usize..first as usize + count as usize]
+    }
+
+    /// The names behind a variable.
+    pub(super) fn behind<'t>(&'t self, path: Path, source: &'t str) -> impl Iterator<Item = &'t str> {
+        let Path { at, names, first, .. } = path;
+        let starts = &self.starts[first as usize..first as usize + usize::from(names)];
+        starts.iter().enumerate().map(move |(position, start)| {
+            // Between two names is a dot.
+            let end = starts.get(position + 1).map_or(at.end, |next| at.start + u32::from(*next) - 1);
+            Span { start: at.start + u32::from(*start), end }.text(source)
+        })
+    }
+
+    pub(super) fn name<'t>(&self, id: NameId, source: &'t str) -> &'t str {
+        match self.names[id.0 as usize] {
+            Name::Own(name) => name,
+            Name::Written(at) => at.text(source),
+        }
     }
 
     pub(super) fn block(&self, id: BlockId) -> &[Node] {
-        &self.blocks[id.0 as usize]
+        let (start, end) = self.blocks[id.0 as usize];
+        &self.nodes[start as usize..end as usize]
     }
 
-    pub(super) fn name(&self, id: NameId) -> &Arc<str> {
-        &self.names[id.0 as usize]
+    pub(super) fn tag(&self, id: TagId) -> &Tag {
+        &self.tags[id.0 as usize]
     }
 
     pub(super) fn macro_(&self, id: MacroId) -> &Macro {
@@ -106,28 +177,63 @@ pub(super) enum Site {
     JsonValue,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Node {
-    /// Author's text, copied as it is.
-    Text(Span),
-    /// `{{ … }}` and `{% print … %}`; the span covers the delimiters.
-    Output {
-        expr: ExprId,
-        site: Site,
+    /// Author's text, copied as it is. Its length has three bytes, so that a node has eight.
+    Text { start: u32, length: [u8; 3] },
+    /// `{{ … }}` and `{% print … %}`.
+    Output { expr: ExprId, site: Site },
+    /// Any other tag.
+    Tag(TagId),
+}
+
+impl Node {
+    /// Even with its snippets the source is far shorter than three bytes can say.
+    pub(super) fn text(at: Span) -> Node {
+        let [a, b, c, _] = (at.end - at.start).to_le_bytes();
+        Node::Text { start: at.start, length: [a, b, c] }
+    }
+
+    /// The place of a text.
+    pub(super) fn written(start: u32, [a, b, c]: [u8; 3]) -> Span {
+        Span { start, end: start + u32::from_le_bytes([a, b, c, 0]) }
+    }
+}
+
+#[derive(Debug)]
+pub(super) enum Tag {
+    /// `{% if %}` to `{% endif %}`.
+    If {
+        arms: Box<[(ExprId, BlockId)]>,
+        otherwise: Option<BlockId>,
         at: Span,
     },
-    If(Box<Branches>),
-    For(Box<Loop>),
+    /// `{% for a, b in list %}`.
+    For {
+        names: Box<[NameId]>,
+        list: ExprId,
+        body: BlockId,
+        at: Span,
+    },
     Break(Span),
     Continue(Span),
-    Set(Box<Assignments>),
+    /// `{% set a, b = 1, 2 %}`.
+    Set {
+        targets: Box<[Target]>,
+        values: Box<[ExprId]>,
+    },
     SetBlock(Box<Capture>),
     /// `{% do … %}`: evaluated for what it changes.
     Do(ExprId),
     /// `{% do %}…{% enddo %}`: run for what it changes.
     DoBlock(BlockId),
-    /// `{% cycle a, b %}`; with `as name` it prints nothing and keeps its values.
-    Cycle(Box<Cycle>),
+    /// `{% cycle a, b as name %}`; with a name it prints nothing and keeps its values.
+    Cycle {
+        values: Box<[ExprId]>,
+        name: Option<NameId>,
+        site: Site,
+        at: Span,
+    },
     /// `{% ifchanged x %}`: its body when x is not what it was the last time here.
     IfChanged {
         expr: ExprId,
@@ -157,45 +263,12 @@ pub(super) enum Node {
     Kill(Span),
 }
 
-/// `{% if %}` to `{% endif %}`.
-#[derive(Debug)]
-pub(super) struct Branches {
-    pub(super) arms: Box<[(ExprId, BlockId)]>,
-    pub(super) otherwise: Option<BlockId>,
-    pub(super) at: Span,
-}
-
-/// `{% for a, b in list %}`.
-#[derive(Debug)]
-pub(super) struct Loop {
-    pub(super) names: Box<[NameId]>,
-    pub(super) list: ExprId,
-    pub(super) body: BlockId,
-    pub(super) at: Span,
-}
-
-/// `{% set a, b = 1, 2 %}`.
-#[derive(Debug)]
-pub(super) struct Assignments {
-    pub(super) targets: Box<[Target]>,
-    pub(super) values: Box<[ExprId]>,
-}
-
 /// `{% set x|filter %}…{% endset %}`; `value` starts from [`ExprKind::Captured`].
 #[derive(Debug)]
 pub(super) struct Capture {
     pub(super) target: Target,
     pub(super) value: ExprId,
     pub(super) body: BlockId,
-    pub(super) at: Span,
-}
-
-/// `{% cycle a, b as name %}`.
-#[derive(Debug)]
-pub(super) struct Cycle {
-    pub(super) values: Box<[ExprId]>,
-    pub(super) name: Option<NameId>,
-    pub(super) site: Site,
     pub(super) at: Span,
 }
 
@@ -207,37 +280,68 @@ pub(super) enum Target {
     Field(NameId, Arc<str>),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Expr {
     pub(super) kind: ExprKind,
     pub(super) at: Span,
 }
 
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ExprKind {
+    Const(u32),
+    /// A variable, and how many names are written directly behind it: `a.b.c`.
+    Path {
+        name: NameId,
+        names: u8,
+        first: u32,
+    },
+    Negate(ExprId),
+    Not(ExprId),
+    Empty(ExprId),
+    /// The text that a set block has captured.
+    Captured,
+    Compound(u32),
+}
+
+/// A variable and the names behind it.
+#[derive(Clone, Copy)]
+pub(super) struct Path {
+    pub(super) name: NameId,
+    pub(super) names: u8,
+    first: u32,
+    at: Span,
+}
+
+impl Path {
+    /// A variable alone.
+    pub(super) fn of(name: NameId) -> Path {
+        Path { name, names: 0, first: 0, at: Span::default() }
+    }
+}
+
+impl Expr {
+    pub(super) fn path(self) -> Option<Path> {
+        let ExprKind::Path { name, names, first } = self.kind else { return None };
+        Some(Path { name, names, first, at: self.at })
+    }
+}
+
+/// What has more parts than an expression has room for.
 #[derive(Debug)]
 #[expect(
     clippy::box_collection,
     reason = "chains grow while they are read, and are rare: the others are not to be larger for them"
 )]
-pub(super) enum ExprKind {
-    Const(Box<Value>),
-    Var(NameId),
-    List(Box<[ExprId]>),
-    Dict(Box<[(Arc<str>, ExprId)]>),
-    Negate(ExprId),
-    Not(ExprId),
-    Empty(ExprId),
+pub(super) enum Compound {
+    List {
+        first: u32,
+        count: u16,
+    },
+    Dict(Box<Vec<(Arc<str>, ExprId)>>),
     /// `range(…)` and its like.
-    Function {
-        function: Function,
-        args: Box<[Argument]>,
-    },
+    Function(Box<(Function, Box<[Argument]>)>),
     /// A macro, or `caller()`.
-    Call {
-        name: NameId,
-        args: Box<[Argument]>,
-    },
-    /// The text that a set block has captured.
-    Captured,
+    Call(Box<(NameId, Box<[Argument]>)>),
     /// `{% context id %}` and `{% customer id %}`: the text of a field. Without a required one nothing is sent (F81).
     Field {
         base: NameId,
@@ -259,10 +363,11 @@ pub(super) enum ExprKind {
         then: ExprId,
         otherwise: Option<ExprId>,
     },
-    /// A base and what is hung on it: `.name`, `[key]`, `|filter`, `is test`, `.method()`.
+    /// A base and the links hung on it: `.name`, `[key]`, `|filter`, `is test`, `.method()`.
     Postfix {
         base: ExprId,
-        links: Box<[Link]>,
+        first: u32,
+        count: u16,
     },
 }
 
@@ -273,41 +378,34 @@ pub(super) struct Argument {
     pub(super) value: ExprId,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Link {
     /// The place of the name in the source.
     Attr(Span),
     Item(ExprId),
     /// `[a:b]`.
-    Slice(Box<(Option<ExprId>, Option<ExprId>)>),
-    Filter(Box<Filtered>),
-    Test(Box<Tested>),
-    Method(Box<Called>),
-}
-
-/// `|filter(a, b)`.
-#[derive(Debug)]
-pub(super) struct Filtered {
-    pub(super) filter: Filter,
-    pub(super) args: Box<[Option<ExprId>]>,
-    pub(super) at: Span,
-}
-
-/// `is not test a`.
-#[derive(Debug)]
-pub(super) struct Tested {
-    pub(super) test: Test,
-    pub(super) negated: bool,
-    pub(super) argument: Option<ExprId>,
-    pub(super) at: Span,
-}
-
-/// `.method(a, b)`.
-#[derive(Debug)]
-pub(super) struct Called {
-    pub(super) method: Method,
-    pub(super) args: Box<[ExprId]>,
-    pub(super) at: Span,
+    Slice(Option<ExprId>, Option<ExprId>),
+    /// `|filter(a, b)`: its operands are in the order of its parameters.
+    Filter {
+        filter: Filter,
+        first: u32,
+        count: u16,
+        at: Span,
+    },
+    /// `is not test a`.
+    Test {
+        test: Test,
+        negated: bool,
+        argument: Option<ExprId>,
+        at: Span,
+    },
+    /// `.method(a, b)`.
+    Method {
+        method: Method,
+        first: u32,
+        count: u16,
+        at: Span,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -334,9 +432,10 @@ pub(super) enum Binary {
 mod tests {
     use super::*;
 
-    /// What most templates are made of: texts, outputs, and names behind names.
+    /// What most templates are made of: texts, outputs, names behind names, and filters.
     #[test]
     fn what_is_frequent_is_small() {
-        assert_eq!((size_of::<Node>(), size_of::<Expr>(), size_of::<Link>()), (24, 32, 16));
+        assert_eq!((size_of::<Node>(), size_of::<Expr>(), size_of::<Compound>()), (8, 16, 16));
+        assert_eq!((size_of::<Link>(), size_of::<Option<ExprId>>(), size_of::<Tag>()), (24, 4, 40));
     }
 }

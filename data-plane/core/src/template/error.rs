@@ -2,7 +2,7 @@
 //! nearest known name is found. No message ever holds a data value (I7): only names and text of the template itself.
 
 use super::ast::Span;
-use super::source::Source;
+use super::source::{Part, Source};
 
 /// Why a template was refused (D29). Closed: every value is part of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -179,13 +179,15 @@ pub(super) struct Fault {
     pub(super) kind: RenderErrorKind,
     pub(super) message: String,
     pub(super) at: Option<Span>,
+    /// The place is the expression of the placeholder that is wrong.
+    inside: bool,
     /// Nothing is wrong: the template has said that nothing is to be sent (D19).
     skips: bool,
 }
 
 impl Fault {
     pub(super) fn new(kind: RenderErrorKind, message: impl Into<String>) -> Box<Fault> {
-        Box::new(Fault { kind, message: message.into(), at: None, skips: false })
+        Box::new(Fault { kind, message: message.into(), at: None, inside: false, skips: false })
     }
 
     pub(super) fn eval(message: impl Into<String>) -> Box<Fault> {
@@ -193,7 +195,13 @@ impl Fault {
     }
 
     pub(super) fn skip(at: Span, message: impl Into<String>) -> Box<Fault> {
-        Box::new(Fault { kind: RenderErrorKind::Eval, message: message.into(), at: Some(at), skips: true })
+        Box::new(Fault {
+            kind: RenderErrorKind::Eval,
+            message: message.into(),
+            at: Some(at),
+            inside: false,
+            skips: true,
+        })
     }
 
     /// The fault with a place, unless something further in has already given one.
@@ -202,8 +210,15 @@ impl Fault {
         self
     }
 
+    /// The fault with the placeholder whose expression is there as its place.
+    pub(super) fn or_inside(mut self: Box<Fault>, at: Span) -> Box<Fault> {
+        self.inside |= self.at.is_none();
+        self.or_at(at)
+    }
+
     pub(super) fn into_unrendered(self, source: &Source) -> Unrendered {
-        let place = Place::of(source, self.at.unwrap_or_default());
+        let at = self.at.unwrap_or_default();
+        let place = Place::of(source, if self.inside { source.opening(at) } else { at });
         let Place { line, column, excerpt, .. } = place;
         let message = shown(place.snippet.as_deref(), self.message);
         if self.skips {
@@ -238,9 +253,8 @@ const EXCERPT_REACH: usize = 60;
 
 impl Place {
     pub(super) fn of(source: &Source, at: Span) -> Place {
-        let part = source.part(at.start as usize);
-        let snippet = part.snippet.clone();
-        let (at, source) = (at.start as usize - part.start, &source.text[part.start..part.end]);
+        let Part { start, end, snippet } = source.part(at.start as usize);
+        let (at, source) = (at.start as usize - start, &source.text[start..end]);
         let start = source.floor_char_boundary(at.min(source.len()));
         let line_start = source[..start].rfind('\n').map_or(0, |newline| newline + 1);
         let line_end = source[start..].find('\n').map_or(source.len(), |newline| start + newline);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use minijinja::Value;
 use minijinja::value::ValueKind;
 
-use super::ast::{Argument, Ast, Binary, Called, ExprId, ExprKind, Filtered, Link, NameId, Site, Span, Tested};
+use super::ast::{Argument, Ast, Binary, Compound, ExprId, ExprKind, Link, NameId, Path, Site, Span};
 use super::containers::{self, Entries};
 use super::error::Fault;
 use super::filters::{self, Around, Filter, text_of};
@@ -59,7 +59,7 @@ impl<'t> Evaluator<'t> {
             ast,
             source,
             context,
-            meter: Meter::new(context.steps.unwrap_or(limits::STEPS).min(limits::STEPS)),
+            meter: Meter::new(context.steps_most()),
             scopes: Scopes::new(),
             taken: vec![None; ast.names.len()],
             depth: 0,
@@ -92,27 +92,28 @@ impl<'t> Evaluator<'t> {
 
     fn value_of(&mut self, id: ExprId, asked: bool) -> Run<Traced> {
         self.meter.steps(1)?;
-        let ast = self.ast;
-        let expr = ast.expr(id);
-        if let ExprKind::Const(value) = &expr.kind {
-            return Ok(Traced::author(Value::clone(value)));
+        let expr = self.ast.expr(id);
+        if let ExprKind::Const(value) = expr.kind {
+            return Ok(Traced::author(self.ast.constant(value).clone()));
         }
         self.enter(1)?;
-        let result = match &expr.kind {
-            ExprKind::Const(_) | ExprKind::Var(_) => self.postfix(id, &[], asked),
-            ExprKind::Postfix { base, links } => self.postfix(*base, links, asked),
-            ExprKind::List(items) => self.list(items),
-            ExprKind::Dict(entries) => self.dict(entries),
-            ExprKind::Negate(operand) => self.negate(*operand),
-            ExprKind::Not(operand) => self.not(*operand),
-            ExprKind::Empty(operand) => self.empty(*operand),
-            ExprKind::Chain { first, rest } => self.chain(*first, rest),
-            ExprKind::Logic { any, operands } => self.logic(*any, operands),
-            ExprKind::Choice { condition, then, otherwise } => self.choice(*condition, *then, *otherwise),
-            ExprKind::Function { function, args } => self.function(*function, args),
-            ExprKind::Call { name, args } => self.call(*name, args, None),
+        let result = match expr.kind {
+            ExprKind::Const(_) | ExprKind::Path { .. } => self.postfix(id, &[], asked),
+            ExprKind::Negate(operand) => self.negate(operand),
+            ExprKind::Not(operand) => self.not(operand),
+            ExprKind::Empty(operand) => self.empty(operand),
             ExprKind::Captured => Ok(self.caught.take().unwrap_or(Traced::author(Value::UNDEFINED))),
-            ExprKind::Field { base, field, required } => self.field(*base, *field, *required, expr.at),
+            ExprKind::Compound(compound) => match self.ast.compound(compound) {
+                Compound::Postfix { base, first, count } => self.postfix(*base, self.ast.links(*first, *count), asked),
+                Compound::List { first, count } => self.list(self.ast.operands(*first, *count)),
+                Compound::Dict(entries) => self.dict(entries),
+                Compound::Chain { first, rest } => self.chain(*first, rest),
+                Compound::Logic { any, operands } => self.logic(*any, operands),
+                Compound::Choice { condition, then, otherwise } => self.choice(*condition, *then, *otherwise),
+                Compound::Function(call) => self.function(call.0, &call.1),
+                Compound::Call(call) => self.call(call.0, &call.1, None),
+                Compound::Field { base, field, required } => self.field(*base, *field, *required, expr.at),
+            },
         };
         self.leave(1);
         match result {
@@ -122,10 +123,10 @@ impl<'t> Evaluator<'t> {
     }
 
     #[inline(never)]
-    fn list(&mut self, items: &[ExprId]) -> Run<Traced> {
+    fn list(&mut self, items: &[Option<ExprId>]) -> Run<Traced> {
         // Loops of our own, here and below: what collects through closures takes several times the stack.
         let mut parts = Vec::with_capacity(items.len());
-        for item in items {
+        for item in items.iter().flatten() {
             parts.push(self.eval(*item)?);
         }
         self.list_of(parts)
@@ -241,7 +242,7 @@ impl<'t> Evaluator<'t> {
         if !is_null(&value) {
             return Ok(Traced::data(Value::from(text_of(&value, &mut self.meter)?)));
         }
-        let path = format!("{}.{field}", self.ast.name(base));
+        let path = format!("{}.{field}", self.name(base));
         if required {
             return Err(Fault::skip(at, format!("'{path}' is missing, and the template requires it")));
         }
@@ -254,16 +255,19 @@ impl<'t> Evaluator<'t> {
     /// A base and its links. A run of lookups that ends nowhere is a missing path, unless what follows asks for that.
     #[inline(never)]
     fn postfix(&mut self, base: ExprId, links: &[Link], asked: bool) -> Run<Traced> {
-        let (mut value, mut done) = self.begun(base, links)?;
-        let mut lookup = matches!(self.ast.expr(base).kind, ExprKind::Var(_));
-        while let Some(link) = links.get(done) {
+        let path = self.ast.expr(base).path();
+        let mut value = match path {
+            Some(path) => self.named(path)?,
+            None => self.eval(base)?,
+        };
+        let mut lookup = path.is_some();
+        for (done, link) in links.iter().enumerate() {
             self.meter.steps(1)?;
             if lookup && value.value.is_undefined() && !is_lookup(link) && !asks(link) {
                 self.miss(base, &links[..done])?;
             }
             lookup = is_lookup(link);
             value = self.link(link, value)?;
-            done += 1;
         }
         if lookup && value.value.is_undefined() && !asked {
             self.miss(base, links)?;
@@ -274,66 +278,61 @@ impl<'t> Evaluator<'t> {
         Ok(value)
     }
 
-    /// The base, with the names behind it when it is one itself; and how many links those are.
-    #[inline(never)]
-    fn begun(&mut self, base: ExprId, links: &[Link]) -> Run<(Traced, usize)> {
-        let ast = self.ast;
-        let ExprKind::Var(name) = &ast.expr(base).kind else { return Ok((self.eval(base)?, 0)) };
-        let names = links.iter().take_while(|link| matches!(link, Link::Attr(_))).count();
-        Ok((self.named(*name, &links[..names])?, names))
-    }
-
     /// `name.a.b`: a variable and the names behind it.
-    fn named(&mut self, name: NameId, links: &[Link]) -> Run<Traced> {
-        self.meter.steps(links.len())?;
-        if let Some(own) = self.scopes.get(name) {
-            let (value, origin) = (attrs(&self.source.text, &own.value, links).into_owned(), self.settled_origin(own));
-            return Ok(if links.is_empty() { Traced { value, origin } } else { Traced::found(value, origin) });
+    #[inline(never)]
+    fn named(&mut self, path: Path) -> Run<Traced> {
+        self.meter.steps(usize::from(path.names))?;
+        if let Some(own) = self.scopes.get(path.name) {
+            let (value, origin) = (self.behind(&own.value, path).into_owned(), self.settled_origin(own));
+            return Ok(if path.names == 0 { Traced { value, origin } } else { Traced::found(value, origin) });
         }
-        if let Some(Some(value)) = self.taken.get(name.0 as usize) {
-            return Ok(Traced::data(attrs(&self.source.text, value, links).into_owned()));
+        if let Some(Some(value)) = self.taken.get(path.name.0 as usize) {
+            return Ok(Traced::data(self.behind(value, path).into_owned()));
         }
-        let mut value = self.context.get(self.ast.name(name));
+        let mut value = self.context.get(self.name(path.name));
         if self.ast.changes {
             value = containers::own_copy(&value, &mut self.meter)?;
         }
-        let found = attrs(&self.source.text, &value, links).into_owned();
-        if let Some(place) = self.taken.get_mut(name.0 as usize) {
+        let found = self.behind(&value, path).into_owned();
+        if let Some(place) = self.taken.get_mut(path.name.0 as usize) {
             *place = Some(value);
         }
         Ok(Traced::data(found))
     }
 
+    /// What the names behind a variable lead to.
+    fn behind<'v>(&self, value: &'v Value, path: Path) -> Cow<'v, Value> {
+        values::attrs(value, self.ast.behind(path, &self.source.text))
+    }
+
+    /// A name as it is written.
+    pub(super) fn name(&self, id: NameId) -> &'t str {
+        self.ast.name(id, &self.source.text)
+    }
+
     /// Prints what is a name, or names behind it, where it lies: most of all outputs. `false` where there is more to do.
-    pub(super) fn print_named(&mut self, expr: ExprId, site: Site, at: Span) -> Run<bool> {
-        let ast = self.ast;
-        let (name, links) = match &ast.expr(expr).kind {
-            ExprKind::Var(name) => (*name, &[][..]),
-            ExprKind::Postfix { base, links } => match &ast.expr(*base).kind {
-                ExprKind::Var(name) if links.iter().all(|link| matches!(link, Link::Attr(_))) => (*name, &links[..]),
-                _ => return Ok(false),
-            },
-            _ => return Ok(false),
-        };
-        let (whole, origin) = match self.scopes.get(name) {
-            _ if ast.changes => return Ok(false),
+    pub(super) fn print_named(&mut self, expr: ExprId, site: Site) -> Run<bool> {
+        let expr = self.ast.expr(expr);
+        let (Some(path), at) = (expr.path(), expr.at) else { return Ok(false) };
+        let (whole, origin) = match self.scopes.get(path.name) {
+            _ if self.ast.changes => return Ok(false),
             Some(own) => (&own.value, own.origin),
-            None => match self.taken.get(name.0 as usize) {
+            None => match self.taken.get(path.name.0 as usize) {
                 Some(Some(value)) => (value, Origin::Data),
                 _ => return Ok(false),
             },
         };
-        let value = attrs(&self.source.text, whole, links);
+        let value = self.behind(whole, path);
         if matches!(value.kind(), ValueKind::Undefined | ValueKind::Invalid) {
             return Ok(false);
         }
-        self.meter.steps(1 + links.len()).map_err(|fault| fault.or_at(at))?;
+        self.meter.steps(1 + usize::from(path.names)).map_err(|fault| fault.or_inside(at))?;
         self.page.print(&value, origin, site, at, &mut self.meter)?;
         Ok(true)
     }
 
     pub(super) fn variable(&mut self, name: NameId) -> Run<Traced> {
-        self.named(name, &[])
+        self.named(Path::of(name))
     }
 
     /// A list or map may have been given data since it was written down: then it is the author's no more.
@@ -346,10 +345,10 @@ impl<'t> Evaluator<'t> {
         match link {
             Link::Attr(name) => Ok(self.attr(*name, value)),
             Link::Item(key) => self.item(value, *key),
-            Link::Slice(bounds) => self.slice(value, bounds.0, bounds.1),
-            Link::Filter(link) => self.filtered(link, value),
-            Link::Test(link) => self.tested(link, value),
-            Link::Method(link) => self.called(link, value),
+            Link::Slice(from, to) => self.slice(value, *from, *to),
+            Link::Filter { filter, first, count, at } => self.filtered(*filter, (*first, *count), *at, value),
+            Link::Test { test, negated, argument, at } => self.tested((*test, *negated), *argument, *at, value),
+            Link::Method { method, first, count, at } => self.called(*method, (*first, *count), *at, value),
         }
     }
 
@@ -359,19 +358,25 @@ impl<'t> Evaluator<'t> {
     }
 
     #[inline(never)]
-    fn filtered(&mut self, link: &Filtered, value: Traced) -> Run<Traced> {
-        self.filter(link.filter, value, &link.args).map_err(|fault| fault.or_at(link.at))
+    fn filtered(&mut self, filter: Filter, (first, count): (u32, u16), at: Span, value: Traced) -> Run<Traced> {
+        self.filter(filter, value, self.ast.operands(first, count)).map_err(|fault| fault.or_at(at))
     }
 
     #[inline(never)]
-    fn tested(&mut self, link: &Tested, value: Traced) -> Run<Traced> {
-        let holds = self.test(link.test, &value, link.argument).map_err(|fault| fault.or_at(link.at))?;
-        Ok(Traced::author(Value::from(holds != link.negated)))
+    fn tested(
+        &mut self,
+        (test, negated): (Test, bool),
+        argument: Option<ExprId>,
+        at: Span,
+        value: Traced,
+    ) -> Run<Traced> {
+        let holds = self.test(test, &value, argument).map_err(|fault| fault.or_at(at))?;
+        Ok(Traced::author(Value::from(holds != negated)))
     }
 
     #[inline(never)]
-    fn called(&mut self, link: &Called, value: Traced) -> Run<Traced> {
-        self.method(link.method, value, &link.args).map_err(|fault| fault.or_at(link.at))
+    fn called(&mut self, method: Method, (first, count): (u32, u16), at: Span, value: Traced) -> Run<Traced> {
+        self.method(method, value, self.ast.operands(first, count)).map_err(|fault| fault.or_at(at))
     }
 
     #[inline(never)]
@@ -445,8 +450,8 @@ impl<'t> Evaluator<'t> {
     }
 
     #[inline(never)]
-    fn method(&mut self, method: Method, mut target: Traced, args: &[ExprId]) -> Run<Traced> {
-        let args = args.iter().map(|arg| self.eval(*arg)).collect::<Run<Vec<_>>>()?;
+    fn method(&mut self, method: Method, mut target: Traced, args: &[Option<ExprId>]) -> Run<Traced> {
+        let args = args.iter().flatten().map(|arg| self.eval(*arg)).collect::<Run<Vec<_>>>()?;
         target.origin = self.settled_origin(&target);
         methods::call(method, &target, &args, &mut self.meter)
     }
@@ -460,19 +465,10 @@ pub(super) fn written(value: Value, origin: Origin) -> Traced {
     Traced { value, origin }
 }
 
-/// The names at the head of `links`, looked up in `value`.
-fn attrs<'v>(source: &str, value: &'v Value, links: &[Link]) -> Cow<'v, Value> {
-    let names = links.iter().map_while(|link| match link {
-        Link::Attr(name) => Some(name.text(source)),
-        _ => None,
-    });
-    values::attrs(value, names)
-}
-
 fn is_lookup(link: &Link) -> bool {
     match link {
         Link::Attr(_) | Link::Item(_) => true,
-        Link::Filter(link) => link.filter.is_lookup(),
+        Link::Filter { filter, .. } => filter.is_lookup(),
         _ => false,
     }
 }
@@ -480,8 +476,8 @@ fn is_lookup(link: &Link) -> bool {
 /// Whether a missing path is what this link asks about.
 fn asks(link: &Link) -> bool {
     match link {
-        Link::Test(link) => link.test.asks_for_missing(),
-        Link::Filter(link) => link.filter.asks_for_missing(),
+        Link::Test { test, .. } => test.asks_for_missing(),
+        Link::Filter { filter, .. } => filter.asks_for_missing(),
         _ => false,
     }
 }

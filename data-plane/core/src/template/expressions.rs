@@ -8,10 +8,11 @@
 mod calls;
 mod operands;
 
-use std::sync::Arc;
+use minijinja::Value;
 
-use super::ast::{Ast, Binary, Expr, ExprId, ExprKind, Link, NameId, Parameter, Span, Target};
+use super::ast::{Binary, Compound, ExprId, ExprKind, Link, NameId, Parameter, Span, Target};
 use super::error::{ErrorCode, Problems};
+use super::growing::Growing;
 use super::limits;
 use super::names::Names;
 use super::tokens::{Token, tokenize};
@@ -30,14 +31,14 @@ pub(super) enum Assigned {
 pub(super) struct Expressions<'e> {
     span: Span,
     source: &'e str,
-    tokens: Vec<(Token, Span)>,
+    tokens: Vec<(Token<'e>, Span)>,
     at: usize,
     /// How many brackets and branches are open.
     nesting: usize,
     /// Depth of each node made here; the first belongs to node `first`.
     depths: Vec<usize>,
     first: usize,
-    ast: &'e mut Ast,
+    ast: &'e mut Growing,
     problems: &'e mut Problems,
     names: &'e mut Names,
 }
@@ -77,11 +78,10 @@ enum Infix {
 }
 
 impl Infix {
-    fn of(token: &Token) -> Option<Infix> {
+    fn of(token: &Token<'_>) -> Option<Infix> {
         use Binary::*;
         let name = match token {
-            Token::Symbol(symbol) => symbol,
-            Token::Word(word) => &**word,
+            Token::Symbol(name) | Token::Word(name) => *name,
             _ => return None,
         };
         Some(match name {
@@ -124,7 +124,7 @@ impl<'e> Expressions<'e> {
     pub(super) fn new(
         source: &'e str,
         span: Span,
-        ast: &'e mut Ast,
+        ast: &'e mut Growing,
         problems: &'e mut Problems,
         names: &'e mut Names,
     ) -> Result<Self, Stop> {
@@ -144,8 +144,8 @@ impl<'e> Expressions<'e> {
     pub(super) fn loop_header(mut self) -> Result<(Vec<NameId>, ExprId), Stop> {
         let mut names = Vec::new();
         loop {
-            let (name, _) = self.name("a name")?;
-            names.push(self.names.id(&name));
+            let (name, at) = self.name("a name")?;
+            names.push(self.names.id(name, at));
             if !self.take(",") {
                 break;
             }
@@ -183,11 +183,11 @@ impl<'e> Expressions<'e> {
         let mut targets = Vec::new();
         loop {
             let (name, at) = self.name("a name")?;
-            let id = self.names.id(&name);
+            let id = self.names.id(name, at);
             if self.take(".") {
                 let (field, _) = self.name("a name")?;
                 self.names.used(id, at);
-                targets.push(Target::Field(id, field));
+                targets.push(Target::Field(id, field.into()));
             } else {
                 targets.push(Target::Name(id));
             }
@@ -210,8 +210,8 @@ impl<'e> Expressions<'e> {
         let values = self.values()?;
         let mut name = None;
         if self.take_word("as") {
-            let (word, _) = self.name("a name")?;
-            name = Some(self.names.id(&word));
+            let (word, at) = self.name("a name")?;
+            name = Some(self.names.id(word, at));
         }
         self.end()?;
         Ok((values, name))
@@ -219,14 +219,14 @@ impl<'e> Expressions<'e> {
 
     /// `name(a, b=1)`.
     pub(super) fn macro_header(mut self) -> Result<(NameId, Vec<Parameter>), Stop> {
-        let (name, _) = self.name("the name of a macro")?;
-        let name = self.names.id(&name);
+        let (name, at) = self.name("the name of a macro")?;
+        let name = self.names.id(name, at);
         self.expect("(")?;
         let mut parameters = Vec::new();
         while !self.take(")") {
-            let (parameter, _) = self.name("the name of a parameter")?;
+            let (parameter, at) = self.name("the name of a parameter")?;
             let otherwise = if self.take("=") { Some(self.expression()?) } else { None };
-            parameters.push((self.names.id(&parameter), otherwise));
+            parameters.push((self.names.id(parameter, at), otherwise));
             if !self.take(",") && !self.is(")") {
                 return self.fail("',' or ')' is expected here");
             }
@@ -237,7 +237,7 @@ impl<'e> Expressions<'e> {
 
     // ---- tokens ----
 
-    fn peek(&self) -> Option<&Token> {
+    fn peek(&self) -> Option<&Token<'e>> {
         self.tokens.get(self.at).map(|(token, _)| token)
     }
 
@@ -255,7 +255,7 @@ impl<'e> Expressions<'e> {
     }
 
     fn is_word(&self, word: &str) -> bool {
-        matches!(self.peek(), Some(Token::Word(found)) if **found == *word)
+        matches!(self.peek(), Some(Token::Word(found)) if *found == word)
     }
 
     fn take(&mut self, symbol: &str) -> bool {
@@ -288,14 +288,13 @@ impl<'e> Expressions<'e> {
     // ---- nodes ----
 
     fn depth(&self, id: ExprId) -> usize {
-        self.depths[id.0 as usize - self.first]
+        self.depths[id.index() - self.first]
     }
 
     #[inline(never)]
     fn node(&mut self, kind: ExprKind, at: Span, parts: usize) -> Result<ExprId, Stop> {
-        self.ast.exprs.push(Expr { kind, at });
+        let id = self.ast.push(kind, at);
         self.depths.push(0);
-        let id = ExprId(self.ast.exprs.len() as u32 - 1);
         self.deepen(id, parts)?;
         Ok(id)
     }
@@ -305,7 +304,7 @@ impl<'e> Expressions<'e> {
         if parts >= limits::EXPRESSION_DEPTH {
             return self.too_deep();
         }
-        let depth = &mut self.depths[id.0 as usize - self.first];
+        let depth = &mut self.depths[id.index() - self.first];
         *depth = (*depth).max(parts + 1);
         Ok(())
     }
@@ -347,7 +346,8 @@ impl<'e> Expressions<'e> {
         }
         let parts = [Some(condition), Some(then), otherwise].into_iter().flatten().map(|id| self.depth(id)).max();
         let at = self.ast.expr(first).at.to(self.before());
-        self.node(ExprKind::Choice { condition, then, otherwise }, at, parts.unwrap_or(0))
+        let kind = self.ast.compound_of(Compound::Choice { condition, then, otherwise });
+        self.node(kind, at, parts.unwrap_or(0))
     }
 
     /// Operators by precedence, with a stack of our own instead of one function for each level.
@@ -368,9 +368,7 @@ impl<'e> Expressions<'e> {
     }
 
     fn infix(&mut self) -> Option<Infix> {
-        if self.is_word("not")
-            && matches!(self.tokens.get(self.at + 1), Some((Token::Word(word), _)) if **word == *"in")
-        {
+        if self.is_word("not") && matches!(self.tokens.get(self.at + 1), Some((Token::Word("in"), _))) {
             self.at += 2;
             return Some(Infix::Binary(Binary::NotIn));
         }
@@ -385,30 +383,29 @@ impl<'e> Expressions<'e> {
             return Err(Stop);
         };
         let depth = self.depth(right);
-        let right_at = self.ast.expr(right).at;
-        let expr = &mut self.ast.exprs[left.0 as usize];
-        let at = expr.at.to(right_at);
-        match (&mut expr.kind, infix) {
-            (ExprKind::Chain { rest, .. }, Infix::Binary(op))
+        let at = self.ast.expr(left).at.to(self.ast.expr(right).at);
+        match (self.ast.compound(left), infix) {
+            (Some(Compound::Chain { rest, .. }), Infix::Binary(op))
                 if rest.first().is_some_and(|(link, _)| Infix::Binary(*link).strength() == infix.strength()) =>
             {
                 rest.push((op, right));
             }
-            (ExprKind::Logic { any, operands }, Infix::Or | Infix::And) if *any == matches!(infix, Infix::Or) => {
+            (Some(Compound::Logic { any, operands }), Infix::Or | Infix::And) if *any == matches!(infix, Infix::Or) => {
                 operands.push(right);
             }
             _ => {
                 let parts = depth.max(self.depth(left));
-                let kind = match infix {
-                    Infix::Binary(op) => ExprKind::Chain { first: left, rest: Box::new(vec![(op, right)]) },
-                    logic => ExprKind::Logic { any: matches!(logic, Infix::Or), operands: Box::new(vec![left, right]) },
+                let compound = match infix {
+                    Infix::Binary(op) => Compound::Chain { first: left, rest: Box::new(vec![(op, right)]) },
+                    logic => Compound::Logic { any: matches!(logic, Infix::Or), operands: Box::new(vec![left, right]) },
                 };
+                let kind = self.ast.compound_of(compound);
                 let id = self.node(kind, at, parts)?;
                 values.push(id);
                 return Ok(());
             }
         }
-        expr.at = at;
+        self.ast.exprs[left.index()].at = at;
         values.push(left);
         self.deepen(left, depth)
     }
@@ -418,7 +415,7 @@ impl<'e> Expressions<'e> {
         self.is_word("empty")
             && match self.tokens.get(self.at + 1).map(|(token, _)| token) {
                 Some(Token::Symbol(symbol)) => matches!(*symbol, "[" | "{" | "(" | "!"),
-                Some(word @ Token::Word(name)) => Infix::of(word).is_none() && !["if", "else", "is"].contains(&&**name),
+                Some(word @ Token::Word(name)) => Infix::of(word).is_none() && !["if", "else", "is"].contains(name),
                 Some(_) => true,
                 None => false,
             }
@@ -456,6 +453,7 @@ impl<'e> Expressions<'e> {
 
     /// A value and what is hung on it.
     fn postfixed(&mut self, base: ExprId, hung: Hung) -> Result<ExprId, Stop> {
+        self.names_behind(base)?;
         let mut links = Vec::new();
         let mut parts = self.depth(base);
         while match hung {
@@ -477,23 +475,41 @@ impl<'e> Expressions<'e> {
             return Ok(base);
         }
         let at = self.ast.expr(base).at.to(self.before());
-        self.node(ExprKind::Postfix { base, links: links.into() }, at, parts)
+        let (first, count) = self.ast.links_of(&links);
+        let kind = self.ast.compound_of(Compound::Postfix { base, first, count });
+        self.node(kind, at, parts)
+    }
+
+    /// Names that are written directly behind a variable become one with it.
+    fn names_behind(&mut self, base: ExprId) -> Result<(), Stop> {
+        while let [(Token::Symbol("."), _), (Token::Word(_), name), after @ ..] =
+            self.tokens.get(self.at..).unwrap_or_default()
+            && !matches!(after, [(Token::Symbol("("), _), ..])
+        {
+            let (name, path) = (*name, self.ast.expr(base).path());
+            if !self.ast.extend_path(base, name) {
+                break;
+            }
+            self.at += 2;
+            if let Some(path) = path.filter(|path| path.names == 0) {
+                self.names.field_of(path.name, name.text(self.source), name);
+                self.deepen(base, 1)?;
+            }
+        }
+        Ok(())
     }
 
     /// `context.id` and `context["id"]` name a field as `{% context id %}` does.
     fn field_of_form(&mut self, base: ExprId, link: &Link) {
-        let ExprKind::Var(name) = self.ast.expr(base).kind else { return };
+        let Some(path) = self.ast.expr(base).path().filter(|path| path.names == 0) else { return };
         match link {
-            Link::Attr(field) => self.names.field_of(name, field.text(self.source), *field),
+            Link::Attr(field) => self.names.field_of(path.name, field.text(self.source), *field),
             Link::Item(key) => {
-                let key = self.ast.expr(*key);
-                if let ExprKind::Const(text) = &key.kind
-                    && let Some(text) = text.as_str()
-                {
-                    self.names.field_of(name, text, key.at);
+                if let Some(text) = self.ast.constant(*key).and_then(Value::as_str) {
+                    self.names.field_of(path.name, text, self.ast.expr(*key).at);
                 }
             }
-            Link::Slice(_) | Link::Filter(_) | Link::Test(_) | Link::Method(_) => {}
+            Link::Slice(..) | Link::Filter { .. } | Link::Test { .. } | Link::Method { .. } => {}
         }
     }
 
@@ -529,7 +545,7 @@ impl<'e> Expressions<'e> {
             Some(key) if !self.is(":") => Link::Item(key),
             _ => {
                 self.expect(":")?;
-                Link::Slice(Box::new((from, bound(self, "]")?)))
+                Link::Slice(from, bound(self, "]")?)
             }
         };
         self.expect("]")?;
@@ -537,11 +553,11 @@ impl<'e> Expressions<'e> {
     }
 
     /// A word where a name must stand.
-    fn name(&mut self, what: &str) -> Result<(Arc<str>, Span), Stop> {
+    fn name(&mut self, what: &str) -> Result<(&'e str, Span), Stop> {
         let at = self.here();
         match self.peek() {
             Some(Token::Word(name)) => {
-                let name = name.clone();
+                let name = *name;
                 self.at += 1;
                 Ok((name, at))
             }

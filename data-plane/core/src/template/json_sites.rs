@@ -4,7 +4,7 @@
 use minijinja::Value;
 use serde::de::IgnoredAny;
 
-use super::ast::{Ast, BlockId, ExprId, ExprKind, Link, Node, Site, Span};
+use super::ast::{Ast, BlockId, Compound, ExprId, ExprKind, Link, Node, Site, Span, Tag, TagId};
 use super::dates;
 use super::error::{ErrorCode, Fault, Problems, RenderErrorKind};
 use super::filters::Filter;
@@ -35,11 +35,12 @@ impl State {
 }
 
 /// Labels every output of a JSON template, or reports where that cannot be done.
-pub(super) fn label(ast: &mut Ast, root: BlockId, source: &Source, problems: &mut Problems) {
-    let mut labels = Labels { ast, source: &source.text, problems, loops: Vec::new() };
+pub(super) fn label(ast: &mut Ast, source: &Source, problems: &mut Problems) {
+    let root = ast.root;
+    let mut labels = Labels { ast, source, problems, loops: Vec::new() };
     let end = labels.block(root, State::Outside);
     if end != State::Outside {
-        let end = source.parts.first().map_or(0, |part| part.end);
+        let end = source.own().end;
         let message = "the body ends inside of a JSON string: a '\"' is missing";
         labels.problems.add(ErrorCode::JsonSite, Span::new(end, end), message);
     }
@@ -47,7 +48,7 @@ pub(super) fn label(ast: &mut Ast, root: BlockId, source: &Source, problems: &mu
 
 struct Labels<'l> {
     ast: &'l mut Ast,
-    source: &'l str,
+    source: &'l Source,
     problems: &'l mut Problems,
     /// What holds at the start of each loop that is open.
     loops: Vec<State>,
@@ -57,26 +58,39 @@ impl Labels<'_> {
     /// Recurses once for each level of tags, which are limited. What prints into a text of its own stays unlabelled: the
     /// text is written as a whole where it is used.
     fn block(&mut self, id: BlockId, mut state: State) -> State {
-        let mut nodes = std::mem::take(&mut self.ast.blocks[id.0 as usize]);
-        for at in 0..nodes.len() {
-            let alone = self.is_alone_in_list(&nodes, at);
-            let Some(node) = nodes.get_mut(at) else { break };
-            state = self.node(node, state);
-            if let Node::Output { expr, site: Site::JsonValue, .. } = node
-                && alone
-            {
-                self.joined(*expr, Filter::in_list);
+        let (first, end) = self.ast.blocks[id.0 as usize];
+        for at in first as usize..end as usize {
+            match self.ast.nodes[at] {
+                Node::Text { start, length } => {
+                    state = state.after(Node::written(start, length).text(&self.source.text));
+                }
+                Node::Output { expr, .. } => {
+                    let site = self.site(state, self.ast.expr(expr).at);
+                    self.ast.nodes[at] = Node::Output { expr, site };
+                    self.output(expr, site, at, id);
+                }
+                Node::Tag(tag) => state = self.tag(tag, state),
             }
         }
-        self.ast.blocks[id.0 as usize] = nodes;
         state
     }
 
+    #[inline(never)]
+    fn output(&mut self, expr: ExprId, site: Site, at: usize, block: BlockId) {
+        if site == Site::JsonString {
+            self.joined(expr, Filter::inside_string);
+        } else if self.is_alone_in_list(at, block) {
+            self.joined(expr, Filter::in_list);
+        }
+    }
+
     /// `[{{ ids|join(",") }}]`: between `[` and `]`, where several values may stand.
-    fn is_alone_in_list(&self, nodes: &[Node], at: usize) -> bool {
-        let text = |at: Option<usize>| match nodes.get(at?)? {
-            Node::Text(span) => Some(span.text(self.source)),
-            _ => None,
+    fn is_alone_in_list(&self, at: usize, block: BlockId) -> bool {
+        let (first, end) = self.ast.blocks[block.0 as usize];
+        let text = |at: Option<usize>| {
+            let at = at.filter(|at| (first as usize..end as usize).contains(at))?;
+            let Node::Text { start, length } = self.ast.nodes[at] else { return None };
+            Some(Node::written(start, length).text(&self.source.text))
         };
         let before = text(at.checked_sub(1)).is_some_and(|text| text.trim_end().ends_with('['));
         before && text(at.checked_add(1)).is_some_and(|text| text.trim_start().starts_with(']'))
@@ -85,14 +99,15 @@ impl Labels<'_> {
     /// `["{{ ids|join('","') }}"]`: what is joined inside of a string is encoded item by item, so that what the author
     /// puts between the items may close one string and open the next (T10). `becomes` says what the join is there.
     fn joined(&mut self, expr: ExprId, becomes: fn(Filter) -> Filter) {
-        match &mut self.ast.exprs[expr.0 as usize].kind {
-            ExprKind::Postfix { links, .. } => {
-                if let Some(Link::Filter(link)) = links.last_mut() {
-                    link.filter = becomes(link.filter);
+        let ExprKind::Compound(compound) = self.ast.expr(expr).kind else { return };
+        match *self.ast.compound(compound) {
+            Compound::Postfix { first, count, .. } => {
+                let last = first as usize + usize::from(count) - 1;
+                if let Link::Filter { filter, .. } = &mut self.ast.links[last] {
+                    *filter = becomes(*filter);
                 }
             }
-            ExprKind::Choice { then, otherwise, .. } => {
-                let (then, otherwise) = (*then, *otherwise);
+            Compound::Choice { then, otherwise, .. } => {
                 self.joined(then, becomes);
                 if let Some(otherwise) = otherwise {
                     self.joined(otherwise, becomes);
@@ -102,33 +117,31 @@ impl Labels<'_> {
         }
     }
 
-    fn node(&mut self, node: &mut Node, state: State) -> State {
-        match node {
-            Node::Text(span) => return state.after(span.text(self.source)),
-            Node::Output { expr, site, at } => {
-                *site = self.site(state, *at);
-                if *site == Site::JsonString {
-                    self.joined(*expr, Filter::inside_string);
+    fn tag(&mut self, id: TagId, state: State) -> State {
+        match self.ast.tag(id) {
+            Tag::Cycle { name: None, at, .. } | Tag::Call { at, .. } => {
+                let here = self.site(state, *at);
+                if let Tag::Cycle { site, .. } | Tag::Call { site, .. } = &mut self.ast.tags[id.0 as usize] {
+                    *site = here;
                 }
             }
-            Node::Cycle(cycle) if cycle.name.is_none() => cycle.site = self.site(state, cycle.at),
-            Node::Call { site, at, .. } => *site = self.site(state, *at),
-            Node::If(branches) => return self.branches(&branches.arms, branches.otherwise, branches.at, state),
-            Node::For(each) => {
+            Tag::If { .. } => return self.branches(id, state),
+            Tag::For { body, at, .. } => {
+                let (body, at) = (*body, *at);
                 self.loops.push(state);
-                self.body("for", each.body, each.at, state);
+                self.body("for", body, at, state);
                 self.loops.pop();
             }
-            Node::IfChanged { body, at, .. } => self.body("ifchanged", *body, *at, state),
-            Node::AutoEscape { body, .. } | Node::With { body, .. } => return self.block(*body, state),
-            Node::Break(at) | Node::Continue(at) => self.leaves_loop(*at, state),
-            Node::Set(_)
-            | Node::SetBlock(_)
-            | Node::Do(_)
-            | Node::DoBlock(_)
-            | Node::Cycle(_)
-            | Node::Macro(_)
-            | Node::Kill(_) => {}
+            Tag::IfChanged { body, at, .. } => self.body("ifchanged", *body, *at, state),
+            Tag::AutoEscape { body, .. } | Tag::With { body, .. } => return self.block(*body, state),
+            Tag::Break(at) | Tag::Continue(at) => self.leaves_loop(*at, state),
+            Tag::Set { .. }
+            | Tag::SetBlock(_)
+            | Tag::Do(_)
+            | Tag::DoBlock(_)
+            | Tag::Cycle { .. }
+            | Tag::Macro(_)
+            | Tag::Kill(_) => {}
         }
         state
     }
@@ -146,23 +159,26 @@ impl Labels<'_> {
             State::InString => Site::JsonString,
             State::Escape => {
                 let message = "a placeholder directly after a backslash: what it prints would be read as an escape";
-                self.problems.add(ErrorCode::JsonSite, at, message);
+                self.problems.add(ErrorCode::JsonSite, self.source.opening(at), message);
                 Site::JsonString
             }
         }
     }
 
     #[inline(never)]
-    fn branches<T>(&mut self, arms: &[(T, BlockId)], otherwise: Option<BlockId>, at: Span, start: State) -> State {
+    fn branches(&mut self, id: TagId, start: State) -> State {
+        let Tag::If { arms, otherwise, at } = self.ast.tag(id) else { return start };
+        let bodies: Vec<BlockId> = arms.iter().map(|(_, body)| *body).chain(*otherwise).collect();
+        // Without an `else` there is one branch more, which prints nothing.
+        let (one_more, at) = (otherwise.is_none(), *at);
         let mut end = None;
         let mut same = true;
-        for body in arms.iter().map(|(_, body)| *body).chain(otherwise) {
+        for body in bodies {
             let state = self.block(body, start);
             same &= *end.get_or_insert(state) == state;
         }
         let end = end.unwrap_or(start);
-        // Without an `else` there is one branch more, which prints nothing.
-        if !same || otherwise.is_none() && end != start {
+        if !same || one_more && end != start {
             let message = "the branches of this 'if' open or close a JSON string differently";
             self.problems.add(ErrorCode::JsonSite, at, message);
         }
@@ -343,7 +359,7 @@ pub(super) fn verify(text: &str, written: &[Written]) -> Result<(), Box<Fault>> 
     };
     let fault = Fault::new(RenderErrorKind::InvalidJson, message);
     Err(match culprit {
-        Some(written) => fault.or_at(written.at),
+        Some(written) => fault.or_inside(written.at),
         None => fault,
     })
 }

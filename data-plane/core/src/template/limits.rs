@@ -59,6 +59,8 @@ pub const RUN_DEPTH: usize = 200;
 pub const MACRO_DEPTH: usize = 20;
 /// Most items `range` gives; it stops there without an error, as in Jinjava (F87).
 pub const RANGE_ITEMS: usize = 1_000;
+/// Most different names a template can write.
+pub const NAMES_WRITTEN: usize = 65_535;
 /// Most names a template can take from its context.
 pub const ROOTS: usize = 1_000;
 /// Longest missing path as it is remembered and shown, in bytes; longer ones are cut and end in `…`.

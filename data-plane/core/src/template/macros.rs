@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use minijinja::Value;
 
-use super::ast::{Argument, BlockId, ExprId, ExprKind, NameId, Parameter, Site, Span};
+use super::ast::{Argument, BlockId, Compound, ExprId, ExprKind, NameId, Parameter, Site, Span};
 use super::containers::Entries;
 use super::error::Fault;
 use super::evaluator::{Evaluator, Run};
@@ -41,9 +41,10 @@ impl Evaluator<'_> {
     #[inline(never)]
     pub(super) fn call_block(&mut self, callee: ExprId, body: BlockId, site: Site, at: Span) -> Run<()> {
         let expr = self.ast.expr(callee);
-        let ExprKind::Call { name, args } = &expr.kind else { return Ok(()) };
+        let ExprKind::Compound(compound) = expr.kind else { return Ok(()) };
+        let Compound::Call(call) = self.ast.compound(compound) else { return Ok(()) };
         let caller = Caller { body, scope: self.scopes.here(), outer: self.callers.current };
-        let printed = self.call(*name, args, Some(caller)).map_err(|fault| fault.or_at(expr.at))?;
+        let printed = self.call(call.0, &call.1, Some(caller)).map_err(|fault| fault.or_at(expr.at))?;
         self.page.put(&printed.value, printed.origin, site, at, &mut self.meter)
     }
 
@@ -51,10 +52,10 @@ impl Evaluator<'_> {
     #[inline(never)]
     pub(super) fn call(&mut self, name: NameId, args: &[Argument], caller: Option<Caller>) -> Run<Traced> {
         let Some((id, scope)) = self.scopes.find_macro(name) else {
-            if **self.ast.name(name) == *"caller" {
+            if self.name(name) == "caller" {
                 return self.call_caller();
             }
-            let message = format!("the macro '{}' is not defined here, or not yet", self.ast.name(name));
+            let message = format!("the macro '{}' is not defined here, or not yet", self.name(name));
             return Err(Fault::eval(message));
         };
         self.enter(LEVELS)?;
@@ -113,7 +114,7 @@ impl Evaluator<'_> {
         let (mut more, mut named) = (Vec::new(), Vec::new());
         for (position, (name, value)) in args.into_iter().enumerate() {
             let place = match &name {
-                Some(name) => parameters.iter().position(|(parameter, _)| self.ast.name(*parameter) == name),
+                Some(name) => parameters.iter().position(|(parameter, _)| self.name(*parameter) == &**name),
                 None => Some(position).filter(|position| *position < parameters.len()),
             };
             match (place.and_then(|place| given.get_mut(place)), name) {

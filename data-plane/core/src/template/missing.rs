@@ -38,14 +38,15 @@ impl Evaluator<'_> {
                 }
                 Link::Item(key) => self.push_key(*key, &mut path),
                 Link::Slice(..) => path.push_str("[:]"),
-                Link::Filter(link) if link.filter.is_lookup() => {
-                    link.args.iter().flatten().for_each(|key| self.push_key(*key, &mut path));
+                Link::Filter { filter, first, count, .. } if filter.is_lookup() => {
+                    let keys = self.ast.operands(*first, *count).iter().flatten();
+                    keys.for_each(|key| self.push_key(*key, &mut path));
                 }
-                Link::Filter(link) => {
+                Link::Filter { at, .. } => {
                     path.push('|');
-                    path.push_str(link.at.text(&self.source.text));
+                    path.push_str(at.text(&self.source.text));
                 }
-                Link::Test(_) | Link::Method(_) => path.push_str("()"),
+                Link::Test { .. } | Link::Method { .. } => path.push_str("()"),
             }
         }
         if path.len() > limits::PATH_BYTES {
@@ -57,8 +58,8 @@ impl Evaluator<'_> {
 
     fn push_key(&self, key: ExprId, path: &mut String) {
         let expr = self.ast.expr(key);
-        let name = match &expr.kind {
-            ExprKind::Const(value) => value.as_str(),
+        let name = match expr.kind {
+            ExprKind::Const(value) => self.ast.constant(value).as_str(),
             _ => None,
         };
         match name.filter(|name| !name.is_empty() && name.chars().all(|c| c == '_' || c.is_alphanumeric())) {

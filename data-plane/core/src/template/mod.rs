@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `source`, `scanner` | a template and its snippets into one text, and that into text, outputs and tags |
 //! | `tokens` | the inside of an output or tag into tokens |
-//! | `parser`, `tags`, `expressions`, `names`, `ast` | tags and expressions into a flat tree |
+//! | `parser`, `tags`, `expressions`, `names`, `growing`, `ast` | tags and expressions into a flat tree |
 //! | `evaluator`, `nodes`, `macros`, `scopes`, `missing`, `page` | the tree into text |
 //! | `values`, `containers`, `traced` | values, lists and maps that change in place, and where a text comes from |
 //! | `operators`, `filters`, `value_tests`, `functions` | what can be done with values |
@@ -28,6 +28,7 @@ mod evaluator;
 mod expressions;
 mod filters;
 mod functions;
+mod growing;
 mod json_sites;
 mod json_text;
 pub mod limits;
@@ -61,12 +62,13 @@ pub use minijinja::Value;
 pub use source::{Snippets, snippets_named};
 pub use values::{headers_value, map_value, value_from_json, value_from_json_text};
 
-use ast::{Ast, BlockId, Node};
+use ast::{Ast, ExprKind, Node, Span, Tag};
 use error::{Fault, Place, Problems};
 use evaluator::Evaluator;
-use names::Use;
+use limits::Meter;
 use page::{Page, Written};
 use source::Source;
+use tokens::Token;
 
 /// What the text is for. The field decides, not the author.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,10 +104,8 @@ pub enum OnMissing {
 pub struct Template {
     source: Source,
     mode: Mode,
-    ast: Ast,
-    root: BlockId,
-    roots: Box<[Use]>,
-    fields: Box<[Use]>,
+    /// Absent where all of the source is printed as it is: most templates of headers are such.
+    ast: Option<Box<Ast>>,
 }
 
 /// A name that a template takes from the context (or would, where a `set` in a branch may not have run), at its first
@@ -176,6 +176,11 @@ impl Context {
         self.steps = self.steps.map(|left| left.saturating_sub(steps));
     }
 
+    /// Steps that a render with it may do.
+    fn steps_most(&self) -> usize {
+        self.steps.unwrap_or(limits::STEPS).min(limits::STEPS)
+    }
+
     fn get(&self, name: &str) -> Value {
         let found = self.names.iter().find(|(known, _)| **known == *name);
         found.map_or(Value::UNDEFINED, |(_, value)| value.clone())
@@ -211,25 +216,22 @@ impl Template {
             return Err(problems.into_errors(&Source::of(source)));
         }
         let assembled = source::assemble(source, mode, snippets, &mut problems);
-        let (mut ast, root, names) = parser::parse(&assembled, mode, &mut problems);
+        let mut ast = parser::parse(&assembled, mode, &mut problems);
         let source = assembled.source;
         // Placement is judged on a tree that is whole; on what is left of a broken one it would only mislead.
         if problems.is_empty() {
             match mode {
-                Mode::Json => json_sites::label(&mut ast, root, &source, &mut problems),
-                Mode::Url => url_sites::check(&ast, root, &source, &mut problems),
+                Mode::Json => json_sites::label(&mut ast, &source, &mut problems),
+                Mode::Url => url_sites::check(&ast, &source, &mut problems),
                 Mode::Text | Mode::Exact | Mode::Header => {}
             }
         }
         if !problems.is_empty() {
             return Err(problems.into_errors(&source));
         }
-        let (names, roots, fields) = names.into_parts();
-        ast.names = names;
-        ast.exprs.shrink_to_fit();
-        ast.blocks.shrink_to_fit();
-        ast.names.shrink_to_fit();
-        Ok(Template { source, mode, ast, root, roots: roots.into(), fields: fields.into() })
+        let all = |length| Node::written(0, length).end as usize == source.text.len();
+        let literal = matches!(ast.block(ast.root), [Node::Text { start: 0, length }] if all(*length));
+        Ok(Template { source, mode, ast: (!literal).then(|| Box::new(ast)) })
     }
 
     /// Prints the template with what `context` holds.
@@ -238,10 +240,20 @@ impl Template {
     /// [`Unrendered::Skipped`] where the template says that nothing is to be sent (D19), else the first thing that went
     /// wrong; nothing may be sent then either.
     pub fn render(&self, context: &Context, on_missing: OnMissing) -> Result<Rendered, Unrendered> {
-        let mut run = Evaluator::new(&self.ast, &self.source, self.mode, context, on_missing);
-        let result = run.block(self.root);
-        let Evaluator { page: Page { out, written, .. }, missing, meter, .. } = run;
-        match result.and_then(|_| self.finished(out, &written)) {
+        let (result, missing, meter) = match &self.ast {
+            Some(ast) => {
+                let mut run = Evaluator::new(ast, &self.source, self.mode, context, on_missing);
+                let result = run.block(ast.root);
+                let Evaluator { page: Page { out, written, .. }, missing, meter, .. } = run;
+                (result.and_then(|_| self.finished(out, &written)), missing, meter)
+            }
+            None => {
+                let mut meter = Meter::new(context.steps_most());
+                let result = meter.steps(1).and_then(|()| self.finished(self.source.text.to_string(), &[]));
+                (result, Vec::new(), meter)
+            }
+        };
+        match result {
             Ok(text) => Ok(Rendered { text, missing, steps: meter.done() }),
             Err(fault) => Err(fault.into_unrendered(&self.source)),
         }
@@ -251,16 +263,13 @@ impl Template {
     /// leave that open. A step takes a few microseconds at most, one of a regular expression about fifteen, so that a caller
     /// can tell what may take long.
     pub fn steps_most(&self) -> usize {
-        let repeats = |node: &Node| matches!(node, Node::For(_) | Node::Macro(_));
-        if self.ast.blocks.iter().flatten().any(repeats) {
+        let Some(ast) = &self.ast else { return 1 };
+        if ast.tags.iter().any(|tag| matches!(tag, Tag::For { .. } | Tag::Macro(_))) {
             return limits::STEPS;
         }
-        let links = |expr: &ast::Expr| match &expr.kind {
-            ast::ExprKind::Postfix { links, .. } => 1 + links.len(),
-            _ => 1,
-        };
-        let nodes: usize = self.ast.blocks.iter().map(|block| block.len()).sum();
-        nodes + self.ast.exprs.iter().map(links).sum::<usize>()
+        let names =
+            |expr: &ast::Expr| if let ExprKind::Path { names, .. } = expr.kind { usize::from(names) } else { 0 };
+        ast.nodes.len() + ast.exprs.len() + ast.links.len() + ast.exprs.iter().map(names).sum::<usize>()
     }
 
     /// What the field asks of the whole text.
@@ -275,27 +284,35 @@ impl Template {
 
     /// Whether the template is text only: no inserts and no tags.
     pub fn is_static(&self) -> bool {
-        self.ast.block(self.root).iter().all(|node| matches!(node, Node::Text(_)))
+        self.ast.as_ref().is_none_or(|ast| ast.block(ast.root).iter().all(|node| matches!(node, Node::Text { .. })))
     }
 
     /// The fields of the form that `{% context id %}`, `context.id` and `context["id"]` name, each once. An id that the schema does not have is refused by
     /// whoever knows the schema (D25).
     pub fn context_fields(&self) -> Vec<RootUse> {
-        self.uses(&self.fields)
+        let fields = self.ast.iter().flat_map(|ast| &*ast.fields);
+        fields.map(|at| self.told(self.field_at(*at), *at)).collect()
+    }
+
+    /// The field that is named there, as it is or in quotes.
+    fn field_at(&self, at: Span) -> String {
+        let tokens = tokens::tokenize(&self.source.text, at, &mut Problems::default()).unwrap_or_default();
+        match tokens.into_iter().next() {
+            Some((Token::Text(text), _)) => text.into_owned(),
+            _ => at.text(&self.source.text).to_owned(),
+        }
     }
 
     /// The names taken from the context, in the order of their first use.
     pub fn roots(&self) -> Vec<RootUse> {
-        self.uses(&self.roots)
+        let used = |ast: &Ast, (name, at): &ast::Use| self.told(ast.name(*name, &self.source.text).to_owned(), *at);
+        self.ast.iter().flat_map(|ast| ast.roots.iter().map(|root| used(ast, root))).collect()
     }
 
     /// Told to authors and to nobody else, so it is made when somebody asks.
-    fn uses(&self, uses: &[Use]) -> Vec<RootUse> {
-        let told = |(name, at): &Use| {
-            let Place { line, column, excerpt, .. } = Place::of(&self.source, *at);
-            RootUse { name: String::from(&**self.ast.name(*name)), line, column, excerpt }
-        };
-        uses.iter().map(told).collect()
+    fn told(&self, name: String, at: Span) -> RootUse {
+        let Place { line, column, excerpt, .. } = Place::of(&self.source, at);
+        RootUse { name, line, column, excerpt }
     }
 }
 
@@ -308,7 +325,7 @@ fn header(text: &str, written: &[Written]) -> Result<String, Box<Fault>> {
         Fault::new(RenderErrorKind::BadHeader, "a header value cannot hold line breaks or other control characters");
     let culprit = written.iter().find(|written| (written.start..written.end).contains(&(offset + at)));
     Err(match culprit {
-        Some(written) => fault.or_at(written.at),
+        Some(written) => fault.or_inside(written.at),
         None => fault,
     })
 }

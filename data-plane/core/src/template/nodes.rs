@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use minijinja::Value;
 use minijinja::value::{Object, ObjectRepr, ValueKind};
 
-use super::ast::{BlockId, ExprId, ExprKind, LOOP, NameId, Node, Site, Span, Target};
+use super::ast::{self, BlockId, Capture, Compound, ExprId, ExprKind, LOOP, NameId, Node, Site, Span, Tag, Target};
 use super::containers::{Entry, Items, Map, MapKind};
 use super::error::Fault;
 use super::evaluator::{Evaluator, Run, written};
@@ -71,7 +71,14 @@ impl Evaluator<'_> {
         let mut flow = Flow::On;
         for node in self.ast.block(id) {
             self.meter.steps(1)?;
-            flow = self.node(node)?;
+            match node {
+                Node::Text { start, length } => {
+                    let at = Node::written(*start, *length);
+                    self.page.text(at.text(&self.source.text), at)?;
+                }
+                Node::Output { expr, site } => self.output(*expr, *site)?,
+                Node::Tag(tag) => flow = self.tag(self.ast.tag(*tag))?,
+            }
             if flow != Flow::On {
                 break;
             }
@@ -80,37 +87,35 @@ impl Evaluator<'_> {
         Ok(flow)
     }
 
-    fn node(&mut self, node: &Node) -> Run<Flow> {
-        match node {
-            Node::Text(span) => self.page.text(span.text(&self.source.text), *span)?,
-            Node::Output { expr, site, at } => self.output(*expr, *site, *at)?,
-            Node::If(branches) => {
-                return match self.arm(&branches.arms, branches.otherwise)? {
+    fn tag(&mut self, tag: &Tag) -> Run<Flow> {
+        match tag {
+            Tag::If { arms, otherwise, .. } => {
+                return match self.arm(arms, *otherwise)? {
                     Some(body) => self.block(body),
                     None => Ok(Flow::On),
                 };
             }
-            Node::For(each) => self.for_each(&each.names, each.list, each.body, each.at)?,
-            Node::Break(_) => return Ok(Flow::Break),
-            Node::Continue(_) => return Ok(Flow::Continue),
-            Node::Set(set) => self.set(&set.targets, &set.values)?,
-            Node::SetBlock(set) => self.set_block(&set.target, set.value, set.body, set.at)?,
-            Node::Do(expr) => self.eval(*expr).map(drop)?,
-            Node::DoBlock(body) => self.catch(*body).map(drop)?,
-            Node::Cycle(cycle) => self.cycle(&cycle.values, cycle.name, cycle.site, cycle.at)?,
-            Node::IfChanged { expr, body, at } => {
+            Tag::For { names, list, body, at } => self.for_each(names, *list, *body, *at)?,
+            Tag::Break(_) => return Ok(Flow::Break),
+            Tag::Continue(_) => return Ok(Flow::Continue),
+            Tag::Set { targets, values } => self.set(targets, values)?,
+            Tag::SetBlock(set) => self.set_block(set)?,
+            Tag::Do(expr) => self.eval(*expr).map(drop)?,
+            Tag::DoBlock(body) => self.catch(*body).map(drop)?,
+            Tag::Cycle { values, name, site, at } => self.cycle(values, *name, *site, *at)?,
+            Tag::IfChanged { expr, body, at } => {
                 if self.has_changed(*expr, *at)? {
                     return self.block(*body);
                 }
             }
-            Node::AutoEscape { on, body } => return self.auto_escape(*on, *body),
-            Node::Macro(id) => {
+            Tag::AutoEscape { on, body } => return self.auto_escape(*on, *body),
+            Tag::Macro(id) => {
                 let name = self.ast.macro_(*id).name;
                 self.scopes.define(name, *id)?;
             }
-            Node::Call { callee, body, site, at } => self.call_block(*callee, *body, *site, *at)?,
-            Node::With { name, text, body, at } => return self.with(*name, *text, *body, *at),
-            Node::Kill(at) => return Err(Fault::skip(*at, "the template ends here with 'kill'")),
+            Tag::Call { callee, body, site, at } => self.call_block(*callee, *body, *site, *at)?,
+            Tag::With { name, text, body, at } => return self.with(*name, *text, *body, *at),
+            Tag::Kill(at) => return Err(Fault::skip(*at, "the template ends here with 'kill'")),
         }
         Ok(Flow::On)
     }
@@ -118,14 +123,17 @@ impl Evaluator<'_> {
     // ---- output ----
 
     #[inline(never)]
-    fn output(&mut self, expr: ExprId, site: Site, at: Span) -> Run<()> {
-        if self.print_named(expr, site, at)? {
+    fn output(&mut self, expr: ExprId, site: Site) -> Run<()> {
+        if self.print_named(expr, site)? {
             return Ok(());
         }
         let Traced { value, origin } = self.eval(expr)?;
-        match self.ast.expr(expr).kind {
+        let ast::Expr { kind, at } = self.ast.expr(expr);
+        match kind {
             // What a macro prints has been escaped inside.
-            ExprKind::Call { .. } => self.page.put(&value, origin, site, at, &mut self.meter),
+            ExprKind::Compound(compound) if matches!(self.ast.compound(compound), Compound::Call(_)) => {
+                self.page.put(&value, origin, site, at, &mut self.meter)
+            }
             _ => self.page.print(&value, origin, site, at, &mut self.meter),
         }
     }
@@ -183,17 +191,18 @@ impl Evaluator<'_> {
 
     /// A block sees its own names only, unless it is called `__ignored__` (Jinjava).
     #[inline(never)]
-    fn set_block(&mut self, target: &Target, value: ExprId, body: BlockId, at: Span) -> Run<()> {
-        let open = matches!(target, Target::Name(name) if **self.ast.name(*name) == *"__ignored__");
+    fn set_block(&mut self, set: &Capture) -> Run<()> {
+        let Capture { target, value, body, at } = set;
+        let open = matches!(target, Target::Name(name) if self.name(*name) == "__ignored__");
         if !open {
             self.scopes.enter();
         }
-        let caught = self.catch(body).map_err(|fault| fault.or_at(at))?;
+        let caught = self.catch(*body).map_err(|fault| fault.or_at(*at))?;
         if !open {
             self.scopes.leave();
         }
         self.caught = Some(caught);
-        let value = self.eval(value)?;
+        let value = self.eval(*value)?;
         self.assign(target, value)
     }
 
@@ -307,7 +316,7 @@ impl Evaluator<'_> {
                 Some(entry) if position == 0 => Value::from(entry.key.clone()),
                 Some(entry) if position == 1 => entry.value.clone(),
                 Some(_) => Value::UNDEFINED,
-                None if item.kind() == ValueKind::Map => values::attr(item, self.ast.name(*name)),
+                None if item.kind() == ValueKind::Map => values::attr(item, self.name(*name)),
                 None => values::item(item, &Value::from(position as i64)),
             };
             self.scopes.set(*name, Traced::found(part, origin))?;

@@ -12,7 +12,7 @@ use super::operators;
 use super::traced::Origin;
 use super::{Mode, OnMissing, json_sites, url_sites, values};
 
-/// Which bytes of the output one placeholder has written.
+/// Which bytes of the output one placeholder has written, and where it begins or its expression does.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Written {
     pub(super) start: usize,
@@ -82,16 +82,16 @@ impl Page {
         };
         let limited = done.as_ref().is_err_and(|fault| fault.kind == RenderErrorKind::Limit);
         if cap < room && (limited || self.out.len() - start > cap) {
-            return Err(meter.unprintable("bytes of output", room).or_at(at));
+            return Err(meter.unprintable("bytes of output", room).or_inside(at));
         }
-        done.map_err(|fault| fault.or_at(at))?;
+        done.map_err(|fault| fault.or_inside(at))?;
         if self.out.len() - start > cap {
-            return Err(limits::over("bytes of output", limits::OUTPUT_BYTES).or_at(at));
+            return Err(limits::over("bytes of output", limits::OUTPUT_BYTES).or_inside(at));
         }
         if container {
-            meter.printed(self.out.len() - start).map_err(|fault| fault.or_at(at))?;
+            meter.printed(self.out.len() - start).map_err(|fault| fault.or_inside(at))?;
         }
-        meter.reading(self.out.len() - start).map_err(|fault| fault.or_at(at))?;
+        meter.reading(self.out.len() - start).map_err(|fault| fault.or_inside(at))?;
         self.written.push(Written { start, end: self.out.len(), at });
         Ok(())
     }

@@ -2,26 +2,24 @@
 //! each tag says is read in [`tags`](super::tags), expressions in [`expressions`](super::expressions).
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::Mode;
-use super::ast::{
-    Ast, BlockId, Branches, Capture, Expr, ExprId, ExprKind, Loop, MacroId, NameId, Node, Site, Span, Target,
-};
+use super::ast::{Ast, BlockId, Capture, ExprId, ExprKind, MacroId, NameId, Node, Site, Span, Tag, Target};
 use super::error::{ErrorCode, Problems};
 use super::expressions::{Expressions, Stop};
+use super::growing::Growing;
 use super::limits;
 use super::names::Names;
 use super::scanner::Piece;
 use super::source::Assembled;
 
-/// Reads the whole template. `Ast::names` is left empty: they are still in [`Names`].
-pub(super) fn parse(assembled: &Assembled, mode: Mode, problems: &mut Problems) -> (Ast, BlockId, Names) {
+/// Reads the whole template.
+pub(super) fn parse(assembled: &Assembled, mode: Mode, problems: &mut Problems) -> Ast {
     let mut parser = Parser {
         source: &assembled.source.text,
         pieces: &assembled.pieces,
         uses: &assembled.uses,
-        ast: Ast::default(),
+        ast: Growing::default(),
         problems,
         names: Names::new(),
         open: Vec::new(),
@@ -34,7 +32,8 @@ pub(super) fn parse(assembled: &Assembled, mode: Mode, problems: &mut Problems) 
     parser.names.check(parser.problems);
     let nodes = std::mem::take(&mut parser.nodes);
     let root = parser.block(nodes);
-    (parser.ast, root, parser.names)
+    let (names, roots, fields) = parser.names.into_parts();
+    parser.ast.finish(root, names, roots, fields)
 }
 
 /// A block tag that waits for its end.
@@ -106,7 +105,7 @@ pub(super) struct Parser<'p> {
     pub(super) source: &'p str,
     pieces: &'p [Vec<Piece>],
     uses: &'p HashMap<u32, usize>,
-    pub(super) ast: Ast,
+    pub(super) ast: Growing,
     pub(super) problems: &'p mut Problems,
     pub(super) names: Names,
     pub(super) open: Vec<Open>,
@@ -127,8 +126,8 @@ impl Parser<'_> {
         let pieces = self.pieces;
         for piece in pieces.get(part).into_iter().flatten() {
             match *piece {
-                Piece::Text(span) => self.nodes.push(Node::Text(span)),
-                Piece::Output { inner, at } => self.output(inner, at),
+                Piece::Text(span) => self.nodes.push(Node::text(span)),
+                Piece::Output { inner, .. } => self.output(inner),
                 Piece::Tag { inner, at } => {
                     // A tag that cannot be read is already reported; what follows still is looked at.
                     let _: Result<(), Stop> = self.tag(inner, at);
@@ -170,31 +169,29 @@ impl Parser<'_> {
     }
 
     pub(super) fn block(&mut self, nodes: Vec<Node>) -> BlockId {
-        self.ast.blocks.push(nodes.into());
-        BlockId(self.ast.blocks.len() as u32 - 1)
+        self.ast.block_of(&nodes)
     }
 
-    fn output(&mut self, inner: Span, at: Span) {
+    fn output(&mut self, inner: Span) {
         // `{{ }}` prints nothing.
         if inner.text(self.source).trim().is_empty() {
             return;
         }
         if let Ok(expr) = self.expressions(inner).and_then(Expressions::only) {
-            self.nodes.push(Node::Output { expr, site: Site::Plain, at });
+            self.nodes.push(Node::Output { expr, site: Site::Plain });
         }
     }
 
-    /// A node that is no token of its own.
-    pub(super) fn expr(&mut self, kind: ExprKind, at: Span) -> ExprId {
-        self.ast.exprs.push(Expr { kind, at });
-        ExprId(self.ast.exprs.len() as u32 - 1)
+    pub(super) fn push(&mut self, tag: Tag) {
+        let node = self.ast.tag_of(tag);
+        self.nodes.push(node);
     }
 
     /// One expression. A template with problems is never rendered, so that anything may stand where none could be read.
     pub(super) fn condition(&mut self, rest: Span) -> ExprId {
         match self.expressions(rest).and_then(Expressions::only) {
             Ok(condition) => condition,
-            Err(Stop) => self.expr(ExprKind::List(Box::default()), rest),
+            Err(Stop) => self.ast.push(ExprKind::Captured, rest),
         }
     }
 
@@ -251,32 +248,32 @@ impl Parser<'_> {
         let body = std::mem::replace(&mut self.nodes, open.around);
         let body = self.block(body);
         let at = open.at;
-        let node = match open.kind {
+        let tag = match open.kind {
             OpenKind::If { mut arms, condition, .. } => {
                 let otherwise = if condition.is_none() { Some(body) } else { None };
                 arms.extend(condition.map(|condition| (condition, body)));
-                Node::If(Box::new(Branches { arms: arms.into(), otherwise, at }))
+                Tag::If { arms: arms.into(), otherwise, at }
             }
-            OpenKind::For { names, list } => Node::For(Box::new(Loop { names: names.into(), list, body, at })),
+            OpenKind::For { names, list } => Tag::For { names: names.into(), list, body, at },
             OpenKind::Set { target, value } => {
                 self.bind(&target);
-                Node::SetBlock(Box::new(Capture { target, value, body, at }))
+                Tag::SetBlock(Box::new(Capture { target, value, body, at }))
             }
-            OpenKind::Do => Node::DoBlock(body),
-            OpenKind::IfChanged { expr } => Node::IfChanged { expr, body, at },
-            OpenKind::AutoEscape { on } => Node::AutoEscape { on, body },
+            OpenKind::Do => Tag::DoBlock(body),
+            OpenKind::IfChanged { expr } => Tag::IfChanged { expr, body, at },
+            OpenKind::AutoEscape { on } => Tag::AutoEscape { on, body },
             OpenKind::Macro { id: Some(id) } => {
                 self.end_macro(id, body);
-                Node::Macro(id)
+                Tag::Macro(id)
             }
-            OpenKind::Call { callee } => Node::Call { callee, body, site: Site::Plain, at },
+            OpenKind::Call { callee } => Tag::Call { callee, body, site: Site::Plain, at },
             OpenKind::With { text } => {
-                let name = self.names.id(&Arc::from(super::tags::SNIPPET_RESULT));
-                Node::With { name, text, body, at }
+                let name = self.names.own(super::tags::SNIPPET_RESULT);
+                Tag::With { name, text, body, at }
             }
             OpenKind::Macro { id: None } | OpenKind::Broken(_) => return Ok(()),
         };
-        self.nodes.push(node);
+        self.push(tag);
         Ok(())
     }
 

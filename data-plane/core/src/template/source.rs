@@ -48,7 +48,7 @@ pub fn snippets_named(text: &str) -> Vec<String> {
 }
 
 /// One text in the whole: the template's own, or one use of a snippet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Part {
     pub(super) start: usize,
     pub(super) end: usize,
@@ -56,23 +56,45 @@ pub(super) struct Part {
     pub(super) snippet: Option<Arc<str>>,
 }
 
-/// All texts in one, and where each begins.
+/// All texts in one, and where each snippet begins behind the template's own.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) text: Box<str>,
-    pub(super) parts: Vec<Part>,
+    snippets: Box<[Part]>,
 }
 
 impl Source {
     /// A source without snippets.
     pub(super) fn of(text: &str) -> Source {
-        Source { text: text.into(), parts: vec![Part { start: 0, end: text.len(), snippet: None }] }
+        Source { text: text.into(), snippets: Box::default() }
+    }
+
+    /// The template's own text.
+    pub(super) fn own(&self) -> Part {
+        Part { start: 0, end: self.snippets.first().map_or(self.text.len(), |first| first.start), snippet: None }
     }
 
     /// The part in which an offset lies.
-    pub(super) fn part(&self, offset: usize) -> &Part {
-        const EMPTY: &Part = &Part { start: 0, end: 0, snippet: None };
-        self.parts.iter().rev().find(|part| part.start <= offset).unwrap_or(EMPTY)
+    pub(super) fn part(&self, offset: usize) -> Part {
+        self.snippets.iter().rev().find(|part| part.start <= offset).cloned().unwrap_or_else(|| self.own())
+    }
+
+    /// Where the placeholder begins whose expression is there. Only what is no part of an expression stands between the two;
+    /// and the first of several braces is where a placeholder begins.
+    pub(super) fn opening(&self, at: Span) -> Span {
+        let text = self.text.as_bytes();
+        let opens = |at: &usize| matches!(text.get(*at..), Some([b'{', b'{' | b'%', ..]));
+        let found = (0..=at.start as usize).rev().find(opens).unwrap_or(at.start as usize);
+        let braces = text[..found].iter().rev().take_while(|byte| **byte == b'{').count();
+        let is_output = text.get(found + 1) == Some(&b'{');
+        let start = if is_output { found - braces } else { found };
+        Span::new(start, start)
+    }
+
+    /// What it takes beside itself.
+    #[cfg(test)]
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.text.len() + size_of_val(&*self.snippets)
     }
 }
 
@@ -124,7 +146,7 @@ pub(super) fn assemble(text: &str, mode: Mode, snippets: &Snippets, problems: &m
         }
         pieces.push(found);
     }
-    Assembled { source: Source { text: whole.into(), parts }, pieces, uses }
+    Assembled { source: Source { text: whole.into(), snippets: parts.split_off(1).into() }, pieces, uses }
 }
 
 /// The id in `snippet id` or `snippetvar id=id`, quoted or not.

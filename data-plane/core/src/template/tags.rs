@@ -1,11 +1,10 @@
 //! What each tag says between its delimiters. Hides which tags there are, and which are refused by name.
 
-use std::sync::Arc;
-
-use super::ast::{Assignments, Cycle, ExprKind, LOOP, Macro, MacroId, Node, Site, Span, Target};
+use super::ast::{Compound, ExprKind, LOOP, Macro, MacroId, Node, Site, Span, Tag, Target};
 use super::error::{ErrorCode, Problems};
 use super::expressions::{Expressions, Stop};
 use super::limits;
+use super::names::FORM;
 use super::parser::{Open, OpenKind, Parser};
 
 /// The name under which the body of a `snippetvar` finds the snippet's text.
@@ -95,7 +94,7 @@ impl Parser<'_> {
             "break" | "continue" => self.leave_loop(&name, rest, name_at),
             "set" => self.set(rest, at),
             "do" => self.do_(rest, at),
-            "print" => self.print(rest, at),
+            "print" => self.print(rest),
             "cycle" => self.cycle(rest, at),
             "ifchanged" => {
                 let expr = self.condition(rest);
@@ -111,7 +110,7 @@ impl Parser<'_> {
             "call" => self.open_call(rest, at),
             "kill" => {
                 self.nothing_more("kill", rest);
-                self.nodes.push(Node::Kill(at));
+                self.push(Tag::Kill(at));
                 Ok(())
             }
             "context" | "customer" => self.field(&name, rest, at, name_at),
@@ -138,7 +137,7 @@ impl Parser<'_> {
         let unless = tag == "unless";
         let mut condition = self.condition(rest);
         if unless {
-            condition = self.expr(ExprKind::Not(condition), rest);
+            condition = self.ast.push(ExprKind::Not(condition), rest);
         }
         self.enter(OpenKind::If { arms: Vec::new(), condition: Some(condition), unless }, at);
         Ok(())
@@ -183,7 +182,7 @@ impl Parser<'_> {
             self.problems.add(ErrorCode::Syntax, at, format!("'{tag}' outside of a 'for'"));
             return Err(Stop);
         }
-        self.nodes.push(if tag == "break" { Node::Break(at) } else { Node::Continue(at) });
+        self.push(if tag == "break" { Tag::Break(at) } else { Tag::Continue(at) });
         Ok(())
     }
 
@@ -206,7 +205,7 @@ impl Parser<'_> {
             (super::expressions::Assigned::Values(values), _) => {
                 targets.iter().for_each(|target| self.bind(target));
                 let (targets, values) = (targets.into(), values.into());
-                self.nodes.push(Node::Set(Box::new(Assignments { targets, values })));
+                self.push(Tag::Set { targets, values });
             }
             (super::expressions::Assigned::Block(value), [target]) => {
                 self.enter(OpenKind::Set { target: target.clone(), value }, at);
@@ -225,13 +224,13 @@ impl Parser<'_> {
             return Ok(());
         }
         let expr = self.expressions(rest)?.only()?;
-        self.nodes.push(Node::Do(expr));
+        self.push(Tag::Do(expr));
         Ok(())
     }
 
-    fn print(&mut self, rest: Span, at: Span) -> Result<(), Stop> {
+    fn print(&mut self, rest: Span) -> Result<(), Stop> {
         let expr = self.expressions(rest)?.only()?;
-        self.nodes.push(Node::Output { expr, site: Site::Plain, at });
+        self.nodes.push(Node::Output { expr, site: Site::Plain });
         Ok(())
     }
 
@@ -240,7 +239,7 @@ impl Parser<'_> {
         if let Some(name) = name {
             self.names.bind(name);
         }
-        self.nodes.push(Node::Cycle(Box::new(Cycle { values: values.into(), name, site: Site::Plain, at })));
+        self.push(Tag::Cycle { values: values.into(), name, site: Site::Plain, at });
         Ok(())
     }
 
@@ -253,7 +252,7 @@ impl Parser<'_> {
         let id = MacroId(self.ast.macros.len() as u32);
         let bound: Vec<_> = parameters.iter().map(|(parameter, _)| *parameter).collect();
         let body = self.block(Vec::new());
-        let rest = (self.names.id(&"varargs".into()), self.names.id(&"kwargs".into()));
+        let rest = (self.names.own("varargs"), self.names.own("kwargs"));
         self.ast.macros.push(Macro { name, parameters: parameters.into(), body, rest });
         self.enter(OpenKind::Macro { id: Some(id) }, at);
         bound.into_iter().chain([rest.0, rest.1]).for_each(|name| self.names.bind(name));
@@ -262,7 +261,7 @@ impl Parser<'_> {
 
     fn open_call(&mut self, rest: Span, at: Span) -> Result<(), Stop> {
         let callee = self.condition(rest);
-        if !matches!(self.ast.expr(callee).kind, ExprKind::Call { .. }) {
+        if !matches!(self.ast.compound(callee), Some(Compound::Call(_))) {
             self.problems.add(ErrorCode::Syntax, rest, "'call' needs the call of a macro: {% call name(…) %}");
         }
         self.enter(OpenKind::Call { callee }, at);
@@ -280,13 +279,15 @@ impl Parser<'_> {
             self.problems.add(ErrorCode::Syntax, at, format!("'{tag}' needs an id of letters, digits and '_'"));
             return Err(Stop);
         }
-        let base = self.names.id(&Arc::from(tag));
-        if tag == "context" {
+        let required = tag == "customer";
+        let base = self.names.own(if required { "customer" } else { FORM });
+        if !required {
             self.names.field(id, id_at);
         }
         self.names.used(base, tag_at);
-        let expr = self.expr(ExprKind::Field { base, field: id_at, required: tag == "customer" }, at);
-        self.nodes.push(Node::Output { expr, site: Site::Plain, at });
+        let kind = self.ast.compound_of(Compound::Field { base, field: id_at, required });
+        let expr = self.ast.push(kind, at);
+        self.nodes.push(Node::Output { expr, site: Site::Plain });
         Ok(())
     }
 
@@ -300,7 +301,7 @@ impl Parser<'_> {
         }
         let text = self.snippet_block(at);
         self.enter(OpenKind::With { text }, at);
-        let name = self.names.id(&Arc::from(SNIPPET_RESULT));
+        let name = self.names.own(SNIPPET_RESULT);
         self.names.bind(name);
         Ok(())
     }

@@ -12,6 +12,7 @@ mod differential;
 mod edges;
 mod filters;
 mod tags;
+mod weight;
 
 fn golden(file: &str) -> Vec<Json> {
     let path = format!("{}/../../tests/golden/template/{file}", env!("CARGO_MANIFEST_DIR"));

@@ -1,17 +1,17 @@
 //! The inside of one `{{ … }}` or `{% … %}` into tokens. Hides numbers, string escapes and identifiers.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 
 use super::ast::Span;
 use super::error::{ErrorCode, Problems};
 use super::limits;
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Token {
-    Word(Arc<str>),
+pub(super) enum Token<'s> {
+    Word(&'s str),
     Int(i64),
     Float(f64),
-    Text(Arc<str>),
+    Text(Cow<'s, str>),
     Symbol(&'static str),
 }
 
@@ -22,7 +22,7 @@ const SYMBOLS: &[&str] = &[
 ];
 
 /// Reads all tokens of `span`, or reports the first that cannot be read.
-pub(super) fn tokenize(source: &str, span: Span, problems: &mut Problems) -> Option<Vec<(Token, Span)>> {
+pub(super) fn tokenize<'s>(source: &'s str, span: Span, problems: &mut Problems) -> Option<Vec<(Token<'s>, Span)>> {
     let mut reader = Reader { source, at: span.start as usize, end: span.end as usize };
     let mut tokens = Vec::new();
     loop {
@@ -52,8 +52,8 @@ struct Reader<'s> {
     end: usize,
 }
 
-impl Reader<'_> {
-    fn rest(&self) -> &str {
+impl<'s> Reader<'s> {
+    fn rest(&self) -> &'s str {
         &self.source[self.at..self.end]
     }
 
@@ -61,7 +61,7 @@ impl Reader<'_> {
         self.at = self.end - self.rest().trim_start().len();
     }
 
-    fn token(&mut self) -> Result<Token, String> {
+    fn token(&mut self) -> Result<Token<'s>, String> {
         let Some(first) = self.rest().chars().next() else { return Err("an expression is missing".into()) };
         if first == '"' || first == '\'' {
             return self.text(first);
@@ -70,7 +70,7 @@ impl Reader<'_> {
             return self.number();
         }
         if starts_word(first) {
-            return Ok(Token::Word(self.word().into()));
+            return Ok(Token::Word(self.word()));
         }
         let symbol = SYMBOLS.iter().find(|symbol| self.rest().starts_with(**symbol));
         match symbol {
@@ -82,7 +82,7 @@ impl Reader<'_> {
         }
     }
 
-    fn word(&mut self) -> &str {
+    fn word(&mut self) -> &'s str {
         let start = self.at;
         let length = self.rest().find(|c: char| !continues_word(c)).unwrap_or(self.rest().len());
         self.at += length;
@@ -95,7 +95,7 @@ impl Reader<'_> {
         length
     }
 
-    fn number(&mut self) -> Result<Token, String> {
+    fn number(&mut self) -> Result<Token<'s>, String> {
         let start = self.at;
         let mut float = false;
         self.digits();
@@ -129,8 +129,14 @@ impl Reader<'_> {
         text.parse().map(Token::Int).map_err(|_| "this number is out of range: whole numbers have 64 bits".into())
     }
 
-    fn text(&mut self, quote: char) -> Result<Token, String> {
+    fn text(&mut self, quote: char) -> Result<Token<'s>, String> {
         self.at += 1;
+        let rest = self.rest();
+        let plain = rest.split([quote, '\\']).next().unwrap_or_default();
+        if rest[plain.len()..].starts_with(quote) {
+            self.at += plain.len() + quote.len_utf8();
+            return Ok(Token::Text(plain.into()));
+        }
         let mut text = String::new();
         loop {
             let Some(c) = self.rest().chars().next() else { return Err("this text is never closed".into()) };

@@ -3,7 +3,7 @@
 
 use minijinja::Value;
 
-use super::ast::{Ast, BlockId, Node, Span};
+use super::ast::{Ast, Node, Span};
 use super::error::{ErrorCode, Fault, Problems, RenderErrorKind};
 use super::page::Written;
 use super::source::Source;
@@ -12,10 +12,10 @@ use super::values::{self, TooLong};
 
 /// Refuses a template whose scheme, host or port are not one piece of its own text: whatever stands in between, even a
 /// comment, would leave a reader with another host than a parser (R073, D20).
-pub(super) fn check(ast: &Ast, root: BlockId, source: &Source, problems: &mut Problems) {
-    let whole = source.parts.first().map_or(0, |part| part.end);
-    let first = match ast.block(root).first() {
-        Some(Node::Text(span)) if span.start == 0 => span.text(&source.text),
+pub(super) fn check(ast: &Ast, source: &Source, problems: &mut Problems) {
+    let whole = source.own().end;
+    let first = match ast.block(ast.root).first() {
+        Some(Node::Text { start: 0, length }) => Node::written(0, *length).text(&source.text),
         _ => "",
     };
     if first.len() < whole && !has_whole_authority(first) {
@@ -83,7 +83,7 @@ pub(super) fn verify(url: &str, written: &[Written]) -> Result<(), Box<Fault>> {
 
 fn blame(fault: Box<Fault>, culprit: Option<&Written>) -> Box<Fault> {
     match culprit {
-        Some(written) => fault.or_at(Span { ..written.at }),
+        Some(written) => fault.or_inside(written.at),
         None => fault,
     }
 }

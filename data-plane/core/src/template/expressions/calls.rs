@@ -1,11 +1,9 @@
 //! What is hung on a value by name: methods, filters and tests. Hides how arguments find their parameters. What a name
 //! does not take is refused, never ignored (I9).
 
-use std::sync::Arc;
-
 use minijinja::Value;
 
-use super::super::ast::{Argument, Called, ExprId, ExprKind, Filtered, Link, Span, Tested};
+use super::super::ast::{Argument, ExprId, Link, Span};
 use super::super::error::ErrorCode;
 use super::super::filters::{Filter, Pattern};
 use super::super::limits::PATTERN_KIB;
@@ -21,7 +19,7 @@ impl Expressions<'_> {
         self.expect("(")?;
         while !self.take(")") {
             let named = matches!(self.tokens.get(self.at + 1), Some((Token::Symbol("="), _)));
-            let name = if named { Some(self.name("a name")?.0) } else { None };
+            let name = if named { Some(self.name("a name")?.0.into()) } else { None };
             self.at += usize::from(named);
             let value = self.expression()?;
             *parts = (*parts).max(self.depth(value));
@@ -40,8 +38,8 @@ impl Expressions<'_> {
             return Ok(Link::Attr(at));
         }
         let given = self.arguments(parts)?;
-        let Some(method) = Method::named(&name) else {
-            self.problems.unknown(ErrorCode::UnknownFunction, at, "method", &name, &Method::names());
+        let Some(method) = Method::named(name) else {
+            self.problems.unknown(ErrorCode::UnknownFunction, at, "method", name, &Method::names());
             return Ok(Link::Attr(at));
         };
         if let Some(takes) = method.takes_other_than(given.len()) {
@@ -52,33 +50,38 @@ impl Expressions<'_> {
             self.problems.add(ErrorCode::Syntax, at, "methods take no arguments by name");
         }
         self.ast.changes |= method.changes();
-        let args: Box<[ExprId]> = given.into_iter().map(|argument| argument.value).collect();
-        if let Some(id) = args.first().filter(|_| method.takes_pattern()) {
-            self.pattern(*id, method.matches_whole());
+        if let Some(argument) = given.first().filter(|_| method.takes_pattern()) {
+            self.pattern(argument.value, method.matches_whole());
         }
-        Ok(Link::Method(Box::new(Called { method, args, at })))
+        let (first, count) = self.ast.operands_of(given.into_iter().map(|argument| Some(argument.value)));
+        Ok(Link::Method { method, first, count, at })
     }
 
     #[inline(never)]
     pub(super) fn filter(&mut self, parts: &mut usize) -> Result<Link, Stop> {
         let (name, at) = self.name("the name of a filter")?;
         let given = if self.is("(") { self.arguments(parts)? } else { Vec::new() };
-        let Some(filter) = Filter::named(&name) else {
-            match Filter::off(&name) {
+        let Some(filter) = Filter::named(name) else {
+            match Filter::off(name) {
                 Some(why) => {
                     self.problems.add(ErrorCode::UnknownFilter, at, format!("the filter '{name}' is off: {why}"));
                 }
-                None => self.problems.unknown(ErrorCode::UnknownFilter, at, "filter", &name, &Filter::names()),
+                None => self.problems.unknown(ErrorCode::UnknownFilter, at, "filter", name, &Filter::names()),
             }
             return Ok(Link::Attr(at));
         };
-        let args = self.placed(filter, &name, at, given);
+        Ok(self.filter_link(filter, name, at, given))
+    }
+
+    pub(super) fn filter_link(&mut self, filter: Filter, name: &str, at: Span, given: Vec<Argument>) -> Link {
+        let args = self.placed(filter, name, at, given);
         self.literals(filter, &args);
-        Ok(Link::Filter(Box::new(Filtered { filter, args: args.into(), at })))
+        let (first, count) = self.ast.operands_of(args);
+        Link::Filter { filter, first, count, at }
     }
 
     /// Arguments in the order of the filter's parameters, and what it takes besides them.
-    pub(super) fn placed(&mut self, filter: Filter, name: &str, at: Span, given: Vec<Argument>) -> Vec<Option<ExprId>> {
+    fn placed(&mut self, filter: Filter, name: &str, at: Span, given: Vec<Argument>) -> Vec<Option<ExprId>> {
         let parameters = filter.parameters();
         let mut args = vec![None; parameters.len()];
         let mut next = filter.only_by_name();
@@ -110,13 +113,10 @@ impl Expressions<'_> {
     }
 
     /// Checks what is written down where a test or a regular expression must stand, and compiles the latter.
-    pub(super) fn literals(&mut self, filter: Filter, args: &[Option<ExprId>]) {
+    fn literals(&mut self, filter: Filter, args: &[Option<ExprId>]) {
         let written = |position: Option<usize>| {
             let id = position.and_then(|position| args.get(position).copied().flatten())?;
-            match &self.ast.expr(id).kind {
-                ExprKind::Const(value) => value.to_str().map(|text| (id, text)),
-                _ => None,
-            }
+            self.ast.constant(id)?.to_str().map(|text| (id, text))
         };
         let (test, pattern) = (written(filter.test_at()), written(filter.pattern_at()));
         if let Some((id, name)) = test
@@ -132,13 +132,12 @@ impl Expressions<'_> {
 
     /// Compiles a regular expression that is written down.
     fn pattern(&mut self, id: ExprId, whole: bool) {
-        let ExprKind::Const(value) = &self.ast.expr(id).kind else { return };
-        let Some(text) = value.as_str() else { return };
+        let Some(text) = self.ast.constant(id).and_then(Value::as_str) else { return };
         let text = if whole { Pattern::whole(text) } else { text.to_owned() };
         match Pattern::new(&text, PATTERN_KIB - self.ast.patterns) {
             Ok(pattern) => {
                 self.ast.patterns += pattern.kib();
-                self.ast.exprs[id.0 as usize].kind = ExprKind::Const(Box::new(Value::from_object(pattern)));
+                self.ast.replace(id, Value::from_object(pattern));
             }
             Err((code, message)) => self.problems.add(code, self.ast.expr(id).at, message),
         }
@@ -151,24 +150,24 @@ impl Expressions<'_> {
         let (name, at) = match self.tokens.get(self.at) {
             // Jinjava also has tests written as signs (`x is >= 3`).
             Some((Token::Symbol(sign), at)) if matches!(*sign, "==" | "!=" | "<" | "<=" | ">" | ">=") => {
-                let found: (Arc<str>, Span) = ((*sign).into(), *at);
+                let found = (*sign, *at);
                 self.at += 1;
                 found
             }
             _ => self.name("the name of a test")?,
         };
-        let test = Test::named(&name);
+        let test = Test::named(name);
         let takes = test.is_none_or(Test::takes_argument);
         let argument = if takes && self.starts_argument(test.is_some()) { Some(self.argument()?) } else { None };
         let Some(test) = test else {
-            self.problems.unknown(ErrorCode::UnknownTest, at, "test", &name, &Test::names());
+            self.problems.unknown(ErrorCode::UnknownTest, at, "test", name, &Test::names());
             return Ok(Link::Attr(at));
         };
         if argument.is_none() && test.needs_argument() {
             self.problems.add(ErrorCode::Syntax, at, format!("'{name}' needs something to compare with"));
         }
         *parts = (*parts).max(argument.map_or(0, |argument| self.depth(argument)));
-        Ok(Link::Test(Box::new(Tested { test, negated, argument, at })))
+        Ok(Link::Test { test, negated, argument, at })
     }
 
     /// Whether the next token can be an argument of a test. Of an unknown test, a sign is more likely an operator.
@@ -176,7 +175,7 @@ impl Expressions<'_> {
         match self.peek() {
             Some(Token::Symbol("-")) => known,
             Some(Token::Symbol(symbol)) => matches!(*symbol, "[" | "{" | "("),
-            Some(token @ Token::Word(word)) => Infix::of(token).is_none() && !["if", "else", "is"].contains(&&**word),
+            Some(token @ Token::Word(word)) => Infix::of(token).is_none() && !["if", "else", "is"].contains(word),
             Some(_) => true,
             None => false,
         }

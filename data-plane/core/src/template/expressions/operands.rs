@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use minijinja::Value;
 
-use super::super::ast::{Argument, ExprId, ExprKind, Filtered, Link, Span};
+use super::super::ast::{Argument, Compound, ExprId, ExprKind, Span};
 use super::super::error::ErrorCode;
 use super::super::filters::Filter;
 use super::super::functions::{self, Function};
@@ -19,8 +19,8 @@ impl Expressions<'_> {
         match token {
             Token::Int(int) => self.constant(Value::from(int), at),
             Token::Float(float) => self.constant(Value::from(float), at),
-            Token::Text(text) => self.constant(Value::from(text), at),
-            Token::Word(word) => self.word(&word, at),
+            Token::Text(text) => self.constant(Value::from(&*text), at),
+            Token::Word(word) => self.word(word, at),
             Token::Symbol("(") => self.parentheses(at),
             Token::Symbol("[") => self.list(at),
             Token::Symbol("{") => self.dict(at),
@@ -33,12 +33,13 @@ impl Expressions<'_> {
 
     #[inline(never)]
     fn constant(&mut self, value: Value, at: Span) -> Result<ExprId, Stop> {
-        self.node(ExprKind::Const(Box::new(value)), at, 0)
+        let kind = self.ast.constant_of(value);
+        self.node(kind, at, 0)
     }
 
     #[inline(never)]
-    fn word(&mut self, word: &Arc<str>, at: Span) -> Result<ExprId, Stop> {
-        let constant = match &**word {
+    fn word(&mut self, word: &str, at: Span) -> Result<ExprId, Stop> {
+        let constant = match word {
             "true" | "True" => Some(Value::from(true)),
             "false" | "False" => Some(Value::from(false)),
             "null" | "none" | "None" => Some(Value::from(())),
@@ -47,29 +48,30 @@ impl Expressions<'_> {
         if let Some(constant) = constant {
             return self.constant(constant, at);
         }
-        if Infix::of(&Token::Word(word.clone())).is_some() || ["if", "else", "is"].contains(&&**word) {
+        if Infix::of(&Token::Word(word)).is_some() || ["if", "else", "is"].contains(&word) {
             self.at -= 1;
             return self.fail("a value is expected here");
         }
         if self.is("(") {
             return self.call(word, at);
         }
-        let name = self.names.id(word);
+        let name = self.names.id(word, at);
         self.names.used(name, at);
-        self.node(ExprKind::Var(name), at, 0)
+        self.node(ExprKind::Path { name, names: 0, first: 0 }, at, 0)
     }
 
     /// `name(…)`: a function, a filter that is one too, or a macro.
     #[inline(never)]
-    fn call(&mut self, word: &Arc<str>, at: Span) -> Result<ExprId, Stop> {
+    fn call(&mut self, word: &str, at: Span) -> Result<ExprId, Stop> {
         let mut parts = 0;
         let mut args = self.arguments(&mut parts)?;
         let whole = at.to(self.before());
         if let Some(function) = Function::named(word) {
             self.check_arguments(function, word, &args, at);
-            return self.node(ExprKind::Function { function, args: args.into() }, whole, parts);
+            let kind = self.ast.compound_of(Compound::Function(Box::new((function, args.into()))));
+            return self.node(kind, whole, parts);
         }
-        if let Some(filter) = Filter::named(word).filter(|_| functions::FILTERS.contains(&&**word)) {
+        if let Some(filter) = Filter::named(word).filter(|_| functions::FILTERS.contains(&word)) {
             let input = if args.first().is_some_and(|first| first.name.is_none()) {
                 args.remove(0).value
             } else {
@@ -77,9 +79,10 @@ impl Expressions<'_> {
             };
             return self.filter_called(filter, word, at, input, args, parts);
         }
-        let name = self.names.id(word);
+        let name = self.names.id(word, at);
         self.names.calls(name, at);
-        self.node(ExprKind::Call { name, args: args.into() }, whole, parts)
+        let kind = self.ast.compound_of(Compound::Call(Box::new((name, args.into()))));
+        self.node(kind, whole, parts)
     }
 
     /// `name(input, …)` is `input|name(…)`.
@@ -94,10 +97,10 @@ impl Expressions<'_> {
         parts: usize,
     ) -> Result<ExprId, Stop> {
         let whole = at.to(self.before());
-        let args = self.placed(filter, word, at, args);
-        self.literals(filter, &args);
-        let links = Box::new([Link::Filter(Box::new(Filtered { filter, args: args.into(), at }))]);
-        self.node(ExprKind::Postfix { base: input, links }, whole, parts)
+        let link = self.filter_link(filter, word, at, args);
+        let (first, count) = self.ast.links_of(&[link]);
+        let kind = self.ast.compound_of(Compound::Postfix { base: input, first, count });
+        self.node(kind, whole, parts)
     }
 
     /// What a function does not take is refused, never ignored (I9).
@@ -140,7 +143,9 @@ impl Expressions<'_> {
             }
         }
         let parts = items.iter().map(|id| self.depth(*id)).max().unwrap_or(0);
-        self.node(ExprKind::List(items.into()), at.to(self.before()), parts)
+        let (first, count) = self.ast.operands_of(items.into_iter().map(Some));
+        let kind = self.ast.compound_of(Compound::List { first, count });
+        self.node(kind, at.to(self.before()), parts)
     }
 
     /// Keys are texts, quoted or not: `{price: 12}` is `{"price": 12}`.
@@ -150,7 +155,8 @@ impl Expressions<'_> {
         let mut parts = 0;
         while !self.take("}") {
             let key: Arc<str> = match self.peek() {
-                Some(Token::Text(key) | Token::Word(key)) => key.clone(),
+                Some(Token::Text(key)) => (**key).into(),
+                Some(Token::Word(key)) => (*key).into(),
                 Some(Token::Int(_) | Token::Float(_)) => self.here().text(self.source).into(),
                 _ => return self.fail("a key is expected here: a name, a text or a number"),
             };
@@ -163,6 +169,8 @@ impl Expressions<'_> {
                 return self.fail("',' or '}' is expected here");
             }
         }
-        self.node(ExprKind::Dict(entries.into()), at.to(self.before()), parts)
+        entries.shrink_to_fit();
+        let kind = self.ast.compound_of(Compound::Dict(Box::new(entries)));
+        self.node(kind, at.to(self.before()), parts)
     }
 }

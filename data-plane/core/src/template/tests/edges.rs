@@ -95,3 +95,49 @@ fn long_values_cost_steps() {
         assert!(error.message.contains("500 steps"), "{error}");
     }
 }
+
+/// Names directly behind a variable are kept in another way than those that stand apart, or are too many.
+#[test]
+fn a_path_means_the_same_however_it_is_written() {
+    let names = serde_json::json!({"a": {"b": {"ç": "x"}}});
+    let rendered = |source: &str| {
+        let template = Template::compile(source, Mode::Text).unwrap();
+        template.render(&context(&names), OnMissing::Empty).unwrap()
+    };
+    let direct = rendered("{{ a.b.ç }}{{ a.b.ç.d.e }}{{ a.b.ç|lower }}");
+    assert_eq!((&*direct.text, &*direct.missing), ("xx", &["a.b.ç.d.e".to_owned()][..]));
+    for apart in ["a . b. ç", "a .b.ç", "a.b\n.ç", "(a).b.ç", "(a.b).ç"] {
+        assert_eq!(
+            rendered(&format!("{{{{ {apart} }}}}{{{{ {apart}.d.e }}}}{{{{ {apart}|lower }}}}")),
+            direct,
+            "{apart}"
+        );
+    }
+    let long = |dot: &str| rendered(&format!("{{{{ a{} }}}}", repeat(&format!("{dot}b"), 400)));
+    assert_eq!(long("."), long(" ."));
+    assert!(long(".").missing[0].starts_with("a.b.b.b") && long(".").steps > 400);
+}
+
+/// Where a placeholder begins is not kept but found when something is wrong with what it prints.
+#[test]
+fn what_a_placeholder_prints_is_wrong_where_it_begins() {
+    let names = serde_json::json!({"line": "a\nb"});
+    for (before, placeholder) in [
+        ("{{ 'x' }}", "{{ line }}"),
+        ("{% if 1 %}x{% endif %}", "{{ ((line)) }}"),
+        ("}", "{% print line %}"),
+        ("x", "{{- +line -}}"),
+        ("x", "{{{k: line}.k}}"),
+        ("x", "{{ line if 1 else '{{' }}"),
+        ("x", "{% cycle line %}"),
+        ("x", "{{ ['{{', line]|join('') }}"),
+    ] {
+        let template = Template::compile(&format!("{before}{placeholder}"), Mode::Header).unwrap();
+        let error = template.render(&context(&names), OnMissing::Empty).unwrap_err().into_error();
+        assert_eq!(
+            (error.kind, error.column as usize),
+            (RenderErrorKind::BadHeader, before.len() + 1),
+            "{placeholder}"
+        );
+    }
+}
