@@ -94,31 +94,27 @@ impl UrlError {
 /// A URL that may be called: https, a public-looking domain name in lower-case punycode without trailing dot, an
 /// allowed port, no user info, no fragment. Where it leads is known only after [`check_ip`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CheckedUrl {
-    url: Url,
-    host: String,
-    port: u16,
-}
+pub struct CheckedUrl(Url);
 
 impl CheckedUrl {
     /// The domain name, canonical: one name per pool, rate bucket and allow list.
     pub fn host(&self) -> &str {
-        &self.host
+        self.0.host_str().unwrap_or_default()
     }
 
     /// The port, 443 when none was written.
     pub fn port(&self) -> u16 {
-        self.port
+        self.0.port_or_known_default().unwrap_or_default()
     }
 
     /// The URL in canonical form.
     pub fn as_url(&self) -> &Url {
-        &self.url
+        &self.0
     }
 
     /// Path and query as they go on the wire; what signatures cover (F52).
     pub fn path_and_query(&self) -> &str {
-        &self.url[url::Position::BeforePath..url::Position::AfterQuery]
+        &self.0[url::Position::BeforePath..url::Position::AfterQuery]
     }
 }
 
@@ -151,17 +147,18 @@ pub fn check_url(text: &str, policy: &UrlPolicy) -> Result<CheckedUrl, UrlError>
     }
     url.set_host(Some(&host)).map_err(|_| UrlError::Invalid)?;
     url.set_fragment(None);
-    Ok(CheckedUrl { url, host, port })
+    Ok(CheckedUrl(url))
 }
 
 /// Checks a rendered URL and that it still leads to the published one's host and port (R073). `published` was checked against the same
 /// policy: one that is rendered as it was published is not checked again.
 pub fn check_rendered(text: &str, published: &CheckedUrl, policy: &UrlPolicy) -> Result<CheckedUrl, UrlError> {
-    if text == published.url.as_str() {
+    if text == published.as_url().as_str() {
         return Ok(published.clone());
     }
     let rendered = check_url(text, policy)?;
-    if rendered.host == published.host && rendered.port == published.port { Ok(rendered) } else { Err(UrlError::Moved) }
+    let same = rendered.host() == published.host() && rendered.port() == published.port();
+    if same { Ok(rendered) } else { Err(UrlError::Moved) }
 }
 
 /// What stands between a literal `https://` and the next `/`, `?` or `#`, before any parser has edited it.

@@ -149,7 +149,7 @@ pub struct RateLimit {
 #[derive(Debug)]
 pub struct Outgoing {
     /// `workspaces/{workspace}/outgoingIntegrations/{id}`.
-    pub name: String,
+    pub name: Arc<str>,
     /// The published version.
     pub version: i64,
     /// The request.
@@ -162,17 +162,17 @@ pub struct Outgoing {
 #[derive(Debug)]
 pub struct OutgoingRequest {
     /// Parameter `name` of the response event (R065).
-    pub webhook_name: String,
+    pub webhook_name: Box<str>,
     /// Action of the response event (R066, R067).
-    pub event_name: String,
+    pub event_name: Cow<'static, str>,
     /// What is sent.
     pub template: RequestTemplate,
     /// Authenticates: `workspaces/{workspace}/connections/{id}`.
-    pub connection: Option<String>,
+    pub connection: Option<Box<str>>,
     /// Signs: `workspaces/{workspace}/connections/{id}`.
-    pub signature: Option<String>,
+    pub signature: Option<Box<str>>,
     /// Additional event parameters.
-    pub event_parameters: Vec<(String, Template)>,
+    pub event_parameters: Box<[(Box<str>, Template)]>,
     /// When to try again.
     pub retry: RetryPolicy,
     /// For the whole exchange.
@@ -211,7 +211,7 @@ pub struct RequestTemplate {
     /// The literal beginning of the URL: every rendering must lead to its host and port (R073).
     pub published_url: CheckedUrl,
     /// Names and values.
-    pub headers: Vec<(Template, Template)>,
+    pub headers: Box<[(Template, Template)]>,
     /// Absent: no body is sent.
     pub body: Option<Template>,
     /// Send `Content-Type: application/json` when the author sets none (X20).

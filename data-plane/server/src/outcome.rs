@@ -370,9 +370,9 @@ pub(crate) fn rendered_parameters(
     let print = |mut context: Context| {
         // Values that are wrong have ended the delivery; its event is told without them.
         let is_filled = target.fill(&mut context).is_ok();
-        let print = |(name, template): &(String, Template)| {
+        let print = |(name, template): &(Box<str>, Template)| {
             let text = template.render(&context, OnMissing::Empty).map(|rendered| rendered.text);
-            (name.clone(), text)
+            (name.to_string(), text)
         };
         (is_filled, request.event_parameters.iter().map(print).collect::<Vec<_>>())
     };

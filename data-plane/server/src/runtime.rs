@@ -152,8 +152,11 @@ enum Parsed {
 impl Parsed {
     /// Where it keeps its name to be shared.
     fn name(&self) -> Option<Arc<str>> {
-        let Self::Incoming(incoming) = self else { return None };
-        Some(incoming.name.clone())
+        match self {
+            Self::Incoming(incoming) => Some(incoming.name.clone()),
+            Self::Outgoing(outgoing) => Some(outgoing.name.clone()),
+            Self::Connection(_) | Self::Workflow(_) | Self::LoginKey(_) | Self::TokenKeys(_) | Self::Snippet => None,
+        }
     }
 
     /// Snippets are compiled into it.

@@ -74,7 +74,7 @@ pub(crate) async fn request(plane: &Plane, asked: TestRequest) -> Result<TestedR
         (true, Ok(kept)) => Some(trial.sent(&kept).await),
         (true, Err(unmade)) => Some(trial.unsent(unmade)),
     };
-    let event_action = request.event_name.clone();
+    let event_action = request.event_name.to_string();
     let mut tested = TestedRequest { preview: Some(preview), event_action, ..TestedRequest::default() };
     if let Some(made) = made {
         let (workspace, status, failure) =

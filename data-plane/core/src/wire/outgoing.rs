@@ -69,7 +69,7 @@ pub fn outgoing_with(
         check.within("request", |check| refuse_unknown_fields(check, request, form.as_ref()));
     }
     check.finish(request.map(|request| Outgoing {
-        name: proto.name.clone(),
+        name: proto.name.as_str().into(),
         version: proto.published_version,
         request,
         form,
@@ -94,14 +94,16 @@ pub(super) fn request(check: &mut Check, wire: &admin::OutgoingRequest, urls: &U
     let timeout = duration(check, "timeout", wire.timeout.as_ref(), TIMEOUT_DEFAULT, TIMEOUT_LIMITS);
     let rate_limit = check.within("rate_limit", |check| rate_limit(check, wire.rate_limit.as_ref()));
     check.range("concurrency_max", wire.concurrency_max.into(), 0, CONCURRENCY_MAX, "");
-    let event_name = if wire.event_name.is_empty() { DEFAULT_ACTION } else { &wire.event_name };
     Some(OutgoingRequest {
-        webhook_name: wire.webhook_name.clone(),
-        event_name: event_name.to_owned(),
+        webhook_name: wire.webhook_name.as_str().into(),
+        event_name: match wire.event_name.as_str() {
+            "" => DEFAULT_ACTION.into(),
+            named => named.to_owned().into(),
+        },
         template: template?,
-        connection: (!wire.connection.is_empty()).then(|| wire.connection.clone()),
-        signature: (!wire.signature.is_empty()).then(|| wire.signature.clone()),
-        event_parameters: event_parameters?,
+        connection: (!wire.connection.is_empty()).then(|| wire.connection.as_str().into()),
+        signature: (!wire.signature.is_empty()).then(|| wire.signature.as_str().into()),
+        event_parameters: event_parameters?.into(),
         retry,
         timeout,
         rate_limit,
@@ -141,7 +143,7 @@ pub(super) fn request_template(
         method: method?,
         url,
         published_url,
-        headers: headers?,
+        headers: headers?.into(),
         default_json_type: kind == BodyType::Unset && wire.body.is_some(),
         body: body?,
         on_missing: match wire.on_missing() {
@@ -217,7 +219,7 @@ fn body(check: &mut Check, source: Option<&str>, mode: Mode) -> Option<Option<Te
     Some(Some(template))
 }
 
-fn event_parameters(check: &mut Check, wire: &[admin::EventParameter]) -> Option<Vec<(String, Template)>> {
+fn event_parameters(check: &mut Check, wire: &[admin::EventParameter]) -> Option<Vec<(Box<str>, Template)>> {
     check.count("event_parameters", wire.len(), MAX_PARAMETERS);
     let mut parsed = Vec::with_capacity(wire.len());
     for (index, parameter) in wire.iter().enumerate() {
@@ -236,7 +238,7 @@ fn event_parameters(check: &mut Check, wire: &[admin::EventParameter]) -> Option
             }
             Some(value)
         });
-        parsed.extend(value.map(|value| (parameter.name.clone(), value)));
+        parsed.extend(value.map(|value| (parameter.name.as_str().into(), value)));
     }
     (parsed.len() == wire.len()).then_some(parsed)
 }
