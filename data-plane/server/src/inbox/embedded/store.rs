@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
@@ -107,8 +108,8 @@ impl Store {
         Self { conn }
     }
 
-    /// Runs what was collected as one transaction.
-    pub(super) async fn commit(&mut self, script: Script) -> Result<(), sqlx::Error> {
+    /// Runs what was collected as one transaction; see [`Script::commit`].
+    pub(super) async fn commit(&mut self, script: Script) -> Result<Duration, sqlx::Error> {
         script.commit(&mut self.conn).await
     }
 
@@ -150,7 +151,7 @@ impl Store {
             )
             .bind(json(&leased))
             .bind(now);
-        self.commit(script).await
+        self.commit(script).await.map(drop)
     }
 
     async fn load_flows(&mut self) -> Result<Vec<Entry>, sqlx::Error> {
