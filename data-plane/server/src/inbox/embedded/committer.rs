@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -198,6 +198,7 @@ impl Committer {
     async fn serve(&mut self, mut group: Group) -> Result<(), sqlx::Error> {
         // Who stopped waiting gets no jobs.
         group.leases.retain(|(_, reply)| !reply.is_closed());
+        let began = Instant::now();
         let mut result = self.transact(&mut group).await;
         if matches!(&result, Err(error) if matches!(Trouble::of(error), Trouble::Passing))
             && !group.accepts.is_empty()
@@ -210,7 +211,7 @@ impl Committer {
             Ok(answers) => Ok(Some(answers)),
             Err(error) => self.pass(error, group.ops).map(|()| None),
         };
-        self.pace.committed(group.accepts.len(), self.commands.len());
+        self.pace.committed(group.accepts.len(), self.commands.len(), began.elapsed());
         // Before anybody is answered: who asked hears what became ready meanwhile. A lease that ran out is in force until its group is
         // done.
         let woken = self.wake_up().await;
@@ -299,7 +300,7 @@ impl Committer {
         #[cfg(feature = "fault-injection")]
         group.end_if_asked(self.limits.fault);
         if !script.is_empty() {
-            self.pace.flushed(self.store.commit(script).await?);
+            self.store.commit(script).await?;
             self.given.clear();
         }
         self.book.forget_steps(&over);

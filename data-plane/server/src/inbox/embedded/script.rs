@@ -2,13 +2,9 @@
 //! transaction cross once, rows travel together (their bytes in one blob, everything else as JSON that `json_each` unfolds),
 //! and the number of statements does not depend on the number of rows.
 
-use std::time::Duration;
-
-use futures::{Stream, TryStreamExt as _};
 use serde::Serialize;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
-use sqlx::{Arguments, AssertSqlSafe, Encode, Executor as _, Sqlite, Type};
-use tokio::time::Instant;
+use sqlx::{Arguments, AssertSqlSafe, Encode, Sqlite, Type};
 
 /// Bytes of many rows in one blob, cut apart again by SQLite's `substr`.
 pub(super) struct Arena(Vec<u8>);
@@ -68,15 +64,13 @@ impl Script {
         Binder(self)
     }
 
-    /// Runs it as one transaction and returns after the fsync, with the time that the last statement took: to write and to flush.
-    /// On an error everything was undone.
-    pub(super) async fn commit(self, conn: &mut SqliteConnection) -> Result<Duration, sqlx::Error> {
+    /// Runs it as one transaction and returns after the fsync. On an error everything was undone.
+    pub(super) async fn commit(self, conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         if let Some(error) = self.error {
             return Err(error);
         }
         let sql = format!("BEGIN IMMEDIATE;\n{}COMMIT", self.sql);
-        let statements = sqlx::query_with(AssertSqlSafe(sql), self.arguments);
-        let done = last_of_all((&mut *conn).fetch_many(statements)).await;
+        let done = sqlx::query_with(AssertSqlSafe(sql), self.arguments).execute(&mut *conn).await.map(drop);
         if done.is_err() {
             // SQLite may have rolled back by itself, which makes this fail; a transaction that is really stuck shows at the next
             // `BEGIN`.
@@ -84,19 +78,6 @@ impl Script {
         }
         done
     }
-}
-
-/// Waits for all statements, and answers how long the last one took: each says when it is done.
-async fn last_of_all<T>(
-    mut statements: impl Stream<Item = Result<T, sqlx::Error>> + Unpin,
-) -> Result<Duration, sqlx::Error> {
-    let mut last = Duration::ZERO;
-    let mut before = Instant::now();
-    while statements.try_next().await?.is_some() {
-        last = before.elapsed();
-        before += last;
-    }
-    Ok(last)
 }
 
 /// Binds the parameters of the statements just added, in their order.
@@ -113,24 +94,9 @@ impl Binder<'_> {
 
 #[cfg(test)]
 mod tests {
-    use futures::StreamExt as _;
     use sqlx::Connection as _;
 
     use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn only_the_last_statement_counts() {
-        let statements = |millis: Vec<u64>| {
-            futures::stream::iter(millis).then(|millis| async move {
-                tokio::time::sleep(Duration::from_millis(millis)).await;
-                if millis == 9 { Err(sqlx::Error::WorkerCrashed) } else { Ok(()) }
-            })
-        };
-        let took = async |millis| last_of_all(std::pin::pin!(statements(millis))).await;
-        assert_eq!(took(vec![50, 70, 3]).await.unwrap(), Duration::from_millis(3));
-        assert_eq!(took(vec![4, 8]).await.unwrap(), Duration::from_millis(8));
-        assert!(took(vec![5, 9]).await.is_err());
-    }
 
     #[tokio::test]
     async fn each_statement_gets_its_own_parameters_and_an_error_undoes_all() {

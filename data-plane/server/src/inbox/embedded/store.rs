@@ -3,7 +3,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
@@ -108,8 +107,8 @@ impl Store {
         Self { conn }
     }
 
-    /// Runs what was collected as one transaction; see [`Script::commit`].
-    pub(super) async fn commit(&mut self, script: Script) -> Result<Duration, sqlx::Error> {
+    /// Runs what was collected as one transaction.
+    pub(super) async fn commit(&mut self, script: Script) -> Result<(), sqlx::Error> {
         script.commit(&mut self.conn).await
     }
 
@@ -151,7 +150,7 @@ impl Store {
             )
             .bind(json(&leased))
             .bind(now);
-        self.commit(script).await.map(drop)
+        self.commit(script).await
     }
 
     async fn load_flows(&mut self) -> Result<Vec<Entry>, sqlx::Error> {

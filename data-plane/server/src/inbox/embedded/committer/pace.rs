@@ -1,12 +1,11 @@
 //! Whom a group waits for. Senders who were answered ask again a moment later: a group that goes without them pays an fsync for itself,
-//! and they pay another one. Where an fsync costs more than that moment, waiting for them is faster for all. What a group costs besides
-//! is for its rows, and is paid in any case: while they are written, others are received.
+//! and they pay another one. Where an fsync costs more than that moment, waiting for them is faster for all.
 
 use std::time::Duration;
 
 /// Fewer are not worth it: an inbox that has little to do answers at once.
 const FEW: usize = 8;
-/// A flush that is faster is cheaper than waiting.
+/// A commit that is faster is cheaper than waiting.
 const FAST: Duration = Duration::from_micros(500);
 /// The longest wait.
 const PATIENCE: Duration = Duration::from_millis(2);
@@ -17,28 +16,24 @@ const UNASKED: u32 = 16;
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     expected: usize,
-    flush: Duration,
+    took: Duration,
     at_once: u32,
 }
 
 impl Pace {
-    /// A transaction was written and flushed in so long, without the time for its rows.
-    pub(super) fn flushed(&mut self, took: Duration) {
-        self.flush = took;
-    }
-
-    /// A group of so many requests was answered while others came.
-    pub(super) fn committed(&mut self, answered: usize, waiting: usize) {
+    /// A group of so many requests was committed while others came, and took so long.
+    pub(super) fn committed(&mut self, answered: usize, waiting: usize, took: Duration) {
         // One of eight may come later.
         let all = answered + waiting;
         self.expected = all - all / 8;
+        self.took = took;
         self.at_once = self.at_once.saturating_sub(1);
     }
 
     /// How many requests the next group should have, and how long it waits for them.
     pub(super) fn expects(&self) -> Option<(usize, Duration)> {
-        let waits = self.at_once == 0 && self.expected >= FEW && self.flush >= FAST;
-        waits.then_some((self.expected, self.flush.min(PATIENCE)))
+        let waits = self.at_once == 0 && self.expected >= FEW && self.took >= FAST;
+        waits.then_some((self.expected, self.took.min(PATIENCE)))
     }
 
     /// They did not come.
@@ -56,22 +51,18 @@ mod tests {
         let slow = Duration::from_millis(3);
         let mut pace = Pace::default();
         assert_eq!(pace.expects(), None);
-        pace.flushed(slow);
-        pace.committed(4, 2);
+        pace.committed(4, 2, slow);
         assert_eq!(pace.expects(), None, "little to do");
-        pace.flushed(FAST / 2);
-        pace.committed(32, 32);
+        pace.committed(32, 32, FAST / 2);
         assert_eq!(pace.expects(), None, "a fast disk");
-        pace.flushed(slow);
-        pace.committed(32, 32);
+        pace.committed(32, 32, slow);
         assert_eq!(pace.expects(), Some((56, PATIENCE)));
         pace.in_vain();
         for _ in 1..UNASKED {
-            pace.committed(64, 0);
+            pace.committed(64, 0, slow);
             assert_eq!(pace.expects(), None);
         }
-        pace.flushed(slow / 3);
-        pace.committed(64, 0);
+        pace.committed(64, 0, slow / 3);
         assert_eq!(pace.expects(), Some((56, slow / 3)));
     }
 }
