@@ -532,15 +532,11 @@ pub(super) async fn difference(
 
 /// Bugs in what Redis does of a step, one for each thing that must hold.
 const SABOTAGES: [Sabotage; 19] = [
-    ("I1: a job is not kept", "    enqueue(new)\n    call('SET', key", "    call('SET', key"),
-    (
-        "I2: a full queue claims the key",
-        "then return 3 end",
-        "then call('SET', key, request, 'PX', window) return 3 end",
-    ),
+    ("I1: a job is not kept", "    enqueue(new)\n    claim", "    claim"),
+    ("I2: a full queue claims the key", "then return 3 end", "then claim(key, request, window) return 3 end"),
     ("I2: a request that is repeated is a duplicate of itself", "return first == request and 1 or 2", "return 2"),
-    ("I3: a key is forgotten at once", "call('SET', key, request .. until_when, 'PX', window)", ""),
-    ("D05: the window does not slide", "call('SET', key, first .. until_when, 'PX', window)", ""),
+    ("I3: a key is forgotten at once", "claim(key, request .. until_when, window)", ""),
+    ("D05: the window does not slide", "claim(key, first .. until_when, window)", ""),
     ("I3: what was begun is not ambiguous", "if job[BEGUN] == '1' then job[AMBIGUOUS] = '1' end", ""),
     ("I3: the bytes of the first attempt are replaced", "bytes, 'NX')", "bytes)"),
     ("I3: every attempt counts as the first", "if job[EPOCH] == '1' and job[BEGUN] == '0' then", "if true then"),

@@ -8,14 +8,14 @@ function steps.A()
     local new = read_new()
     -- A key goes by itself when its time is over. Where time is given, it is written down as well.
     local until_when = is_time_given and ':' .. text(now + window) or ''
-    local first, over = match(call('GET', key) or '', '^(%-?%d+):?(%d*)$')
+    local first, over = match(claimed(key) or '', '^(%-?%d+):?(%d*)$')
     if first and (over == '' or now < tonumber(over)) then
-        call('SET', key, first .. until_when, 'PX', window)
+        claim(key, first .. until_when, window)
         return first == request and 1 or 2
     end
     if not has_room(new) then return 3 end
     enqueue(new)
-    call('SET', key, request .. until_when, 'PX', window)
+    claim(key, request .. until_when, window)
     return 1
 end
 

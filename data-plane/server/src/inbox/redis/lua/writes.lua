@@ -59,6 +59,16 @@ local function sum(key, field, by)
     of[field] = (of[field] or 0) + by
 end
 
+-- Dedup keys: what is to be under each, and for how long.
+local claims = {}
+
+local function claim(key, value, window) claims[key] = { value = value, window = window } end
+
+local function claimed(key)
+    local found = claims[key]
+    return found and found.value or call('GET', key)
+end
+
 local function write(all)
     for key, of in pairs(all) do
         for from = 1, of.count, AT_ONCE do
@@ -81,7 +91,9 @@ local function write_all()
             if by ~= 0 then call('HINCRBY', key, field, by) end
         end
     end
-    sets, set_count, deletions, deletion_count, additions, removals, sums = {}, 0, {}, 0, {}, {}, {}
+    -- Behind the jobs: what ends a step in the middle must not leave a key whose jobs are not there.
+    for key, of in pairs(claims) do call('SET', key, of.value, 'PX', of.window) end
+    sets, set_count, deletions, deletion_count, additions, removals, sums, claims = {}, 0, {}, 0, {}, {}, {}, {}
 end
 
 -- The values of so many keys, false where there is none.

@@ -119,3 +119,21 @@ async fn jobs_that_are_done_together_share_their_commands() {
     // Its key is read and written alone; everything else is shared.
     assert!(each < 6.0, "{each:.1} commands for each job");
 }
+
+/// I4: a step that ends in the middle may leave a job whose key is not there, which is delivered twice, but no key without its jobs,
+/// which would be lost.
+#[tokio::test]
+async fn what_ends_a_step_in_the_middle_leaves_no_key_without_its_jobs() {
+    let server = Server::start().await;
+    let inbox = open(settings(&server, "a")).await;
+    enqueue(&inbox).await;
+    let mut walk = Walk { client: server.client() };
+    let waited = format!("{}waited", Walk::BASE);
+    cmd("RENAME").arg(&waited).arg("aside").query::<()>(&mut walk.client).unwrap();
+    cmd("SET").arg(&waited).arg("of another kind").query::<()>(&mut walk.client).unwrap();
+    let accept = || request(key(7, DAY), vec![job(Lane::Realtime)]);
+    assert_eq!(inbox.accept(accept()).await, Err(Unavailable));
+    assert_eq!(walk.keys("d*"), Vec::<Vec<u8>>::new());
+    cmd("RENAME").arg("aside").arg(&waited).query::<()>(&mut walk.client).unwrap();
+    assert_eq!(inbox.accept(accept()).await, Ok(Accepted::Accepted));
+}
