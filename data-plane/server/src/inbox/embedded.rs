@@ -32,6 +32,7 @@ mod find;
 mod flows;
 mod fresh;
 mod group;
+mod log;
 mod pack;
 mod script;
 mod store;
@@ -39,6 +40,7 @@ mod store;
 use book::{Book, Counts};
 use committer::{Board, Committer, Limits, OutboxView};
 use group::{Command, Question, Reply};
+use log::Log;
 use store::Store;
 
 /// The schema this build reads and writes: as many steps as there are in [`SCHEMA`].
@@ -63,8 +65,8 @@ const FIND_INDEX: &str = "CREATE INDEX IF NOT EXISTS job_find ON job (id) WHERE 
 const PAGE_BYTES: u64 = 8192;
 /// Pages that the writer holds in memory: 16 MiB.
 const CACHE_PAGES: &str = "-16384";
-/// Pages in the log before they are moved into the file: fewer moves than SQLite's 1,000 under load.
-const CHECKPOINT_PAGES: &str = "2000";
+/// Pages in the log before SQLite moves them into the file in a commit, if they were not moved before it ([`log`]): 128 MiB.
+const CHECKPOINT_PAGES: &str = "16000";
 /// The log is cut to this size when it starts anew.
 const LOG_BYTES: &str = "67108864";
 /// Commands that wait for the committer; more callers wait for a place (I8).
@@ -181,7 +183,7 @@ impl Embedded {
     pub async fn open(settings: EmbeddedSettings, clock: Clock) -> Result<Self, OpenError> {
         let limits = limits(&settings)?;
         let lock = lock(&settings.path)?;
-        create(&settings.path)?;
+        let file = create(&settings.path)?;
         let version = inspect(&settings.path).await?;
         let mut conn = connect(&settings).await?;
         for step in SCHEMA.into_iter().skip(version) {
@@ -192,6 +194,7 @@ impl Embedded {
         let mut store = Store::new(conn);
         store.recover(clock.now()).await?;
         let book = Book::new(store.load().await?);
+        let log = Log::new(&settings.path, file);
         let reader = options(&settings.path).read_only(true).connect().await?;
         let (commands, queue) = mpsc::channel(COMMANDS);
         let flows = Arc::new(FlowBoard::default());
@@ -213,7 +216,7 @@ impl Embedded {
             clock: clock.clone(),
             path: settings.path,
         };
-        tokio::spawn(Committer::new(store, book, clock, limits, board, queue, lock).run());
+        tokio::spawn(Committer::new((store, log), book, clock, limits, board, queue, lock).run());
         Ok(Self(Arc::new(shared)))
     }
 
@@ -418,7 +421,7 @@ fn lock(path: &Path) -> Result<File, OpenError> {
 
 /// Sees to it that the file exists, is nobody else's to read (SQLite gives its log the same mode), and that its name
 /// survives a power loss.
-fn create(path: &Path) -> Result<(), OpenError> {
+fn create(path: &Path) -> Result<File, OpenError> {
     let file = open_private(path)?;
     let failed = |source| OpenError::File { path: path.to_owned(), source };
     #[cfg(unix)]
@@ -430,7 +433,7 @@ fn create(path: &Path) -> Result<(), OpenError> {
     // Elsewhere folders cannot be flushed.
     #[cfg(not(unix))]
     std::fs::metadata(folder).map_err(failed)?;
-    Ok(())
+    Ok(file)
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {

@@ -34,6 +34,7 @@ mod fault;
 mod flow;
 mod ledger;
 mod life;
+mod pace;
 mod redis;
 mod settings;
 #[cfg(test)]

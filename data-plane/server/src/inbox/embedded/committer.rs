@@ -1,6 +1,6 @@
 //! The one writer: takes a first command and whatever is already waiting, does it all in one transaction, and answers
 //! everybody after the fsync. A busy inbox makes large groups by itself, an idle one answers at once. Where an fsync takes long, a group
-//! waits a moment for senders who were answered just now ([`pace`]).
+//! waits a moment for senders who were answered just now ([`Pace`]).
 //!
 //! A dropped reply is the answer "unavailable", so a group that failed is answered by forgetting it.
 
@@ -15,10 +15,12 @@ use uuid::Uuid;
 
 use super::super::board::FlowBoard;
 use super::super::life::Life;
+use super::super::pace::Pace;
 use super::super::{Fence, Finish, Lane, Place, Steer, Waiting};
 use super::book::{Book, Counts};
 use super::fresh::Fresh;
 use super::group::{Answers, Command, Group, Leases, Question, Reply};
+use super::log::Log;
 use super::pack::Lease;
 use super::script::Script;
 use super::store::{Kept, Store};
@@ -26,12 +28,10 @@ use crate::clock::{Clock, UnixMillis};
 
 mod accepting;
 mod leasing;
-mod pace;
 mod trouble;
 mod wake;
 
 use accepting::NewJobs;
-use pace::Pace;
 use trouble::Trouble;
 
 /// Reports trimmed by one command.
@@ -75,6 +75,7 @@ fn millis(duration: Duration) -> i64 {
 /// Owns the writer connection and the lock on the file.
 pub(super) struct Committer {
     store: Store,
+    log: Log,
     book: Book,
     fresh: Fresh,
     clock: Clock,
@@ -91,7 +92,7 @@ pub(super) struct Committer {
 
 impl Committer {
     pub(super) fn new(
-        store: Store,
+        (store, log): (Store, Log),
         book: Book,
         clock: Clock,
         limits: Limits,
@@ -101,7 +102,7 @@ impl Committer {
     ) -> Self {
         let rest_until = UnixMillis::MIN;
         let (fresh, given, pace) = (Fresh::default(), Vec::new(), Pace::default());
-        let mut committer = Self { store, book, fresh, clock, limits, board, commands, lock, given, pace, rest_until };
+        let mut committer = Self { store, log, book, fresh, clock, limits, board, commands, lock, given, pace, rest_until };
         committer.settle(&Ok(()));
         committer
     }
@@ -184,6 +185,7 @@ impl Committer {
     /// Lets go of file and lock, then says so.
     async fn finish(mut self, close: Option<Reply<()>>) {
         self.commands.close();
+        self.log.rest().await;
         if let Err(error) = self.store.close().await {
             tracing::warn!(error = %error, "closing the inbox file; it is complete, its log stays");
         }
@@ -198,7 +200,7 @@ impl Committer {
     async fn serve(&mut self, mut group: Group) -> Result<(), sqlx::Error> {
         // Who stopped waiting gets no jobs.
         group.leases.retain(|(_, reply)| !reply.is_closed());
-        let began = Instant::now();
+        let (began, bytes) = (Instant::now(), group.bytes);
         let mut result = self.transact(&mut group).await;
         if matches!(&result, Err(error) if matches!(Trouble::of(error), Trouble::Passing))
             && !group.accepts.is_empty()
@@ -222,7 +224,17 @@ impl Committer {
                 self.book.abandon(job.id, job.fence);
             }
         }
+        if self.log.wrote(bytes).await {
+            self.move_log().await;
+        }
         woken.or_else(|error| self.pass(error, 0))
+    }
+
+    /// What is not moved now is moved later, and so is the cause if it lasts.
+    async fn move_log(&mut self) {
+        if let Err(error) = self.store.move_log().await {
+            tracing::warn!(error = %error, "the rest of the inbox's log could not be moved into its file");
+        }
     }
 
     /// An error after which the inbox itself is well.

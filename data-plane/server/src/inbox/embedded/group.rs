@@ -80,7 +80,7 @@ pub(super) struct Group {
     pub(super) questions: Vec<(Question, Reply<Option<i64>>)>,
     pub(super) close: Option<Reply<()>>,
     pub(super) ops: usize,
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 /// The answers to a group, each list in the order of the commands.

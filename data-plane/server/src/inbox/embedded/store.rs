@@ -112,6 +112,11 @@ impl Store {
         script.commit(&mut self.conn).await
     }
 
+    /// Moves what is left in the log into the file; the next transaction begins the log anew.
+    pub(super) async fn move_log(&mut self) -> Result<(), sqlx::Error> {
+        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut self.conn).await.map(drop)
+    }
+
     /// Moves the log into the file and closes.
     pub(super) async fn close(mut self) -> Result<(), sqlx::Error> {
         sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut self.conn).await?;

@@ -100,6 +100,27 @@ async fn a_first_lease_outlives_a_transaction_that_fails() {
 }
 
 #[tokio::test]
+async fn the_log_is_moved_beside_the_writer_and_begins_anew() {
+    let place = Place::new();
+    let inbox = place.open().await;
+    let began = || {
+        let log = std::fs::read(place.dir.path().join("inbox.db-wal")).unwrap();
+        u32::from_be_bytes(log[12..16].try_into().unwrap())
+    };
+    let mut groups = 0;
+    let mut kept = 0;
+    while began() < 4 {
+        let some = (0..8).map(|n| inbox.accept(keyed(kept + n, DAY, 4_096)));
+        assert!(join_all(some).await.into_iter().all(|accepted| accepted == Ok(Accepted::Accepted)));
+        (groups, kept) = (groups + 1, kept + 8);
+        assert!(groups < 1_000, "far less than what makes SQLite move it");
+    }
+    inbox.close().await;
+    assert!(!place.dir.path().join("inbox.db-wal").exists());
+    assert_eq!(place.count("SELECT count(*) FROM job").await, kept.cast_signed());
+}
+
+#[tokio::test]
 async fn the_files_are_private() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new();

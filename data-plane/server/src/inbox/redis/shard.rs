@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::super::pace::Pace;
 use super::super::{Flow, FlowId, Lane, Waiting, bulk_share};
 use super::ask::{Answer, Arguments, Ask, read_flow};
 use super::link::{ANSWER_DEADLINE, Link, LinkError, Push, Script, Trouble};
@@ -22,15 +23,13 @@ use super::{Board, LAYOUT, Life, RedisSettings, Unfit};
 use crate::clock::Clock;
 use crate::link::dice;
 
+mod calls;
 #[cfg(feature = "fault-injection")]
 mod fault;
 
-/// Accepted requests in one step.
-const STEP_ACCEPTS: usize = 64;
-/// Questions in one step.
-const STEP_ASKS: usize = 256;
-/// Bytes in one step; one question may exceed it alone.
-const STEP_BYTES: usize = 8 << 20;
+pub(super) use calls::Call;
+use calls::Gathered;
+
 /// A plane that was not heard of for so many leases is gone: another adopts its reports.
 const ABSENT_LEASES: i64 = 3;
 /// Between tries to come back.
@@ -40,21 +39,6 @@ const RETRY_LONGEST: Duration = Duration::from_secs(2);
 const REST: Duration = Duration::from_secs(1);
 /// A longer sleep is slept in parts, so that a clock that jumps is noticed.
 const SLEEP_MAX: Duration = Duration::from_secs(3_600);
-
-/// A question, and whom to tell.
-pub(super) struct Call {
-    ask: Ask,
-    reply: Option<oneshot::Sender<Answer>>,
-    since: Instant,
-    /// It was asked before, and the answer was lost: it is safe to repeat.
-    again: bool,
-}
-
-impl Call {
-    pub(super) fn new(ask: Ask, reply: Option<oneshot::Sender<Answer>>) -> Self {
-        Self { ask, reply, since: Instant::now(), again: false }
-    }
-}
 
 /// What others see of a shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,6 +93,7 @@ pub(super) struct Shard {
     wake_at: Option<Instant>,
     here_at: Instant,
     repeat: Vec<Call>,
+    pace: Pace,
 }
 
 /// A shard that was opened.
@@ -209,6 +194,7 @@ impl Shard {
             wake_at: None,
             here_at: Instant::now(),
             repeat: Vec::new(),
+            pace: Pace::default(),
         }
     }
 
@@ -336,13 +322,14 @@ impl Shard {
 
     async fn work(&mut self, link: &mut Link) -> End {
         loop {
-            let mut calls = std::mem::take(&mut self.repeat);
+            let mut calls = Gathered::default();
+            std::mem::take(&mut self.repeat).into_iter().for_each(|call| calls.add(call));
             let sleep = self.wake_at.map_or(self.here_at, |at| at.min(self.here_at));
-            if calls.is_empty() {
+            if calls.calls.is_empty() {
                 tokio::select! {
                     biased;
                     call = self.asks.recv() => match call {
-                        Some(call) => calls.push(call),
+                        Some(call) => calls.add(call),
                         None => return End::Closed,
                     },
                     push = link.pushes.recv() => match push {
@@ -358,15 +345,16 @@ impl Shard {
                 }
             }
             if link.has_missed() {
-                calls.push(Call::new(Ask::Flows, None));
+                calls.add(Call::new(Ask::Flows, None));
             }
             if self.here_at <= Instant::now() {
-                calls.push(self.here());
+                calls.add(self.here());
             }
             self.gather(&mut calls).await;
-            let leaves = calls.iter().any(|call| matches!(call.ask, Ask::Leave));
+            let Gathered { calls, accepts, leaves, .. } = calls;
             let began = Instant::now();
             let done = self.step(link, calls).await;
+            self.pace.committed(accepts, self.asks.len(), began.elapsed());
             if leaves {
                 return End::Closed;
             }
@@ -389,19 +377,30 @@ impl Shard {
     }
 
     /// Adds what is already waiting. Yielding once lets those run who were answered a moment ago and are about to ask again.
-    async fn gather(&mut self, calls: &mut Vec<Call>) {
+    async fn gather(&mut self, gathered: &mut Gathered) {
         tokio::task::yield_now().await;
-        let mut bytes: usize = calls.iter().map(|call| call.ask.bytes()).sum();
-        let mut accepts = calls.iter().filter(|call| matches!(call.ask, Ask::Accept(_))).count();
-        while calls.len() < STEP_ASKS && accepts < STEP_ACCEPTS && bytes < STEP_BYTES {
-            let Ok(call) = self.asks.try_recv() else { return };
-            bytes += call.ask.bytes();
-            accepts += usize::from(matches!(call.ask, Ask::Accept(_)));
-            let leaves = matches!(call.ask, Ask::Leave);
-            calls.push(call);
-            if leaves {
-                return;
+        self.take_waiting(gathered);
+        let Some((expected, patience)) = self.pace.expects() else { return };
+        let over = tokio::time::sleep(patience);
+        tokio::pin!(over);
+        while gathered.has_accepts_alone() && gathered.accepts < expected && !gathered.is_full() {
+            tokio::select! {
+                biased;
+                call = self.asks.recv() => match call {
+                    Some(call) => gathered.add(call),
+                    None => return,
+                },
+                () = &mut over => return self.pace.in_vain(),
             }
+            self.take_waiting(gathered);
+        }
+    }
+
+    fn take_waiting(&mut self, gathered: &mut Gathered) {
+        while !gathered.is_full()
+            && let Ok(call) = self.asks.try_recv()
+        {
+            gathered.add(call);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Whom a group waits for. Senders who were answered ask again a moment later: a group that goes without them pays an fsync for itself,
-//! and they pay another one. Where an fsync costs more than that moment, waiting for them is faster for all.
+//! and they pay another one. Where an fsync costs more than that moment, waiting for them is faster for all; of a shared store a script
+//! call as well.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ const UNASKED: u32 = 16;
 
 /// What the last group tells of the next one.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(in crate::inbox) struct Pace {
     expected: usize,
     took: Duration,
     at_once: u32,
@@ -22,7 +23,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// A group of so many requests was committed while others came, and took so long.
-    pub(super) fn committed(&mut self, answered: usize, waiting: usize, took: Duration) {
+    pub(in crate::inbox) fn committed(&mut self, answered: usize, waiting: usize, took: Duration) {
         // One of eight may come later.
         let all = answered + waiting;
         self.expected = all - all / 8;
@@ -31,13 +32,13 @@ impl Pace {
     }
 
     /// How many requests the next group should have, and how long it waits for them.
-    pub(super) fn expects(&self) -> Option<(usize, Duration)> {
+    pub(in crate::inbox) fn expects(&self) -> Option<(usize, Duration)> {
         let waits = self.at_once == 0 && self.expected >= FEW && self.took >= FAST;
         waits.then_some((self.expected, self.took.min(PATIENCE)))
     }
 
     /// They did not come.
-    pub(super) fn in_vain(&mut self) {
+    pub(in crate::inbox) fn in_vain(&mut self) {
         self.at_once = UNASKED;
     }
 }
