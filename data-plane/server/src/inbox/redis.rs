@@ -1,8 +1,8 @@
 //! The shared backend: Redis 7.0 or newer, or Valkey. Several data planes work on one store at once: a job that one of them has leased
 //! is given to no other until its lease ends.
 //!
-//! Hides where jobs lie in Redis (`redis/lua/store.lua`), that every step is one script call which Redis does as a whole, who talks to
-//! which node ([`shard`]), what is refused as not durable enough ([`mod@check`]), and how a store that was lost is noticed.
+//! Hides where jobs lie in Redis (`redis/lua/store.lua`), that every step is one script call which Redis does as a whole, how it comes to
+//! have the scripts ([`scripts`]), who talks to which node ([`shard`]), what is refused as not durable enough ([`mod@check`]), and how a store that was lost is noticed.
 //!
 //! - **Shards.** All keys of a shard have one hash tag, so that a cluster keeps them together. A request is kept in one shard, with
 //!   everything that follows from it. The number of shards is part of the store.
@@ -38,6 +38,7 @@ mod limits;
 mod link;
 mod memory;
 mod outbox;
+mod scripts;
 mod shard;
 mod value;
 

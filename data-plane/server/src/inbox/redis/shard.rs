@@ -15,8 +15,9 @@ use uuid::Uuid;
 
 use super::super::{Flow, FlowId, Lane, Waiting, bulk_share};
 use super::ask::{Answer, Arguments, Ask, read_flow};
-use super::link::{ANSWER_DEADLINE, Link, LinkError, Push, Script, Trouble};
+use super::link::{ANSWER_DEADLINE, Link, LinkError, Push, Trouble};
 use super::memory::{Identity, Memory};
+use super::scripts::Script;
 use super::value::{int, list};
 use super::{Board, LAYOUT, Life, RedisSettings, Unfit};
 use crate::clock::Clock;

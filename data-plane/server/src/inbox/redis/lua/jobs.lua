@@ -6,9 +6,24 @@ local ID, LANE, PLACE, BEGUN, AMBIGUOUS, FLOW, ACCEPTED, AT, ATTEMPTS, LEASES, E
 -- As it is kept.
 local JOB = '^(................) (.) (.) (.) (.) (%d+) (%d+) (%-?%d+) (%d+) (%d+) (%d+) (.*)$'
 
-local jobs, unwritten, changed, touched = {}, {}, {}, false
+local jobs, unwritten, changed, touched
+-- Ids that are forgotten, and the rows they had.
+local gone_ids, gone_rows, gone
+-- Jobs that count against the queue quota, all but the dead, and those among them of the lane for large amounts, which count
+-- against its share, too. Counted once in a step.
+local live, live_bulk
+-- The first time that something was delayed to in this step.
+local soonest
+local flow_numbers
+-- The last number given, and the last that may be given without writing it down first.
+local tick, tick_end
+local TICKS = 64
 
-local NOW = text(now)
+local function nothing_is_known()
+    jobs, unwritten, changed, touched = {}, {}, {}, false
+    gone_ids, gone_rows, gone, flow_numbers = {}, {}, 0, {}
+    live, live_bulk, soonest, tick, tick_end = nil, nil, nil, nil, nil
+end
 
 local function job_key(row) return base .. 'j:' .. row end
 local function payload_key(row) return base .. 'p:' .. row end
@@ -54,9 +69,6 @@ local function keep(row, job)
     unwritten[row] = true
 end
 
--- Ids that are forgotten, and the rows they had.
-local gone_ids, gone_rows, gone = {}, {}, 0
-
 -- Those that no other row has: a request that was forgotten and came again has brought the same ids anew.
 local function forget_ids()
     for from = 1, gone, AT_ONCE do
@@ -87,10 +99,6 @@ local function change(flow)
     touched = true
 end
 
--- Jobs that count against the queue quota, all but the dead, and those among them of the lane for large amounts, which count
--- against its share, too. Counted once in a step.
-local live, live_bulk
-
 local function count_live()
     flush()
     local dead_bulk = call('ZCARD', dead_key(BULK))
@@ -110,9 +118,6 @@ local function make_ready(row, job)
     change(job[FLOW])
 end
 
--- The first time that something was delayed to in this step.
-local soonest
-
 -- Ready since now if its time has come, otherwise delayed.
 local function put_back(row, job, due)
     job[NOTE] = ''
@@ -126,8 +131,6 @@ local function put_back(row, job, due)
     end
     keep(row, job)
 end
-
-local flow_numbers = {}
 
 local function flow_number(lane, name)
     local key = lane .. name
@@ -157,10 +160,6 @@ local function has_room(new)
     if not live then count_live() end
     return live + #new <= quota and (bulk == 0 or live_bulk + bulk <= bulk_quota)
 end
-
--- The last number given, and the last that may be given without writing it down first.
-local tick, tick_end
-local TICKS = 64
 
 -- The number before so many new ones.
 local function take_ticks(number)

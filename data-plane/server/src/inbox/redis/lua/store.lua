@@ -1,4 +1,5 @@
--- What both scripts know: names of keys, the time, and arguments one after the other.
+-- What every call knows: names of keys, the time, and arguments one after the other. Functions are made once, when the library is
+-- loaded; what belongs to one call is set when it begins.
 --
 -- All keys of a shard start with its hash tag, KEYS[1], for example `{sluice:0}`:
 --
@@ -21,25 +22,33 @@
 --
 -- Rows grow with time (milliseconds * 1024, the shard in the lowest 6 bits) and stay below 2^53, as scripts count in
 -- doubles. They are texts here: Lua would round them when it joins them to others.
-local call = redis.call
-local base = KEYS[1]
-local META, PLANES, SEEN, GONE = base .. 'meta', base .. 'planes', base .. 'seen', base .. 'gone'
-local OWNERS = base .. 'owners'
-local IDS, WAITED, TRIMMED = base .. 'ids', base .. 'waited', base .. 'trimmed'
+local call, base
+local META, PLANES, SEEN, GONE, OWNERS, IDS, WAITED, TRIMMED, FLOWS, NAMES, USES
 -- A field of ids that is none, and longer than Redis packs into a list: a hash that is one is searched from its beginning each time.
-local NO_ID = string.rep('-', 65)
-local FLOWS, NAMES, USES = base .. 'flows', base .. 'names', base .. 'uses'
+local NO_ID = '-----------------------------------------------------------------'
 local REALTIME, BULK = '0', '1'
 
 -- How many jobs are promoted, ended or forgotten, and how many reports are adopted, in one step.
 local BATCH = '100'
 
-local min, match, concat, format = math.min, string.match, table.concat, string.format
+local min, match, concat, format
+local arguments, position
 
-local ARGV, position = ARGV, 0
+-- A call begins, on the shard whose hash tag is its only key.
+local function begin(keys, given)
+    arguments, position = given, 0
+    if base == keys[1] then return end
+    -- A library that is being loaded does not see them.
+    call, min, match, concat, format = redis.call, math.min, string.match, table.concat, string.format
+    base = keys[1]
+    META, PLANES, SEEN, GONE = base .. 'meta', base .. 'planes', base .. 'seen', base .. 'gone'
+    OWNERS, IDS, WAITED, TRIMMED = base .. 'owners', base .. 'ids', base .. 'waited', base .. 'trimmed'
+    FLOWS, NAMES, USES = base .. 'flows', base .. 'names', base .. 'uses'
+end
+
 local function arg()
     position = position + 1
-    return ARGV[position]
+    return arguments[position]
 end
 local function int() return tonumber(arg()) end
 

@@ -2,13 +2,17 @@
 -- kind, is one command then. Additions come first: within a step nothing comes back under a name that went.
 
 -- A shard that is moving lets nobody name several keys of which one is not there.
-local KEYS_AT_ONCE = is_moving and 1 or 500
+local function keys_at_once() return is_moving and 1 or 500 end
 -- Arguments of one command; an even number, so that pairs stay together.
 local AT_ONCE = 1000
 
-local sets, set_count = {}, 0
-local deletions, deletion_count = {}, 0
-local additions, removals, sums = {}, {}, {}
+local sets, set_count, deletions, deletion_count, additions, removals, sums
+-- Dedup keys: what is to be under each, and for how long.
+local claims
+
+local function nothing_waits()
+    sets, set_count, deletions, deletion_count, additions, removals, sums, claims = {}, 0, {}, 0, {}, {}, {}, {}
+end
 
 local function set(key, value)
     sets[set_count + 1], sets[set_count + 2] = key, value
@@ -59,9 +63,6 @@ local function sum(key, field, by)
     of[field] = (of[field] or 0) + by
 end
 
--- Dedup keys: what is to be under each, and for how long.
-local claims = {}
-
 local function claim(key, value, window) claims[key] = { value = value, window = window } end
 
 local function claimed(key)
@@ -78,13 +79,14 @@ local function write(all)
 end
 
 local function write_all()
-    for from = 1, set_count, 2 * KEYS_AT_ONCE do
-        call('MSET', unpack(sets, from, min(from + 2 * KEYS_AT_ONCE - 1, set_count)))
+    local at_once = keys_at_once()
+    for from = 1, set_count, 2 * at_once do
+        call('MSET', unpack(sets, from, min(from + 2 * at_once - 1, set_count)))
     end
     write(additions)
     write(removals)
-    for from = 1, deletion_count, KEYS_AT_ONCE do
-        call('DEL', unpack(deletions, from, min(from + KEYS_AT_ONCE - 1, deletion_count)))
+    for from = 1, deletion_count, at_once do
+        call('DEL', unpack(deletions, from, min(from + at_once - 1, deletion_count)))
     end
     for key, of in pairs(sums) do
         for field, by in pairs(of) do
@@ -93,15 +95,16 @@ local function write_all()
     end
     -- Behind the jobs: what ends a step in the middle must not leave a key whose jobs are not there.
     for key, of in pairs(claims) do call('SET', key, of.value, 'PX', of.window) end
-    sets, set_count, deletions, deletion_count, additions, removals, sums, claims = {}, 0, {}, 0, {}, {}, {}, {}
+    nothing_waits()
 end
 
 -- The values of so many keys, false where there is none.
 local function get_all(keys, number)
-    if number <= KEYS_AT_ONCE then return number > 0 and call('MGET', unpack(keys, 1, number)) or {} end
+    local at_once = keys_at_once()
+    if number <= at_once then return number > 0 and call('MGET', unpack(keys, 1, number)) or {} end
     local values = {}
-    for from = 1, number, KEYS_AT_ONCE do
-        local part = call('MGET', unpack(keys, from, min(from + KEYS_AT_ONCE - 1, number)))
+    for from = 1, number, at_once do
+        local part = call('MGET', unpack(keys, from, min(from + at_once - 1, number)))
         for n = 1, #part do values[from + n - 1] = part[n] end
     end
     return values
