@@ -32,6 +32,7 @@ use super::{
 use crate::clock::{Clock, UnixMillis};
 
 mod answered;
+mod arguments;
 mod ask;
 mod check;
 mod limits;

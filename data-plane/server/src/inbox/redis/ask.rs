@@ -7,6 +7,7 @@ use super::super::{
     Accept, Accepted, Fence, Finish, Flow, FlowId, Found, Given, Grant, HEADS, Lane, Leased, MAX_LEASES, NewJob, Place,
     REQUEST_MEMORY, Steer, Waited, Wanted, bytes_of,
 };
+use super::arguments::Arguments;
 use super::value::{self, int, ints, list, opaque};
 use crate::clock::UnixMillis;
 
@@ -164,65 +165,73 @@ impl Ask {
         one.into_iter().chain(many.iter().map(|(_, fence)| fence.row))
     }
 
-    /// Adds it to the arguments of a step; the store's numbers of reports are less by `offset`.
+    /// The key under which the request that it brings is known.
+    pub(super) fn claims(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Accept(accept) => Some(claim_key(accept)),
+            _ => None,
+        }
+    }
+
+    /// Adds it to the arguments of a step; the store's numbers of reports are less by `offset`. Rows and keys have been said before.
     pub(super) fn write(&self, to: &mut Arguments, offset: i64) {
         match self {
             Self::Accept(accept) => write_accept(accept, to),
             Self::Lease { grants, most } => write_lease(grants, *most, to),
             Self::Renew(leases) => {
-                to.letter("N").number(leases.len());
-                leases.iter().for_each(|(id, fence)| to.lease(*id, *fence));
+                to.word("N").number(leases.len());
+                leases.iter().for_each(|(id, fence)| write_lease_of(*id, *fence, to));
             }
             Self::Begin { id, fence, rendered } => {
-                to.letter("B").lease(*id, *fence);
-                to.bytes(rendered);
+                to.word("B");
+                write_lease_of(*id, *fence, to);
+                to.value(rendered);
             }
             Self::Postpone { id, fence, due } => {
-                to.letter("P").lease(*id, *fence);
+                to.word("P");
+                write_lease_of(*id, *fence, to);
                 to.number(*due);
             }
             Self::Finish { id, fence, finish } => write_finish(*id, *fence, finish, to),
             Self::Steer { id, fence, steer } => {
-                to.letter("S").lease(*id, *fence);
-                to.letter(match steer {
+                to.word("S");
+                write_lease_of(*id, *fence, to);
+                to.word(match steer {
                     Steer::Retry { .. } => "R",
                     Steer::Cancel { .. } => "C",
                 });
-                to.bytes(steer.report());
+                to.value(steer.report());
             }
             Self::Find(id) => {
-                to.letter("I").bytes(id.as_bytes());
+                to.word("I").word(id.as_bytes());
             }
             Self::Waited { after, accepted_before, max_rows, max_bytes } => {
-                to.letter("W").number(*after).number(*accepted_before).number(*max_rows).room(*max_bytes);
+                to.word("W").digits(*after).number(*accepted_before).number(*max_rows).number(room(*max_bytes));
             }
             Self::Reports { after, max_rows, max_bytes } => {
-                to.letter("O").number(after.saturating_sub(offset)).number(*max_rows).room(*max_bytes);
+                to.word("O").number(after.saturating_sub(offset)).number(*max_rows).number(room(*max_bytes));
             }
             Self::Trim(up_to) => {
-                to.letter("T").number(up_to.saturating_sub(offset));
+                to.word("T").number(up_to.saturating_sub(offset));
             }
             Self::Limits(all) => write_limits(all, to),
             Self::Flows => {
-                to.letter("V");
+                to.word("V");
             }
             Self::Counts(flows) => {
-                to.letter("C");
+                to.word("C");
                 for flows in flows {
-                    to.number(flows.len());
-                    flows.iter().for_each(|flow| {
-                        to.number(flow.0);
-                    });
+                    to.words(flows.iter().map(|flow| flow.0.to_string()));
                 }
             }
             Self::Here { away_ms, absent_after_ms, marks } => {
-                to.letter("H").number(*away_ms).number(*absent_after_ms).letters(marks);
+                to.word("H").number(*away_ms).number(*absent_after_ms).words(marks.iter());
             }
             Self::Enter => {
-                to.letter("E");
+                to.word("E");
             }
             Self::Leave => {
-                to.letter("Q");
+                to.word("Q");
             }
         }
     }
@@ -262,40 +271,44 @@ impl Ask {
     }
 }
 
-/// The key under which a request is known: its dedup key, or its own id. Sixteen bytes of a digest tell keys apart, and eight random
-/// ones of its id a request from others that carry the same key. Redis keeps a value that is a number without further memory.
+/// The key under which a request is known: its dedup key, or its own id.
+fn claim_key(accept: &Accept) -> Vec<u8> {
+    match &accept.claim {
+        Some(claim) => [b"d", claim.key.get(..16).unwrap_or_default()].concat(),
+        None => [b"a", &accept.request.as_bytes()[..]].concat(),
+    }
+}
+
+/// Sixteen bytes of a digest tell keys apart, and eight random ones of its id a request from others that carry the same key. Redis keeps
+/// a value that is a number without further memory.
 fn write_accept(accept: &Accept, to: &mut Arguments) {
-    let (key, window) = match &accept.claim {
-        Some(claim) => ([b"d", claim.key.get(..16).unwrap_or_default()].concat(), claim.window),
-        None => ([b"a", &accept.request.as_bytes()[..]].concat(), REQUEST_MEMORY),
-    };
+    let window = accept.claim.as_ref().map_or(REQUEST_MEMORY, |claim| claim.window);
     let (_, random) = accept.request.as_u64_pair();
-    to.letter("A").number(random.cast_signed()).bytes(&key);
     // Redis counts no further than this when it adds the time of day: 8,000 years.
     const WINDOW_MAX: u128 = (1 << 48) - (1 << 42);
-    to.number(window.as_millis().clamp(1, WINDOW_MAX));
-    to.jobs(&accept.jobs);
+    to.word("A").digits(random.cast_signed()).digits(window.as_millis().clamp(1, WINDOW_MAX));
+    write_jobs(&accept.jobs, to);
 }
 
 fn write_lease(grants: &[Grant], most: usize, to: &mut Arguments) {
-    to.letter("L").number(most).number(HEADS).number(grants.len());
+    to.word("L").number(most).number(HEADS).number(grants.len());
     for grant in grants {
-        to.number(grant.flow.0).number(grant.first).number(grant.retries);
+        to.digits(grant.flow.0).number(grant.first).number(grant.retries);
         if grant.accepted_until == UnixMillis::MAX {
-            to.letter("")
+            to.word("")
         } else {
-            to.number(grant.accepted_until)
+            to.digits(grant.accepted_until)
         };
     }
 }
 
 fn write_limits(all: &[Wanted], to: &mut Arguments) {
-    to.letter("G").number(all.len());
+    to.word("G").number(all.len());
     for Wanted { name, rate, concurrency_max, in_use, unused, count } in all {
-        to.letter(name);
+        to.word(name);
         to.number(rate.map_or(0, |rate| rate.requests_per_second)).number(rate.map_or(0, |rate| rate.burst));
-        to.number(concurrency_max.map_or(-1, i64::from)).number(in_use);
-        to.number(unused.count).number(unused.since).number(count);
+        to.number(concurrency_max.map_or(-1, i64::from)).number(*in_use);
+        to.number(unused.count).number(unused.since).number(*count);
     }
 }
 
@@ -305,79 +318,37 @@ fn write_finish(id: Uuid, fence: Fence, finish: &Finish, to: &mut Arguments) {
         Finish::Retry { due, .. } => ("R", *due, ""),
         Finish::Dead { reason, .. } => ("X", 0, reason.as_str()),
     };
-    to.letter("F").lease(id, fence);
-    to.letter(kind).number(due).letter(reason);
+    to.word("F");
+    write_lease_of(id, fence, to);
+    to.word(kind).number(due).word(reason);
     match finish.rendered() {
-        Some(rendered) => to.letter("1").bytes(rendered),
-        None => to.letter("0").letter(""),
+        Some(rendered) => to.number(1).value(rendered),
+        None => to.number(0),
     };
     let report = finish.report();
-    to.bytes(&report.told);
-    to.jobs(&report.jobs);
+    to.value(&report.told);
+    write_jobs(&report.jobs, to);
 }
 
-/// Arguments of a script, one after the other.
-#[derive(Debug)]
-pub(super) struct Arguments(::redis::Cmd);
+fn write_lease_of(id: Uuid, fence: Fence, to: &mut Arguments) {
+    to.word(id.as_bytes()).digits(fence.epoch);
+}
 
-impl Arguments {
-    pub(super) fn new(command: ::redis::Cmd) -> Self {
-        Self(command)
+fn write_jobs(jobs: &[NewJob], to: &mut Arguments) {
+    to.number(jobs.len());
+    for job in jobs {
+        let Flow { workspace, destination, owner } = &*job.flow;
+        let lane = lane_letter(job.lane);
+        to.word(job.id.as_bytes())
+            .word(lane)
+            .word(format!("{lane}{workspace}\n{destination}\n{owner}"))
+            .value(&job.payload);
     }
+}
 
-    pub(super) fn into_command(self) -> ::redis::Cmd {
-        self.0
-    }
-
-    pub(super) fn letter(&mut self, letter: &str) -> &mut Self {
-        self.0.arg(letter);
-        self
-    }
-
-    pub(super) fn letters(&mut self, letters: &[String]) -> &mut Self {
-        self.number(letters.len());
-        for letter in letters {
-            self.letter(letter);
-        }
-        self
-    }
-
-    pub(super) fn rows(&mut self, rows: impl Iterator<Item = i64>) -> &mut Self {
-        let rows: Vec<i64> = rows.collect();
-        self.number(rows.len());
-        rows.into_iter().for_each(|row| {
-            self.number(row);
-        });
-        self
-    }
-
-    pub(super) fn number(&mut self, number: impl std::fmt::Display) -> &mut Self {
-        self.0.arg(number.to_string());
-        self
-    }
-
-    pub(super) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        self.0.arg(bytes);
-        self
-    }
-
-    /// Bytes there is room for; scripts count in doubles.
-    fn room(&mut self, bytes: usize) -> &mut Self {
-        self.number(bytes.min(1 << 52))
-    }
-
-    fn lease(&mut self, id: Uuid, fence: Fence) {
-        self.bytes(id.as_bytes()).number(fence.row).number(fence.epoch);
-    }
-
-    fn jobs(&mut self, jobs: &[NewJob]) {
-        self.number(jobs.len());
-        for job in jobs {
-            let Flow { workspace, destination, owner } = &*job.flow;
-            self.bytes(job.id.as_bytes()).letter(lane_letter(job.lane));
-            self.letter(&format!("{workspace}\n{destination}\n{owner}")).bytes(&job.payload);
-        }
-    }
+/// Bytes there is room for; scripts count in doubles.
+fn room(bytes: usize) -> usize {
+    bytes.min(1 << 52)
 }
 
 fn lane_letter(lane: Lane) -> &'static str {

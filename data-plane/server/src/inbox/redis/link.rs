@@ -20,7 +20,7 @@ use ::redis::{
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::ask::Arguments;
+use super::arguments::Arguments;
 use super::check::{Unfit, check};
 use super::scripts::{self, Script, Scripts, Sources};
 use super::value;
@@ -267,10 +267,10 @@ impl Link {
     async fn call(&mut self, script: Script, write: &impl Fn(&mut Arguments)) -> Result<Value, RedisError> {
         let mut command = self.scripts.call(script);
         command.arg(1).arg(&self.base);
-        let mut arguments = Arguments::new(command);
+        let mut arguments = Arguments::new();
         write(&mut arguments);
         self.ask_first().await?;
-        arguments.into_command().query_async(&mut self.connection).await
+        arguments.say(command).query_async(&mut self.connection).await
     }
 
     /// Waits until what was written over this connection is as durable as promised. A reply under `Strict` says so itself, as the

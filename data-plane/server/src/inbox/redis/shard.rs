@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::super::{Flow, FlowId, Lane, Waiting, bulk_share};
-use super::ask::{Answer, Arguments, Ask, read_flow};
+use super::arguments::Arguments;
+use super::ask::{Answer, Ask, read_flow};
 use super::link::{ANSWER_DEADLINE, Link, LinkError, Push, Trouble};
 use super::memory::{Identity, Memory};
 use super::scripts::Script;
@@ -156,10 +157,10 @@ async fn enter(
 ) -> Result<Identity, LinkError> {
     let fresh = Uuid::new_v4().to_string();
     let write = |to: &mut Arguments| {
-        to.letter(&clock.set_by_hand().map(|now| now.to_string()).unwrap_or_default());
-        to.letter(LAYOUT).number(settings.shards).letter(&fresh).letter(&settings.plane);
+        to.word(clock.set_by_hand().map(|now| now.to_string()).unwrap_or_default());
+        to.word(LAYOUT).digits(settings.shards).word(&fresh).word(&settings.plane);
         to.number(settings.dead_retention.as_millis()).number(u8::from(starts));
-        to.letters(&settings.marks.borrow());
+        to.words(settings.marks.borrow().iter());
     };
     let answer = link.run(Script::Open, write).await?;
     let fields = list(answer).and_then(|fields| <[_; 5]>::try_from(fields).ok());
@@ -474,12 +475,14 @@ impl Shard {
     ) -> Result<(i64, Vec<::redis::Value>), Trouble> {
         let is_moving = link.is_moving();
         let write = |to: &mut Arguments| {
-            to.letter(&self.clock.set_by_hand().map(|now| now.to_string()).unwrap_or_default());
-            to.letter(&self.identity.store).letter(&self.settings.plane).number(self.identity.opened);
+            to.word(self.clock.set_by_hand().map(|now| now.to_string()).unwrap_or_default());
+            to.word(&self.identity.store).word(&self.settings.plane).digits(self.identity.opened);
             to.number(self.version).number(self.number).number(self.settings.lease.as_millis());
             let quota = self.settings.max_jobs / u64::from(self.settings.shards);
             to.number(self.settings.dead_retention.as_millis()).number(quota).number(bulk_share(quota));
-            to.number(u8::from(is_moving)).rows(calls.iter().flat_map(|call| call.ask.rows()));
+            to.number(u8::from(is_moving));
+            to.words(calls.iter().flat_map(|call| call.ask.rows()).map(|row| row.to_string()));
+            to.words(calls.iter().filter_map(|call| call.ask.claims()));
             calls.iter().for_each(|call| call.ask.write(to, self.offset));
         };
         let answer = link.run(script, write).await.map_err(|error| Trouble::of(&error))?;

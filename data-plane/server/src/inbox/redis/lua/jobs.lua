@@ -132,8 +132,8 @@ local function put_back(row, job, due)
     keep(row, job)
 end
 
-local function flow_number(lane, name)
-    local key = lane .. name
+-- Of a lane and a flow, named together.
+local function flow_number(key)
     local flow = flow_numbers[key] or call('HGET', FLOWS, key)
     if not flow then
         flow = text(call('HINCRBY', META, 'flows', 1) * 64 + shard)
@@ -144,21 +144,24 @@ local function flow_number(lane, name)
     return flow
 end
 
--- The next arguments as jobs: how many, then id, lane, flow and payload of each.
+-- The next arguments as jobs, and how many: id, lane, lane and flow, and payload of each, one after the other.
 local function read_new()
-    local new = {}
-    for n = 1, int() do new[n] = { id = arg(), lane = arg(), flow = arg(), payload = arg() } end
-    return new
+    local new, number = {}, arg()
+    for at = 1, 4 * number, 4 do
+        new[at], new[at + 1], new[at + 2] = three()
+        new[at + 3] = value()
+    end
+    return new, number
 end
 
-local function has_room(new)
+local function has_room(new, number)
+    if number == 0 then return true end
     local bulk = 0
-    for _, one in ipairs(new) do
-        if one.lane == BULK then bulk = bulk + 1 end
+    for at = 2, 4 * number, 4 do
+        if new[at] == BULK then bulk = bulk + 1 end
     end
-    if #new == 0 then return true end
     if not live then count_live() end
-    return live + #new <= quota and (bulk == 0 or live_bulk + bulk <= bulk_quota)
+    return live + number <= quota and (bulk == 0 or live_bulk + bulk <= bulk_quota)
 end
 
 -- The number before so many new ones.
@@ -176,15 +179,16 @@ local function take_ticks(number)
     return before
 end
 
-local function enqueue(new)
-    if #new == 0 then return end
-    local before = take_ticks(#new)
-    for n, one in ipairs(new) do
-        local row, lane, flow = text((before + n) * 64 + shard), one.lane, flow_number(one.lane, one.flow)
-        local job = { one.id, lane, 'r', '0', '0', flow, NOW, NOW, '0', '0', '0', '' }
+local function enqueue(new, number)
+    if number == 0 then return end
+    local before = take_ticks(number)
+    for n = 1, number do
+        local id, lane, name, payload = unpack(new, 4 * n - 3, 4 * n)
+        local row, flow = text((before + n) * 64 + shard), flow_number(name)
+        local job = { id, lane, 'r', '0', '0', flow, NOW, NOW, '0', '0', '0', '' }
         keep(row, job)
-        set(payload_key(row), one.payload)
-        put('HSET', IDS, one.id, row)
+        set(payload_key(row), payload)
+        put('HSET', IDS, id, row)
         put('ZADD', WAITED, row, row)
         sum(USES, flow, 1)
         if lane == BULK then sum(META, 'bulk', 1) end
@@ -208,10 +212,17 @@ local function forget(row, job)
     if job[PLACE] ~= 'x' then count_one(job[LANE], -1) end
 end
 
--- The lease that the next arguments name (id, row, epoch), if it is in force. One that ran out but was not yet ended is.
+-- The next row that is asked about.
+local function next_row()
+    row_at = row_at + 1
+    return asked_rows[row_at]
+end
+
+-- The lease that is asked about (its row, and as next arguments id and epoch), if it is in force. One that ran out but was not yet ended
+-- is.
 local function held()
-    local id, row, epoch = arg(), arg(), arg()
-    local job = find(row)
+    local row, id, epoch = next_row(), two()
+    local job = jobs[row]
     if not job or job[ID] ~= id or job[EPOCH] ~= epoch or job[PLACE] ~= 'l' then return row, nil, id end
     return row, job
 end

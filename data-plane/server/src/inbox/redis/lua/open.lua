@@ -18,8 +18,9 @@ end
 local function open(keys, given)
     begin(keys, given)
     local now = time(arg())
-    local layout, shards, fresh, me = arg(), arg(), arg(), arg()
-    local remembered, starts, marks = int(), arg() == '1', texts()
+    local layout, shards, fresh = three()
+    local me, remembered = two()
+    local starts, marks = arg() == 1, arg()
     local found = call('HMGET', META, 'layout', 'shards', 'store')
     if not found[1] then
         call('HSET', META, 'layout', layout, 'shards', shards, 'store', fresh, 'changes', 0)

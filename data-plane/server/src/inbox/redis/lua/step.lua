@@ -66,8 +66,10 @@ local function step(keys, given)
     if call('HGET', PLANES, me) ~= opened then return redis.error_reply('SUPERSEDED the plane was opened elsewhere') end
 
     local answers = {}
-    read(named)
-    while position < #arguments do answers[#answers + 1] = steps[arg()]() end
+    read(asked_rows)
+    read_claims()
+    local last = #words
+    while word_at < last do answers[#answers + 1] = steps[arg()]() end
     flush()
     local at = next_at()
     if at ~= 0 and at <= now then

@@ -32,11 +32,12 @@ local REALTIME, BULK = '0', '1'
 local BATCH = '100'
 
 local min, match, concat, format
-local arguments, position
+-- Small things that were said, and payloads, each with the place of the last one that was taken.
+local words, word_at, values, value_at
 
--- A call begins, on the shard whose hash tag is its only key.
+-- A call begins, on the shard whose hash tag is its only key. Its arguments are a list of small things, and payloads.
 local function begin(keys, given)
-    arguments, position = given, 0
+    words, word_at, values, value_at = cmsgpack.unpack(given[1]), 0, given, 1
     if base == keys[1] then return end
     -- A library that is being loaded does not see them.
     call, min, match, concat, format = redis.call, math.min, string.match, table.concat, string.format
@@ -47,10 +48,28 @@ local function begin(keys, given)
 end
 
 local function arg()
-    position = position + 1
-    return arguments[position]
+    local at = word_at + 1
+    word_at = at
+    return words[at]
 end
-local function int() return tonumber(arg()) end
+
+local function two()
+    local at = word_at
+    word_at = at + 2
+    return words[at + 1], words[at + 2]
+end
+
+local function three()
+    local at = word_at
+    word_at = at + 3
+    return words[at + 1], words[at + 2], words[at + 3]
+end
+
+local function value()
+    local at = value_at + 1
+    value_at = at
+    return values[at]
+end
 
 -- The time of the store, unless the caller brings its own (a test that moves it).
 local function time(given)
@@ -66,13 +85,6 @@ local OWNERS_MAX = 64
 local function own(marks, now)
     for _, mark in ipairs(marks) do call('ZADD', OWNERS, now, mark) end
     call('ZREMRANGEBYRANK', OWNERS, 0, -OWNERS_MAX - 1)
-end
-
--- Texts that come with their number.
-local function texts()
-    local all = {}
-    for n = 1, int() do all[n] = arg() end
-    return all
 end
 
 local function text(number) return format('%d', number) end

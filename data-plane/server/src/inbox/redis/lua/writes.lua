@@ -7,11 +7,12 @@ local function keys_at_once() return is_moving and 1 or 500 end
 local AT_ONCE = 1000
 
 local sets, set_count, deletions, deletion_count, additions, removals, sums
--- Dedup keys: what is to be under each, and for how long.
-local claims
+-- Dedup keys: key, what is to be under it, and for how long, one after the other.
+local claims, claim_count
 
 local function nothing_waits()
-    sets, set_count, deletions, deletion_count, additions, removals, sums, claims = {}, 0, {}, 0, {}, {}, {}, {}
+    sets, set_count, deletions, deletion_count, additions, removals, sums = {}, 0, {}, 0, {}, {}, {}
+    claims, claim_count = {}, 0
 end
 
 local function set(key, value)
@@ -63,11 +64,13 @@ local function sum(key, field, by)
     of[field] = (of[field] or 0) + by
 end
 
-local function claim(key, value, window) claims[key] = { value = value, window = window } end
+-- What is under those that are asked about.
+local claimed
 
-local function claimed(key)
-    local found = claims[key]
-    return found and found.value or call('GET', key)
+local function claim(key, value, window)
+    claimed[key] = value
+    claims[claim_count + 1], claims[claim_count + 2], claims[claim_count + 3] = key, value, window
+    claim_count = claim_count + 3
 end
 
 local function write(all)
@@ -94,7 +97,7 @@ local function write_all()
         end
     end
     -- Behind the jobs: what ends a step in the middle must not leave a key whose jobs are not there.
-    for key, of in pairs(claims) do call('SET', key, of.value, 'PX', of.window) end
+    for n = 1, claim_count, 3 do call('SET', claims[n], claims[n + 1], 'PX', claims[n + 2]) end
     nothing_waits()
 end
 
@@ -108,4 +111,12 @@ local function get_all(keys, number)
         for n = 1, #part do values[from + n - 1] = part[n] end
     end
     return values
+end
+
+local function read_claims()
+    claimed = {}
+    local number = #asked_keys
+    for n = 1, number do asked_keys[n] = base .. asked_keys[n] end
+    local values = get_all(asked_keys, number)
+    for n = 1, number do claimed[asked_keys[n]] = values[n] end
 end
