@@ -24,8 +24,10 @@
 -- doubles. They are texts here: Lua would round them when it joins them to others.
 local call, base
 local META, PLANES, SEEN, GONE, OWNERS, IDS, WAITED, TRIMMED, FLOWS, NAMES, USES
--- A field of ids that is none, and longer than Redis packs into a list: a hash that is one is searched from its beginning each time.
-local NO_ID = '-----------------------------------------------------------------'
+-- Longer than Redis packs into a list: what has it as a field or a member is none, and is not searched from its beginning each time.
+local LONG = '-----------------------------------------------------------------'
+-- A field of ids that is none.
+local NO_ID = LONG
 local REALTIME, BULK = '0', '1'
 
 -- How many jobs are promoted, ended or forgotten, and how many reports are adopted, in one step.

@@ -73,8 +73,15 @@ local function claim(key, value, window)
     claim_count = claim_count + 3
 end
 
+-- Members that come together, from which on it pays that their set is no list: it stays none until it is empty.
+local MANY = 32
+
 local function write(all)
     for key, of in pairs(all) do
+        if of.command == 'ZADD' and of.count >= 2 * MANY then
+            call('ZADD', key, '0', LONG, of[1], of[2])
+            call('ZREM', key, LONG)
+        end
         for from = 1, of.count, AT_ONCE do
             call(of.command, key, unpack(of, from, min(from + AT_ONCE - 1, of.count)))
         end
