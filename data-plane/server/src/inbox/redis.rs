@@ -9,7 +9,9 @@
 //! - **Time** is the store's own, the same for all planes; a test brings its own.
 //! - **Reports** belong to the plane that made them. Those of a plane that is gone are adopted by another; one that was paused in between
 //!   may tell some again.
-//! - **Away.** Nothing is kept in memory: while the store does not answer, everything is [`Unavailable`].
+//! - **Memory.** What is in a job a plane remembers that has brought it, until its first lease, which then need not tell it; a lease is
+//!   the store's to give.
+//! - **Away.** Nothing is answered from memory alone: while the store does not answer, everything is [`Unavailable`].
 
 use std::collections::VecDeque;
 use std::path::PathBuf;

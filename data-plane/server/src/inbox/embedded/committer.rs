@@ -14,10 +14,10 @@ use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use super::super::board::FlowBoard;
+use super::super::fresh::Fresh;
 use super::super::life::Life;
 use super::super::{Fence, Finish, Lane, Place, Steer, Waiting};
 use super::book::{Book, Counts};
-use super::fresh::Fresh;
 use super::group::{Answers, Command, Group, Leases, Question, Reply};
 use super::pack::Lease;
 use super::script::Script;

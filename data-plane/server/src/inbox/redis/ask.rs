@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::super::fresh::Fresh;
 use super::super::{
     Accept, Accepted, Fence, Finish, Flow, FlowId, Found, Given, Grant, HEADS, Lane, Leased, MAX_LEASES, NewJob, Place,
     REQUEST_MEMORY, Steer, Waited, Wanted, bytes_of,
 };
+use super::SHARDS_MAX;
 use super::arguments::Arguments;
 use super::value::{self, int, ints, list, opaque};
 use crate::clock::UnixMillis;
@@ -19,6 +21,8 @@ pub(super) enum Ask {
         grants: Vec<Grant>,
         most: usize,
     },
+    /// What is in the last of these jobs, all of which are leased.
+    Read(Vec<Leased>, Vec<(Uuid, Fence)>),
     Renew(Vec<(Uuid, Fence)>),
     Begin {
         id: Uuid,
@@ -84,6 +88,8 @@ pub(super) struct Counts {
 pub(super) enum Answer {
     Accepted(Accepted),
     Leased(Vec<Leased>),
+    /// Of some only that they are leased: what is in them is not known here, as the answer was lost that told their rows.
+    LeasedInPart(Vec<Leased>, Vec<(Uuid, Fence)>),
     Lost(Vec<Uuid>),
     /// Whether the lease or the job was the caller's.
     Held(bool),
@@ -104,6 +110,7 @@ impl Ask {
                 true
             }
             Self::Lease { .. }
+            | Self::Read(..)
             | Self::Renew(_)
             | Self::Find(_)
             | Self::Waited { .. }
@@ -126,6 +133,7 @@ impl Ask {
             Self::Finish { finish, .. } => finish.bytes(),
             Self::Steer { steer, .. } => steer.report().len(),
             Self::Lease { .. }
+            | Self::Read(..)
             | Self::Renew(_)
             | Self::Postpone { .. }
             | Self::Find(_)
@@ -148,7 +156,7 @@ impl Ask {
             | Self::Postpone { fence, .. }
             | Self::Finish { fence, .. }
             | Self::Steer { fence, .. } => (Some(fence.row), [].as_slice()),
-            Self::Renew(leases) => (None, leases.as_slice()),
+            Self::Renew(leases) | Self::Read(_, leases) => (None, leases.as_slice()),
             Self::Accept(_)
             | Self::Lease { .. }
             | Self::Find(_)
@@ -178,6 +186,10 @@ impl Ask {
         match self {
             Self::Accept(accept) => write_accept(accept, to),
             Self::Lease { grants, most } => write_lease(grants, *most, to),
+            Self::Read(_, leases) => {
+                to.word("R").number(leases.len());
+                leases.iter().for_each(|(id, fence)| write_lease_of(*id, *fence, to));
+            }
             Self::Renew(leases) => {
                 to.word("N").number(leases.len());
                 leases.iter().for_each(|(id, fence)| write_lease_of(*id, *fence, to));
@@ -236,20 +248,40 @@ impl Ask {
         }
     }
 
-    /// Reads what the script answered to it; nothing if it was something else.
-    pub(super) fn read(&self, value: ::redis::Value) -> Option<Answer> {
+    /// Reads what the script answered to it at this time; nothing if it was something else.
+    pub(super) fn read(&self, value: ::redis::Value, at: UnixMillis, fresh: &mut Fresh) -> Option<Answer> {
         Some(match self {
-            Self::Accept(_) => Answer::Accepted(match int(&value)? {
+            Self::Accept(accept) => Answer::Accepted(match int(&value)? {
                 1 => Accepted::Accepted,
                 2 => Accepted::Duplicate,
                 3 => Accepted::Full,
+                first @ 4.. => {
+                    remember(first, &accept.jobs, at, fresh);
+                    Accepted::Accepted
+                }
                 _ => return None,
             }),
-            Self::Lease { .. } => Answer::Leased(list(value)?.into_iter().map(leased).collect::<Option<_>>()?),
+            Self::Lease { .. } => {
+                let (mut jobs, mut unknown) = (Vec::new(), Vec::new());
+                for value in list(value)? {
+                    match leased(value, fresh)? {
+                        Ok(job) => jobs.push(job),
+                        Err(lease) => unknown.push(lease),
+                    }
+                }
+                if unknown.is_empty() { Answer::Leased(jobs) } else { Answer::LeasedInPart(jobs, unknown) }
+            }
+            Self::Read(jobs, _) => {
+                let read = list(value)?.into_iter().map(|value| whole(list(value)?.try_into().ok()?));
+                Answer::Leased(jobs.iter().cloned().map(Some).chain(read).collect::<Option<_>>()?)
+            }
             Self::Renew(_) => Answer::Lost(list(value)?.iter().map(value::uuid).collect::<Option<_>>()?),
             Self::Begin { .. } | Self::Postpone { .. } | Self::Steer { .. } => Answer::Held(int(&value)? == 1),
             Self::Finish { id, finish, .. } => {
                 let held = int(&value)?;
+                if held > 3 {
+                    remember(held, &finish.report().jobs, at, fresh);
+                }
                 if held == 2 {
                     let jobs = finish.report().jobs.len();
                     tracing::error!(delivery = %id, jobs, "the inbox is full: an event starts nothing");
@@ -366,9 +398,29 @@ pub(super) fn read_flow(name: &str) -> Option<(Lane, Flow)> {
     Some((lane, Flow { workspace: parts.next()?, destination: parts.next()?, owner: parts.next()? }))
 }
 
-fn leased(value: ::redis::Value) -> Option<Leased> {
-    let [row, epoch, id, lane, flow, attempts, leases, ambiguous, accepted, payload, rendered] =
-        <[_; 11]>::try_from(list(value)?).ok()?;
+/// Jobs that were written, and the first of their rows, which follow each other.
+fn remember(first: i64, jobs: &[NewJob], at: UnixMillis, fresh: &mut Fresh) {
+    let rows = (first..).step_by(usize::from(SHARDS_MAX));
+    // The number of their flow is told with the lease.
+    rows.zip(jobs).for_each(|(row, job)| fresh.add(row, 0, job, at));
+    fresh.commit();
+}
+
+/// A job that is leased; what is in one that this plane has brought is known here, or should be.
+fn leased(value: ::redis::Value, fresh: &mut Fresh) -> Option<Result<Leased, (Uuid, Fence)>> {
+    match <[_; 3]>::try_from(list(value)?) {
+        Ok([row, id, flow]) => {
+            let (fence, id) = (Fence { row: int(&row)?, epoch: 1 }, value::uuid(&id)?);
+            let flow = FlowId(int(&flow)?);
+            let job = fresh.take(fence.row).filter(|job| job.id == id);
+            Some(job.map(|job| Leased { flow, ..job }).ok_or((id, fence)))
+        }
+        Err(fields) => Some(Ok(whole(fields.try_into().ok()?)?)),
+    }
+}
+
+fn whole(fields: [::redis::Value; 11]) -> Option<Leased> {
+    let [row, epoch, id, lane, flow, attempts, leases, ambiguous, accepted, payload, rendered] = fields;
     Some(Leased {
         fence: Fence { row: int(&row)?, epoch: int(&epoch)? },
         id: value::uuid(&id)?,

@@ -13,6 +13,7 @@ mod first_layout;
 mod limits;
 mod node;
 mod proxy;
+mod remembered;
 mod replicas;
 mod scripts;
 pub(in crate::inbox) mod server;

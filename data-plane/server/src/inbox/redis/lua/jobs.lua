@@ -1,7 +1,7 @@
 -- Jobs and where they are. A job is read at most once in a step, and written at most once, at its end. It is a list of texts:
 --   ID (16 bytes), LANE, PLACE (r ready, l leased, d delayed, x dead), BEGUN under this lease (1 or 0), AMBIGUOUS: begun under an
 --   earlier one (1 or 0), FLOW, ACCEPTED, AT: since or until when, ATTEMPTS that are finished, LEASES in a row that ended without a
---   word, EPOCH (the fence), NOTE: who holds the lease, or why it is dead.
+--   word, EPOCH (the fence), NOTE: who has brought it, until its first lease, who holds the lease, or why it is dead.
 local ID, LANE, PLACE, BEGUN, AMBIGUOUS, FLOW, ACCEPTED, AT, ATTEMPTS, LEASES, EPOCH, NOTE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 -- As it is kept.
 local JOB = '^(................) (.) (.) (.) (.) (%d+) (%d+) (%-?%d+) (%d+) (%d+) (%d+) (.*)$'
@@ -179,13 +179,14 @@ local function take_ticks(number)
     return before
 end
 
+-- Answers the first row.
 local function enqueue(new, number)
-    if number == 0 then return end
+    if number == 0 then return 1 end
     local before = take_ticks(number)
     for n = 1, number do
         local id, lane, name, payload = unpack(new, 4 * n - 3, 4 * n)
         local row, flow = text((before + n) * 64 + shard), flow_number(name)
-        local job = { id, lane, 'r', '0', '0', flow, NOW, NOW, '0', '0', '0', '' }
+        local job = { id, lane, 'r', '0', '0', flow, NOW, NOW, '0', '0', '0', me }
         keep(row, job)
         set(payload_key(row), payload)
         put('HSET', IDS, id, row)
@@ -195,6 +196,7 @@ local function enqueue(new, number)
         count_one(lane, 1)
         make_ready(row, job)
     end
+    return (before + 1) * 64 + shard
 end
 
 -- A job is gone.

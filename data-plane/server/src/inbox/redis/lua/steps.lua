@@ -2,7 +2,8 @@
 -- waits.
 local steps = {}
 
--- Accepts a request: jobs first, then its key, and nothing without room for all of it. 1 accepted, 2 duplicate, 3 full.
+-- Accepts a request: jobs first, then its key, and nothing without room for all of it. 1 accepted, 2 duplicate, 3 full; or, accepted now,
+-- the first row of its jobs, which follow each other.
 function steps.A()
     local request, window = two()
     key_at = key_at + 1
@@ -15,9 +16,9 @@ function steps.A()
         return first == request and 1 or 2
     end
     if not has_room(new, number) then return 3 end
-    enqueue(new, number)
+    local row = enqueue(new, number)
     claim(key, request .. until_when, window)
-    return 1
+    return row
 end
 
 -- The longest waiting rows of a flow that were accepted at a time or before; any if it is empty.
@@ -37,22 +38,45 @@ local function take(flow, tried, most, accepted_until, heads)
     return rows
 end
 
+-- Whether it is new, and the plane that asks has brought it.
+local function is_remembered(row, job)
+    return job[EPOCH] == '0' and job[NOTE] == me and remembered ~= '' and row >= remembered
+end
+
+-- All that is needed to work on a job.
+local function whole(row, job, epoch, payload, rendered)
+    return { row, epoch, job[ID], job[LANE], job[FLOW], job[ATTEMPTS], job[LEASES], job[AMBIGUOUS], job[ACCEPTED], payload, rendered }
+end
+
 -- Leases so many, and answers what is needed to work on them.
 local function lease(rows, number)
-    local keys, upto, leased = {}, text(now + lease_ms), {}
-    for n = 1, number do keys[n] = payload_key(rows[n]) end
-    local payloads = get_all(keys, number)
     read(rows)
+    local keys, unknown, count, leased, upto = {}, {}, 0, {}, text(now + lease_ms)
     for n = 1, number do
+        local row = rows[n]
+        local job = find(row)
+        if is_remembered(row, job) then
+            leased[n] = { row, job[ID], job[FLOW] }
+        else
+            count = count + 1
+            keys[count], unknown[count] = payload_key(row), n
+        end
+    end
+    local payloads = get_all(keys, count)
+    for at = 1, count do
+        local n = unknown[at]
         local row = rows[n]
         local job = find(row)
         -- Bytes of an attempt are left by an earlier lease.
         local rendered = job[EPOCH] ~= '0' and call('GET', rendered_key(row))
-        job[EPOCH], job[PLACE], job[NOTE] = text(job[EPOCH] + 1), 'l', me
+        leased[n] = whole(row, job, text(job[EPOCH] + 1), payloads[at], rendered)
+    end
+    for n = 1, number do
+        local row = rows[n]
+        local job = find(row)
+        job[EPOCH], job[PLACE], job[NOTE] = job[EPOCH] == '0' and '1' or text(job[EPOCH] + 1), 'l', me
         put('ZADD', leased_key(job[LANE]), upto, row)
         keep(row, job)
-        leased[n] = { row, job[EPOCH], job[ID], job[LANE], job[FLOW], job[ATTEMPTS], job[LEASES], job[AMBIGUOUS], job[ACCEPTED],
-            payloads[n], rendered }
     end
     return leased
 end
@@ -76,6 +100,19 @@ function steps.L()
         changed[flow] = true
     end
     return lease(rows, number)
+end
+
+-- What is in jobs that are leased.
+function steps.R()
+    flush()
+    local found = {}
+    for _ = 1, arg() do
+        local row, job = held()
+        if job then
+            found[#found + 1] = whole(row, job, job[EPOCH], call('GET', payload_key(row)), call('GET', rendered_key(row)))
+        end
+    end
+    return found
 end
 
 -- Renews leases; answers the ids of those that are lost.
@@ -145,7 +182,7 @@ function ends.X(row, job, _, rendered, reason)
     keep(row, job)
 end
 
--- Ends a lease with an outcome, its report, and what it starts. 2: that was not taken, as there is no room.
+-- Ends a lease with an outcome, its report, and what it starts; answers like A. 2: that was not taken, as there is no room.
 function steps.F()
     local row, job = held()
     local kind, due, reason = three()
@@ -156,8 +193,7 @@ function steps.F()
     ends[kind](row, job, due, rendered, reason)
     push(base .. 'o:' .. me, told)
     if not has_room(new, number) then return 2 end
-    enqueue(new, number)
-    return 1
+    return enqueue(new, number)
 end
 
 -- What an operator wants (R due now, C cancelled) of a job that nobody works on and nothing happened to since.
