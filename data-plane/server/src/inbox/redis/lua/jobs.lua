@@ -14,24 +14,35 @@ local gone_ids, gone_rows, gone
 local live, live_bulk
 -- The first time that something was delayed to in this step.
 local soonest
-local flow_numbers
+-- Of flows: their numbers by their names, and the keys of those that are ready.
+local flow_numbers, first_keys, retry_keys
 -- The last number given, and the last that may be given without writing it down first.
 local tick, tick_end
 local TICKS = 64
 
 local function nothing_is_known()
     jobs, unwritten, changed, touched = {}, {}, {}, false
-    gone_ids, gone_rows, gone, flow_numbers = {}, {}, 0, {}
+    gone_ids, gone_rows, gone = {}, {}, 0
+    flow_numbers, first_keys, retry_keys = {}, {}, {}
     live, live_bulk, soonest, tick, tick_end = nil, nil, nil, nil, nil
 end
 
 local function job_key(row) return base .. 'j:' .. row end
 local function payload_key(row) return base .. 'p:' .. row end
 local function rendered_key(row) return base .. 'r:' .. row end
-local function ready_key(flow, tried) return base .. 'q:' .. flow .. (tried and ':1' or ':0') end
-local function leased_key(lane) return base .. 'x:' .. lane end
-local function delayed_key(lane) return base .. 'z:' .. lane end
-local function dead_key(lane) return base .. 'dead:' .. lane end
+local function leased_key(lane) return LEASED[lane] end
+local function delayed_key(lane) return DELAYED[lane] end
+local function dead_key(lane) return DEAD[lane] end
+
+local function ready_key(flow, tried)
+    local keys = tried and retry_keys or first_keys
+    local key = keys[flow]
+    if not key then
+        key = base .. 'q:' .. flow .. (tried and ':1' or ':0')
+        keys[flow] = key
+    end
+    return key
+end
 
 -- A job as layout 1 kept it, in a hash.
 local function read_first_layout(row)
@@ -134,7 +145,7 @@ end
 
 -- Of a lane and a flow, named together.
 local function flow_number(key)
-    local flow = flow_numbers[key] or call('HGET', FLOWS, key)
+    local flow = call('HGET', FLOWS, key)
     if not flow then
         flow = text(call('HINCRBY', META, 'flows', 1) * 64 + shard)
         call('HSET', FLOWS, key, flow)
@@ -144,12 +155,12 @@ local function flow_number(key)
     return flow
 end
 
--- The next arguments as jobs, and how many: id, lane, lane and flow, and payload of each, one after the other.
+-- The next arguments as jobs, and how many: id, lane, lane and flow, and payload of each.
 local function read_new()
     local new, number = {}, arg()
-    for at = 1, 4 * number, 4 do
-        new[at], new[at + 1], new[at + 2] = three()
-        new[at + 3] = value()
+    for n = 1, number do
+        local id, lane, flow = three()
+        new[n] = { id, lane, flow, value() }
     end
     return new, number
 end
@@ -157,8 +168,8 @@ end
 local function has_room(new, number)
     if number == 0 then return true end
     local bulk = 0
-    for at = 2, 4 * number, 4 do
-        if new[at] == BULK then bulk = bulk + 1 end
+    for n = 1, number do
+        if new[n][2] == BULK then bulk = bulk + 1 end
     end
     if not live then count_live() end
     return live + number <= quota and (bulk == 0 or live_bulk + bulk <= bulk_quota)
@@ -184,11 +195,12 @@ local function enqueue(new, number)
     if number == 0 then return 1 end
     local before = take_ticks(number)
     for n = 1, number do
-        local id, lane, name, payload = unpack(new, 4 * n - 3, 4 * n)
-        local row, flow = text((before + n) * 64 + shard), flow_number(name)
+        local one = new[n]
+        local id, lane = one[1], one[2]
+        local row, flow = text((before + n) * 64 + shard), flow_numbers[one[3]] or flow_number(one[3])
         local job = { id, lane, 'r', '0', '0', flow, NOW, NOW, '0', '0', '0', me }
         keep(row, job)
-        set(payload_key(row), payload)
+        set(payload_key(row), one[4])
         put('HSET', IDS, id, row)
         put('ZADD', WAITED, row, row)
         sum(USES, flow, 1)

@@ -65,11 +65,15 @@ local function step(keys, given)
     if tonumber(known[2]) < seen then return redis.error_reply('STORECHANGED the store is older than it was') end
     if call('HGET', PLANES, me) ~= opened then return redis.error_reply('SUPERSEDED the plane was opened elsewhere') end
 
-    local answers = {}
+    local answers, number = {}, 0
+    some_are_late = false
     read(asked_rows)
     read_claims()
     local last = #words
-    while word_at < last do answers[#answers + 1] = steps[arg()]() end
+    while word_at < last do
+        number = number + 1
+        answers[number] = steps[arg()]()
+    end
     flush()
     local at = next_at()
     if at ~= 0 and at <= now then
@@ -77,8 +81,8 @@ local function step(keys, given)
         at = next_at()
     end
     bury()
-    for n, answer in ipairs(answers) do
-        if type(answer) == 'function' then answers[n] = answer() end
+    for n = 1, some_are_late and number or 0 do
+        if type(answers[n]) == 'function' then answers[n] = answers[n]() end
     end
     local version = tonumber(known[2])
     if touched then version = call('HINCRBY', META, 'changes', '1') end

@@ -2,6 +2,9 @@
 -- waits.
 local steps = {}
 
+-- Whether some answer when the step is over: with a function.
+local some_are_late
+
 -- Accepts a request: jobs first, then its key, and nothing without room for all of it. 1 accepted, 2 duplicate, 3 full; or, accepted now,
 -- the first row of its jobs, which follow each other.
 function steps.A()
@@ -10,7 +13,8 @@ function steps.A()
     local key, new, number = asked_keys[key_at], read_new()
     -- A key goes by itself when its time is over. Where time is given, it is written down as well.
     local until_when = is_time_given and ':' .. text(now + window) or ''
-    local first, over = match(claimed[key] or '', '^(%-?%d+):?(%d*)$')
+    local kept, first, over = claimed[key]
+    if kept then first, over = match(kept, '^(%-?%d+):?(%d*)$') end
     if first and (over == '' or now < tonumber(over)) then
         claim(key, first .. until_when, window)
         return first == request and 1 or 2
@@ -54,29 +58,30 @@ local function lease(rows, number)
     local keys, unknown, count, leased, upto = {}, {}, 0, {}, text(now + lease_ms)
     for n = 1, number do
         local row = rows[n]
-        local job = find(row)
+        local job = jobs[row]
         if is_remembered(row, job) then
             leased[n] = { row, job[ID], job[FLOW] }
+            job[EPOCH] = '1'
         else
             count = count + 1
             keys[count], unknown[count] = payload_key(row), n
         end
+        put('ZADD', leased_key(job[LANE]), upto, row)
+        keep(row, job)
     end
     local payloads = get_all(keys, count)
     for at = 1, count do
         local n = unknown[at]
         local row = rows[n]
-        local job = find(row)
+        local job = jobs[row]
         -- Bytes of an attempt are left by an earlier lease.
         local rendered = job[EPOCH] ~= '0' and call('GET', rendered_key(row))
-        leased[n] = whole(row, job, text(job[EPOCH] + 1), payloads[at], rendered)
+        job[EPOCH] = text(job[EPOCH] + 1)
+        leased[n] = whole(row, job, job[EPOCH], payloads[at], rendered)
     end
     for n = 1, number do
-        local row = rows[n]
-        local job = find(row)
-        job[EPOCH], job[PLACE], job[NOTE] = job[EPOCH] == '0' and '1' or text(job[EPOCH] + 1), 'l', me
-        put('ZADD', leased_key(job[LANE]), upto, row)
-        keep(row, job)
+        local job = jobs[rows[n]]
+        job[PLACE], job[NOTE] = 'l', me
     end
     return leased
 end
@@ -293,6 +298,7 @@ end
 -- step is over.
 function steps.C()
     local flows = { [REALTIME] = arg(), [BULK] = arg() }
+    some_are_late = true
     return function()
         flush()
         local counts = {}

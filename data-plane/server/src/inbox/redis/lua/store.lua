@@ -24,6 +24,8 @@
 -- doubles. They are texts here: Lua would round them when it joins them to others.
 local call, base
 local META, PLANES, SEEN, GONE, OWNERS, IDS, WAITED, TRIMMED, FLOWS, NAMES, USES
+-- Of each lane.
+local LEASED, DELAYED, DEAD
 -- Longer than Redis packs into a list: what has it as a field or a member is none, and is not searched from its beginning each time.
 local LONG = '-----------------------------------------------------------------'
 -- A field of ids that is none.
@@ -47,6 +49,9 @@ local function begin(keys, given)
     META, PLANES, SEEN, GONE = base .. 'meta', base .. 'planes', base .. 'seen', base .. 'gone'
     OWNERS, IDS, WAITED, TRIMMED = base .. 'owners', base .. 'ids', base .. 'waited', base .. 'trimmed'
     FLOWS, NAMES, USES = base .. 'flows', base .. 'names', base .. 'uses'
+    LEASED = { [REALTIME] = base .. 'x:' .. REALTIME, [BULK] = base .. 'x:' .. BULK }
+    DELAYED = { [REALTIME] = base .. 'z:' .. REALTIME, [BULK] = base .. 'z:' .. BULK }
+    DEAD = { [REALTIME] = base .. 'dead:' .. REALTIME, [BULK] = base .. 'dead:' .. BULK }
 end
 
 local function arg()

@@ -16,35 +16,33 @@ local function nothing_waits()
 end
 
 local function set(key, value)
-    sets[set_count + 1], sets[set_count + 2] = key, value
-    set_count = set_count + 2
+    local count = set_count
+    sets[count + 1], sets[count + 2] = key, value
+    set_count = count + 2
 end
 
 local function delete(key)
-    deletion_count = deletion_count + 1
-    deletions[deletion_count] = key
+    local count = deletion_count + 1
+    deletions[count], deletion_count = key, count
 end
 
 -- What is done to a key: the command, and how many arguments it has by now.
 local function batch(all, key, command)
-    local found = all[key]
-    if not found then
-        found = { command = command, count = 0 }
-        all[key] = found
-    end
-    return found
+    local new = { command = command, count = 0 }
+    all[key] = new
+    return new
 end
 
 -- RPUSH of a value.
 local function push(key, value)
-    local of = batch(additions, key, 'RPUSH')
-    of.count = of.count + 1
-    of[of.count] = value
+    local of = additions[key] or batch(additions, key, 'RPUSH')
+    local count = of.count + 1
+    of[count], of.count = value, count
 end
 
 -- ZADD of a score and a member, or HSET of a field and a value.
 local function put(command, key, first, second)
-    local of = batch(additions, key, command)
+    local of = additions[key] or batch(additions, key, command)
     local count = of.count
     of[count + 1], of[count + 2] = first, second
     of.count = count + 2
@@ -52,9 +50,9 @@ end
 
 -- ZREM or HDEL of a member.
 local function remove(command, key, member)
-    local of = batch(removals, key, command)
-    of.count = of.count + 1
-    of[of.count] = member
+    local of = removals[key] or batch(removals, key, command)
+    local count = of.count + 1
+    of[count], of.count = member, count
 end
 
 -- Adds to a number in a hash.
