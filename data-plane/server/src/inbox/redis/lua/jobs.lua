@@ -55,6 +55,7 @@ end
 
 -- Reads these jobs together.
 local function read(rows)
+    if #rows == 0 then return end
     local missing, keys, count = {}, {}, 0
     for n = 1, #rows do
         local row = rows[n]
@@ -94,10 +95,12 @@ end
 
 -- Whatever waits is written, before something is read that it changes.
 local function flush()
-    for row in pairs(unwritten) do
-        if jobs[row] then set(job_key(row), concat(jobs[row], ' ')) end
+    if next(unwritten) then
+        for row in pairs(unwritten) do
+            if jobs[row] then set(job_key(row), concat(jobs[row], ' ')) end
+        end
+        unwritten = {}
     end
-    unwritten = {}
     write_all()
     if gone > 0 then
         forget_ids()

@@ -86,7 +86,12 @@ local function write(all)
     end
 end
 
+local function is_written()
+    return set_count + deletion_count + claim_count == 0 and not (next(additions) or next(removals) or next(sums))
+end
+
 local function write_all()
+    if is_written() then return end
     local at_once = keys_at_once()
     for from = 1, set_count, 2 * at_once do
         call('MSET', unpack(sets, from, min(from + 2 * at_once - 1, set_count)))
