@@ -7,14 +7,15 @@ use std::collections::{HashMap, VecDeque};
 use super::{Fence, FlowId, Leased, NewJob};
 use crate::clock::UnixMillis;
 
-/// What is kept (I8). Under a backlog the oldest wait longest and are read from the store.
+/// What is kept of all shards of a store (I8). Under a backlog the oldest wait longest and are read from the store.
 const BYTES_MAX: usize = 4 << 20;
 /// What a job takes beside its payload, more or less.
 const PLACE: usize = 256;
 
 /// Jobs by their numbers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Fresh {
+    bytes_max: usize,
     jobs: HashMap<i64, Leased>,
     /// The order they came in; those that were taken are skipped.
     order: VecDeque<i64>,
@@ -24,6 +25,12 @@ pub(super) struct Fresh {
 }
 
 impl Fresh {
+    /// Of one of so many shards.
+    pub(super) fn new(shards: u16) -> Self {
+        let bytes_max = BYTES_MAX / usize::from(shards.max(1));
+        Self { bytes_max, jobs: HashMap::new(), order: VecDeque::new(), bytes: 0, coming: Vec::new() }
+    }
+
     /// A job that is being written.
     pub(super) fn add(&mut self, seq: i64, flow: i64, job: &NewJob, now: UnixMillis) {
         self.coming.push(Leased {
@@ -48,7 +55,7 @@ impl Fresh {
             self.jobs.insert(job.fence.row, job);
         }
         while let Some(oldest) = self.order.front().copied()
-            && (self.bytes > BYTES_MAX || !self.holds(oldest))
+            && (self.bytes > self.bytes_max || !self.holds(oldest))
         {
             self.take(oldest);
             self.order.pop_front();
@@ -100,7 +107,7 @@ mod tests {
             flow: Arc::new(Flow::default()),
             payload: Bytes::from(vec![0; bytes]),
         };
-        let mut fresh = Fresh::default();
+        let mut fresh = Fresh::new(1);
         let one = job(10);
         fresh.add(1, 7, &one, 5);
         assert_eq!(fresh.take(1), None, "not before it is written");
@@ -120,5 +127,9 @@ mod tests {
         assert_eq!((3..8).filter(|seq| fresh.take(*seq).is_some()).collect::<Vec<_>>(), [4, 5, 6, 7]);
         fresh.commit();
         assert_eq!((fresh.bytes, fresh.order.len()), (0, 0));
+        let mut half = Fresh::new(2);
+        (1..4).for_each(|seq| half.add(seq, 7, &job(BYTES_MAX / 4 - PLACE), 5));
+        half.commit();
+        assert_eq!(half.oldest(), Some(2));
     }
 }

@@ -100,7 +100,7 @@ impl Committer {
         lock: File,
     ) -> Self {
         let rest_until = UnixMillis::MIN;
-        let (fresh, given, pace) = (Fresh::default(), Vec::new(), Pace::default());
+        let (fresh, given, pace) = (Fresh::new(1), Vec::new(), Pace::default());
         let mut committer = Self { store, book, fresh, clock, limits, board, commands, lock, given, pace, rest_until };
         committer.settle(&Ok(()));
         committer

@@ -197,6 +197,7 @@ impl Shard {
     ) -> Self {
         Self {
             number,
+            fresh: Fresh::new(settings.shards),
             settings,
             clock,
             memory,
@@ -209,7 +210,6 @@ impl Shard {
             wake_at: None,
             here_at: Instant::now(),
             repeat: Vec::new(),
-            fresh: Fresh::default(),
         }
     }
 
