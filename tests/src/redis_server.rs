@@ -125,7 +125,8 @@ impl RedisServer {
         }
         let sent = told.lines().filter_map(|line| {
             let (command, numbers) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
-            let is_sent = command.starts_with("eval") || command.starts_with("xread") || command == "script|load";
+            let is_sent = ["fcall", "eval", "xread"].iter().any(|name| command.starts_with(name));
+            let is_sent = is_sent || ["script|load", "function|load"].contains(&command);
             is_sent.then(|| numbers.split(',').next().unwrap().parse::<u64>().unwrap())
         });
         sent.sum()
@@ -164,7 +165,7 @@ impl RedisServer {
     /// How many scripts it was asked to run.
     pub async fn scripts_run(&self) -> u64 {
         let told = self.tell("INFO commandstats").await;
-        let calls = told.split("cmdstat_evalsha:calls=").nth(1).and_then(|rest| rest.split(',').next());
+        let calls = told.split("cmdstat_fcall:calls=").nth(1).and_then(|rest| rest.split(',').next());
         calls.map_or(0, |calls| calls.parse().unwrap())
     }
 

@@ -30,7 +30,6 @@ mod claims;
 mod committer;
 mod find;
 mod flows;
-mod fresh;
 mod group;
 mod log;
 mod pack;

@@ -32,6 +32,7 @@ mod embedded;
 #[cfg(feature = "fault-injection")]
 mod fault;
 mod flow;
+mod fresh;
 mod ledger;
 mod life;
 mod pace;

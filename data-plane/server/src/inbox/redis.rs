@@ -1,15 +1,17 @@
 //! The shared backend: Redis 7.0 or newer, or Valkey. Several data planes work on one store at once: a job that one of them has leased
 //! is given to no other until its lease ends.
 //!
-//! Hides where jobs lie in Redis (`redis/lua/store.lua`), that every step is one script call which Redis does as a whole, who talks to
-//! which node ([`shard`]), what is refused as not durable enough ([`mod@check`]), and how a store that was lost is noticed.
+//! Hides where jobs lie in Redis (`redis/lua/store.lua`), that every step is one script call which Redis does as a whole, how it comes to
+//! have the scripts ([`scripts`]), who talks to which node ([`shard`]), what is refused as not durable enough ([`mod@check`]), and how a store that was lost is noticed.
 //!
 //! - **Shards.** All keys of a shard have one hash tag, so that a cluster keeps them together. A request is kept in one shard, with
 //!   everything that follows from it. The number of shards is part of the store.
 //! - **Time** is the store's own, the same for all planes; a test brings its own.
 //! - **Reports** belong to the plane that made them. Those of a plane that is gone are adopted by another; one that was paused in between
 //!   may tell some again.
-//! - **Away.** Nothing is kept in memory: while the store does not answer, everything is [`Unavailable`].
+//! - **Memory.** What is in a job a plane remembers that has brought it, until its first lease, which then need not tell it; a lease is
+//!   the store's to give.
+//! - **Away.** Nothing is answered from memory alone: while the store does not answer, everything is [`Unavailable`].
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -32,12 +34,14 @@ use super::{
 use crate::clock::{Clock, UnixMillis};
 
 mod answered;
+mod arguments;
 mod ask;
 mod check;
 mod limits;
 mod link;
 mod memory;
 mod outbox;
+mod scripts;
 mod shard;
 mod value;
 

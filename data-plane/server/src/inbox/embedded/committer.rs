@@ -14,11 +14,11 @@ use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use super::super::board::FlowBoard;
+use super::super::fresh::Fresh;
 use super::super::life::Life;
 use super::super::pace::Pace;
 use super::super::{Fence, Finish, Lane, Place, Steer, Waiting};
 use super::book::{Book, Counts};
-use super::fresh::Fresh;
 use super::group::{Answers, Command, Group, Leases, Question, Reply};
 use super::log::Log;
 use super::pack::Lease;
@@ -101,8 +101,9 @@ impl Committer {
         lock: File,
     ) -> Self {
         let rest_until = UnixMillis::MIN;
-        let (fresh, given, pace) = (Fresh::default(), Vec::new(), Pace::default());
-        let mut committer = Self { store, log, book, fresh, clock, limits, board, commands, lock, given, pace, rest_until };
+        let (fresh, given, pace) = (Fresh::new(1), Vec::new(), Pace::default());
+        let mut committer =
+            Self { store, log, book, fresh, clock, limits, board, commands, lock, given, pace, rest_until };
         committer.settle(&Ok(()));
         committer
     }

@@ -3,10 +3,13 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::super::fresh::Fresh;
 use super::super::{
     Accept, Accepted, Fence, Finish, Flow, FlowId, Found, Given, Grant, HEADS, Lane, Leased, MAX_LEASES, NewJob, Place,
     REQUEST_MEMORY, Steer, Waited, Wanted, bytes_of,
 };
+use super::SHARDS_MAX;
+use super::arguments::Arguments;
 use super::value::{self, int, ints, list, opaque};
 use crate::clock::UnixMillis;
 
@@ -18,6 +21,8 @@ pub(super) enum Ask {
         grants: Vec<Grant>,
         most: usize,
     },
+    /// What is in the last of these jobs, all of which are leased.
+    Read(Vec<Leased>, Vec<(Uuid, Fence)>),
     Renew(Vec<(Uuid, Fence)>),
     Begin {
         id: Uuid,
@@ -83,6 +88,8 @@ pub(super) struct Counts {
 pub(super) enum Answer {
     Accepted(Accepted),
     Leased(Vec<Leased>),
+    /// Of some only that they are leased: what is in them is not known here, as the answer was lost that told their rows.
+    LeasedInPart(Vec<Leased>, Vec<(Uuid, Fence)>),
     Lost(Vec<Uuid>),
     /// Whether the lease or the job was the caller's.
     Held(bool),
@@ -103,6 +110,7 @@ impl Ask {
                 true
             }
             Self::Lease { .. }
+            | Self::Read(..)
             | Self::Renew(_)
             | Self::Find(_)
             | Self::Waited { .. }
@@ -125,6 +133,7 @@ impl Ask {
             Self::Finish { finish, .. } => finish.bytes(),
             Self::Steer { steer, .. } => steer.report().len(),
             Self::Lease { .. }
+            | Self::Read(..)
             | Self::Renew(_)
             | Self::Postpone { .. }
             | Self::Find(_)
@@ -147,7 +156,7 @@ impl Ask {
             | Self::Postpone { fence, .. }
             | Self::Finish { fence, .. }
             | Self::Steer { fence, .. } => (Some(fence.row), [].as_slice()),
-            Self::Renew(leases) => (None, leases.as_slice()),
+            Self::Renew(leases) | Self::Read(_, leases) => (None, leases.as_slice()),
             Self::Accept(_)
             | Self::Lease { .. }
             | Self::Find(_)
@@ -164,83 +173,115 @@ impl Ask {
         one.into_iter().chain(many.iter().map(|(_, fence)| fence.row))
     }
 
-    /// Adds it to the arguments of a step; the store's numbers of reports are less by `offset`.
+    /// The key under which the request that it brings is known.
+    pub(super) fn claims(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Accept(accept) => Some(claim_key(accept)),
+            _ => None,
+        }
+    }
+
+    /// Adds it to the arguments of a step; the store's numbers of reports are less by `offset`. Rows and keys have been said before.
     pub(super) fn write(&self, to: &mut Arguments, offset: i64) {
         match self {
             Self::Accept(accept) => write_accept(accept, to),
             Self::Lease { grants, most } => write_lease(grants, *most, to),
+            Self::Read(_, leases) => {
+                to.word("R").number(leases.len());
+                leases.iter().for_each(|(id, fence)| write_lease_of(*id, *fence, to));
+            }
             Self::Renew(leases) => {
-                to.letter("N").number(leases.len());
-                leases.iter().for_each(|(id, fence)| to.lease(*id, *fence));
+                to.word("N").number(leases.len());
+                leases.iter().for_each(|(id, fence)| write_lease_of(*id, *fence, to));
             }
             Self::Begin { id, fence, rendered } => {
-                to.letter("B").lease(*id, *fence);
-                to.bytes(rendered);
+                to.word("B");
+                write_lease_of(*id, *fence, to);
+                to.value(rendered);
             }
             Self::Postpone { id, fence, due } => {
-                to.letter("P").lease(*id, *fence);
+                to.word("P");
+                write_lease_of(*id, *fence, to);
                 to.number(*due);
             }
             Self::Finish { id, fence, finish } => write_finish(*id, *fence, finish, to),
             Self::Steer { id, fence, steer } => {
-                to.letter("S").lease(*id, *fence);
-                to.letter(match steer {
+                to.word("S");
+                write_lease_of(*id, *fence, to);
+                to.word(match steer {
                     Steer::Retry { .. } => "R",
                     Steer::Cancel { .. } => "C",
                 });
-                to.bytes(steer.report());
+                to.value(steer.report());
             }
             Self::Find(id) => {
-                to.letter("I").bytes(id.as_bytes());
+                to.word("I").word(id.as_bytes());
             }
             Self::Waited { after, accepted_before, max_rows, max_bytes } => {
-                to.letter("W").number(*after).number(*accepted_before).number(*max_rows).room(*max_bytes);
+                to.word("W").digits(*after).number(*accepted_before).number(*max_rows).number(room(*max_bytes));
             }
             Self::Reports { after, max_rows, max_bytes } => {
-                to.letter("O").number(after.saturating_sub(offset)).number(*max_rows).room(*max_bytes);
+                to.word("O").number(after.saturating_sub(offset)).number(*max_rows).number(room(*max_bytes));
             }
             Self::Trim(up_to) => {
-                to.letter("T").number(up_to.saturating_sub(offset));
+                to.word("T").number(up_to.saturating_sub(offset));
             }
             Self::Limits(all) => write_limits(all, to),
             Self::Flows => {
-                to.letter("V");
+                to.word("V");
             }
             Self::Counts(flows) => {
-                to.letter("C");
+                to.word("C");
                 for flows in flows {
-                    to.number(flows.len());
-                    flows.iter().for_each(|flow| {
-                        to.number(flow.0);
-                    });
+                    to.words(flows.iter().map(|flow| flow.0.to_string()));
                 }
             }
             Self::Here { away_ms, absent_after_ms, marks } => {
-                to.letter("H").number(*away_ms).number(*absent_after_ms).letters(marks);
+                to.word("H").number(*away_ms).number(*absent_after_ms).words(marks.iter());
             }
             Self::Enter => {
-                to.letter("E");
+                to.word("E");
             }
             Self::Leave => {
-                to.letter("Q");
+                to.word("Q");
             }
         }
     }
 
-    /// Reads what the script answered to it; nothing if it was something else.
-    pub(super) fn read(&self, value: ::redis::Value) -> Option<Answer> {
+    /// Reads what the script answered to it at this time; nothing if it was something else.
+    pub(super) fn read(&self, value: ::redis::Value, at: UnixMillis, fresh: &mut Fresh) -> Option<Answer> {
         Some(match self {
-            Self::Accept(_) => Answer::Accepted(match int(&value)? {
+            Self::Accept(accept) => Answer::Accepted(match int(&value)? {
                 1 => Accepted::Accepted,
                 2 => Accepted::Duplicate,
                 3 => Accepted::Full,
+                first @ 4.. => {
+                    remember(first, &accept.jobs, at, fresh);
+                    Accepted::Accepted
+                }
                 _ => return None,
             }),
-            Self::Lease { .. } => Answer::Leased(list(value)?.into_iter().map(leased).collect::<Option<_>>()?),
+            Self::Lease { .. } => {
+                let (mut jobs, mut unknown) = (Vec::new(), Vec::new());
+                for value in list(value)? {
+                    match leased(value, fresh)? {
+                        Ok(job) => jobs.push(job),
+                        Err(lease) => unknown.push(lease),
+                    }
+                }
+                if unknown.is_empty() { Answer::Leased(jobs) } else { Answer::LeasedInPart(jobs, unknown) }
+            }
+            Self::Read(jobs, _) => {
+                let read = list(value)?.into_iter().map(|value| whole(list(value)?.try_into().ok()?));
+                Answer::Leased(jobs.iter().cloned().map(Some).chain(read).collect::<Option<_>>()?)
+            }
             Self::Renew(_) => Answer::Lost(list(value)?.iter().map(value::uuid).collect::<Option<_>>()?),
             Self::Begin { .. } | Self::Postpone { .. } | Self::Steer { .. } => Answer::Held(int(&value)? == 1),
             Self::Finish { id, finish, .. } => {
                 let held = int(&value)?;
+                if held > 3 {
+                    remember(held, &finish.report().jobs, at, fresh);
+                }
                 if held == 2 {
                     let jobs = finish.report().jobs.len();
                     tracing::error!(delivery = %id, jobs, "the inbox is full: an event starts nothing");
@@ -262,40 +303,44 @@ impl Ask {
     }
 }
 
-/// The key under which a request is known: its dedup key, or its own id. Sixteen bytes of a digest tell keys apart, and eight random
-/// ones of its id a request from others that carry the same key. Redis keeps a value that is a number without further memory.
+/// The key under which a request is known: its dedup key, or its own id.
+fn claim_key(accept: &Accept) -> Vec<u8> {
+    match &accept.claim {
+        Some(claim) => [b"d", claim.key.get(..16).unwrap_or_default()].concat(),
+        None => [b"a", &accept.request.as_bytes()[..]].concat(),
+    }
+}
+
+/// Sixteen bytes of a digest tell keys apart, and eight random ones of its id a request from others that carry the same key. Redis keeps
+/// a value that is a number without further memory.
 fn write_accept(accept: &Accept, to: &mut Arguments) {
-    let (key, window) = match &accept.claim {
-        Some(claim) => ([b"d", claim.key.get(..16).unwrap_or_default()].concat(), claim.window),
-        None => ([b"a", &accept.request.as_bytes()[..]].concat(), REQUEST_MEMORY),
-    };
+    let window = accept.claim.as_ref().map_or(REQUEST_MEMORY, |claim| claim.window);
     let (_, random) = accept.request.as_u64_pair();
-    to.letter("A").number(random.cast_signed()).bytes(&key);
     // Redis counts no further than this when it adds the time of day: 8,000 years.
     const WINDOW_MAX: u128 = (1 << 48) - (1 << 42);
-    to.number(window.as_millis().clamp(1, WINDOW_MAX));
-    to.jobs(&accept.jobs);
+    to.word("A").digits(random.cast_signed()).digits(window.as_millis().clamp(1, WINDOW_MAX));
+    write_jobs(&accept.jobs, to);
 }
 
 fn write_lease(grants: &[Grant], most: usize, to: &mut Arguments) {
-    to.letter("L").number(most).number(HEADS).number(grants.len());
+    to.word("L").number(most).number(HEADS).number(grants.len());
     for grant in grants {
-        to.number(grant.flow.0).number(grant.first).number(grant.retries);
+        to.digits(grant.flow.0).number(grant.first).number(grant.retries);
         if grant.accepted_until == UnixMillis::MAX {
-            to.letter("")
+            to.word("")
         } else {
-            to.number(grant.accepted_until)
+            to.digits(grant.accepted_until)
         };
     }
 }
 
 fn write_limits(all: &[Wanted], to: &mut Arguments) {
-    to.letter("G").number(all.len());
+    to.word("G").number(all.len());
     for Wanted { name, rate, concurrency_max, in_use, unused, count } in all {
-        to.letter(name);
+        to.word(name);
         to.number(rate.map_or(0, |rate| rate.requests_per_second)).number(rate.map_or(0, |rate| rate.burst));
-        to.number(concurrency_max.map_or(-1, i64::from)).number(in_use);
-        to.number(unused.count).number(unused.since).number(count);
+        to.number(concurrency_max.map_or(-1, i64::from)).number(*in_use);
+        to.number(unused.count).number(unused.since).number(*count);
     }
 }
 
@@ -305,79 +350,37 @@ fn write_finish(id: Uuid, fence: Fence, finish: &Finish, to: &mut Arguments) {
         Finish::Retry { due, .. } => ("R", *due, ""),
         Finish::Dead { reason, .. } => ("X", 0, reason.as_str()),
     };
-    to.letter("F").lease(id, fence);
-    to.letter(kind).number(due).letter(reason);
+    to.word("F");
+    write_lease_of(id, fence, to);
+    to.word(kind).number(due).word(reason);
     match finish.rendered() {
-        Some(rendered) => to.letter("1").bytes(rendered),
-        None => to.letter("0").letter(""),
+        Some(rendered) => to.number(1).value(rendered),
+        None => to.number(0),
     };
     let report = finish.report();
-    to.bytes(&report.told);
-    to.jobs(&report.jobs);
+    to.value(&report.told);
+    write_jobs(&report.jobs, to);
 }
 
-/// Arguments of a script, one after the other.
-#[derive(Debug)]
-pub(super) struct Arguments(::redis::Cmd);
+fn write_lease_of(id: Uuid, fence: Fence, to: &mut Arguments) {
+    to.word(id.as_bytes()).digits(fence.epoch);
+}
 
-impl Arguments {
-    pub(super) fn new(command: ::redis::Cmd) -> Self {
-        Self(command)
+fn write_jobs(jobs: &[NewJob], to: &mut Arguments) {
+    to.number(jobs.len());
+    for job in jobs {
+        let Flow { workspace, destination, owner } = &*job.flow;
+        let lane = lane_letter(job.lane);
+        to.word(job.id.as_bytes())
+            .word(lane)
+            .word(format!("{lane}{workspace}\n{destination}\n{owner}"))
+            .value(&job.payload);
     }
+}
 
-    pub(super) fn into_command(self) -> ::redis::Cmd {
-        self.0
-    }
-
-    pub(super) fn letter(&mut self, letter: &str) -> &mut Self {
-        self.0.arg(letter);
-        self
-    }
-
-    pub(super) fn letters(&mut self, letters: &[String]) -> &mut Self {
-        self.number(letters.len());
-        for letter in letters {
-            self.letter(letter);
-        }
-        self
-    }
-
-    pub(super) fn rows(&mut self, rows: impl Iterator<Item = i64>) -> &mut Self {
-        let rows: Vec<i64> = rows.collect();
-        self.number(rows.len());
-        rows.into_iter().for_each(|row| {
-            self.number(row);
-        });
-        self
-    }
-
-    pub(super) fn number(&mut self, number: impl std::fmt::Display) -> &mut Self {
-        self.0.arg(number.to_string());
-        self
-    }
-
-    pub(super) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        self.0.arg(bytes);
-        self
-    }
-
-    /// Bytes there is room for; scripts count in doubles.
-    fn room(&mut self, bytes: usize) -> &mut Self {
-        self.number(bytes.min(1 << 52))
-    }
-
-    fn lease(&mut self, id: Uuid, fence: Fence) {
-        self.bytes(id.as_bytes()).number(fence.row).number(fence.epoch);
-    }
-
-    fn jobs(&mut self, jobs: &[NewJob]) {
-        self.number(jobs.len());
-        for job in jobs {
-            let Flow { workspace, destination, owner } = &*job.flow;
-            self.bytes(job.id.as_bytes()).letter(lane_letter(job.lane));
-            self.letter(&format!("{workspace}\n{destination}\n{owner}")).bytes(&job.payload);
-        }
-    }
+/// Bytes there is room for; scripts count in doubles.
+fn room(bytes: usize) -> usize {
+    bytes.min(1 << 52)
 }
 
 fn lane_letter(lane: Lane) -> &'static str {
@@ -395,9 +398,29 @@ pub(super) fn read_flow(name: &str) -> Option<(Lane, Flow)> {
     Some((lane, Flow { workspace: parts.next()?, destination: parts.next()?, owner: parts.next()? }))
 }
 
-fn leased(value: ::redis::Value) -> Option<Leased> {
-    let [row, epoch, id, lane, flow, attempts, leases, ambiguous, accepted, payload, rendered] =
-        <[_; 11]>::try_from(list(value)?).ok()?;
+/// Jobs that were written, and the first of their rows, which follow each other.
+fn remember(first: i64, jobs: &[NewJob], at: UnixMillis, fresh: &mut Fresh) {
+    let rows = (first..).step_by(usize::from(SHARDS_MAX));
+    // The number of their flow is told with the lease.
+    rows.zip(jobs).for_each(|(row, job)| fresh.add(row, 0, job, at));
+    fresh.commit();
+}
+
+/// A job that is leased; what is in one that this plane has brought is known here, or should be.
+fn leased(value: ::redis::Value, fresh: &mut Fresh) -> Option<Result<Leased, (Uuid, Fence)>> {
+    match <[_; 3]>::try_from(list(value)?) {
+        Ok([row, id, flow]) => {
+            let (fence, id) = (Fence { row: int(&row)?, epoch: 1 }, value::uuid(&id)?);
+            let flow = FlowId(int(&flow)?);
+            let job = fresh.take(fence.row).filter(|job| job.id == id);
+            Some(job.map(|job| Leased { flow, ..job }).ok_or((id, fence)))
+        }
+        Err(fields) => Some(Ok(whole(fields.try_into().ok()?)?)),
+    }
+}
+
+fn whole(fields: [::redis::Value; 11]) -> Option<Leased> {
+    let [row, epoch, id, lane, flow, attempts, leases, ambiguous, accepted, payload, rendered] = fields;
     Some(Leased {
         fence: Fence { row: int(&row)?, epoch: int(&epoch)? },
         id: value::uuid(&id)?,

@@ -20,8 +20,9 @@ use ::redis::{
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::ask::Arguments;
+use super::arguments::Arguments;
 use super::check::{Unfit, check};
+use super::scripts::{self, Script, Scripts, Sources};
 use super::value;
 use super::{Durability, RedisSettings};
 
@@ -37,57 +38,6 @@ const REPLICA_DEADLINE: Duration = Duration::from_secs(1);
 const REDIRECTS_MAX: usize = 5;
 /// News that wait to be heard; when there are more, all flows are read anew.
 const NEWS_MAX: usize = 256;
-
-// To make a function, Lua looks for each local it uses through all those in use by functions of the same level, so most of a step is a
-// level of its own.
-
-/// Refused as a whole when there is no memory left, before anything is written.
-const STEP: &str = concat!(
-    "#!lua\n",
-    include_str!("lua/store.lua"),
-    include_str!("lua/plane.lua"),
-    "return (function()\n",
-    include_str!("lua/writes.lua"),
-    include_str!("lua/jobs.lua"),
-    include_str!("lua/steps.lua"),
-    include_str!("lua/limits.lua"),
-    include_str!("lua/step.lua"),
-    "end)()",
-);
-/// Makes room, and is done also then.
-const RELIEF: &str = concat!(
-    "#!lua flags=allow-oom\n",
-    include_str!("lua/store.lua"),
-    include_str!("lua/plane.lua"),
-    "return (function()\n",
-    include_str!("lua/writes.lua"),
-    include_str!("lua/jobs.lua"),
-    include_str!("lua/steps.lua"),
-    include_str!("lua/limits.lua"),
-    include_str!("lua/step.lua"),
-    "end)()",
-);
-const OPEN: &str = concat!("#!lua\n", include_str!("lua/store.lua"), include_str!("lua/open.lua"));
-
-/// A script.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Script {
-    Step,
-    Relief,
-    Open,
-}
-
-impl Script {
-    const ALL: [Self; 3] = [Self::Step, Self::Relief, Self::Open];
-
-    fn source(self) -> &'static str {
-        match self {
-            Self::Step => STEP,
-            Self::Relief => RELIEF,
-            Self::Open => OPEN,
-        }
-    }
-}
 
 /// Why a step was not done, or why it is not known whether it was.
 #[derive(Debug)]
@@ -138,11 +88,10 @@ pub(super) struct Link {
     base: String,
     /// The node does not own the shard yet: it has to be told that we know.
     asking: bool,
-    hashes: Vec<(Script, String)>,
+    scripts: Scripts,
     pub(super) pushes: mpsc::Receiver<Push>,
     missed: Arc<AtomicBool>,
-    #[cfg(test)]
-    sabotage: Option<(&'static str, &'static str, &'static str)>,
+    sources: Sources,
 }
 
 /// The addresses of servers, from their URLs, at least one. What is wrong with them is said without quoting: they may hold a password.
@@ -219,7 +168,8 @@ impl Link {
             match link.look().await {
                 Ok(()) => {
                     check(&mut link.connection, settings.durability).await?;
-                    link.load().await?;
+                    link.scripts = link.sources.load(&mut link.connection).await?;
+                    link.sources.clear_away(&mut link.connection).await?;
                     link.connection.subscribe(format!("{base}news")).await?;
                     return Ok(link);
                 }
@@ -271,11 +221,10 @@ impl Link {
             connection,
             base: base.to_owned(),
             asking: false,
-            hashes: Vec::new(),
+            scripts: Scripts::default(),
             pushes,
             missed,
-            #[cfg(test)]
-            sabotage: settings.sabotage,
+            sources: Sources::new(settings),
         })
     }
 
@@ -293,28 +242,6 @@ impl Link {
         cmd("CLUSTER").arg("COUNTKEYSINSLOT").arg(slot).query_async(&mut self.connection).await
     }
 
-    async fn load(&mut self) -> Result<(), RedisError> {
-        self.hashes.clear();
-        for script in Script::ALL {
-            let hash = cmd("SCRIPT").arg("LOAD").arg(self.source(script)).query_async(&mut self.connection).await?;
-            self.hashes.push((script, hash));
-        }
-        Ok(())
-    }
-
-    #[cfg(not(test))]
-    fn source(&self, script: Script) -> &'static str {
-        script.source()
-    }
-
-    #[cfg(test)]
-    fn source(&self, script: Script) -> String {
-        let source = script.source();
-        let Some((name, from, to)) = self.sabotage else { return source.to_owned() };
-        assert!(script == Script::Open || source.contains(from), "{name}: there is no such part");
-        source.replace(from, to)
-    }
-
     /// Whether the keys of the shard are on their way to this node.
     pub(super) fn is_moving(&self) -> bool {
         self.asking
@@ -329,8 +256,8 @@ impl Link {
     pub(super) async fn run(&mut self, script: Script, write: impl Fn(&mut Arguments)) -> Result<Value, RedisError> {
         let answer = self.call(script, &write).await;
         match answer {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.load().await?;
+            Err(error) if scripts::is_forgotten(&error) => {
+                self.scripts = self.sources.load(&mut self.connection).await?;
                 self.call(script, &write).await
             }
             answer => answer,
@@ -338,13 +265,12 @@ impl Link {
     }
 
     async fn call(&mut self, script: Script, write: &impl Fn(&mut Arguments)) -> Result<Value, RedisError> {
-        let hash = self.hashes.iter().find(|(one, _)| *one == script).map_or("", |(_, hash)| hash);
-        let mut command = cmd("EVALSHA");
-        command.arg(hash).arg(1).arg(&self.base);
-        let mut arguments = Arguments::new(command);
+        let mut command = self.scripts.call(script);
+        command.arg(1).arg(&self.base);
+        let mut arguments = Arguments::new();
         write(&mut arguments);
         self.ask_first().await?;
-        arguments.into_command().query_async(&mut self.connection).await
+        arguments.say(command).query_async(&mut self.connection).await
     }
 
     /// Waits until what was written over this connection is as durable as promised. A reply under `Strict` says so itself, as the

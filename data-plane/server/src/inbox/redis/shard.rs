@@ -8,24 +8,29 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::super::bulk_share;
+use super::super::fresh::Fresh;
 use super::super::pace::Pace;
-use super::super::{Flow, FlowId, Lane, Waiting, bulk_share};
-use super::ask::{Answer, Arguments, Ask, read_flow};
-use super::link::{ANSWER_DEADLINE, Link, LinkError, Push, Script, Trouble};
+use super::arguments::Arguments;
+use super::ask::{Answer, Ask};
+use super::link::{ANSWER_DEADLINE, Link, LinkError, Push, Trouble};
 use super::memory::{Identity, Memory};
+use super::scripts::Script;
 use super::value::{int, list};
 use super::{Board, LAYOUT, Life, RedisSettings, Unfit};
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixMillis};
 use crate::link::dice;
 
 mod calls;
 #[cfg(feature = "fault-injection")]
 mod fault;
+mod news;
+
+use news::Known;
 
 pub(super) use calls::Call;
 use calls::Gathered;
@@ -49,21 +54,6 @@ pub(super) struct Shown {
     pub(super) trimmed: i64,
     /// Since when it does not answer.
     pub(super) away_since: Option<Instant>,
-}
-
-/// News, as scripts write them.
-#[derive(Debug, Deserialize)]
-struct News {
-    version: i64,
-    next_at: i64,
-    #[serde(default)]
-    flows: Vec<(i64, u64, u64, String)>,
-}
-
-struct Known {
-    version: i64,
-    lane: Lane,
-    flow: Arc<Flow>,
 }
 
 /// How work over a connection ended.
@@ -94,6 +84,16 @@ pub(super) struct Shard {
     here_at: Instant,
     repeat: Vec<Call>,
     pace: Pace,
+    /// Jobs that this plane has brought: their first lease need not tell them.
+    fresh: Fresh,
+}
+
+/// What a step has done.
+struct Done {
+    /// When, by the store's clock.
+    now: UnixMillis,
+    version: i64,
+    answers: Vec<::redis::Value>,
 }
 
 /// A shard that was opened.
@@ -140,10 +140,10 @@ async fn enter(
 ) -> Result<Identity, LinkError> {
     let fresh = Uuid::new_v4().to_string();
     let write = |to: &mut Arguments| {
-        to.letter(&clock.set_by_hand().map(|now| now.to_string()).unwrap_or_default());
-        to.letter(LAYOUT).number(settings.shards).letter(&fresh).letter(&settings.plane);
+        to.word(clock.set_by_hand().map(|now| now.to_string()).unwrap_or_default());
+        to.word(LAYOUT).digits(settings.shards).word(&fresh).word(&settings.plane);
         to.number(settings.dead_retention.as_millis()).number(u8::from(starts));
-        to.letters(&settings.marks.borrow());
+        to.words(settings.marks.borrow().iter());
     };
     let answer = link.run(Script::Open, write).await?;
     let fields = list(answer).and_then(|fields| <[_; 5]>::try_from(fields).ok());
@@ -182,6 +182,7 @@ impl Shard {
     ) -> Self {
         Self {
             number,
+            fresh: Fresh::new(settings.shards),
             settings,
             clock,
             memory,
@@ -311,15 +312,6 @@ impl Shard {
         self.offset = i64::MIN;
     }
 
-    /// Until the store has told of them anew: one that took over may have numbered the latest of them otherwise.
-    fn forget_flows(&mut self) {
-        let gone: Vec<(i64, Known)> = self.known.drain().collect();
-        let gone = gone.into_iter().map(|(number, known)| {
-            (known.lane, Waiting { id: FlowId(number), flow: known.flow, first: 0, retries: 0 })
-        });
-        self.board.show(gone.collect());
-    }
-
     async fn work(&mut self, link: &mut Link) -> End {
         loop {
             let mut calls = Gathered::default();
@@ -434,7 +426,7 @@ impl Shard {
         };
         #[cfg(feature = "fault-injection")]
         self.end_if_asked(&calls);
-        let (version, answers) = match done {
+        let done = match done {
             Ok(done) => done,
             Err(trouble) => {
                 match trouble {
@@ -452,9 +444,9 @@ impl Shard {
         let promises = calls.iter().any(|call| call.ask.is_promise());
         let kept = if promises { link.flushed(self.settings.durability).await } else { Ok(()) };
         if kept.is_ok() && (promises || !self.settings.durability.waits()) {
-            self.version = version;
+            self.version = done.version;
         }
-        self.answer(calls, answers, kept.is_ok());
+        self.answer(calls, done, kept.is_ok());
         kept
     }
 
@@ -464,20 +456,18 @@ impl Shard {
         self.repeat.extend(calls.into_iter().filter(repeatable).map(|call| Call { again: true, ..call }));
     }
 
-    async fn ask(
-        &mut self,
-        link: &mut Link,
-        script: Script,
-        calls: &[Call],
-    ) -> Result<(i64, Vec<::redis::Value>), Trouble> {
+    async fn ask(&mut self, link: &mut Link, script: Script, calls: &[Call]) -> Result<Done, Trouble> {
         let is_moving = link.is_moving();
         let write = |to: &mut Arguments| {
-            to.letter(&self.clock.set_by_hand().map(|now| now.to_string()).unwrap_or_default());
-            to.letter(&self.identity.store).letter(&self.settings.plane).number(self.identity.opened);
+            to.word(self.clock.set_by_hand().map(|now| now.to_string()).unwrap_or_default());
+            to.word(&self.identity.store).word(&self.settings.plane).digits(self.identity.opened);
             to.number(self.version).number(self.number).number(self.settings.lease.as_millis());
             let quota = self.settings.max_jobs / u64::from(self.settings.shards);
             to.number(self.settings.dead_retention.as_millis()).number(quota).number(bulk_share(quota));
-            to.number(u8::from(is_moving)).rows(calls.iter().flat_map(|call| call.ask.rows()));
+            to.number(u8::from(is_moving));
+            to.words(calls.iter().flat_map(|call| call.ask.rows()).map(|row| row.to_string()));
+            to.words(calls.iter().filter_map(|call| call.ask.claims()));
+            to.word(self.fresh.oldest().map(|row| row.to_string()).unwrap_or_default());
             calls.iter().for_each(|call| call.ask.write(to, self.offset));
         };
         let answer = link.run(script, write).await.map_err(|error| Trouble::of(&error))?;
@@ -485,8 +475,8 @@ impl Shard {
         let fields = list(answer).and_then(|fields| <[_; 7]>::try_from(fields).ok());
         let [now, version, next_at, trimmed, last, news, answers] = fields.ok_or_else(unexpected)?;
         let number = |value| int(value).ok_or_else(unexpected);
-        let version = number(&version)?;
-        self.plan(number(&now)?, number(&next_at)?);
+        let (now, version) = (number(&now)?, number(&version)?);
+        self.plan(now, number(&next_at)?);
         if let ::redis::Value::BulkString(news) = &news
             && !news.is_empty()
         {
@@ -495,18 +485,22 @@ impl Shard {
         let (trimmed, last) = (number(&trimmed)?, number(&last)?);
         self.show_reports(trimmed, last);
         let answers = list(answers).filter(|answers| answers.len() == calls.len()).ok_or_else(unexpected)?;
-        Ok((version, answers))
+        Ok(Done { now, version, answers })
     }
 
-    fn answer(&mut self, calls: Vec<Call>, answers: Vec<::redis::Value>, kept: bool) {
-        for (call, value) in calls.into_iter().zip(answers) {
-            if call.ask.is_promise() && !kept {
-                continue;
-            }
-            let Some(answer) = call.ask.read(value) else {
+    fn answer(&mut self, calls: Vec<Call>, done: Done, kept: bool) {
+        for (call, value) in calls.into_iter().zip(done.answers) {
+            let Some(answer) = call.ask.read(value, done.now, &mut self.fresh) else {
                 tracing::error!(shard = self.number, "a script answered something unexpected");
                 continue;
             };
+            if call.ask.is_promise() && !kept {
+                continue;
+            }
+            if let Answer::LeasedInPart(jobs, unknown) = answer {
+                self.repeat.push(Call { ask: Ask::Read(jobs, unknown), ..call });
+                continue;
+            }
             if matches!((&call.ask, &answer), (Ask::Here { .. }, Answer::More(true))) {
                 self.here_at = Instant::now();
             }
@@ -526,59 +520,6 @@ impl Shard {
     fn plan(&mut self, now: i64, next_at: i64) {
         let wait = next_at.saturating_sub(now).max(0).unsigned_abs();
         self.wake_at = (next_at > 0).then(|| Instant::now() + Duration::from_millis(wait).min(SLEEP_MAX));
-    }
-
-    /// What another plane did.
-    fn hear(&mut self, news: &[u8]) {
-        self.take_news(news, false);
-    }
-
-    fn take_news(&mut self, news: &[u8], mine: bool) {
-        let News { version, next_at, flows } = match serde_json::from_slice(news) {
-            Ok(news) => news,
-            Err(error) => {
-                tracing::error!(shard = self.number, %error, "news of the store cannot be read");
-                return;
-            }
-        };
-        let mut changed = Vec::new();
-        for (number, first, retries, name) in flows {
-            let (lane, flow) = match self.known.get(&number) {
-                // Its own answer told the same, or something newer.
-                Some(known) if known.version > version || (known.version == version && !mine) => continue,
-                Some(known) => (known.lane, known.flow.clone()),
-                None => match read_flow(&name) {
-                    Some((lane, flow)) => (lane, Arc::new(flow)),
-                    // It was forgotten, and nothing is in it.
-                    None => continue,
-                },
-            };
-            self.known.insert(number, Known { version, lane, flow: flow.clone() });
-            changed.push((lane, Waiting { id: FlowId(number), flow, first, retries }));
-        }
-        self.board.show(changed);
-        if !mine && next_at > 0 {
-            let now = self.clock.now();
-            let at = Instant::now()
-                + Duration::from_millis(next_at.saturating_sub(now).max(0).unsigned_abs()).min(SLEEP_MAX);
-            self.wake_at = Some(self.wake_at.map_or(at, |before| before.min(at)));
-        }
-    }
-
-    fn show_reports(&mut self, trimmed: i64, last: i64) {
-        let offset = &mut self.offset;
-        self.board.shards.send_if_modified(|all| {
-            let Some(shown) = all.get_mut(usize::from(self.number)) else { return false };
-            // One that took over may lack the last of them, which nobody was promised.
-            let is_behind = offset.checked_add(last).is_none_or(|last| last < shown.last);
-            if *offset == i64::MIN || is_behind {
-                *offset = shown.last - trimmed;
-            }
-            let new = Shown { last: last + *offset, trimmed: trimmed + *offset, away_since: None };
-            let news = *shown != new;
-            *shown = new;
-            news
-        });
     }
 
     fn show(&self, change: impl FnOnce(&mut Shown)) {

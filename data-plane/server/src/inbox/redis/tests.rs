@@ -13,7 +13,9 @@ mod first_layout;
 mod limits;
 mod node;
 mod proxy;
+mod remembered;
 mod replicas;
+mod scripts;
 pub(in crate::inbox) mod server;
 mod store_faults;
 mod together;
@@ -275,15 +277,6 @@ async fn of_two_processes_with_one_id_the_earlier_ends() {
     let told = soon(earlier.failed()).await;
     assert!(told.contains("data plane `a`"), "{told}");
     assert_eq!(take(&later, 1).await[0].id, job.id);
-}
-
-#[tokio::test]
-async fn forgotten_scripts_are_loaded_again() {
-    let server = Server::start().await;
-    let inbox = open(settings(&server, "a")).await;
-    ::redis::cmd("SCRIPT").arg("FLUSH").query::<()>(&mut server.client()).unwrap();
-    enqueue(&inbox).await;
-    assert_eq!(inbox.stats().await.unwrap().realtime.ready, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -532,7 +532,7 @@ pub(super) async fn difference(
 
 /// Bugs in what Redis does of a step, one for each thing that must hold.
 const SABOTAGES: [Sabotage; 19] = [
-    ("I1: a job is not kept", "    enqueue(new)\n    claim", "    claim"),
+    ("I1: a job is not kept", "    local row = enqueue(new, number)\n    claim", "    local row = 1\n    claim"),
     ("I2: a full queue claims the key", "then return 3 end", "then claim(key, request, window) return 3 end"),
     ("I2: a request that is repeated is a duplicate of itself", "return first == request and 1 or 2", "return 2"),
     ("I3: a key is forgotten at once", "claim(key, request .. until_when, window)", ""),
@@ -555,7 +555,7 @@ const SABOTAGES: [Sabotage; 19] = [
         "push(base .. 'o:' .. me, told)\n    if not",
         "push(base .. 'o:' .. me, told)\n    push(base .. 'o:' .. me, told)\n    if not",
     ),
-    ("I8: the quota is not looked at", "return live + #new <= quota", "return true"),
+    ("I8: the quota is not looked at", "return live + number <= quota", "return true"),
     ("I10: a lease of a crashed life goes on", "if find(row)[NOTE] == me then", "if false then"),
     ("I10: a renewed lease ends all the same", "            put('ZADD', leased_key(job[LANE]), upto, row)\n", ""),
     ("I12: a crash loop is not counted", "job[LEASES] = text(job[LEASES] + 1)", ""),

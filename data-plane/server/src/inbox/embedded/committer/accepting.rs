@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::super::super::fresh::Fresh;
 use super::super::super::{Accept, Accepted, Flow, Lane, NewJob, REQUEST_MEMORY, bulk_share};
 use super::super::book::Book;
 use super::super::claims::{Key, Known, swept_at};
 use super::super::flows::ReadyJob;
-use super::super::fresh::Fresh;
 use super::super::group::Reply;
 use super::super::script::Script;
 use super::{Committer, SWEEP_PAUSE_MS, millis};

@@ -1,22 +1,48 @@
 -- Jobs and where they are. A job is read at most once in a step, and written at most once, at its end. It is a list of texts:
 --   ID (16 bytes), LANE, PLACE (r ready, l leased, d delayed, x dead), BEGUN under this lease (1 or 0), AMBIGUOUS: begun under an
 --   earlier one (1 or 0), FLOW, ACCEPTED, AT: since or until when, ATTEMPTS that are finished, LEASES in a row that ended without a
---   word, EPOCH (the fence), NOTE: who holds the lease, or why it is dead.
+--   word, EPOCH (the fence), NOTE: who has brought it, until its first lease, who holds the lease, or why it is dead.
 local ID, LANE, PLACE, BEGUN, AMBIGUOUS, FLOW, ACCEPTED, AT, ATTEMPTS, LEASES, EPOCH, NOTE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 -- As it is kept.
 local JOB = '^(................) (.) (.) (.) (.) (%d+) (%d+) (%-?%d+) (%d+) (%d+) (%d+) (.*)$'
 
-local jobs, unwritten, changed, touched = {}, {}, {}, false
+local jobs, unwritten, changed, touched
+-- Ids that are forgotten, and the rows they had.
+local gone_ids, gone_rows, gone
+-- Jobs that count against the queue quota, all but the dead, and those among them of the lane for large amounts, which count
+-- against its share, too. Counted once in a step.
+local live, live_bulk
+-- The first time that something was delayed to in this step.
+local soonest
+-- Of flows: their numbers by their names, and the keys of those that are ready.
+local flow_numbers, first_keys, retry_keys
+-- The last number given, and the last that may be given without writing it down first.
+local tick, tick_end
+local TICKS = 64
 
-local NOW = text(now)
+local function nothing_is_known()
+    jobs, unwritten, changed, touched = {}, {}, {}, false
+    gone_ids, gone_rows, gone = {}, {}, 0
+    flow_numbers, first_keys, retry_keys = {}, {}, {}
+    live, live_bulk, soonest, tick, tick_end = nil, nil, nil, nil, nil
+end
 
 local function job_key(row) return base .. 'j:' .. row end
 local function payload_key(row) return base .. 'p:' .. row end
 local function rendered_key(row) return base .. 'r:' .. row end
-local function ready_key(flow, tried) return base .. 'q:' .. flow .. (tried and ':1' or ':0') end
-local function leased_key(lane) return base .. 'x:' .. lane end
-local function delayed_key(lane) return base .. 'z:' .. lane end
-local function dead_key(lane) return base .. 'dead:' .. lane end
+local function leased_key(lane) return LEASED[lane] end
+local function delayed_key(lane) return DELAYED[lane] end
+local function dead_key(lane) return DEAD[lane] end
+
+local function ready_key(flow, tried)
+    local keys = tried and retry_keys or first_keys
+    local key = keys[flow]
+    if not key then
+        key = base .. 'q:' .. flow .. (tried and ':1' or ':0')
+        keys[flow] = key
+    end
+    return key
+end
 
 -- A job as layout 1 kept it, in a hash.
 local function read_first_layout(row)
@@ -29,6 +55,7 @@ end
 
 -- Reads these jobs together.
 local function read(rows)
+    if #rows == 0 then return end
     local missing, keys, count = {}, {}, 0
     for n = 1, #rows do
         local row = rows[n]
@@ -54,9 +81,6 @@ local function keep(row, job)
     unwritten[row] = true
 end
 
--- Ids that are forgotten, and the rows they had.
-local gone_ids, gone_rows, gone = {}, {}, 0
-
 -- Those that no other row has: a request that was forgotten and came again has brought the same ids anew.
 local function forget_ids()
     for from = 1, gone, AT_ONCE do
@@ -71,10 +95,12 @@ end
 
 -- Whatever waits is written, before something is read that it changes.
 local function flush()
-    for row in pairs(unwritten) do
-        if jobs[row] then set(job_key(row), concat(jobs[row], ' ')) end
+    if next(unwritten) then
+        for row in pairs(unwritten) do
+            if jobs[row] then set(job_key(row), concat(jobs[row], ' ')) end
+        end
+        unwritten = {}
     end
-    unwritten = {}
     write_all()
     if gone > 0 then
         forget_ids()
@@ -86,10 +112,6 @@ local function change(flow)
     changed[flow] = true
     touched = true
 end
-
--- Jobs that count against the queue quota, all but the dead, and those among them of the lane for large amounts, which count
--- against its share, too. Counted once in a step.
-local live, live_bulk
 
 local function count_live()
     flush()
@@ -110,9 +132,6 @@ local function make_ready(row, job)
     change(job[FLOW])
 end
 
--- The first time that something was delayed to in this step.
-local soonest
-
 -- Ready since now if its time has come, otherwise delayed.
 local function put_back(row, job, due)
     job[NOTE] = ''
@@ -127,11 +146,9 @@ local function put_back(row, job, due)
     keep(row, job)
 end
 
-local flow_numbers = {}
-
-local function flow_number(lane, name)
-    local key = lane .. name
-    local flow = flow_numbers[key] or call('HGET', FLOWS, key)
+-- Of a lane and a flow, named together.
+local function flow_number(key)
+    local flow = call('HGET', FLOWS, key)
     if not flow then
         flow = text(call('HINCRBY', META, 'flows', 1) * 64 + shard)
         call('HSET', FLOWS, key, flow)
@@ -141,26 +158,25 @@ local function flow_number(lane, name)
     return flow
 end
 
--- The next arguments as jobs: how many, then id, lane, flow and payload of each.
+-- The next arguments as jobs, and how many: id, lane, lane and flow, and payload of each.
 local function read_new()
-    local new = {}
-    for n = 1, int() do new[n] = { id = arg(), lane = arg(), flow = arg(), payload = arg() } end
-    return new
-end
-
-local function has_room(new)
-    local bulk = 0
-    for _, one in ipairs(new) do
-        if one.lane == BULK then bulk = bulk + 1 end
+    local new, number = {}, arg()
+    for n = 1, number do
+        local id, lane, flow = three()
+        new[n] = { id, lane, flow, value() }
     end
-    if #new == 0 then return true end
-    if not live then count_live() end
-    return live + #new <= quota and (bulk == 0 or live_bulk + bulk <= bulk_quota)
+    return new, number
 end
 
--- The last number given, and the last that may be given without writing it down first.
-local tick, tick_end
-local TICKS = 64
+local function has_room(new, number)
+    if number == 0 then return true end
+    local bulk = 0
+    for n = 1, number do
+        if new[n][2] == BULK then bulk = bulk + 1 end
+    end
+    if not live then count_live() end
+    return live + number <= quota and (bulk == 0 or live_bulk + bulk <= bulk_quota)
+end
 
 -- The number before so many new ones.
 local function take_ticks(number)
@@ -177,21 +193,25 @@ local function take_ticks(number)
     return before
 end
 
-local function enqueue(new)
-    if #new == 0 then return end
-    local before = take_ticks(#new)
-    for n, one in ipairs(new) do
-        local row, lane, flow = text((before + n) * 64 + shard), one.lane, flow_number(one.lane, one.flow)
-        local job = { one.id, lane, 'r', '0', '0', flow, NOW, NOW, '0', '0', '0', '' }
+-- Answers the first row.
+local function enqueue(new, number)
+    if number == 0 then return 1 end
+    local before = take_ticks(number)
+    for n = 1, number do
+        local one = new[n]
+        local id, lane = one[1], one[2]
+        local row, flow = text((before + n) * 64 + shard), flow_numbers[one[3]] or flow_number(one[3])
+        local job = { id, lane, 'r', '0', '0', flow, NOW, NOW, '0', '0', '0', me }
         keep(row, job)
-        set(payload_key(row), one.payload)
-        put('HSET', IDS, one.id, row)
+        set(payload_key(row), one[4])
+        put('HSET', IDS, id, row)
         put('ZADD', WAITED, row, row)
         sum(USES, flow, 1)
         if lane == BULK then sum(META, 'bulk', 1) end
         count_one(lane, 1)
         make_ready(row, job)
     end
+    return (before + 1) * 64 + shard
 end
 
 -- A job is gone.
@@ -209,10 +229,17 @@ local function forget(row, job)
     if job[PLACE] ~= 'x' then count_one(job[LANE], -1) end
 end
 
--- The lease that the next arguments name (id, row, epoch), if it is in force. One that ran out but was not yet ended is.
+-- The next row that is asked about.
+local function next_row()
+    row_at = row_at + 1
+    return asked_rows[row_at]
+end
+
+-- The lease that is asked about (its row, and as next arguments id and epoch), if it is in force. One that ran out but was not yet ended
+-- is.
 local function held()
-    local id, row, epoch = arg(), arg(), arg()
-    local job = find(row)
+    local row, id, epoch = next_row(), two()
+    local job = jobs[row]
     if not job or job[ID] ~= id or job[EPOCH] ~= epoch or job[PLACE] ~= 'l' then return row, nil, id end
     return row, job
 end

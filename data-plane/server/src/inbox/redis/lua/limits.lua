@@ -49,11 +49,13 @@ end
 function steps.G()
     local answers = {}
     read_time()
-    for _ = 1, int() do
+    for _ = 1, arg() do
         local key = base .. 'l:' .. arg()
-        local rate, full, most = int(), int() * REQUEST, int()
-        local in_use, back, since, given = int(), int() * REQUEST, int(), int()
+        local rate, full, most = three()
+        local in_use, back = two()
+        local since, given = two()
         local left, full_at, keep_ms = 0, 0, 0
+        full, back = full * REQUEST, back * REQUEST
         if most >= 0 then given = math.min(given, math.max(0, most - others(key) - in_use)) end
         if rate > 0 then
             left, full_at = credit(key, rate, full, back, since)

@@ -1,7 +1,5 @@
 -- One step of one plane on one shard: whatever it asks together, then what became so with time alone. All of it or
 -- nothing is in the append-only file, and one flush pays for it.
---
--- Arguments: those of plane.lua, then letters of steps.lua with theirs.
 
 -- Those of a set whose time has come, the first so many.
 local function due(key, upto)
@@ -56,29 +54,42 @@ local function news(version, at)
     return cjson.encode({ version = version, next_at = at, flows = flows })
 end
 
-local known = call('HMGET', META, 'store', 'changes')
-if known[1] ~= store then return redis.error_reply('STORECHANGED the store is not the one it was') end
-if tonumber(known[2]) < seen then return redis.error_reply('STORECHANGED the store is older than it was') end
-if call('HGET', PLANES, me) ~= opened then return redis.error_reply('SUPERSEDED the plane was opened elsewhere') end
+-- Arguments: those of plane.lua, then letters of steps.lua with theirs.
+local function step(keys, given)
+    begin(keys, given)
+    read_plane()
+    nothing_waits()
+    nothing_is_known()
+    local known = call('HMGET', META, 'store', 'changes')
+    if known[1] ~= store then return redis.error_reply('STORECHANGED the store is not the one it was') end
+    if tonumber(known[2]) < seen then return redis.error_reply('STORECHANGED the store is older than it was') end
+    if call('HGET', PLANES, me) ~= opened then return redis.error_reply('SUPERSEDED the plane was opened elsewhere') end
 
-local answers = {}
-read(named)
-while position < #ARGV do answers[#answers + 1] = steps[arg()]() end
-flush()
-local at = next_at()
-if at ~= 0 and at <= now then
-    wake_up()
-    at = next_at()
+    local answers, number = {}, 0
+    some_are_late = false
+    read(asked_rows)
+    read_claims()
+    local last = #words
+    while word_at < last do
+        number = number + 1
+        answers[number] = steps[arg()]()
+    end
+    flush()
+    local at = next_at()
+    if at ~= 0 and at <= now then
+        wake_up()
+        at = next_at()
+    end
+    bury()
+    for n = 1, some_are_late and number or 0 do
+        if type(answers[n]) == 'function' then answers[n] = answers[n]() end
+    end
+    local version = tonumber(known[2])
+    if touched then version = call('HINCRBY', META, 'changes', '1') end
+    local told = news(version, at)
+    if touched or soonest == at then
+        call('PUBLISH', base .. 'news', told ~= '' and told or cjson.encode({ version = version, next_at = at }))
+    end
+    local trimmed = tonumber(call('HGET', TRIMMED, me) or 0)
+    return { now, version, at, trimmed, trimmed + call('LLEN', base .. 'o:' .. me), told, answers }
 end
-bury()
-for n, answer in ipairs(answers) do
-    if type(answer) == 'function' then answers[n] = answer() end
-end
-local version = tonumber(known[2])
-if touched then version = call('HINCRBY', META, 'changes', '1') end
-local told = news(version, at)
-if touched or soonest == at then
-    call('PUBLISH', base .. 'news', told ~= '' and told or cjson.encode({ version = version, next_at = at }))
-end
-local trimmed = tonumber(call('HGET', TRIMMED, me) or 0)
-return { now, version, at, trimmed, trimmed + call('LLEN', base .. 'o:' .. me), told, answers }

@@ -2,21 +2,27 @@
 -- waits.
 local steps = {}
 
--- Accepts a request: jobs first, then its key, and nothing without room for all of it. 1 accepted, 2 duplicate, 3 full.
+-- Whether some answer when the step is over: with a function.
+local some_are_late
+
+-- Accepts a request: jobs first, then its key, and nothing without room for all of it. 1 accepted, 2 duplicate, 3 full; or, accepted now,
+-- the first row of its jobs, which follow each other.
 function steps.A()
-    local request, key, window = arg(), base .. arg(), arg()
-    local new = read_new()
+    local request, window = two()
+    key_at = key_at + 1
+    local key, new, number = asked_keys[key_at], read_new()
     -- A key goes by itself when its time is over. Where time is given, it is written down as well.
     local until_when = is_time_given and ':' .. text(now + window) or ''
-    local first, over = match(claimed(key) or '', '^(%-?%d+):?(%d*)$')
+    local kept, first, over = claimed[key]
+    if kept then first, over = match(kept, '^(%-?%d+):?(%d*)$') end
     if first and (over == '' or now < tonumber(over)) then
         claim(key, first .. until_when, window)
         return first == request and 1 or 2
     end
-    if not has_room(new) then return 3 end
-    enqueue(new)
+    if not has_room(new, number) then return 3 end
+    local row = enqueue(new, number)
     claim(key, request .. until_when, window)
-    return 1
+    return row
 end
 
 -- The longest waiting rows of a flow that were accepted at a time or before; any if it is empty.
@@ -36,22 +42,46 @@ local function take(flow, tried, most, accepted_until, heads)
     return rows
 end
 
+-- Whether it is new, and the plane that asks has brought it.
+local function is_remembered(row, job)
+    return job[EPOCH] == '0' and job[NOTE] == me and remembered ~= '' and row >= remembered
+end
+
+-- All that is needed to work on a job.
+local function whole(row, job, epoch, payload, rendered)
+    return { row, epoch, job[ID], job[LANE], job[FLOW], job[ATTEMPTS], job[LEASES], job[AMBIGUOUS], job[ACCEPTED], payload, rendered }
+end
+
 -- Leases so many, and answers what is needed to work on them.
 local function lease(rows, number)
-    local keys, upto, leased = {}, text(now + lease_ms), {}
-    for n = 1, number do keys[n] = payload_key(rows[n]) end
-    local payloads = get_all(keys, number)
     read(rows)
+    local keys, unknown, count, leased, upto = {}, {}, 0, {}, text(now + lease_ms)
     for n = 1, number do
         local row = rows[n]
-        local job = find(row)
-        -- Bytes of an attempt are left by an earlier lease.
-        local rendered = job[EPOCH] ~= '0' and call('GET', rendered_key(row))
-        job[EPOCH], job[PLACE], job[NOTE] = text(job[EPOCH] + 1), 'l', me
+        local job = jobs[row]
+        if is_remembered(row, job) then
+            leased[n] = { row, job[ID], job[FLOW] }
+            job[EPOCH] = '1'
+        else
+            count = count + 1
+            keys[count], unknown[count] = payload_key(row), n
+        end
         put('ZADD', leased_key(job[LANE]), upto, row)
         keep(row, job)
-        leased[n] = { row, job[EPOCH], job[ID], job[LANE], job[FLOW], job[ATTEMPTS], job[LEASES], job[AMBIGUOUS], job[ACCEPTED],
-            payloads[n], rendered }
+    end
+    local payloads = get_all(keys, count)
+    for at = 1, count do
+        local n = unknown[at]
+        local row = rows[n]
+        local job = jobs[row]
+        -- Bytes of an attempt are left by an earlier lease.
+        local rendered = job[EPOCH] ~= '0' and call('GET', rendered_key(row))
+        job[EPOCH] = text(job[EPOCH] + 1)
+        leased[n] = whole(row, job, job[EPOCH], payloads[at], rendered)
+    end
+    for n = 1, number do
+        local job = jobs[rows[n]]
+        job[PLACE], job[NOTE] = 'l', me
     end
     return leased
 end
@@ -59,9 +89,11 @@ end
 -- Leases what is granted, at most so many.
 function steps.L()
     flush()
-    local room, heads, rows, number = int(), int(), {}, 0
-    for _ = 1, int() do
-        local flow, first, retries, accepted_until = arg(), int(), int(), arg()
+    local room, heads, grants = three()
+    local rows, number = {}, 0
+    for _ = 1, grants do
+        local flow, first, retries = three()
+        local accepted_until = arg()
         for kind, most in ipairs({ first, retries }) do
             for _, row in ipairs(take(flow, kind == 2, min(most, room - number), accepted_until, heads)) do
                 number = number + 1
@@ -75,10 +107,23 @@ function steps.L()
     return lease(rows, number)
 end
 
+-- What is in jobs that are leased.
+function steps.R()
+    flush()
+    local found = {}
+    for _ = 1, arg() do
+        local row, job = held()
+        if job then
+            found[#found + 1] = whole(row, job, job[EPOCH], call('GET', payload_key(row)), call('GET', rendered_key(row)))
+        end
+    end
+    return found
+end
+
 -- Renews leases; answers the ids of those that are lost.
 function steps.N()
     local upto, lost = text(now + lease_ms), {}
-    for _ = 1, int() do
+    for _ = 1, arg() do
         local row, job, id = held()
         if job then
             put('ZADD', leased_key(job[LANE]), upto, row)
@@ -92,7 +137,7 @@ end
 -- An attempt begins; the first bytes stay.
 function steps.B()
     local row, job = held()
-    local bytes = arg()
+    local bytes = value()
     if not job then return 0 end
     -- Under its first lease there are none yet.
     if job[EPOCH] == '1' and job[BEGUN] == '0' then
@@ -108,7 +153,7 @@ end
 -- Gives a job back without an attempt: nothing was sent under this lease.
 function steps.P()
     local row, job = held()
-    local due = int()
+    local due = arg()
     if not job then return 0 end
     job[BEGUN] = '0'
     remove('ZREM', leased_key(job[LANE]), row)
@@ -142,25 +187,25 @@ function ends.X(row, job, _, rendered, reason)
     keep(row, job)
 end
 
--- Ends a lease with an outcome, its report, and what it starts. 2: that was not taken, as there is no room.
+-- Ends a lease with an outcome, its report, and what it starts; answers like A. 2: that was not taken, as there is no room.
 function steps.F()
     local row, job = held()
-    local kind, due, reason, has_rendered, rendered, told = arg(), int(), arg(), arg(), arg(), arg()
-    local new = read_new()
+    local kind, due, reason = three()
+    local rendered, told = arg() == 1 and value() or nil, value()
+    local new, number = read_new()
     if not job then return 0 end
     remove('ZREM', leased_key(job[LANE]), row)
-    ends[kind](row, job, due, has_rendered == '1' and rendered or nil, reason)
+    ends[kind](row, job, due, rendered, reason)
     push(base .. 'o:' .. me, told)
-    if not has_room(new) then return 2 end
-    enqueue(new)
-    return 1
+    if not has_room(new, number) then return 2 end
+    return enqueue(new, number)
 end
 
 -- What an operator wants (R due now, C cancelled) of a job that nobody works on and nothing happened to since.
 function steps.S()
     flush()
-    local id, row, epoch, wish, told = arg(), arg(), arg(), arg(), arg()
-    local job = find(row)
+    local row, id, epoch, wish = next_row(), three()
+    local told, job = value(), jobs[row]
     if not job or job[ID] ~= id or job[EPOCH] ~= epoch then return 0 end
     local place = job[PLACE]
     local can = wish == 'R' and (place == 'd' or place == 'x') or wish == 'C' and (place == 'r' or place == 'd')
@@ -195,7 +240,8 @@ end
 -- Jobs without an attempt after a row, accepted at a time or before; no more than fit, but at least one.
 function steps.W()
     flush()
-    local after, accepted_before, most, room, found = arg(), int(), int(), int(), {}
+    local after, accepted_before, most = three()
+    local room, found = arg(), {}
     local rows = call('ZRANGE', WAITED, '(' .. after, '+inf', 'BYSCORE', 'LIMIT', 0, most)
     read(rows)
     for _, row in ipairs(rows) do
@@ -212,7 +258,8 @@ end
 -- Reports of this plane after a number; no more than fit, but at least one. None if what follows it is forgotten already.
 function steps.O()
     flush()
-    local after, rows, room, read = int(), int(), int(), {}
+    local after, rows, room = three()
+    local read = {}
     local from = after - tonumber(call('HGET', TRIMMED, me) or 0)
     if from < 0 then return read end
     while rows > #read do
@@ -230,7 +277,7 @@ end
 -- Forgets this plane's reports up to a number.
 function steps.T()
     flush()
-    local up_to = int()
+    local up_to = arg()
     local key = base .. 'o:' .. me
     local trimmed = tonumber(call('HGET', TRIMMED, me) or 0)
     local number = min(up_to - trimmed, call('LLEN', key))
@@ -250,11 +297,8 @@ end
 -- What is held by lane (leased, delayed, dead), and how long the longest waiting job of these flows is ready. Counted when the
 -- step is over.
 function steps.C()
-    local flows = {}
-    for _, lane in ipairs({ REALTIME, BULK }) do
-        flows[lane] = {}
-        for n = 1, int() do flows[lane][n] = arg() end
-    end
+    local flows = { [REALTIME] = arg(), [BULK] = arg() }
+    some_are_late = true
     return function()
         flush()
         local counts = {}
@@ -279,8 +323,8 @@ end
 -- itself: then the others get the time to say that they are here. Answers whether there is more to adopt.
 function steps.H()
     flush()
-    local away, absent_after = int(), int()
-    own(texts(), now)
+    local away, absent_after, marks = three()
+    own(marks, now)
     local before = tonumber(call('ZSCORE', SEEN, me) or 0)
     call('ZADD', SEEN, now, me)
     if now - before > away then return 0 end

@@ -1,4 +1,5 @@
--- What both scripts know: names of keys, the time, and arguments one after the other.
+-- What every call knows: names of keys, the time, and arguments one after the other. Functions are made once, when the library is
+-- loaded; what belongs to one call is set when it begins.
 --
 -- All keys of a shard start with its hash tag, KEYS[1], for example `{sluice:0}`:
 --
@@ -21,27 +22,61 @@
 --
 -- Rows grow with time (milliseconds * 1024, the shard in the lowest 6 bits) and stay below 2^53, as scripts count in
 -- doubles. They are texts here: Lua would round them when it joins them to others.
-local call = redis.call
-local base = KEYS[1]
-local META, PLANES, SEEN, GONE = base .. 'meta', base .. 'planes', base .. 'seen', base .. 'gone'
-local OWNERS = base .. 'owners'
-local IDS, WAITED, TRIMMED = base .. 'ids', base .. 'waited', base .. 'trimmed'
--- A field of ids that is none, and longer than Redis packs into a list: a hash that is one is searched from its beginning each time.
-local NO_ID = string.rep('-', 65)
-local FLOWS, NAMES, USES = base .. 'flows', base .. 'names', base .. 'uses'
+local call, base
+local META, PLANES, SEEN, GONE, OWNERS, IDS, WAITED, TRIMMED, FLOWS, NAMES, USES
+-- Of each lane.
+local LEASED, DELAYED, DEAD
+-- Longer than Redis packs into a list: what has it as a field or a member is none, and is not searched from its beginning each time.
+local LONG = '-----------------------------------------------------------------'
+-- A field of ids that is none.
+local NO_ID = LONG
 local REALTIME, BULK = '0', '1'
 
 -- How many jobs are promoted, ended or forgotten, and how many reports are adopted, in one step.
 local BATCH = '100'
 
-local min, match, concat, format = math.min, string.match, table.concat, string.format
+local min, match, concat, format
+-- Small things that were said, and payloads, each with the place of the last one that was taken.
+local words, word_at, values, value_at
 
-local ARGV, position = ARGV, 0
-local function arg()
-    position = position + 1
-    return ARGV[position]
+-- A call begins, on the shard whose hash tag is its only key. Its arguments are a list of small things, and payloads.
+local function begin(keys, given)
+    words, word_at, values, value_at = cmsgpack.unpack(given[1]), 0, given, 1
+    if base == keys[1] then return end
+    -- A library that is being loaded does not see them.
+    call, min, match, concat, format = redis.call, math.min, string.match, table.concat, string.format
+    base = keys[1]
+    META, PLANES, SEEN, GONE = base .. 'meta', base .. 'planes', base .. 'seen', base .. 'gone'
+    OWNERS, IDS, WAITED, TRIMMED = base .. 'owners', base .. 'ids', base .. 'waited', base .. 'trimmed'
+    FLOWS, NAMES, USES = base .. 'flows', base .. 'names', base .. 'uses'
+    LEASED = { [REALTIME] = base .. 'x:' .. REALTIME, [BULK] = base .. 'x:' .. BULK }
+    DELAYED = { [REALTIME] = base .. 'z:' .. REALTIME, [BULK] = base .. 'z:' .. BULK }
+    DEAD = { [REALTIME] = base .. 'dead:' .. REALTIME, [BULK] = base .. 'dead:' .. BULK }
 end
-local function int() return tonumber(arg()) end
+
+local function arg()
+    local at = word_at + 1
+    word_at = at
+    return words[at]
+end
+
+local function two()
+    local at = word_at
+    word_at = at + 2
+    return words[at + 1], words[at + 2]
+end
+
+local function three()
+    local at = word_at
+    word_at = at + 3
+    return words[at + 1], words[at + 2], words[at + 3]
+end
+
+local function value()
+    local at = value_at + 1
+    value_at = at
+    return values[at]
+end
 
 -- The time of the store, unless the caller brings its own (a test that moves it).
 local function time(given)
@@ -57,13 +92,6 @@ local OWNERS_MAX = 64
 local function own(marks, now)
     for _, mark in ipairs(marks) do call('ZADD', OWNERS, now, mark) end
     call('ZREMRANGEBYRANK', OWNERS, 0, -OWNERS_MAX - 1)
-end
-
--- Texts that come with their number.
-local function texts()
-    local all = {}
-    for n = 1, int() do all[n] = arg() end
-    return all
 end
 
 local function text(number) return format('%d', number) end

@@ -32,8 +32,8 @@ impl Shard {
                 continue;
             }
             let key = Ask::Accept(Accept { jobs: Vec::new(), ..accept.clone() });
-            let (_, answers) = self.ask(link, Script::Step, &[Call::new(key, None)]).await?;
-            if answers == [::redis::Value::Int(1)] {
+            let done = self.ask(link, Script::Step, &[Call::new(key, None)]).await?;
+            if done.answers == [::redis::Value::Int(1)] {
                 accept.claim = None;
                 kept = true;
             }
