@@ -118,6 +118,40 @@ impl CheckedUrl {
     }
 }
 
+/// The text of a [`CheckedUrl`], for what is kept of each published request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedUrl(Box<str>);
+
+impl From<CheckedUrl> for PublishedUrl {
+    fn from(checked: CheckedUrl) -> Self {
+        Self(String::from(checked.0).into())
+    }
+}
+
+impl PublishedUrl {
+    /// In canonical form.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Host, and port unless it is 443.
+    pub fn destination(&self) -> &str {
+        destination_of(&self.0)
+    }
+
+    /// As [`CheckedUrl::host`].
+    pub fn host(&self) -> &str {
+        let destination = self.destination();
+        destination.split_once(':').map_or(destination, |(host, _)| host)
+    }
+}
+
+/// Host, and port unless it is 443, of a URL in canonical form.
+pub fn destination_of(url: &str) -> &str {
+    let rest = url.strip_prefix("https://").unwrap_or(url);
+    rest.split(['/', '?', '#']).next().unwrap_or(rest)
+}
+
 /// Checks a URL as written by an author, or rendered.
 pub fn check_url(text: &str, policy: &UrlPolicy) -> Result<CheckedUrl, UrlError> {
     if text.len() > MAX_URL_BYTES {
@@ -150,15 +184,14 @@ pub fn check_url(text: &str, policy: &UrlPolicy) -> Result<CheckedUrl, UrlError>
     Ok(CheckedUrl(url))
 }
 
-/// Checks a rendered URL and that it still leads to the published one's host and port (R073). `published` was checked against the same
-/// policy: one that is rendered as it was published is not checked again.
-pub fn check_rendered(text: &str, published: &CheckedUrl, policy: &UrlPolicy) -> Result<CheckedUrl, UrlError> {
-    if text == published.as_url().as_str() {
-        return Ok(published.clone());
+/// Checks a rendered URL and that it still leads to the published one's host and port (R073), and answers it in canonical form.
+/// `published` was checked against the same policy: one that is rendered as it was published is not checked again.
+pub fn check_rendered(text: &str, published: &PublishedUrl, policy: &UrlPolicy) -> Result<String, UrlError> {
+    if text == published.as_str() {
+        return Ok(text.to_owned());
     }
-    let rendered = check_url(text, policy)?;
-    let same = rendered.host() == published.host() && rendered.port() == published.port();
-    if same { Ok(rendered) } else { Err(UrlError::Moved) }
+    let rendered = String::from(check_url(text, policy)?.0);
+    if destination_of(&rendered) == published.destination() { Ok(rendered) } else { Err(UrlError::Moved) }
 }
 
 /// What stands between a literal `https://` and the next `/`, `?` or `#`, before any parser has edited it.
@@ -253,11 +286,33 @@ mod tests {
     }
 
     #[test]
+    fn destinations_are_told_by_host_and_port() {
+        for (url, destination) in [
+            ("https://api.example.com/a?b", "api.example.com"),
+            ("https://api.example.com:8443/", "api.example.com:8443"),
+            ("https://api.example.com?x=/y", "api.example.com"),
+        ] {
+            assert_eq!(destination_of(url), destination);
+        }
+    }
+
+    #[test]
+    fn a_published_url_is_kept_as_its_text() {
+        let policy = UrlPolicy { ports: vec![443, 8443], own_names: vec![] };
+        for text in ["https://GOOD.example.:8443/x?y", "https://good.example:443", "https://good.example?x=/y:1"] {
+            let checked = check_url(text, &policy).unwrap();
+            let published = PublishedUrl::from(checked.clone());
+            assert_eq!((published.as_str(), published.host()), (checked.as_url().as_str(), checked.host()));
+            assert_eq!(published.destination().ends_with(":8443"), checked.port() == 8443, "{text}");
+        }
+    }
+
+    #[test]
     fn a_rendered_url_stays_where_it_was_published() {
         let policy = UrlPolicy::default();
-        let published = check_url("https://good.example/x", &policy).unwrap();
-        let rendered = check_rendered("https://GOOD.example.:443/a/../b?q=1%26#f", &published, &policy).unwrap();
-        assert_eq!(rendered.path_and_query(), "/b?q=1%26");
+        let published = check_url("https://good.example/x", &policy).unwrap().into();
+        let rendered = check_rendered("https://GOOD.example.:443/a/../b?q=1%26#f", &published, &policy);
+        assert_eq!(rendered.as_deref(), Ok("https://good.example/b?q=1%26"));
         for moved in ["https://good.example.evil.com/x", "https://good.example:8443/x"] {
             assert_eq!(check_rendered(moved, &published, &policy), Err(UrlError::Moved));
         }

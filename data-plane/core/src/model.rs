@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::address::CheckedUrl;
+use crate::address::PublishedUrl;
 use crate::dedup;
 use crate::filter::Filter;
 use crate::form::Form;
@@ -173,8 +173,8 @@ pub struct OutgoingRequest {
     pub signature: Option<Box<str>>,
     /// Additional event parameters.
     pub event_parameters: Box<[(Box<str>, Template)]>,
-    /// When to try again.
-    pub retry: RetryPolicy,
+    /// When to try again: most do as all do that say nothing of it.
+    pub retry: Arc<RetryPolicy>,
     /// For the whole exchange.
     pub timeout: Duration,
     /// How much is sent; absent: no limit.
@@ -209,7 +209,7 @@ pub struct RequestTemplate {
     /// The URL.
     pub url: Template,
     /// The literal beginning of the URL: every rendering must lead to its host and port (R073).
-    pub published_url: CheckedUrl,
+    pub published_url: PublishedUrl,
     /// Names and values.
     pub headers: Box<[(Template, Template)]>,
     /// Absent: no body is sent.

@@ -300,13 +300,10 @@ fn check_rendered_header(index: usize, name: &str, value: &str, all: usize) -> R
 
 /// The rendered URL must pass every rule again and lead where the published one leads (R073). What is called is the checked URL.
 fn check_url(request: &RequestTemplate, url: &str, urls: &UrlPolicy) -> Result<String, RenderFailure> {
-    match check_rendered(url, &request.published_url, urls) {
-        Ok(checked) => Ok(checked.as_url().as_str().to_owned()),
-        Err(error) => {
-            let message = format!("url: the rendered URL is refused: {error}");
-            Err(RenderFailure::new(FailureReason::RequestInvalid, "url", message))
-        }
-    }
+    check_rendered(url, &request.published_url, urls).map_err(|error| {
+        let message = format!("url: the rendered URL is refused: {error}");
+        RenderFailure::new(FailureReason::RequestInvalid, "url", message)
+    })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
+use sluice_core::address::destination_of;
 use sluice_core::request::{self, RenderFailure, Unmade};
 use sluice_core::response_event::FailureReason;
 use sluice_core::template::Context;
@@ -20,7 +21,7 @@ use crate::chain::{Started, started_bytes};
 use crate::clock::UnixMillis;
 use crate::crash::Moment;
 use crate::credentials::Withheld;
-use crate::dispatch::{Heard, Permit, destination_of};
+use crate::dispatch::{Heard, Permit};
 use crate::exchange::{Call, Sent, failure, reason, result_label};
 use crate::inbox::{Finish, LeaseError, Leased, Report};
 use crate::link::dice;

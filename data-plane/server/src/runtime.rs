@@ -25,7 +25,6 @@ pub use self::quarantine::{Faulty, LeftOut};
 pub use self::served::{Runtime, Served};
 use self::table::{Keyed, Places, Table};
 use crate::credentials::Connected;
-use crate::dispatch::destination_of;
 use crate::fleet::{EndpointRate, Fleet};
 use crate::inbox::Flow;
 use crate::senders::{Login, Remembered, TokenIssuer};
@@ -342,7 +341,7 @@ impl Workspace {
             Action::Custom(request) => (request, format!("{}{STEPS}{}", workflow.name, step.id)),
             Action::Outgoing(name) => (&self.outgoing(name)?.request, name.clone()),
         };
-        let destination = destination_of(request.template.published_url.as_url().as_str()).to_owned();
+        let destination = request.template.published_url.destination().to_owned();
         Some(Flow { workspace: self.name.clone(), destination, owner })
     }
 

@@ -1,13 +1,13 @@
 //! Outgoing integrations and the requests they share with custom webhooks.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use sluice_proto::admin::v1 as admin;
 
 use super::schema::form;
 use super::{Parsed, duration, icon, reference, refuse_unknown_fields, template};
-use crate::address::{CheckedUrl, MAX_URL_BYTES, UrlPolicy, check_url};
+use crate::address::{MAX_URL_BYTES, PublishedUrl, UrlPolicy, check_url};
 use crate::model::{
     AGE_DEFAULT, ATTEMPTS_DEFAULT, Outgoing, OutgoingRequest, RateLimit, RequestTemplate, RetryPolicy, WAITS_DEFAULT,
 };
@@ -166,7 +166,7 @@ fn method(check: &mut Check, method: admin::HttpMethod) -> Option<&'static str> 
 }
 
 /// The URL and where it leads: everything before its first insert must settle the host (R073).
-fn url(check: &mut Check, source: &str, urls: &UrlPolicy) -> Option<(Template, CheckedUrl)> {
+fn url(check: &mut Check, source: &str, urls: &UrlPolicy) -> Option<(Template, PublishedUrl)> {
     if source.is_empty() {
         check.fail("url", "REQUIRED", "is required");
         return None;
@@ -174,7 +174,7 @@ fn url(check: &mut Check, source: &str, urls: &UrlPolicy) -> Option<(Template, C
     let template = template(check, "url", source, Mode::Url, MAX_URL_BYTES)?;
     let literal = source.find("{{").into_iter().chain(source.find("{%")).chain(source.find("{#")).min();
     match check_url(&source[..literal.unwrap_or(source.len())], urls) {
-        Ok(checked) => Some((template, checked)),
+        Ok(checked) => Some((template, checked.into())),
         Err(error) => {
             check.fail("url", error.code(), error.to_string());
             None
@@ -243,8 +243,9 @@ fn event_parameters(check: &mut Check, wire: &[admin::EventParameter]) -> Option
     (parsed.len() == wire.len()).then_some(parsed)
 }
 
-fn retry(check: &mut Check, wire: Option<&admin::RetryPolicy>) -> RetryPolicy {
-    let Some(wire) = wire else { return RetryPolicy::default() };
+fn retry(check: &mut Check, wire: Option<&admin::RetryPolicy>) -> Arc<RetryPolicy> {
+    static DEFAULT: LazyLock<Arc<RetryPolicy>> = LazyLock::new(Arc::default);
+    let Some(wire) = wire else { return Arc::clone(&DEFAULT) };
     let attempts = if wire.attempts_max == 0 { i64::from(ATTEMPTS_DEFAULT) } else { i64::from(wire.attempts_max) };
     check.range("attempts_max", attempts, 1, ATTEMPTS_MAX, "");
     let longest_default = WAITS_DEFAULT[WAITS_DEFAULT.len() - 1];
@@ -276,10 +277,10 @@ fn retry(check: &mut Check, wire: Option<&admin::RetryPolicy>) -> RetryPolicy {
     }
     check.count("retryable_statuses", wire.retryable_statuses.len(), 200);
     let statuses: Vec<u16> = wire.retryable_statuses.iter().filter_map(|status| u16::try_from(*status).ok()).collect();
-    RetryPolicy {
+    Arc::new(RetryPolicy {
         attempts_max: u32::try_from(attempts).unwrap_or(1),
         waits,
         age_max: duration(check, "age_max", wire.age_max.as_ref(), AGE_DEFAULT, AGE_LIMITS),
         statuses: (!statuses.is_empty()).then_some(statuses),
-    }
+    })
 }

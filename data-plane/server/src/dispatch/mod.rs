@@ -464,12 +464,6 @@ impl Drop for Permit {
     }
 }
 
-/// Host, and port unless it is 443, of a URL in canonical form ([`sluice_core::address::CheckedUrl`]).
-pub fn destination_of(url: &str) -> &str {
-    let rest = url.strip_prefix("https://").unwrap_or(url);
-    rest.split(['/', '?', '#']).next().unwrap_or(rest)
-}
-
 fn millis(duration: Duration) -> Millis {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -626,17 +626,6 @@ fn settings_that_cannot_be_kept_are_refused() {
     }
 }
 
-#[test]
-fn destinations_are_told_by_host_and_port() {
-    for (url, destination) in [
-        ("https://api.example.com/a?b", "api.example.com"),
-        ("https://api.example.com:8443/", "api.example.com:8443"),
-        ("https://api.example.com?x=/y", "api.example.com"),
-    ] {
-        assert_eq!(destination_of(url), destination);
-    }
-}
-
 #[tokio::test]
 async fn a_place_is_free_when_its_call_is_over_while_what_came_of_it_is_being_recorded() {
     use crate::inbox::{Accept, EmbeddedSettings, Inbox, InboxSettings, NewJob};
