@@ -10,7 +10,7 @@ use crate::model::{RequestTemplate, Step, Workflow};
 use crate::response_event::FailureReason;
 use crate::template::{
     Context, RenderError, RenderErrorKind, Skip, Unrendered, Value, headers_value, map_value, value_from_json,
-    value_from_json_text,
+    value_from_known_json_text,
 };
 
 /// Longest header, name and value, in bytes (O08).
@@ -209,7 +209,7 @@ fn event_value(event: &EventEnvelope) -> Value {
 
 fn json_value(json: &Body) -> Value {
     // Only what is nested too deeply is not read from its text.
-    value_from_json_text(json.text()).unwrap_or_else(|| value_from_json(json.value()))
+    value_from_known_json_text(json.text()).unwrap_or_else(|| value_from_json(json.value()))
 }
 
 fn request_value(envelope: &Envelope) -> Value {

@@ -8,18 +8,16 @@
 use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use indexmap::IndexMap;
 use minijinja::Value;
 use minijinja::value::{Enumerator, Object, ObjectRepr, ValueKind};
 
+use super::document::Part;
+use super::entries::{Entries, Key};
 use super::error::Fault;
 use super::limits::{BYTES_PER_ITEM, ITEMS, Meter, VALUE_DEPTH, over};
 use super::values;
-
-/// Text keys in the order they came.
-pub(super) type Entries = IndexMap<Arc<str>, Value>;
 
 #[derive(Debug)]
 pub(super) struct List {
@@ -41,16 +39,9 @@ pub(super) enum MapKind {
     Namespace,
 }
 
-/// Up to so many keys are compared one by one: that is faster than hashing. More are hashed, so that whoever chooses the
-/// keys cannot make lookups slow.
-const COMPARED_KEYS: usize = 12;
-
 impl MapKind {
     fn find<'e>(self, entries: &'e Entries, key: &str) -> Option<&'e Value> {
-        let found = match entries.len() {
-            ..=COMPARED_KEYS => entries.iter().find(|(name, _)| ***name == *key).map(|(_, value)| value),
-            _ => entries.get(key),
-        };
+        let found = entries.get(key);
         if found.is_none() && self == MapKind::Headers {
             return entries.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value);
         }
@@ -61,35 +52,67 @@ impl MapKind {
 /// One entry of `map.items()`: unpacks to two names, and has `key` and `value`.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) key: Arc<str>,
+    pub(super) key: Key,
     pub(super) value: Value,
 }
 
 #[derive(Debug)]
 enum Store<T> {
     /// Of the context. `height` is how deep lists and maps are nested in it, itself included.
-    Shared { content: T, height: u32 },
+    Shared { content: Shared<T>, height: u32 },
     /// Of one render.
     Own { content: Mutex<Arc<T>>, level: AtomicU32, author: AtomicBool },
 }
 
+/// What a list or map of the context holds. That of a document is made when it is first looked at.
+#[derive(Debug)]
+struct Shared<T> {
+    made: OnceLock<T>,
+    part: Option<Part>,
+}
+
+impl<T: Content> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.made.get_or_init(|| self.part.as_ref().map(T::of_part).unwrap_or_default())
+    }
+}
+
+/// What a list or map can hold.
+trait Content: Clone + Default {
+    fn of_part(part: &Part) -> Self;
+}
+
+impl Content for Vec<Value> {
+    fn of_part(part: &Part) -> Self {
+        part.items()
+    }
+}
+
+impl Content for Entries {
+    fn of_part(part: &Part) -> Self {
+        part.entries()
+    }
+}
+
 /// What a list or map held when it was looked at. A later change makes a copy, so that a loop goes through what was
 /// there when it began.
-pub(super) enum Content<'c, T: ?Sized, O> {
+pub(super) enum Looked<'c, T: ?Sized, O> {
     Borrowed(&'c T),
     Held(Arc<O>),
 }
 
 /// The items of a list.
-pub(super) type Items<'c> = Content<'c, [Value], Vec<Value>>;
+pub(super) type Items<'c> = Looked<'c, [Value], Vec<Value>>;
 
-impl<T: ?Sized, O: Deref<Target = T>> Deref for Content<'_, T, O> {
+impl<T: ?Sized, O: Deref<Target = T>> Deref for Looked<'_, T, O> {
     type Target = T;
 
     fn deref(&self) -> &T {
         match self {
-            Content::Borrowed(content) => content,
-            Content::Held(content) => content,
+            Looked::Borrowed(content) => content,
+            Looked::Held(content) => content,
         }
     }
 }
@@ -97,25 +120,34 @@ impl<T: ?Sized, O: Deref<Target = T>> Deref for Content<'_, T, O> {
 impl Items<'_> {
     pub(super) fn into_owned(self) -> Vec<Value> {
         match self {
-            Content::Borrowed(items) => items.to_vec(),
-            Content::Held(items) => Arc::unwrap_or_clone(items),
+            Looked::Borrowed(items) => items.to_vec(),
+            Looked::Held(items) => Arc::unwrap_or_clone(items),
         }
     }
 }
 
 impl From<Vec<Value>> for Items<'_> {
     fn from(items: Vec<Value>) -> Self {
-        Content::Held(Arc::new(items))
+        Looked::Held(Arc::new(items))
     }
 }
 
 impl<'c> From<&'c [Value]> for Items<'c> {
     fn from(items: &'c [Value]) -> Self {
-        Content::Borrowed(items)
+        Looked::Borrowed(items)
     }
 }
 
-impl<T: Clone> Store<T> {
+impl<T: Content> Store<T> {
+    fn shared(content: T, height: u32) -> Store<T> {
+        Store::Shared { content: Shared { made: content.into(), part: None }, height }
+    }
+
+    fn of_part(part: Part) -> Store<T> {
+        let height = part.height();
+        Store::Shared { content: Shared { made: OnceLock::new(), part: Some(part) }, height }
+    }
+
     fn own(content: T, level: u32) -> Store<T> {
         Store::Own {
             content: Mutex::new(Arc::new(content)),
@@ -132,10 +164,11 @@ impl<T: Clone> Store<T> {
         }
     }
 
-    fn level(&self) -> u32 {
+    /// How deep lists and maps can be nested in it, itself included.
+    fn height(&self) -> u32 {
         match self {
-            Store::Shared { .. } => 0,
-            Store::Own { level, .. } => level.load(Ordering::Relaxed),
+            Store::Shared { height, .. } => *height,
+            Store::Own { level, .. } => VALUE_DEPTH.saturating_sub(level.load(Ordering::Relaxed)),
         }
     }
 
@@ -217,7 +250,7 @@ fn place(value: &Value, level: u32) -> Result<usize, TooDeep> {
     Ok(visited)
 }
 
-impl<T: Clone> Store<T> {
+impl<T: Content> Store<T> {
     /// Raises the level, and tells `below` what it holds if that may have to rise as well. Gives the height that is
     /// known, and whether anything was raised.
     fn rise(&self, to: u32, below: impl FnOnce(&T)) -> (u32, bool) {
@@ -238,9 +271,9 @@ impl<T: Clone> Store<T> {
 impl List {
     pub(super) fn items(&self) -> Items<'_> {
         match &self.store {
-            Store::Shared { content, .. } => Content::Borrowed(content),
+            Store::Shared { content, .. } => Looked::Borrowed(content),
             Store::Own { content, .. } => {
-                Content::Held(Arc::clone(&content.lock().unwrap_or_else(PoisonError::into_inner)))
+                Looked::Held(Arc::clone(&content.lock().unwrap_or_else(PoisonError::into_inner)))
             }
         }
     }
@@ -334,7 +367,7 @@ pub(super) fn is_only_author(value: &Value) -> bool {
     true
 }
 
-impl<T: Clone> Store<T> {
+impl<T: Content> Store<T> {
     fn mark_author(&self) {
         if let Store::Own { author, .. } = self {
             author.store(true, Ordering::Relaxed);
@@ -379,31 +412,29 @@ pub(super) fn own_map_at(entries: Entries, kind: MapKind, level: u32) -> Value {
 /// A list of the context.
 pub(super) fn shared_list(items: Vec<Value>) -> Value {
     let height = 1 + items.iter().map(height).max().unwrap_or(0);
-    Value::from_object(List { store: Store::Shared { content: items, height } })
+    Value::from_object(List { store: Store::shared(items, height) })
 }
 
 /// A map of the context.
 pub(super) fn shared_map(entries: Entries, kind: MapKind) -> Value {
     let height = 1 + entries.values().map(height).max().unwrap_or(0);
-    Value::from_object(Map { store: Store::Shared { content: entries, height }, kind })
+    Value::from_object(Map { store: Store::shared(entries, height), kind })
+}
+
+/// A list of a document.
+pub(super) fn list_of_part(part: Part) -> Value {
+    Value::from_object(List { store: Store::of_part(part) })
+}
+
+/// A map of a document.
+pub(super) fn map_of_part(part: Part) -> Value {
+    Value::from_object(Map { store: Store::of_part(part), kind: MapKind::Plain })
 }
 
 fn height(value: &Value) -> u32 {
-    let store_height = |own_level| VALUE_DEPTH.saturating_sub(own_level);
     let Some(object) = value.as_object() else { return 0 };
-    if let Some(list) = object.downcast_ref::<List>() {
-        match list.store {
-            Store::Shared { height, .. } => height,
-            Store::Own { .. } => store_height(list.store.level()),
-        }
-    } else if let Some(map) = object.downcast_ref::<Map>() {
-        match map.store {
-            Store::Shared { height, .. } => height,
-            Store::Own { .. } => store_height(map.store.level()),
-        }
-    } else {
-        1
-    }
+    let list = object.downcast_ref::<List>().map(|list| list.store.height());
+    list.or_else(|| object.downcast_ref::<Map>().map(|map| map.store.height())).unwrap_or(1)
 }
 
 /// A copy of a value of the context, down to its last list, that a render may change. Recurses nowhere.
@@ -436,7 +467,7 @@ pub(super) fn own_copy(value: &Value, meter: &mut Meter) -> Result<Value, Box<Fa
 /// A list or map half way through being copied.
 struct Copying {
     /// The keys and the kind of a map.
-    map: Option<(Vec<Arc<str>>, MapKind)>,
+    map: Option<(Vec<Key>, MapKind)>,
     rest: std::vec::IntoIter<Value>,
     made: Vec<Value>,
 }

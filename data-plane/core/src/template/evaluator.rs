@@ -9,7 +9,8 @@ use minijinja::Value;
 use minijinja::value::ValueKind;
 
 use super::ast::{Argument, Ast, Binary, Compound, ExprId, ExprKind, Link, NameId, Path, Site, Span};
-use super::containers::{self, Entries};
+use super::containers;
+use super::entries::{Entries, Key};
 use super::error::Fault;
 use super::filters::{self, Around, Filter, text_of};
 use super::functions::{self, Function};
@@ -151,7 +152,7 @@ impl<'t> Evaluator<'t> {
     #[inline(never)]
     fn dict_of(&mut self, entries: &[(Arc<str>, ExprId)], values: Vec<Traced>) -> Run<Traced> {
         let origin = self.origin_of(&values);
-        let keys = entries.iter().map(|(key, _)| key.clone());
+        let keys = entries.iter().map(|(key, _)| Key::from(key.clone()));
         let map: Entries = keys.zip(values.into_iter().map(|value| value.value)).collect();
         Ok(written(build_map(map, &mut self.meter)?, origin))
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use minijinja::Value;
 use minijinja::value::ValueKind;
 
-use super::containers::{self, Entries, MapKind};
+use super::containers::{self, MapKind};
+use super::entries::Entries;
 use super::error::Fault;
 use super::limits::{BYTES_PER_ITEM, Meter, RANGE_ITEMS};
 use super::operators::{build_list, built, kind};
@@ -70,7 +71,7 @@ fn namespace(args: &Given, meter: &mut Meter) -> Result<Value, Box<Fault>> {
     for (name, arg) in args {
         match name {
             Some(name) => {
-                all.insert(name.clone(), arg.value.clone());
+                all.insert(name.clone().into(), arg.value.clone());
             }
             None if is_null(&arg.value) => {}
             None => match values::entries(&arg.value) {

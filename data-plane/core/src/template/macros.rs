@@ -6,7 +6,7 @@ use std::sync::Arc;
 use minijinja::Value;
 
 use super::ast::{Argument, BlockId, Compound, ExprId, ExprKind, NameId, Parameter, Site, Span};
-use super::containers::Entries;
+use super::entries::Entries;
 use super::error::Fault;
 use super::evaluator::{Evaluator, Run};
 use super::limits;
@@ -135,7 +135,7 @@ impl Evaluator<'_> {
         let list = build_list(more.into_iter().map(|value| value.value).collect(), &mut self.meter)?;
         self.scopes.set(rest.0, Traced { value: list, origin })?;
         let origin = operators::origin_of(named.iter().map(|(_, value)| value.origin));
-        let map: Entries = named.into_iter().map(|(name, value)| (name, value.value)).collect();
+        let map: Entries = named.into_iter().map(|(name, value)| (name.into(), value.value)).collect();
         let map = build_map(map, &mut self.meter)?;
         self.scopes.set(rest.1, Traced { value: map, origin })
     }

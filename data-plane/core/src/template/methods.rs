@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use minijinja::Value;
 
-use super::containers::{Entries, Entry, List, Map};
+use super::containers::{Entry, List, Map};
+use super::entries::{Entries, Key};
 use super::error::Fault;
 use super::filters::text_of;
 use super::limits::Meter;
@@ -438,7 +439,7 @@ fn put(call: &mut Call<'_>, map: &Map) -> Done {
     let (key, value) = (call.text(0)?, call.value(1));
     call.meter.spend(key.len())?;
     let before = map.change((std::slice::from_ref(&value), by_author(call)), call.meter, |entries| {
-        entries.insert(key, value.clone())
+        entries.insert(key.into(), value.clone())
     })?;
     Ok(Traced::data(before.unwrap_or_else(|| Value::from(()))))
 }
@@ -468,7 +469,7 @@ fn update(call: &mut Call<'_>, map: &Map) -> Done {
 fn remove_key(call: &mut Call<'_>, map: &Map) -> Done {
     let key = call.text(0)?;
     call.meter.visiting(map.look(Entries::len))?;
-    let before = map.change(NOTHING, call.meter, |entries| entries.shift_remove(&key))?;
+    let before = map.change(NOTHING, call.meter, |entries| entries.remove(&key))?;
     Ok(Traced::data(before.unwrap_or_else(|| Value::from(()))))
 }
 
@@ -497,8 +498,7 @@ fn map_values(call: &mut Call<'_>, map: &Map) -> Done {
 }
 
 fn items(call: &mut Call<'_>, map: &Map) -> Done {
-    let entry =
-        |(key, value): (&Arc<str>, &Value)| Value::from_object(Entry { key: key.clone(), value: value.clone() });
+    let entry = |(key, value): (&Key, &Value)| Value::from_object(Entry { key: key.clone(), value: value.clone() });
     let entries = map.look(|entries| entries.iter().map(entry).collect());
     call.list(entries)
 }

@@ -10,11 +10,11 @@
 //! | `tokens` | the inside of an output or tag into tokens |
 //! | `parser`, `tags`, `expressions`, `names`, `growing`, `ast` | tags and expressions into a flat tree |
 //! | `evaluator`, `nodes`, `macros`, `scopes`, `missing`, `page` | the tree into text |
-//! | `values`, `containers`, `traced` | values, lists and maps that change in place, and where a text comes from |
+//! | `values`, `containers`, `entries`, `traced` | values, lists and maps that change in place, and where a text comes from |
 //! | `operators`, `filters`, `value_tests`, `functions` | what can be done with values |
 //! | `decimal`, `dates`, `date_patterns`, `locales` | numbers without noise, moments and zones, and how dates are written |
 //! | `methods`, `text_methods`, `utf16` | `x.method()`: Java's names, Java's positions in a text |
-//! | `json_text` | JSON text into values |
+//! | `json_text`, `document` | JSON text into values: a context's only as far as it is looked into |
 //! | `json_sites`, `url_sites` | how a value enters a JSON body or a URL without breaking it |
 //! | [`limits`], `error` | what it may cost, and what is said when it is wrong |
 
@@ -23,6 +23,8 @@ mod containers;
 mod date_patterns;
 mod dates;
 mod decimal;
+mod document;
+mod entries;
 mod error;
 mod evaluator;
 mod expressions;
@@ -60,6 +62,7 @@ use std::sync::Arc;
 pub use error::{ErrorCode, RenderError, RenderErrorKind, Skip, TemplateError, Unrendered};
 pub use minijinja::Value;
 pub use source::{Snippets, snippets_named};
+pub(crate) use values::value_from_known_json_text;
 pub use values::{headers_value, map_value, value_from_json, value_from_json_text};
 
 use ast::{Ast, ExprKind, Node, Span, Tag};

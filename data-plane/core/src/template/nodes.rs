@@ -184,7 +184,7 @@ impl Evaluator<'_> {
         let whole = self.variable(name)?.value;
         if let Some(map) = whole.downcast_object_ref::<Map>().filter(|map| map.kind() == MapKind::Namespace) {
             let added = (std::slice::from_ref(&value.value), self.settled_origin(&value) == Origin::Author);
-            map.change(added, &mut self.meter, |entries| entries.insert(field.clone(), value.value.clone()))?;
+            map.change(added, &mut self.meter, |entries| entries.insert(field.clone().into(), value.value.clone()))?;
         }
         Ok(())
     }

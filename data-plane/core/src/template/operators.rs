@@ -7,8 +7,9 @@ use minijinja::Value;
 use minijinja::value::ValueKind;
 
 use super::ast::Binary;
-use super::containers::{self, Entries, MapKind, TooDeep};
+use super::containers::{self, MapKind, TooDeep};
 use super::dates;
+use super::entries::Entries;
 use super::error::Fault;
 use super::filters::text_of;
 use super::limits::{Meter, VALUE_DEPTH, over};

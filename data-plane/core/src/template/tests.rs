@@ -229,8 +229,24 @@ fn json_text_is_read_as_serde_json_reads_it() {
             "{text}"
         );
     }
-    for text in ["", " ", "[", "]", "{\"a\"}", "[1,]", "1 2", "nul", "{a:1}", "\"", r#""\ud800""#, "[\"\\", "01", "'a'"]
-    {
+    for text in [
+        "",
+        " ",
+        "[",
+        "]",
+        "{\"a\"}",
+        "[1,]",
+        "1 2",
+        "nul",
+        "{a:1}",
+        "\"",
+        r#""\ud800""#,
+        r#"[{"a":"x\\\n\ud83d\ud83d"}]"#,
+        r#"{"a":[],"\uDC00":1}"#,
+        "[\"\\",
+        "01",
+        "'a'",
+    ] {
         assert!(value_from_json_text(text).is_none(), "{text}");
     }
     let nested = |depth: usize| format!("{}{}", repeat("[", depth), repeat("]", depth));

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use minijinja::Value;
 use minijinja::value::{DynObject, Object, ObjectRepr, ValueKind};
 
-use super::containers::{self, Entries, Entry, Items, List, Map, MapKind};
+use super::containers::{self, Entry, Items, List, Map, MapKind};
 use super::dates;
-use super::json_text::{self, Owner};
+use super::document;
+use super::entries::{Entries, Key};
+use super::json_text;
 use super::limits::VALUE_DEPTH;
 
 /// A number whose text neither `i64` nor `f64` would print back (D16): `1.10`, `1e2`, `18446744073709551617`.
@@ -85,7 +87,13 @@ fn invalid() -> Value {
 /// A JSON text as a template sees it: key order and number text are kept to the last digit (D16). Faster than going
 /// through [`value_from_json`]. `None` for what is no JSON, or nested deeper than [`VALUE_DEPTH`].
 pub fn value_from_json_text(text: &str) -> Option<Value> {
-    json_text::read(text, VALUE_DEPTH as usize, Owner::Context).ok()
+    json_text::judge(text).ok()?;
+    value_from_known_json_text(text)
+}
+
+/// As [`value_from_json_text`], of a text that has been read as JSON before.
+pub(crate) fn value_from_known_json_text(text: &str) -> Option<Value> {
+    document::read(text, VALUE_DEPTH as usize).ok()
 }
 
 /// `None` when it is too deep.
@@ -110,21 +118,32 @@ fn from_json(json: &serde_json::Value, depth: u32) -> Option<Value> {
 /// A JSON number. Keeps the text wherever the plain number would print otherwise.
 pub(super) fn number_from_text(text: &str) -> Value {
     if let Ok(int) = text.parse::<i64>()
-        && int.to_string() == text
+        && (text == "0" || !text.trim_start_matches('-').starts_with(['0', '+']))
     {
         return Value::from(int);
     }
     let float = text.parse::<f64>().unwrap_or(f64::NAN);
-    if float.is_finite() && java_double(float) == text {
+    if is_short_decimal(text) || float.is_finite() && java_double(float) == text {
         return Value::from(float);
     }
     let number = text.parse().map_or(Number::Float(float), Number::Int);
     Value::from_object(ExactNumber { text: text.into(), number })
 }
 
+/// Whether a text is what Java prints for the number it is, as can be seen without printing it: so few digits are not
+/// rounded, and there is one way to write them.
+fn is_short_decimal(text: &str) -> bool {
+    let Some((whole, part)) = text.strip_prefix('-').unwrap_or(text).split_once('.') else { return false };
+    let digits =
+        |text: &str, most: usize| (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_whole = digits(whole, 7) && (whole == "0" || !whole.starts_with('0'));
+    let is_part = part == "0" || !part.ends_with('0') && (whole != "0" || !part.starts_with("000"));
+    is_whole && digits(part, 8) && is_part
+}
+
 /// A map of named values, in this order.
 pub fn map_value<'n>(entries: impl IntoIterator<Item = (&'n str, Value)>) -> Value {
-    let entries = entries.into_iter().map(|(name, value)| (Arc::from(name), value)).collect();
+    let entries = entries.into_iter().map(|(name, value)| (name.into(), value)).collect();
     containers::shared_map(entries, MapKind::Plain)
 }
 
@@ -203,7 +222,7 @@ pub(super) fn items(value: &Value) -> Option<Items<'_>> {
 }
 
 /// The entries of a map, in order.
-pub(super) fn entries(value: &Value) -> Option<Vec<(Arc<str>, Value)>> {
+pub(super) fn entries(value: &Value) -> Option<Vec<(Key, Value)>> {
     if let Some(map) = value.downcast_object_ref::<Map>() {
         return Some(map.look(|entries| entries.iter().map(|(key, value)| (key.clone(), value.clone())).collect()));
     }
@@ -214,7 +233,8 @@ pub(super) fn entries(value: &Value) -> Option<Vec<(Arc<str>, Value)>> {
     Some(
         keys.map(|key| {
             let item = value.get_item(&key).unwrap_or(Value::UNDEFINED);
-            (key.to_str().unwrap_or_else(|| display(&key, usize::MAX).unwrap_or_default().into()), item)
+            let key = key.to_str().unwrap_or_else(|| display(&key, usize::MAX).unwrap_or_default().into());
+            (key.into(), item)
         })
         .collect(),
     )
@@ -309,9 +329,25 @@ enum Style {
 
 /// A list or map half way through being printed.
 struct Open {
-    rest: std::vec::IntoIter<(Option<Arc<str>>, Value)>,
+    rest: Rest,
     close: char,
     first: bool,
+}
+
+enum Rest {
+    Items(std::vec::IntoIter<Value>),
+    Entries(std::vec::IntoIter<(Key, Value)>),
+}
+
+impl Iterator for Rest {
+    type Item = (Option<Key>, Value);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Rest::Items(items) => items.next().map(|item| (None, item)),
+            Rest::Entries(entries) => entries.next().map(|(key, value)| (Some(key), value)),
+        }
+    }
 }
 
 /// Prints without recursion: `open` is the stack.
@@ -373,15 +409,14 @@ fn write(value: &Value, style: Style, cap: usize, out: &mut String) -> Result<()
 
 fn children(value: &Value, style: Style) -> Option<(&'static str, Open)> {
     if let Some(items) = items(value) {
-        let rest: Vec<_> = items.iter().map(|item| (None, item.clone())).collect();
-        return Some(("[", Open { rest: rest.into_iter(), close: ']', first: true }));
+        let rest = Rest::Items(items.into_owned().into_iter());
+        return Some(("[", Open { rest, close: ']', first: true }));
     }
     if let Some(entries) = entries(value) {
-        let rest: Vec<_> = entries.into_iter().map(|(key, value)| (Some(key), value)).collect();
-        return Some(("{", Open { rest: rest.into_iter(), close: '}', first: true }));
+        return Some(("{", Open { rest: Rest::Entries(entries.into_iter()), close: '}', first: true }));
     }
     let entry = value.downcast_object_ref::<Entry>()?;
-    let rest = vec![(Some(entry.key.clone()), entry.value.clone())].into_iter();
+    let rest = Rest::Entries(vec![(entry.key.clone(), entry.value.clone())].into_iter());
     let (start, close) = if style == Style::Json { ("{", '}') } else { ("", '\0') };
     Some((start, Open { rest, close, first: true }))
 }
@@ -406,7 +441,10 @@ fn write_scalar(value: &Value, style: Style, out: &mut String) {
     } else {
         match number(value) {
             Some(Number::Int(int)) => {
-                let _ = write!(out, "{int}");
+                let _ = match i64::try_from(int) {
+                    Ok(short) => write!(out, "{short}"),
+                    Err(_) => write!(out, "{int}"),
+                };
             }
             Some(Number::Float(float)) if style == Style::Json && !float.is_finite() => out.push_str("null"),
             Some(Number::Float(float)) => write_double(float, out),
@@ -432,6 +470,10 @@ fn write_double(float: f64, out: &mut String) {
         return out.push_str(if float > 0.0 { "Infinity" } else { "-Infinity" });
     }
     let size = float.abs();
+    let thousandths = (size * 1000.0).round();
+    if (1.0..1e10).contains(&thousandths) && thousandths / 1000.0 == size {
+        return write_thousandths(float < 0.0, thousandths as u64, out);
+    }
     if size == 0.0 || (1e-3..1e7).contains(&size) {
         let _ = write!(out, "{float:?}");
         return;
@@ -442,6 +484,16 @@ fn write_double(float: f64, out: &mut String) {
         Some((mantissa, exponent)) => write!(out, "{mantissa}.0E{exponent}"),
         None => write!(out, "{text}"),
     };
+}
+
+/// What most numbers are, and what is printed much faster: so few digits are all there is of it.
+fn write_thousandths(negative: bool, thousandths: u64, out: &mut String) {
+    let _ = write!(out, "{}{}.", if negative { "-" } else { "" }, thousandths / 1000);
+    for digit in [thousandths / 100, thousandths / 10, thousandths].map(|digits| (digits % 10) as u8) {
+        out.push(char::from(b'0' + digit));
+    }
+    let zeros = [100, 10].iter().filter(|unit| thousandths.is_multiple_of(**unit)).count();
+    out.truncate(out.len() - zeros);
 }
 
 /// A JSON string with its quotes.

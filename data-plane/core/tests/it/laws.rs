@@ -5,6 +5,7 @@ mod documents;
 mod equality;
 mod filters;
 mod names;
+mod reading;
 
 use std::fmt::Debug;
 

@@ -11,7 +11,7 @@ use sha2::{Sha224, Sha256, Sha384, Sha512};
 
 use super::super::Mode;
 use super::super::error::Fault;
-use super::super::json_text::{self, Owner, Refused};
+use super::super::json_text::{self, Refused};
 use super::super::limits::{BYTES_PER_ITEM, FROMJSON_DEPTH, Meter, STRING_BYTES, over};
 use super::super::traced::{Origin, Traced};
 use super::super::url_sites::push_percent;
@@ -56,7 +56,7 @@ fn fromjson(call: &mut Call<'_>) -> Done {
     let values = 1 + text.bytes().filter(|byte| matches!(byte, b',' | b':' | b'[' | b'{')).count();
     call.meter.spend(values * BYTES_PER_ITEM)?;
     call.meter.visiting(values)?;
-    match json_text::read(text, FROMJSON_DEPTH, Owner::Render) {
+    match json_text::read(text, FROMJSON_DEPTH) {
         Ok(value) => Ok(Traced::data(value)),
         Err(Refused::NotJson) => Err(call.fault("got a text that is not JSON")),
         Err(Refused::TooDeep) => Err(over("levels in the JSON given to 'fromjson'", FROMJSON_DEPTH)),

@@ -11,6 +11,7 @@ use minijinja::value::ValueKind;
 
 use super::super::containers::Entry;
 use super::super::dates;
+use super::super::entries::Key;
 use super::super::error::Fault;
 use super::super::json_sites;
 use super::super::limits::{ITEMS, Meter, STRING_BYTES, over};
@@ -257,7 +258,7 @@ fn dictsort(call: &mut Call<'_>) -> Done {
     let Some(entries) = values::entries(&call.input.value) else { return call.same() };
     let by_value = call.text(1)?.is_some_and(|by| by.eq_ignore_ascii_case("value"));
     call.meter.items(entries.len())?;
-    let pair = |(key, value): (Arc<str>, Value)| {
+    let pair = |(key, value): (Key, Value)| {
         let by = if by_value { value.clone() } else { Value::from(key.clone()) };
         (by, Value::from_object(Entry { key, value }))
     };

@@ -141,3 +141,52 @@ fn what_a_placeholder_prints_is_wrong_where_it_begins() {
         );
     }
 }
+
+/// However few digits it has: what is printed is the shortest text that is read as the same number.
+#[test]
+fn a_fraction_prints_its_shortest_text() {
+    let mut seed = 1_u64;
+    for _ in 0..20_000 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let thousandths = (seed >> 33) % 10_u64.pow((seed >> 20) as u32 % 10 + 1);
+        let exact = thousandths.max(1) as f64 / 1000.0;
+        for float in [exact, exact.next_up(), exact.next_down(), -exact, exact * 1.1, exact / 7.0] {
+            if (1e-3..1e7).contains(&float.abs()) {
+                assert_eq!(values::java_double(float), format!("{float:?}"));
+            }
+        }
+    }
+}
+
+/// Few keys are found otherwise than many.
+#[test]
+fn a_key_is_found_among_few_and_among_many() {
+    for count in [1, 11, 12, 13, 14, 40] {
+        let mut entries = entries::Entries::new();
+        let mut known: Vec<(String, i64)> = Vec::new();
+        let steps = (0..count).chain([0, 5, count]).map(|at| (at, true));
+        let removed = [count / 2, 0, 3, 100].map(|at| (at, false));
+        for (step, (at, inserts)) in steps.clone().chain(removed).chain(steps).enumerate() {
+            let (key, value) = (format!("a key of some length {at}"), step as i64);
+            let place = known.iter().position(|(known, _)| *known == key);
+            let before = match (place, inserts) {
+                (Some(place), true) => Some(std::mem::replace(&mut known[place].1, value)),
+                (Some(place), false) => Some(known.remove(place).1),
+                (None, true) => {
+                    known.push((key.clone(), value));
+                    None
+                }
+                (None, false) => None,
+            };
+            let theirs =
+                if inserts { entries.insert(key.as_str().into(), Value::from(value)) } else { entries.remove(&key) };
+            assert_eq!(theirs, before.map(Value::from), "{key} of {count}");
+            let held = entries.iter().map(|(key, value)| (key.to_string(), i64::try_from(value.clone()).unwrap()));
+            assert_eq!(held.collect::<Vec<_>>(), known);
+            assert!(known.iter().all(|(key, value)| entries.get(key) == Some(&Value::from(*value))));
+            assert_eq!((entries.get("another"), entries.len()), (None, known.len()));
+        }
+        entries.clear();
+        assert_eq!((entries.get("a key of some length 1"), entries.len()), (None, 0));
+    }
+}
