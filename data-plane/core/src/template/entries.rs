@@ -77,7 +77,7 @@ const COMPARED_KEYS: usize = 12;
 pub(super) struct Entries {
     all: Vec<(Key, Value)>,
     /// Where each key is, if they are many.
-    places: Option<Box<HashMap<Key, usize>>>,
+    places: Option<HashMap<Key, usize>>,
 }
 
 impl Entries {
@@ -137,7 +137,7 @@ impl Entries {
         self.all.push((key, value));
         if self.places.is_none() && next == COMPARED_KEYS {
             let places = self.all.iter().enumerate().map(|(at, (key, _))| (key.clone(), at)).collect();
-            self.places = Some(Box::new(places));
+            self.places = Some(places);
         }
         None
     }
