@@ -434,7 +434,9 @@ pub(super) fn map_of_part(part: Part) -> Value {
 fn height(value: &Value) -> u32 {
     let Some(object) = value.as_object() else { return 0 };
     let list = object.downcast_ref::<List>().map(|list| list.store.height());
-    list.or_else(|| object.downcast_ref::<Map>().map(|map| map.store.height())).unwrap_or(1)
+    let own = list.or_else(|| object.downcast_ref::<Map>().map(|map| map.store.height()));
+    // A number that keeps its text holds nothing. What others made may.
+    own.unwrap_or_else(|| u32::from(object.repr() != ObjectRepr::Plain))
 }
 
 /// A copy of a value of the context, down to its last list, that a render may change. Recurses nowhere.
