@@ -152,7 +152,7 @@ fn not_canonical(encoded: &str) -> String {
     const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let (rest, last) = encoded.split_at(encoded.len() - 1);
     let value = ALPHABET.find(last).unwrap();
-    format!("{rest}{}", &ALPHABET[value + 1..value + 2])
+    format!("{rest}{}", &ALPHABET[value ^ 1..][..1])
 }
 
 #[test]
