@@ -154,13 +154,13 @@ async fn a_destination_that_hangs_takes_its_share_and_no_more_n01() {
     world.served().await;
     world.destination.script_for("/hangs", (0..300).map(|_| Answer::hang()));
     trigger(&world, &hangs, 300).await;
-    // A quarter of 256 places.
-    waits(&world, "concurrency", 236.0).await;
+    // A quarter of 512 places.
+    waits(&world, "concurrency", 172.0).await;
     trigger(&world, &fine, 100).await;
     healthy.deliveries(100).await;
     let hanging = world.destination.requests().iter().filter(|seen| seen.target == "/hangs").count();
-    assert_eq!(hanging, 64);
-    waits(&world, "concurrency", 236.0).await;
+    assert_eq!(hanging, 128);
+    waits(&world, "concurrency", 172.0).await;
 }
 
 #[tokio::test]

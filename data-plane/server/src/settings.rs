@@ -136,14 +136,15 @@ impl Default for IngressSettings {
 /// How much is sent at once.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerSettings {
-    /// Deliveries of the realtime lane in work at once.
+    /// Deliveries of the realtime lane in work at once: what begins and ends together costs one fsync, so fewer make each one dearer.
+    /// 512 by default, of which one destination has a quarter.
     pub realtime: usize,
-    /// Deliveries of the bulk lane in work at once; they never take a realtime place (R126).
+    /// Deliveries of the bulk lane in work at once; they never take a realtime place (R126). 64 by default.
     pub bulk: usize,
 }
 
 impl Default for WorkerSettings {
     fn default() -> Self {
-        Self { realtime: 256, bulk: 64 }
+        Self { realtime: 512, bulk: 64 }
     }
 }

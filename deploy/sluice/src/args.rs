@@ -37,6 +37,8 @@ pub struct ControlPlaneArgs {
     #[arg(long, default_value = "127.0.0.1:9091", env = "SLUICE_CONTROL_PLANE__HEALTH")]
     pub health: SocketAddr,
     #[command(flatten)]
+    threads: ThreadArgs,
+    #[command(flatten)]
     certificate: CertificateArgs,
     /// Speak TLS with a certificate that this control plane makes for itself. Its authority is written to `authority.pem` in the data
     /// folder, for callers to trust.
@@ -81,6 +83,11 @@ pub struct ControlPlaneArgs {
 }
 
 impl ControlPlaneArgs {
+    /// How many threads do its work, if that was said.
+    pub fn worker_threads(&self) -> Option<u16> {
+        self.threads.worker_threads
+    }
+
     /// What it is started with. The master key is made if it is the folder's own and not there.
     ///
     /// # Errors
@@ -116,6 +123,15 @@ impl ControlPlaneArgs {
         settings.versions_kept = self.versions_kept;
         Ok(settings)
     }
+}
+
+/// How a plane uses the cores of its machine.
+#[derive(Debug, Args)]
+struct ThreadArgs {
+    /// Threads that serve calls, triggers and deliveries, 1 to 1024: one for each core that the process may use unless set. A SQLite
+    /// file has a thread of its own beside them. Fewer are faster where Redis or others need the same cores.
+    #[arg(long, env = "SLUICE_WORKER_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    worker_threads: Option<u16>,
 }
 
 /// The certificate of a listener, in PEM form. Both files are read again when they change.
@@ -164,6 +180,8 @@ pub struct DataPlaneArgs {
     #[arg(long, default_value = "127.0.0.1:9090", env = "SLUICE_DATA_PLANE__HEALTH")]
     pub health: SocketAddr,
     #[command(flatten)]
+    threads: ThreadArgs,
+    #[command(flatten)]
     certificate: CertificateArgs,
     /// A network of proxies before the triggers, for example 10.0.0.0/8: their X-Forwarded-For says who sends. Repeatable, or with commas.
     #[arg(long = "trusted-proxy", env = "SLUICE_DATA_PLANE__TRUSTED_PROXIES", value_delimiter = ',')]
@@ -177,6 +195,11 @@ pub struct DataPlaneArgs {
 }
 
 impl DataPlaneArgs {
+    /// How many threads do its work, if that was said.
+    pub fn worker_threads(&self) -> Option<u16> {
+        self.threads.worker_threads
+    }
+
     /// What it is started with.
     ///
     /// # Errors
@@ -210,7 +233,7 @@ struct LimitArgs {
     #[arg(long, default_value = "10000", env = "SLUICE_DATA_PLANE__CONNECTIONS_MAX")]
     connections_max: NonZeroUsize,
     /// Deliveries of the realtime lane at once.
-    #[arg(long, default_value = "256", env = "SLUICE_DATA_PLANE__REALTIME_WORKERS")]
+    #[arg(long, default_value = "512", env = "SLUICE_DATA_PLANE__REALTIME_WORKERS")]
     realtime_workers: NonZeroUsize,
     /// Deliveries of the bulk lane at once; they never take a realtime place (R126).
     #[arg(long, default_value = "64", env = "SLUICE_DATA_PLANE__BULK_WORKERS")]

@@ -107,7 +107,7 @@ fn main() -> ExitCode {
     if let Err(error) = hardening::forbid_dumps() {
         tracing::warn!(%error, "a crash of this process may leave secrets in a core dump");
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime(&cli.command) {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("no runtime: {error}")),
     };
@@ -115,6 +115,25 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => fail(&problem),
     }
+}
+
+/// With as many threads as the plane was given, otherwise one for each core that the process may use.
+fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
+    let threads = match command {
+        Command::ControlPlane(args) => args.worker_threads(),
+        Command::DataPlane(args) => args.worker_threads(),
+        Command::Demo { .. }
+        | Command::Dev(_)
+        | Command::Migrate(_)
+        | Command::MasterKey { .. }
+        | Command::AccessKey
+        | Command::Ready { .. } => None,
+    };
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads.into());
+    }
+    builder.enable_all().build()
 }
 
 #[allow(clippy::print_stderr)] // the last word of a command belongs to its user
@@ -265,4 +284,37 @@ async fn interrupted() {
         }
         std::process::exit(130);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plane_has_the_threads_it_was_given_and_otherwise_one_for_each_core() {
+        let needed = [
+            "sluice",
+            "data-plane",
+            "--data",
+            "x",
+            "--id",
+            "one",
+            "--control-plane",
+            "http://a",
+            "--master-key-file",
+            "m",
+        ];
+        let threads = |more: &[&str]| {
+            let cli = Cli::try_parse_from([&needed[..], more].concat()).map_err(|error| error.to_string())?;
+            Ok(runtime(&cli.command).unwrap().metrics().num_workers())
+        };
+        assert_eq!(threads(&["--worker-threads", "3"]), Ok(3));
+        assert_eq!(threads(&[]), Ok(std::thread::available_parallelism().unwrap().get()));
+        let refused: Result<usize, String> = threads(&["--worker-threads", "0"]);
+        let refused = refused.unwrap_err();
+        assert!(refused.contains("--worker-threads") && refused.contains("1..=1024"), "{refused}");
+        let control = ["sluice", "control-plane", "--data", "x", "--worker-threads", "5"];
+        let control = Cli::try_parse_from(control).unwrap();
+        assert_eq!(runtime(&control.command).unwrap().metrics().num_workers(), 5);
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p sluice-tests --bench paths`, with `-- triggers`, `redis`, `render`, `sending`, `whole`, `stored`, `constant`,
 //! `submitted`, `publish`, `scale`, `installed` or `idle` for parts of it; for a profiler, `-- profile` does nothing but deliver, `-- profile bare`
-//! nothing but what it is compared with, `-- profile whole` nothing but the whole way. Rounds alternate between a path and its limit, so that a noisy machine is noisy for
+//! nothing but what it is compared with, `-- profile whole` (or `whole redis`)
+//! nothing but the whole way. Rounds alternate between a path and its limit, so that a noisy machine is noisy for
 //! both; a ratio is the middle one of those of each round and holds better than rates, and so does processor time, which is that of the
 //! process that is measured. Planes, limits and destinations run in processes of their own, the load in this one; all share the
 //! machine's cores. Everything is on: fsync before each answer, limits, metrics, reports.
@@ -20,7 +21,7 @@
 //! | whole way and a control plane | the same until all outcomes are stored by a control plane in the same process | the same |
 //! | constant rate | 500 triggers a second, delivered; time counts from when each was due | |
 //! | events, members | submitted to the control plane by gRPC; nothing is delivered | |
-//! | publish → served | from the call of Publish until the revision is served | |
+//! | publish → served | from the call of Publish until the revision is served | nothing is cheaper than the flushes: one alone stands beside it |
 //! | first sync, warm start | a data plane that gets, or finds on its disk, so many endpoints | decoding what it gets |
 //! | installed | a control plane that holds so many endpoints, and a data plane that comes new to it |
 //! | idle | a data plane whose control plane is there, nobody calls | |
@@ -99,7 +100,7 @@ async fn run() -> bool {
     let wanted = |name: &str| parts.is_empty() || parts.iter().any(|part| part == name);
     if parts.first().is_some_and(|part| part == "profile") {
         match parts.get(1).map(String::as_str) {
-            Some("whole") => profile_whole().await,
+            Some("whole") => profile_whole(parts.get(2).is_some_and(|store| store == "redis")).await,
             Some("bare") => sending::profile_bare().await,
             Some("triggers") => profile_triggers().await,
             _ => sending::profile().await,
@@ -261,15 +262,18 @@ async fn whole_way(table: &mut Table, stored: bool) {
 }
 
 /// Nothing but the whole way, for a profiler of the process `subject` that remains: the control plane is stopped.
-async fn profile_whole() {
+async fn profile_whole(redis: bool) {
     let sink = Part::start("sink", "").await;
     let there = Sink::read(&sink.said);
     let mut taken = Measured::default();
     for _ in 0..6 {
-        taken.add(delivered(&body(), Wanted { sink: Some(&there), alone: true, ..Wanted::default() }).await);
+        let server = if redis { Some(RedisServer::start().await) } else { None };
+        let url = server.as_ref().map(RedisServer::url);
+        let wanted = Wanted { sink: Some(&there), redis: url.as_deref(), alone: true, ..Wanted::default() };
+        taken.add(delivered(&body(), wanted).await);
     }
     let mut table = Table::default();
-    table.rate("whole way, SQLite", &mut taken);
+    table.rate(if redis { "whole way, Redis" } else { "whole way, SQLite" }, &mut taken);
     table.end();
 }
 

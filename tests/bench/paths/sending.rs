@@ -23,8 +23,8 @@ const ROUNDS: usize = 7;
 const BATCH: usize = 4_000;
 /// Calls of the bare client in a round: it is faster.
 const CALLS: usize = 5 * BATCH;
-/// Requests at once: what one workspace gets of 256 places.
-const AT_ONCE: usize = 192;
+/// Requests at once: what one workspace gets of 512 places.
+const AT_ONCE: usize = 384;
 
 /// With both versions of HTTP: the second costs a bare client far less.
 pub(crate) async fn run(table: &mut Table) {
