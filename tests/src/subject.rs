@@ -9,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -192,13 +193,19 @@ fn has_stopped(process: &str) -> bool {
     })
 }
 
-/// Three ports that are free now and stay so while the process is down: below those that outgoing connections take.
+/// Three ports that are free now and stay so while the process is down: below those that outgoing connections take, and no two processes
+/// of one test get the same.
 fn free_ports() -> [SocketAddr; 3] {
-    let mut seed = [0; 2];
-    getrandom::fill(&mut seed).expect("randomness");
-    let first = 10_000 + u16::from_le_bytes(seed) % 20_000;
-    let free = (first..32_000).filter_map(|port| {
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
+    const PORTS: std::ops::Range<u16> = 10_000..32_000;
+    static NEXT: LazyLock<Mutex<u16>> = LazyLock::new(|| {
+        let mut seed = [0; 2];
+        getrandom::fill(&mut seed).expect("randomness");
+        Mutex::new(PORTS.start + u16::from_le_bytes(seed) % (PORTS.end - PORTS.start))
+    });
+    let mut next = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
+    let free = PORTS.filter_map(|_| {
+        let address = SocketAddr::from(([127, 0, 0, 1], *next));
+        *next = if *next + 1 < PORTS.end { *next + 1 } else { PORTS.start };
         std::net::TcpListener::bind(address).is_ok().then_some(address)
     });
     let ports: Vec<SocketAddr> = free.take(3).collect();
