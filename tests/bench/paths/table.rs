@@ -31,12 +31,17 @@ pub(crate) struct Measured {
     pub(crate) rates: Vec<f64>,
     cpu: Vec<f64>,
     latencies: Vec<Duration>,
+    /// Of each round, in milliseconds.
+    p99s: Vec<f64>,
     resident: f64,
 }
 
 impl Measured {
-    pub(crate) fn add(&mut self, round: Round) {
+    pub(crate) fn add(&mut self, mut round: Round) {
         let count = round.count.max(1) as f64;
+        if !round.latencies.is_empty() {
+            self.p99s.push(percentile(&mut round.latencies, 99));
+        }
         self.rates.push(count / round.time.as_secs_f64());
         self.cpu.push(round.cpu.as_secs_f64() * 1e6 / count);
         self.latencies.extend(round.latencies);
@@ -53,9 +58,15 @@ impl Measured {
         median(&self.cpu)
     }
 
-    /// In milliseconds.
-    pub(crate) fn p99(&mut self) -> f64 {
-        percentile(&mut self.latencies, 99)
+    /// In milliseconds, of the middle round: one in which the disk stood still says nothing.
+    pub(crate) fn p99(&self) -> f64 {
+        median(&self.p99s)
+    }
+
+    /// The ratio of those p99 that were measured right after each other.
+    pub(crate) fn p99_against(&self, limit: &Self) -> f64 {
+        let ratios: Vec<f64> = self.p99s.iter().zip(&limit.p99s).map(|(p99, limit)| p99 / limit).collect();
+        median(&ratios)
     }
 
     /// The ratio of rates that were measured right after each other, so that a machine whose speed drifts does not matter.
