@@ -80,45 +80,89 @@ pub(super) type Use = (NameId, Span);
 pub(super) struct Ast {
     pub(super) root: BlockId,
     pub(super) exprs: Box<[Expr]>,
-    pub(super) compounds: Box<[Compound]>,
-    pub(super) links: Box<[Link]>,
-    pub(super) operands: Box<[Option<ExprId>]>,
     /// Where names behind a variable begin, counted from where it does itself.
     pub(super) starts: Box<[u16]>,
-    pub(super) constants: Box<[Value]>,
     pub(super) nodes: Box<[Node]>,
     /// From which node to which.
     pub(super) blocks: Box<[(u32, u32)]>,
-    pub(super) tags: Box<[Tag]>,
-    pub(super) macros: Box<[Macro]>,
     /// By [`NameId`].
     pub(super) names: Box<[Name]>,
     pub(super) roots: Box<[Use]>,
-    /// The fields of the form it names: a name, or a text in quotes.
-    pub(super) fields: Box<[Span]>,
+    /// Nothing for a template that only prints what it is given.
+    pub(super) more: Option<Box<More>>,
     /// Some method or tag changes lists or maps in place.
     pub(super) changes: bool,
 }
 
+/// What most templates have nothing of.
+#[derive(Debug)]
+pub(super) struct More {
+    pub(super) compounds: Box<[Compound]>,
+    pub(super) links: Box<[Link]>,
+    pub(super) operands: Box<[Option<ExprId>]>,
+    pub(super) constants: Box<[Value]>,
+    pub(super) tags: Box<[Tag]>,
+    pub(super) macros: Box<[Macro]>,
+    /// The fields of the form it names: a name, or a text in quotes.
+    pub(super) fields: Box<[Span]>,
+}
+
+impl More {
+    fn is_empty(&self) -> bool {
+        let Self { compounds, links, operands, constants, tags, macros, fields } = self;
+        let code = compounds.is_empty() && links.is_empty() && operands.is_empty() && constants.is_empty();
+        code && tags.is_empty() && macros.is_empty() && fields.is_empty()
+    }
+
+    /// Unless there is nothing.
+    pub(super) fn kept(self) -> Option<Box<Self>> {
+        (!self.is_empty()).then(|| Box::new(self))
+    }
+}
+
 impl Ast {
+    fn more<T>(&self, of: impl FnOnce(&More) -> &[T]) -> &[T] {
+        self.more.as_deref().map_or(&[], of)
+    }
+
+    pub(super) fn links_all(&self) -> &[Link] {
+        self.more(|more| &more.links)
+    }
+
+    pub(super) fn link_mut(&mut self, index: usize) -> Option<&mut Link> {
+        self.more.as_deref_mut()?.links.get_mut(index)
+    }
+
+    pub(super) fn tag_mut(&mut self, id: TagId) -> Option<&mut Tag> {
+        self.more.as_deref_mut()?.tags.get_mut(id.0 as usize)
+    }
+
+    pub(super) fn tags(&self) -> &[Tag] {
+        self.more(|more| &more.tags)
+    }
+
+    pub(super) fn fields(&self) -> &[Span] {
+        self.more(|more| &more.fields)
+    }
+
     pub(super) fn expr(&self, id: ExprId) -> Expr {
         self.exprs[id.index()]
     }
 
     pub(super) fn constant(&self, index: u32) -> &Value {
-        &self.constants[index as usize]
+        &self.more(|more| &more.constants)[index as usize]
     }
 
     pub(super) fn compound(&self, index: u32) -> &Compound {
-        &self.compounds[index as usize]
+        &self.more(|more| &more.compounds)[index as usize]
     }
 
     pub(super) fn links(&self, first: u32, count: u16) -> &[Link] {
-        &self.links[first as usize..first as usize + count as usize]
+        &self.links_all()[first as usize..first as usize + count as usize]
     }
 
     pub(super) fn operands(&self, first: u32, count: u16) -> &[Option<ExprId>] {
-        &self.operands[first as usize..first as usize + count as usize]
+        &self.more(|more| &more.operands)[first as usize..first as usize + count as usize]
     }
 
     /// The names behind a variable.
@@ -145,11 +189,11 @@ impl Ast {
     }
 
     pub(super) fn tag(&self, id: TagId) -> &Tag {
-        &self.tags[id.0 as usize]
+        &self.tags()[id.0 as usize]
     }
 
     pub(super) fn macro_(&self, id: MacroId) -> &Macro {
-        &self.macros[id.0 as usize]
+        &self.more(|more| &more.macros)[id.0 as usize]
     }
 }
 

@@ -2,7 +2,9 @@
 
 use minijinja::Value;
 
-use super::ast::{Ast, BlockId, Compound, Expr, ExprId, ExprKind, Link, Macro, Name, Node, Span, Tag, TagId, Use};
+use super::ast::{
+    Ast, BlockId, Compound, Expr, ExprId, ExprKind, Link, Macro, More, Name, Node, Span, Tag, TagId, Use,
+};
 
 /// A tree that still grows. It has whatever its parts refer to by number.
 #[derive(Debug, Default)]
@@ -118,21 +120,24 @@ impl Growing {
                 _ => {}
             }
         }
-        Ast {
-            root,
-            exprs: exact(self.exprs),
+        let more = More {
             compounds: exact(self.compounds),
             links: exact(self.links),
             operands: exact(self.operands),
-            starts: exact(self.starts),
             constants: exact(self.constants),
-            nodes: exact(self.nodes),
-            blocks: exact(self.blocks),
             tags: exact(self.tags),
             macros: exact(self.macros),
+            fields: exact(fields),
+        };
+        Ast {
+            root,
+            exprs: exact(self.exprs),
+            starts: exact(self.starts),
+            nodes: exact(self.nodes),
+            blocks: exact(self.blocks),
             names: exact(names),
             roots: exact(roots),
-            fields: exact(fields),
+            more: more.kept(),
             changes: self.changes,
         }
     }

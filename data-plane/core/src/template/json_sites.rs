@@ -103,7 +103,7 @@ impl Labels<'_> {
         match *self.ast.compound(compound) {
             Compound::Postfix { first, count, .. } => {
                 let last = first as usize + usize::from(count) - 1;
-                if let Link::Filter { filter, .. } = &mut self.ast.links[last] {
+                if let Some(Link::Filter { filter, .. }) = self.ast.link_mut(last) {
                     *filter = becomes(*filter);
                 }
             }
@@ -121,7 +121,7 @@ impl Labels<'_> {
         match self.ast.tag(id) {
             Tag::Cycle { name: None, at, .. } | Tag::Call { at, .. } => {
                 let here = self.site(state, *at);
-                if let Tag::Cycle { site, .. } | Tag::Call { site, .. } = &mut self.ast.tags[id.0 as usize] {
+                if let Some(Tag::Cycle { site, .. } | Tag::Call { site, .. }) = self.ast.tag_mut(id) {
                     *site = here;
                 }
             }

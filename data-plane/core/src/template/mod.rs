@@ -267,12 +267,12 @@ impl Template {
     /// can tell what may take long.
     pub fn steps_most(&self) -> usize {
         let Some(ast) = &self.ast else { return 1 };
-        if ast.tags.iter().any(|tag| matches!(tag, Tag::For { .. } | Tag::Macro(_))) {
+        if ast.tags().iter().any(|tag| matches!(tag, Tag::For { .. } | Tag::Macro(_))) {
             return limits::STEPS;
         }
         let names =
             |expr: &ast::Expr| if let ExprKind::Path { names, .. } = expr.kind { usize::from(names) } else { 0 };
-        ast.nodes.len() + ast.exprs.len() + ast.links.len() + ast.exprs.iter().map(names).sum::<usize>()
+        ast.nodes.len() + ast.exprs.len() + ast.links_all().len() + ast.exprs.iter().map(names).sum::<usize>()
     }
 
     /// What the field asks of the whole text.
@@ -293,7 +293,7 @@ impl Template {
     /// The fields of the form that `{% context id %}`, `context.id` and `context["id"]` name, each once. An id that the schema does not have is refused by
     /// whoever knows the schema (D25).
     pub fn context_fields(&self) -> Vec<RootUse> {
-        let fields = self.ast.iter().flat_map(|ast| &*ast.fields);
+        let fields = self.ast.iter().flat_map(|ast| ast.fields());
         fields.map(|at| self.told(self.field_at(*at), *at)).collect()
     }
 
