@@ -120,6 +120,25 @@ async fn the_log_is_moved_beside_the_writer_and_begins_anew() {
     assert_eq!(place.count("SELECT count(*) FROM job").await, kept.cast_signed());
 }
 
+/// Moving beside a writer that goes on never ends by itself: the rest is the writer's.
+#[tokio::test]
+async fn the_writer_is_told_to_move_the_rest_once_and_not_before_much_was_written() {
+    let place = Place::new();
+    let inbox = place.open().await;
+    inbox.accept(keyed(1, DAY, 4_096)).await.unwrap();
+    let mut log = Log::new(&place.path(), File::open(place.path()).unwrap());
+    assert!(!log.wrote(1).await);
+    assert!(!log.wrote(64 << 20).await, "most of it is moved first");
+    let told = async {
+        while !log.wrote(1).await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("the writer is told");
+    assert!(!log.wrote(1).await, "it counts anew");
+    inbox.close().await;
+}
+
 #[tokio::test]
 async fn the_files_are_private() {
     use std::os::unix::fs::PermissionsExt;
