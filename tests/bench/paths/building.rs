@@ -138,7 +138,10 @@ impl Building {
             acme.workflow(door.id(), workflow).await;
             paths.push((*door, incoming.into_iter().map(|one| one.endpoint_path).collect()));
         }
-        acme.ready().await;
+        // Where nothing is published yet there is nothing to serve.
+        if !doors.is_empty() {
+            acme.ready().await;
+        }
         let token = match &key {
             Some(key) => login(setup.ingress, key).await,
             None => String::new(),
