@@ -58,7 +58,7 @@ impl Measured {
         median(&self.cpu)
     }
 
-    /// In milliseconds, of the middle round: one in which the disk stood still says nothing.
+    /// In milliseconds, of the middle round. That of all requests stands in the row.
     pub(crate) fn p99(&self) -> f64 {
         median(&self.p99s)
     }

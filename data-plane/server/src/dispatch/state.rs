@@ -15,7 +15,8 @@ use super::{DispatchSettings, Heard, Limits, Millis, Reason};
 use crate::clock::UnixMillis;
 use crate::inbox::{Flow, FlowId, Grant, Lane, Waiting};
 
-/// Most jobs in one plan: a quarter of a lane's places by default, which is what one destination has. What is leased together begins together, and is recorded together.
+/// Most jobs in one plan: a quarter of a lane's places by default, which is what one destination has. What is leased together begins
+/// together, and is recorded together.
 pub(super) const PLAN_MAX: u32 = 128;
 /// How often a flow in which jobs wait is looked through for those over their age limit: first attempts and retries in
 /// turns.
