@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::{Method, Uri};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -328,6 +328,7 @@ impl Egress {
         if head.status.is_informational() || head.headers.len() > limits::RESPONSE_HEADERS {
             return Err(SendError::ResponseInvalid);
         }
+        let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).min(self.response_body_max);
         let mut read = BytesMut::new();
         let mut truncated = false;
         while let Some(frame) = body.frame().await {
@@ -338,6 +339,10 @@ impl Egress {
                 read.extend_from_slice(&data[..room]);
                 truncated = true;
                 break;
+            }
+            // Growing by itself it would be copied again and again, and have twice the room it needs.
+            if read.len() + data.len() > read.capacity() {
+                read.reserve(data.len().max(declared.saturating_sub(read.len())));
             }
             read.extend_from_slice(&data);
         }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use prost::Message as _;
 use sluice_core::address::destination_of;
 use sluice_core::request::{self, RenderFailure, Unmade};
@@ -118,7 +119,7 @@ impl Work<'_> {
     /// One attempt: render or recall, fetch credentials, record that it begins, send, decide what follows.
     async fn attempt(&self) -> Result<Finish, Stopped> {
         let target = self.target()?;
-        let mut kept = self.rendered(&target)?;
+        let (mut kept, bytes) = self.rendered(&target)?;
         self.permit.call(destination_of(&kept.url)).map_err(Stopped::Waits)?;
         let call = self.call(&target);
         let withheld = |withheld| self.withheld(&target, &kept, withheld);
@@ -128,7 +129,7 @@ impl Work<'_> {
         let request_bytes = i64::try_from(request.body.len()).unwrap_or(i64::MAX);
         // An operator may have a delivery tried again that was given up with an attempt of which nothing is known.
         let number = kept.attempts.last().map_or(0, |last| last.number).max(self.leased.attempt.cast_signed()) + 1;
-        let begun = self.plane.inbox.begin(self.leased.id, self.leased.fence, kept.encode_to_vec().into()).await;
+        let begun = self.plane.inbox.begin(self.leased.id, self.leased.fence, bytes).await;
         begun.map_err(Stopped::Lease)?;
         self.plane.settings.inbox.reached(Moment::Begun);
         let (started, clock) = (self.plane.clock.now(), Instant::now());
@@ -195,10 +196,10 @@ impl Work<'_> {
         if self.permit.is_for_expiry() { Err(Stopped::Waits(now)) } else { Ok(()) }
     }
 
-    /// The bytes of the first attempt; rendered now if this is the first (D08).
-    fn rendered(&self, target: &Target) -> Result<RenderedRequest, Stopped> {
-        if let Some(kept) = self.kept() {
-            return Ok(kept);
+    /// The bytes of the first attempt, and as the inbox keeps them; rendered now if this is the first (D08).
+    fn rendered(&self, target: &Target) -> Result<(RenderedRequest, Bytes), Stopped> {
+        if let (Some(kept), Some(bytes)) = (self.kept(), &self.leased.rendered) {
+            return Ok((kept, bytes.clone()));
         }
         let refuse = |failure: RenderFailure| Stopped::Refused {
             refused: Refused::new(failure.reason, failure.message),
@@ -206,10 +207,14 @@ impl Work<'_> {
             attempts: Vec::new(),
         };
         let quick = started_bytes(self.job) <= QUICK_BYTES;
-        self.call(target).render(quick, || self.context(target)).map_err(|unmade| match unmade {
+        let rendered = self.call(target).render(quick, || self.context(target)).map_err(|unmade| match unmade {
             Unmade::Skipped(message) => Stopped::Skipped(message),
             Unmade::Failed(failure) => refuse(failure),
-        })
+        })?;
+        let bytes = Bytes::from(rendered.encode_to_vec());
+        // What was encoded can be read; its body lies in what is kept, and is there once.
+        let rendered = RenderedRequest::decode(bytes.clone()).unwrap_or(rendered);
+        Ok((rendered, bytes))
     }
 
     /// What templates see: what the trigger brought.

@@ -44,6 +44,9 @@ pub fn check_declared(head: &Parts, limit: usize) -> Result<(), Rejection> {
     Ok(())
 }
 
+/// The room that a body has before any of it has come.
+const FIRST_BYTES: usize = 16 * 1024;
+
 /// The whole body, under the cap and before the deadline, however it trickles in.
 pub async fn read_body<B>(plane: &Plane, head: &Parts, mut body: B, limit: usize) -> Result<Bytes, Rejection>
 where
@@ -52,12 +55,17 @@ where
     let deadline = plane.settings.ingress.body_deadline;
     let hint = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     let read = async {
-        let mut collected = BytesMut::with_capacity(hint.unwrap_or(0).min(16 * 1024));
+        let hint = hint.unwrap_or(0).min(limit);
+        let mut collected = BytesMut::with_capacity(hint.min(FIRST_BYTES));
         while let Some(frame) = body.frame().await {
             // Trailers are ignored: they must not become headers a rule looks at.
             let Ok(data) = frame.map_err(|_broken| Rejection::BodyIncomplete)?.into_data() else { continue };
             if collected.len() + data.len() > limit {
                 return Err(Rejection::BodyTooLarge { limit });
+            }
+            // Growing by itself it would be copied again and again, and have twice the room it needs.
+            if collected.len() + data.len() > collected.capacity() {
+                collected.reserve(data.len().max(hint.saturating_sub(collected.len())));
             }
             collected.extend_from_slice(&data);
         }

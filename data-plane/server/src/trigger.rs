@@ -88,6 +88,8 @@ where
     let claim = claim(plane, &endpoint, &envelope);
     let jobs = jobs(&endpoint, &envelope);
     let wanted = !jobs.is_empty();
+    // Each may be 1 MiB, and the inbox takes its time.
+    drop((envelope, raw));
     plane.settings.inbox.reached(Moment::Received);
     let accepted = plane.inbox.accept(Accept { request: trigger_id, claim, jobs }).await;
     plane.settings.inbox.reached(Moment::Kept);

@@ -17,6 +17,9 @@ use crate::process::Watched;
 /// An endpoint takes at most 10,000 requests per second (D10), so the load is spread.
 const ENDPOINTS: usize = 8;
 
+/// As long as the planes have it unless they are told.
+const LEASE: Duration = Duration::from_secs(60);
+
 /// How an endpoint knows its senders, and whether it knows duplicates.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Door {
@@ -72,6 +75,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) redis: Option<&'a str>,
     /// The data plane is in a process of its own.
     pub(crate) alone: bool,
+    /// The control plane is in a process of its own with a disk of its own: it is in memory.
+    pub(crate) elsewhere: bool,
     /// How many events may be submitted.
     pub(crate) events_per_second: Option<u32>,
 }
@@ -84,14 +89,17 @@ pub(crate) struct Building {
     control_plane: Option<Subject>,
     paths: Vec<(Door, Vec<String>)>,
     token: String,
-    _folder: TempDir,
+    _folders: [TempDir; 2],
 }
 
 impl Building {
     pub(crate) async fn start(doors: &[Door], wanted: Wanted<'_>) -> Self {
         let parent = tempfile::tempdir().expect("a folder");
-        let mut setup = Setup::on(&parent.path().join("data"));
+        let memory = if wanted.elsewhere { tempfile::tempdir_in("/dev/shm") } else { tempfile::tempdir() };
+        let memory = memory.expect("a folder");
+        let mut setup = Setup::on(&if wanted.elsewhere { &memory } else { &parent }.path().join("data"));
         setup.redis = wanted.redis.map(str::to_owned);
+        setup.lease = LEASE;
         match wanted.sink {
             Some(sink) => {
                 setup.ca_pem.clone_from(&sink.ca_pem);
@@ -104,7 +112,7 @@ impl Building {
             Subject::start(env!("CARGO_BIN_EXE_subject"), setup, Stdio::inherit()).await.expect("a process")
         };
         let mut control_plane = None;
-        if wanted.alone {
+        if wanted.alone || wanted.elsewhere {
             let mut other = Setup::on(&setup.folder);
             other.control_plane_alone = true;
             control_plane = Some(start(&other).await);
@@ -146,7 +154,7 @@ impl Building {
             Some(key) => login(setup.ingress, key).await,
             None => String::new(),
         };
-        Self { acme, setup, subject, control_plane, paths, token, _folder: parent }
+        Self { acme, setup, subject, control_plane, paths, token, _folders: [parent, memory] }
     }
 
     /// Requests to the endpoints of this kind, each with an order of its own.

@@ -1,9 +1,9 @@
 //! Every path that carries load, each beside its limit in the same run on the same machine, in one table.
 //!
 //! `cargo bench -p sluice-tests --bench paths`, with `-- triggers`, `redis`, `render`, `sending`, `whole`, `stored`, `constant`,
-//! `submitted`, `publish`, `scale`, `installed` or `idle` for parts of it; for a profiler, `-- profile` does nothing but deliver, `-- profile bare`
-//! nothing but what it is compared with, `-- profile whole` (or `whole redis`)
-//! nothing but the whole way. Rounds alternate between a path and its limit, so that a noisy machine is noisy for
+//! `submitted`, `publish`, `scale`, `installed`, `worst` or `idle` for parts of it; for a profiler, `-- profile` does nothing but deliver,
+//! `-- profile bare` nothing but what it is compared with, `-- profile whole` (or `whole redis`) nothing but the whole way,
+//! `-- profile triggers` (or `triggers token`, `triggers redis`) nothing but triggers that are kept. Rounds alternate between a path and its limit, so that a noisy machine is noisy for
 //! both; a ratio is the middle one of those of each round and holds better than rates, and so does processor time, which is that of the
 //! process that is measured. Planes, limits and destinations run in processes of their own, the load in this one; all share the
 //! machine's cores. Everything is on: fsync before each answer, limits, metrics, reports.
@@ -24,6 +24,7 @@
 //! | publish → served | from the call of Publish until the revision is served | nothing is cheaper than the flushes: one alone stands beside it |
 //! | first sync, warm start | a data plane that gets, or finds on its disk, so many endpoints | decoding what it gets |
 //! | installed | a control plane that holds so many endpoints, and a data plane that comes new to it |
+//! | worst | memory of a data plane with all its places taken and as many triggers as may be in work, each of 1 MiB | |
 //! | idle | a data plane whose control plane is there, nobody calls | |
 
 #![allow(clippy::print_stdout, reason = "its result is what it prints")]
@@ -56,6 +57,7 @@ mod scale;
 mod sending;
 mod submitted;
 mod table;
+mod worst;
 
 /// As in the binary.
 #[global_allocator]
@@ -102,7 +104,7 @@ async fn run() -> bool {
         match parts.get(1).map(String::as_str) {
             Some("whole") => profile_whole(parts.get(2).is_some_and(|store| store == "redis")).await,
             Some("bare") => sending::profile_bare().await,
-            Some("triggers") => profile_triggers().await,
+            Some("triggers") => profile_triggers(parts.get(2).map_or("", String::as_str)).await,
             _ => sending::profile().await,
         }
         return true;
@@ -129,7 +131,8 @@ async fn run() -> bool {
         whole_way(&mut table, true).await;
     }
     if wanted("constant") {
-        constant(&mut table).await;
+        constant(&mut table, false).await;
+        constant(&mut table, true).await;
     }
     if wanted("submitted") {
         submitted::run(&mut table, &body()).await;
@@ -142,6 +145,9 @@ async fn run() -> bool {
     }
     if wanted("installed") {
         installed::run(&mut table).await;
+    }
+    if wanted("worst") {
+        worst::run(&mut table).await;
     }
     if wanted("idle") {
         idle(&mut table).await;
@@ -171,15 +177,16 @@ async fn triggers(table: &mut Table) {
     let mut limits = [Measured::default(), Measured::default()];
     let (mut rows, mut again) = (Measured::default(), Measured::default());
     let mut taken: Vec<Measured> = DOORS.iter().map(|_| Measured::default()).collect();
-    for _ in 0..rounds() {
+    for round in 0..rounds() {
         for (measured, part) in limits.iter_mut().zip([&bare, &keeping]) {
             measured.add(warm(&to(part), part.watched()).await);
         }
         rows.add(Rows::embedded(&body).await.round(CONNECTIONS, ROUND).await);
         // New each round: the store does not grow from round to round.
         let building = Building::start(&DOORS, Wanted::default()).await;
-        for (measured, door) in taken.iter_mut().zip(DOORS) {
-            measured.add(warm(&building.load(door, &body, CONNECTIONS), building.watched()).await);
+        // Another one first each round: the store does grow within a round.
+        for at in (round..).take(DOORS.len()).map(|at| at % DOORS.len()) {
+            taken[at].add(warm(&building.load(DOORS[at], &body, CONNECTIONS), building.watched()).await);
         }
         again.add(warm(&building.duplicates(&body, CONNECTIONS).await, building.watched()).await);
         building.stop().await;
@@ -277,17 +284,19 @@ async fn profile_whole(redis: bool) {
     table.end();
 }
 
-/// Nothing but triggers that are kept.
-async fn profile_triggers() {
-    let doors = [Door::Open { dedup: true }];
-    let building = Building::start(&doors, Wanted::default()).await;
+/// Nothing but triggers that are kept: with a token, on Redis, or neither.
+async fn profile_triggers(which: &str) {
+    let server = if which == "redis" { Some(RedisServer::start().await) } else { None };
+    let url = server.as_ref().map(RedisServer::url);
+    let door = if which == "token" { Door::Token } else { Door::Open { dedup: true } };
+    let building = Building::start(&[door], Wanted { redis: url.as_deref(), ..Wanted::default() }).await;
     let mut taken = Measured::default();
     for _ in 0..8 {
-        taken.add(building.load(doors[0], &body(), CONNECTIONS).closed(ROUND, building.watched()).await);
+        taken.add(building.load(door, &body(), CONNECTIONS).closed(ROUND, building.watched()).await);
     }
     building.stop().await;
     let mut table = Table::default();
-    table.rate("trigger, dedup", &mut taken);
+    table.rate(&format!("trigger, dedup {which}"), &mut taken);
     table.end();
 }
 
@@ -310,15 +319,15 @@ async fn delivered(body: &str, wanted: Wanted<'_>) -> Round {
     round
 }
 
-/// Times at a rate that is far from the limit, and whether publishing disturbs them.
-async fn constant(table: &mut Table) {
+/// Times at a rate that is far from the limit, and whether publishing disturbs them; `elsewhere`: to a disk that is not the data plane's.
+async fn constant(table: &mut Table, elsewhere: bool) {
     const TIME: Duration = Duration::from_secs(3);
     const ROUNDS: usize = 7;
     let body = body();
     let sink = Part::start("sink", "").await;
     let there = Sink::read(&sink.said);
     let doors = [Door::Open { dedup: true }];
-    let building = Building::start(&doors, Wanted { sink: Some(&there), ..Wanted::default() }).await;
+    let building = Building::start(&doors, Wanted { sink: Some(&there), elsewhere, ..Wanted::default() }).await;
     let load = building.load(doors[0], &body, CONNECTIONS);
     load.constant(500, WARM_UP, building.watched()).await;
     let (mut alone, mut beside) = (Measured::default(), Measured::default());
@@ -331,11 +340,12 @@ async fn constant(table: &mut Table) {
         published += count;
     }
     building.stop().await;
-    table.rate("constant rate, 500/s", &mut alone);
-    table.figure("  p99", alone.p99(), "ms", Some(AtMost(10.0)));
-    table.rate("constant rate, 500/s, beside publishes", &mut beside);
+    let place = if elsewhere { ", a control plane with a disk of its own" } else { "" };
+    table.rate(&format!("constant rate, 500/s{place}"), &mut alone);
+    table.figure("  p99", alone.p99(), "ms", (!elsewhere).then_some(AtMost(10.0)));
+    table.rate("  beside publishes", &mut beside);
     table.figure("  publishes", f64::from(published) / (ROUNDS as f64 * TIME.as_secs_f64()), "/s", None);
-    table.figure("  p99 beside / alone", beside.p99_against(&alone), "x", Some(AtMost(1.1)));
+    table.figure("  p99 beside / alone", beside.p99_against(&alone), "x", (!elsewhere).then_some(AtMost(1.1)));
 }
 
 /// What a data plane costs that nobody calls.

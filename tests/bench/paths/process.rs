@@ -34,9 +34,18 @@ impl Watched {
 
     /// Resident, in MB; 0 where there is no `/proc`.
     pub(crate) fn resident(self) -> f64 {
+        self.megabytes("VmRSS:")
+    }
+
+    /// The most that was ever resident, in MB.
+    pub(crate) fn most(self) -> f64 {
+        self.megabytes("VmHWM:")
+    }
+
+    fn megabytes(self, field: &str) -> f64 {
         let status = self.told("status");
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-        resident.and_then(|kilobytes| kilobytes.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+        let said = status.lines().find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB"));
+        said.and_then(|kilobytes| kilobytes.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
     }
 }
 

@@ -52,10 +52,27 @@ local function whole(row, job, epoch, payload, rendered)
     return { row, epoch, job[ID], job[LANE], job[FLOW], job[ATTEMPTS], job[LEASES], job[AMBIGUOUS], job[ACCEPTED], payload, rendered }
 end
 
--- Leases so many, and answers what is needed to work on them.
+-- What the jobs of one answer have together, more or less: when 32 MB wait to be sent to somebody who hears news, a server ends the
+-- connection, and nobody would know what was leased.
+local LEASE_BYTES = 8388608
+
+local function bytes_of(row, job)
+    local rendered = job[EPOCH] ~= '0' and call('STRLEN', rendered_key(row)) or 0
+    return call('STRLEN', payload_key(row)) + rendered
+end
+
+-- Those from here on wait on, in the order they had.
+local function leave(rows, from, to)
+    for n = to, from, -1 do
+        local job = jobs[rows[n]]
+        call('LPUSH', ready_key(job[FLOW], job[ATTEMPTS] ~= '0'), rows[n])
+    end
+end
+
+-- Leases so many, and answers what is needed to work on them; fewer of very large ones, but one at least.
 local function lease(rows, number)
     read(rows)
-    local keys, unknown, count, leased, upto = {}, {}, 0, {}, text(now + lease_ms)
+    local keys, unknown, count, leased, upto, bytes = {}, {}, 0, {}, text(now + lease_ms), 0
     for n = 1, number do
         local row = rows[n]
         local job = jobs[row]
@@ -63,6 +80,12 @@ local function lease(rows, number)
             leased[n] = { row, job[ID], job[FLOW] }
             job[EPOCH] = '1'
         else
+            bytes = bytes + bytes_of(row, job)
+            if bytes > LEASE_BYTES and n > 1 then
+                leave(rows, n, number)
+                number = n - 1
+                break
+            end
             count = count + 1
             keys[count], unknown[count] = payload_key(row), n
         end

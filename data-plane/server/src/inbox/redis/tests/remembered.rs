@@ -4,7 +4,7 @@ use ::redis::cmd;
 
 use super::store_faults::Walk;
 use super::*;
-use crate::inbox::{Finish, Report};
+use crate::inbox::{Finish, NewJob, Report};
 
 /// Has the store tell something else, so that it is seen who tells.
 fn forge_payloads(server: &Server) {
@@ -70,4 +70,26 @@ async fn what_a_plane_has_brought_without_being_told_where_it_is_is_read() {
     for job in jobs {
         assert_eq!(inbox.finish(job.id, job.fence, done()).await, Ok(()));
     }
+}
+
+/// A server ends the connection of somebody who hears news when 32 MB wait to be sent to them (`client-output-buffer-limit`).
+#[tokio::test]
+async fn of_very_large_jobs_no_more_are_leased_at_once_than_a_connection_carries() {
+    const LARGE: usize = 1 << 20;
+    let server = Server::start().await;
+    let [a, b] = [open(settings(&server, "a")).await, open(settings(&server, "b")).await];
+    let mut brought = Vec::new();
+    for _ in 0..40 {
+        let large = NewJob { payload: vec![7; LARGE].into(), ..job(Lane::Realtime) };
+        brought.push(large.id);
+        assert_eq!(a.accept(request(None, vec![large])).await, Ok(Accepted::Accepted));
+    }
+    let mut leased = Vec::new();
+    while leased.len() < brought.len() {
+        let jobs = take(&b, 100).await;
+        assert!(jobs.iter().all(|job| job.payload.len() == LARGE));
+        assert!(jobs.len() <= 8, "{} of them", jobs.len());
+        leased.extend(jobs.iter().map(|job| job.id));
+    }
+    assert_eq!(leased, brought, "in their order");
 }
