@@ -14,9 +14,11 @@ use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, ProtocolVersion,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, ProtocolVersion,
     PushInfo, PushKind, RedisError, ServerErrorKind, TlsCertificates, Value, cmd,
 };
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -74,6 +76,9 @@ impl Trouble {
         }
     }
 }
+
+/// An answer that is not there yet.
+pub(super) type Coming = BoxFuture<'static, Result<Value, RedisError>>;
 
 /// What comes by itself over a connection.
 #[derive(Debug)]
@@ -265,12 +270,23 @@ impl Link {
     }
 
     async fn call(&mut self, script: Script, write: &impl Fn(&mut Arguments)) -> Result<Value, RedisError> {
+        self.ask_first().await?;
+        self.command(script, write).query_async(&mut self.connection).await
+    }
+
+    /// Runs a script beside others, one after the other in the order that their answers are asked for first; not while its keys are on
+    /// their way ([`Self::is_moving`]).
+    pub(super) fn send(&self, script: Script, write: impl Fn(&mut Arguments)) -> Coming {
+        let (command, mut connection) = (self.command(script, &write), self.connection.clone());
+        async move { command.query_async(&mut connection).await }.boxed()
+    }
+
+    fn command(&self, script: Script, write: &impl Fn(&mut Arguments)) -> Cmd {
         let mut command = self.scripts.call(script);
         command.arg(1).arg(&self.base);
         let mut arguments = Arguments::new();
         write(&mut arguments);
-        self.ask_first().await?;
-        arguments.say(command).query_async(&mut self.connection).await
+        arguments.say(command)
     }
 
     /// Waits until what was written over this connection is as durable as promised. A reply under `Strict` says so itself, as the

@@ -8,38 +8,41 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::super::bulk_share;
 use super::super::fresh::Fresh;
 use super::super::pace::Pace;
 use super::arguments::Arguments;
-use super::ask::{Answer, Ask};
+use super::ask::Ask;
 use super::link::{ANSWER_DEADLINE, Link, LinkError, Push, Trouble};
 use super::memory::{Identity, Memory};
-use super::scripts::Script;
+use super::scripts::{self, Script};
 use super::value::{int, list};
 use super::{Board, LAYOUT, Life, RedisSettings, Unfit};
-use crate::clock::{Clock, UnixMillis};
+use crate::clock::Clock;
 use crate::link::dice;
 
 mod calls;
 #[cfg(feature = "fault-injection")]
 mod fault;
 mod news;
+mod steps;
 
 use news::Known;
 
 pub(super) use calls::Call;
-use calls::Gathered;
+use calls::{Asked, Gathered, UnderWay};
 
 /// A plane that was not heard of for so many leases is gone: another adopts its reports.
 const ABSENT_LEASES: i64 = 3;
 /// Between tries to come back.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(2);
+/// A step that is asked while another is under way has at least so many questions.
+const BESIDE_MIN: usize = 8;
 /// After a step that was refused nothing is tried again before this without being asked.
 const REST: Duration = Duration::from_secs(1);
 /// A longer sleep is slept in parts, so that a clock that jumps is noticed.
@@ -86,14 +89,6 @@ pub(super) struct Shard {
     pace: Pace,
     /// Jobs that this plane has brought: their first lease need not tell them.
     fresh: Fresh,
-}
-
-/// What a step has done.
-struct Done {
-    /// When, by the store's clock.
-    now: UnixMillis,
-    version: i64,
-    answers: Vec<::redis::Value>,
 }
 
 /// A shard that was opened.
@@ -313,15 +308,36 @@ impl Shard {
     }
 
     async fn work(&mut self, link: &mut Link) -> End {
+        let (mut gathered, mut under_way) = (Gathered::default(), UnderWay::default());
+        let end = self.go_on(link, &mut gathered, &mut under_way).await;
+        while let Some((asked, answer)) = under_way.next().await {
+            // It says no more than the first that went wrong.
+            let _why = self.finish(link, asked.calls, asked.script, answer).await;
+        }
+        match end {
+            End::Moved(..) => self.keep_untouched(gathered.calls),
+            End::Closed | End::Away(..) | End::Failed(_) if gathered.leaves => return End::Closed,
+            End::Closed | End::Away(..) | End::Failed(_) => {}
+        }
+        end
+    }
+
+    async fn go_on(&mut self, link: &mut Link, gathered: &mut Gathered, under_way: &mut UnderWay) -> End {
         loop {
-            let mut calls = Gathered::default();
-            std::mem::take(&mut self.repeat).into_iter().for_each(|call| calls.add(call));
+            std::mem::take(&mut self.repeat).into_iter().for_each(|call| gathered.add(call));
             let sleep = self.wake_at.map_or(self.here_at, |at| at.min(self.here_at));
-            if calls.calls.is_empty() {
+            let alone = under_way.steps() == 0;
+            if gathered.calls.is_empty() || !(alone || self.goes_beside(link, gathered, under_way)) {
                 tokio::select! {
                     biased;
-                    call = self.asks.recv() => match call {
-                        Some(call) => calls.add(call),
+                    Some((asked, answer)) = under_way.next() => {
+                        match self.answered(link, asked, answer, gathered.accepts + under_way.accepts()).await {
+                            Some(end) => return end,
+                            None => continue,
+                        }
+                    }
+                    call = self.asks.recv(), if !gathered.is_full() => match call {
+                        Some(call) => gathered.add(call),
                         None => return End::Closed,
                     },
                     push = link.pushes.recv() => match push {
@@ -333,49 +349,104 @@ impl Shard {
                             return End::Away("the connection ended".to_owned(), Instant::now());
                         }
                     },
-                    () = tokio::time::sleep_until(sleep) => {}
+                    () = tokio::time::sleep_until(sleep), if alone => {}
+                }
+                if !alone {
+                    self.take_waiting(gathered);
+                    continue;
                 }
             }
             if link.has_missed() {
-                calls.add(Call::new(Ask::Flows, None));
+                gathered.add(Call::new(Ask::Flows, None));
             }
             if self.here_at <= Instant::now() {
-                calls.add(self.here());
+                gathered.add(self.here());
             }
-            self.gather(&mut calls).await;
-            let Gathered { calls, accepts, leaves, .. } = calls;
+            if alone {
+                self.gather(gathered, self.most_under_way(link)).await;
+            }
+            let Gathered { calls, accepts, leaves, .. } = std::mem::take(gathered);
             let began = Instant::now();
-            let done = self.step(link, calls).await;
-            self.pace.committed(accepts, self.asks.len(), began.elapsed());
-            if leaves {
-                return End::Closed;
-            }
-            match done {
-                Ok(()) => {}
-                Err(Trouble::Refused(reason)) => {
-                    tracing::warn!(shard = self.number, reason, "the store refused a step");
-                    self.wake_at = Some(Instant::now() + REST);
-                }
-                Err(Trouble::NoMemory) => {
-                    tracing::warn!(shard = self.number, "the store has no memory left");
-                    self.wake_at = Some(Instant::now() + REST);
-                }
-                Err(Trouble::StoreChanged) => return End::Away("it is not the store it was".to_owned(), began),
-                Err(Trouble::Superseded) => return End::Failed(superseded(&self.settings.plane)),
-                Err(Trouble::Moved(reason)) => return End::Moved(reason, began),
-                Err(Trouble::Lost(reason)) => return End::Away(reason, began),
-            }
+            let (calls, script) = match self.prepare(link, calls).await {
+                Ok(prepared) => prepared,
+                Err(trouble) => match self.end_of(Err(trouble), began) {
+                    Some(end) => return end,
+                    None => continue,
+                },
+            };
+            // Of a shard that moves, one at a time is asked: it is told each time that we know.
+            let answer = if link.is_moving() {
+                let answer = link.run(script, |to| self.say(&calls, true, to)).await;
+                std::future::ready(answer).boxed()
+            } else {
+                link.send(script, |to| self.say(&calls, false, to))
+            };
+            under_way.push(Asked { calls, script, accepts, leaves, began }, answer);
         }
     }
 
-    /// Adds what is already waiting. Yielding once lets those run who were answered a moment ago and are about to ask again.
-    async fn gather(&mut self, gathered: &mut Gathered) {
+    /// How many steps may be under way: where an answer waits for replicas it waits for all that was written.
+    fn most_under_way(&self, link: &Link) -> usize {
+        if self.settings.durability.waits() || link.is_moving() { 1 } else { 2 }
+    }
+
+    /// Whether to ask another step before those under way are answered: when about as many wait for it. The store need not wait for
+    /// this plane then, nor this plane for the store; fewer would make steps that cost the store more than they gain.
+    fn goes_beside(&self, link: &Link, gathered: &Gathered, under_way: &UnderWay) -> bool {
+        let worth = (under_way.calls() * 3 / 4).max(BESIDE_MIN);
+        gathered.calls.len() >= worth && !gathered.leaves && under_way.steps() < self.most_under_way(link)
+    }
+
+    /// What a step was answered; how work ends, if it does.
+    async fn answered(
+        &mut self,
+        link: &mut Link,
+        asked: Asked,
+        answer: Result<::redis::Value, ::redis::RedisError>,
+        others: usize,
+    ) -> Option<End> {
+        let Asked { calls, script, accepts, leaves, began } = asked;
+        let answer = match answer {
+            Err(error) if scripts::is_forgotten(&error) => link.run(script, |to| self.say(&calls, false, to)).await,
+            answer => answer,
+        };
+        let done = self.finish(link, calls, script, answer).await;
+        self.pace.committed(accepts, self.asks.len() + others, began.elapsed());
+        if leaves {
+            return Some(End::Closed);
+        }
+        self.end_of(done, began)
+    }
+
+    fn end_of(&mut self, done: Result<(), Trouble>, began: Instant) -> Option<End> {
+        match done {
+            Ok(()) => None,
+            Err(Trouble::Refused(reason)) => {
+                tracing::warn!(shard = self.number, reason, "the store refused a step");
+                self.wake_at = Some(Instant::now() + REST);
+                None
+            }
+            Err(Trouble::NoMemory) => {
+                tracing::warn!(shard = self.number, "the store has no memory left");
+                self.wake_at = Some(Instant::now() + REST);
+                None
+            }
+            Err(Trouble::StoreChanged) => Some(End::Away("it is not the store it was".to_owned(), began)),
+            Err(Trouble::Superseded) => Some(End::Failed(superseded(&self.settings.plane))),
+            Err(Trouble::Moved(reason)) => Some(End::Moved(reason, began)),
+            Err(Trouble::Lost(reason)) => Some(End::Away(reason, began)),
+        }
+    }
+
+    /// Adds what is already waiting. Yielding once lets those run who were answered a moment ago and are about to ask again. Of so many
+    /// steps that may be under way, this is one.
+    async fn gather(&mut self, gathered: &mut Gathered, steps: usize) {
         tokio::task::yield_now().await;
         self.take_waiting(gathered);
         let Some((expected, patience)) = self.pace.expects() else { return };
         let over = tokio::time::sleep(patience);
         tokio::pin!(over);
-        while gathered.has_accepts_alone() && gathered.accepts < expected && !gathered.is_full() {
+        while gathered.has_accepts_alone() && gathered.accepts < expected.div_ceil(steps) && !gathered.is_full() {
             tokio::select! {
                 biased;
                 call = self.asks.recv() => match call {
@@ -403,123 +474,6 @@ impl Shard {
         let absent_after_ms = millis(self.settings.lease).saturating_mul(ABSENT_LEASES);
         let marks = self.settings.marks.borrow().clone();
         Call::new(Ask::Here { away_ms: millis(self.settings.lease), absent_after_ms, marks }, None)
-    }
-
-    /// One script call, and its answers. What was lost on the way and is safe to repeat is repeated once.
-    async fn step(&mut self, link: &mut Link, mut calls: Vec<Call>) -> Result<(), Trouble> {
-        // Who stopped waiting gets no jobs.
-        calls.retain(|call| {
-            !matches!(call.ask, Ask::Lease { .. }) || call.reply.as_ref().is_some_and(|to| !to.is_closed())
-        });
-        #[cfg(feature = "fault-injection")]
-        self.misbehave(link, &mut calls).await?;
-        let accepts = calls.iter().any(|call| matches!(call.ask, Ask::Accept(_)));
-        let done = self.ask(link, if accepts { Script::Step } else { Script::Relief }, &calls).await;
-        let done = match done {
-            Err(Trouble::NoMemory) if accepts => {
-                // What makes room is done without what takes it.
-                calls.retain(|call| !matches!(call.ask, Ask::Accept(_)));
-                tracing::warn!(shard = self.number, "the store has no memory left: nothing is accepted");
-                self.ask(link, Script::Relief, &calls).await
-            }
-            done => done,
-        };
-        #[cfg(feature = "fault-injection")]
-        self.end_if_asked(&calls);
-        let done = match done {
-            Ok(done) => done,
-            Err(trouble) => {
-                match trouble {
-                    Trouble::Lost(_) => self.keep_for_repetition(calls),
-                    // Nothing of it was done. What the plane asks by itself it asks again by itself.
-                    Trouble::Moved(_) => {
-                        let kept = |call: &Call| call.reply.is_some() || matches!(call.ask, Ask::Postpone { .. });
-                        self.repeat.extend(calls.into_iter().filter(kept));
-                    }
-                    Trouble::Refused(_) | Trouble::NoMemory | Trouble::StoreChanged | Trouble::Superseded => {}
-                }
-                return Err(trouble);
-            }
-        };
-        let promises = calls.iter().any(|call| call.ask.is_promise());
-        let kept = if promises { link.flushed(self.settings.durability).await } else { Ok(()) };
-        if kept.is_ok() && (promises || !self.settings.durability.waits()) {
-            self.version = done.version;
-        }
-        self.answer(calls, done, kept.is_ok());
-        kept
-    }
-
-    fn keep_for_repetition(&mut self, calls: Vec<Call>) {
-        let repeatable =
-            |call: &Call| matches!(call.ask, Ask::Accept(_)) && !call.again && call.since.elapsed() < ANSWER_DEADLINE;
-        self.repeat.extend(calls.into_iter().filter(repeatable).map(|call| Call { again: true, ..call }));
-    }
-
-    async fn ask(&mut self, link: &mut Link, script: Script, calls: &[Call]) -> Result<Done, Trouble> {
-        let is_moving = link.is_moving();
-        let write = |to: &mut Arguments| {
-            to.word(self.clock.set_by_hand().map(|now| now.to_string()).unwrap_or_default());
-            to.word(&self.identity.store).word(&self.settings.plane).digits(self.identity.opened);
-            to.number(self.version).number(self.number).number(self.settings.lease.as_millis());
-            let quota = self.settings.max_jobs / u64::from(self.settings.shards);
-            to.number(self.settings.dead_retention.as_millis()).number(quota).number(bulk_share(quota));
-            to.number(u8::from(is_moving));
-            to.words(calls.iter().flat_map(|call| call.ask.rows()).map(|row| row.to_string()));
-            to.words(calls.iter().filter_map(|call| call.ask.claims()));
-            to.word(self.fresh.oldest().map(|row| row.to_string()).unwrap_or_default());
-            calls.iter().for_each(|call| call.ask.write(to, self.offset));
-        };
-        let answer = link.run(script, write).await.map_err(|error| Trouble::of(&error))?;
-        let unexpected = || Trouble::Refused("a script answered something unexpected".to_owned());
-        let fields = list(answer).and_then(|fields| <[_; 7]>::try_from(fields).ok());
-        let [now, version, next_at, trimmed, last, news, answers] = fields.ok_or_else(unexpected)?;
-        let number = |value| int(value).ok_or_else(unexpected);
-        let (now, version) = (number(&now)?, number(&version)?);
-        self.plan(now, number(&next_at)?);
-        if let ::redis::Value::BulkString(news) = &news
-            && !news.is_empty()
-        {
-            self.take_news(news, true);
-        }
-        let (trimmed, last) = (number(&trimmed)?, number(&last)?);
-        self.show_reports(trimmed, last);
-        let answers = list(answers).filter(|answers| answers.len() == calls.len()).ok_or_else(unexpected)?;
-        Ok(Done { now, version, answers })
-    }
-
-    fn answer(&mut self, calls: Vec<Call>, done: Done, kept: bool) {
-        for (call, value) in calls.into_iter().zip(done.answers) {
-            let Some(answer) = call.ask.read(value, done.now, &mut self.fresh) else {
-                tracing::error!(shard = self.number, "a script answered something unexpected");
-                continue;
-            };
-            if call.ask.is_promise() && !kept {
-                continue;
-            }
-            if let Answer::LeasedInPart(jobs, unknown) = answer {
-                self.repeat.push(Call { ask: Ask::Read(jobs, unknown), ..call });
-                continue;
-            }
-            if matches!((&call.ask, &answer), (Ask::Here { .. }, Answer::More(true))) {
-                self.here_at = Instant::now();
-            }
-            let untaken = match call.reply {
-                Some(reply) => reply.send(answer).err(),
-                None => None,
-            };
-            // Nobody took them: they are given back with the next step, which is at once.
-            if let Some(Answer::Leased(jobs)) = untaken {
-                let back = jobs.into_iter().map(|job| Ask::Postpone { id: job.id, fence: job.fence, due: 0 });
-                self.repeat.extend(back.map(|ask| Call::new(ask, None)));
-            }
-        }
-    }
-
-    /// When to take a step that nobody asks for. Times are the store's.
-    fn plan(&mut self, now: i64, next_at: i64) {
-        let wait = next_at.saturating_sub(now).max(0).unsigned_abs();
-        self.wake_at = (next_at > 0).then(|| Instant::now() + Duration::from_millis(wait).min(SLEEP_MAX));
     }
 
     fn show(&self, change: impl FnOnce(&mut Shown)) {

@@ -8,6 +8,7 @@ use futures::FutureExt as _;
 use super::*;
 use crate::inbox::suite::{DAY, MINUTE, START, dead, done, job, job_of, key, request, soon};
 
+mod beside;
 mod cluster;
 mod first_layout;
 mod limits;

@@ -1,9 +1,16 @@
 //! Questions on their way to a shard, and those that become one step.
 
+use std::collections::VecDeque;
+
+use ::redis::{RedisError, Value};
+use futures::StreamExt as _;
+use futures::stream::FuturesOrdered;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::super::ask::{Answer, Ask};
+use super::super::link::Coming;
+use super::super::scripts::Script;
 
 /// Accepted requests in one step.
 const STEP_ACCEPTS: usize = 64;
@@ -51,5 +58,46 @@ impl Gathered {
     pub(super) fn is_full(&self) -> bool {
         let is_full = self.calls.len() >= STEP_ASKS || self.accepts >= STEP_ACCEPTS || self.bytes >= STEP_BYTES;
         is_full || self.leaves
+    }
+}
+
+/// A step that was asked.
+pub(super) struct Asked {
+    pub(super) calls: Vec<Call>,
+    pub(super) script: Script,
+    pub(super) accepts: usize,
+    pub(super) leaves: bool,
+    pub(super) began: Instant,
+}
+
+/// Steps whose answers are not there yet. The store takes them in their order, and so do their answers come.
+#[derive(Default)]
+pub(super) struct UnderWay {
+    asked: VecDeque<Asked>,
+    answers: FuturesOrdered<Coming>,
+}
+
+impl UnderWay {
+    pub(super) fn push(&mut self, asked: Asked, answer: Coming) {
+        self.asked.push_back(asked);
+        self.answers.push_back(answer);
+    }
+
+    pub(super) fn steps(&self) -> usize {
+        self.asked.len()
+    }
+
+    pub(super) fn calls(&self) -> usize {
+        self.asked.iter().map(|asked| asked.calls.len()).sum()
+    }
+
+    pub(super) fn accepts(&self) -> usize {
+        self.asked.iter().map(|asked| asked.accepts).sum()
+    }
+
+    /// The first, once it is answered; nothing when there is none.
+    pub(super) async fn next(&mut self) -> Option<(Asked, Result<Value, RedisError>)> {
+        let answer = self.answers.next().await?;
+        Some((self.asked.pop_front()?, answer))
     }
 }

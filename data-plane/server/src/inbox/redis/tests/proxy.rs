@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 
 /// What it does to what passes.
 #[derive(Debug, Default)]
@@ -20,6 +21,8 @@ pub(super) struct Faults {
     /// What the question says whose answer is swallowed, and its connection cut. The next one that says it, and no other: a plane also
     /// asks by itself.
     lost: Mutex<Option<Vec<u8>>>,
+    /// What scripts answer is not passed on while it is set.
+    pub(super) held: watch::Sender<bool>,
 }
 
 impl Faults {
@@ -104,6 +107,10 @@ async fn answer(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, faults: &Faults
         }
         // What a script of ours answers, maybe behind the news that it published, and nothing else.
         let is_of_script = answer.windows(4).any(|part| part == b"*7\r\n");
+        if is_of_script {
+            let mut held = faults.held.subscribe();
+            let _open = held.wait_for(|held| !held).await;
+        }
         if is_of_script && asked.loses.load(Ordering::SeqCst) {
             return;
         }
