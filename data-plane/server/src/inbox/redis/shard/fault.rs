@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::super::super::{Accept, Accepted, Fault};
-use super::{Answer, Ask, Call, Link, Script, Shard, Trouble};
+use super::super::ask::Answer;
+use super::{Ask, Call, Link, Script, Shard, Trouble};
 use crate::crash::Moment;
 
 /// How long a fault holds its window open.
