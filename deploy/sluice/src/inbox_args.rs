@@ -44,8 +44,8 @@ pub struct InboxArgs {
     /// Replicas that must have a request on disk within a second in mode `replicated`, at least 1; 1 by default.
     #[arg(long, env = "SLUICE_DATA_PLANE__REDIS_REPLICAS")]
     redis_replicas: Option<u16>,
-    /// Into how many parts the store is divided, 1 to 64, the same for all data planes; fixed when it is made. 1 by default; several for
-    /// a cluster; 2 on one server take more triggers a second than 1.
+    /// Into how many parts the store is divided, 1 to 64, the same for all data planes; fixed when it is made. 1 by default; more only for a
+    /// cluster.
     #[arg(long, env = "SLUICE_DATA_PLANE__REDIS_SHARDS")]
     redis_shards: Option<u16>,
     /// What all keys begin with: 1 to 32 of a-z, 0-9 and -, the same for all data planes. `sluice` by default.

@@ -375,8 +375,17 @@ impl Taking {
             let Some(slot) = slots.get_mut(&(job.flow, job.attempt > 0)).and_then(Vec::pop) else { continue };
             given.push((job, Permit::new(self.dispatch.clone(), slot)));
         }
-        for slot in expiring.iter().filter(|slot| slots.get(&(slot.id, slot.retry)).is_some_and(Vec::is_empty)) {
-            self.dispatch.inner().state.expire_more(slot, self.dispatch.now());
+        // Where some had waited too long there may be more: of very large jobs the inbox gives fewer than there are.
+        for slot in &expiring {
+            let is_ended = |left: &Vec<Slot>| {
+                let of = |all: &[Slot]| {
+                    all.iter().filter(|one| one.expiry && one.id == slot.id && one.retry == slot.retry).count()
+                };
+                of(left) < of(&expiring)
+            };
+            if slots.get(&(slot.id, slot.retry)).is_some_and(is_ended) {
+                self.dispatch.inner().state.expire_more(slot, self.dispatch.now());
+            }
         }
         self.slots = slots.into_values().flatten().collect();
         given

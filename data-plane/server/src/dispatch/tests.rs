@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::state::PLAN_MAX;
 use super::*;
-use crate::inbox::{Flow, FlowId};
+use crate::inbox::{Accept, EmbeddedSettings, Flow, FlowId, Inbox, InboxSettings, NewJob};
 
 const UNIX: UnixMillis = 1_700_000_000_000;
 
@@ -410,6 +410,44 @@ fn what_is_too_old_is_looked_for_where_nothing_may_be_sent() {
     assert!(!stage.take().is_empty(), "unless there was more");
 }
 
+/// Of very large jobs the inbox gives fewer than were granted, and there are more all the same.
+#[tokio::test]
+async fn where_some_were_too_old_it_is_looked_again_at_once() {
+    let mut stage = Stage::wide();
+    let age_max = Some(Duration::from_secs(3_600));
+    stage.limits.insert("x".to_owned(), Limits { age_max, ..Limits::default() });
+    stage.wait(0, "w/a.example/x", 200, 0);
+    let held = stage.take().remove(0);
+    stage.state.hold_destination(&held, u64::MAX);
+    stage.flying.clear();
+    stage.take_in(Lane::Realtime);
+    stage.now = 30_001;
+    let plan = stage.take_in(Lane::Realtime);
+    assert!(plan.slots.len() > 1 && plan.slots.iter().all(|slot| slot.expiry));
+
+    let folder = tempfile::tempdir().unwrap();
+    let (clock, fleet) = (Clock::manual(stage.now as i64), Fleet::open(folder.path(), None));
+    let settings = InboxSettings::Embedded(EmbeddedSettings::new(folder.path().join("inbox.db")));
+    let inbox = Inbox::open(settings, clock.clone()).await.unwrap();
+    let flow = Arc::new(Flow { workspace: "w".to_owned(), destination: "d".to_owned(), owner: "o".to_owned() });
+    let job = NewJob { id: uuid::Uuid::new_v4(), lane: Lane::Realtime, flow, payload: bytes::Bytes::new() };
+    inbox.accept(Accept { request: uuid::Uuid::new_v4(), claim: None, jobs: vec![job] }).await.unwrap();
+    let waiting = inbox.waiting(Lane::Realtime, 0).await.unwrap().waiting.remove(0);
+    let job = inbox.lease(vec![Grant::any(waiting.id, 1, 0)]).await.unwrap().remove(0);
+    let dispatch = Dispatch::new(DispatchSettings::default(), [1, 1], clock, fleet, Family::default());
+    let (id, slots) = (plan.slots[0].id, plan.slots);
+    dispatch.inner().state = stage.state;
+    let given = |count: usize| {
+        let (slots, grants) = (slots.clone(), Vec::new());
+        let taking = Taking { dispatch: dispatch.clone(), grants, slots, wake_after: None };
+        let jobs = vec![Leased { flow: id, ..job.clone() }; count];
+        assert_eq!(taking.give(jobs).len(), count);
+        dispatch.inner().state.plan(Lane::Realtime, stage.now, UNIX).slots.len()
+    };
+    assert_eq!(given(0), 0, "there were none");
+    assert_ne!(given(1), 0, "there was one, and may be more");
+}
+
 #[test]
 fn a_job_that_goes_elsewhere_counts_there() {
     let mut stage = Stage::wide();
@@ -628,7 +666,6 @@ fn settings_that_cannot_be_kept_are_refused() {
 
 #[tokio::test]
 async fn a_place_is_free_when_its_call_is_over_while_what_came_of_it_is_being_recorded() {
-    use crate::inbox::{Accept, EmbeddedSettings, Inbox, InboxSettings, NewJob};
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::manual(UNIX);
     let settings = InboxSettings::Embedded(EmbeddedSettings::new(folder.path().join("inbox.db")));

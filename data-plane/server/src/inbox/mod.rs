@@ -385,7 +385,8 @@ impl Inbox {
         }
     }
 
-    /// Takes the right to work on what is granted, at most [`LEASE_LIMIT`] jobs: fewer than granted when fewer are ready.
+    /// Takes the right to work on what is granted, at most [`LEASE_LIMIT`] jobs: fewer than granted when fewer are ready, or
+    /// when they are very large.
     /// What is leased is held in memory: grant as many as there are workers.
     ///
     /// # Errors

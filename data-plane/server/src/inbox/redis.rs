@@ -116,8 +116,7 @@ pub struct RedisSettings {
     pub marks: watch::Receiver<Vec<String>>,
     /// This plane's id. No two processes may have the same on one store: the later one takes over, the earlier one ends.
     pub plane: String,
-    /// Into how many parts the store is divided: 1 to 64, several for a cluster; 2 on one server
-    /// take more triggers a second than 1, as a step of each is under way. Default 1.
+    /// Into how many parts the store is divided: 1 to 64, more than 1 only for a cluster. Default 1.
     pub shards: u16,
     /// When an answer is given. Default [`Durability::Strict`].
     pub durability: Durability,

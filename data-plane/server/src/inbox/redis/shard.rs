@@ -83,6 +83,8 @@ pub(super) struct Shard {
     known: HashMap<i64, Known>,
     /// What has to be added to the store's numbers of reports, so that they never go back.
     offset: i64,
+    /// Nothing was answered yet since the connection was made.
+    is_back: bool,
     wake_at: Option<Instant>,
     here_at: Instant,
     repeat: Vec<Call>,
@@ -187,6 +189,7 @@ impl Shard {
             version: 0,
             known: HashMap::new(),
             offset: 0,
+            is_back: false,
             wake_at: None,
             here_at: Instant::now(),
             repeat: Vec::new(),
@@ -315,11 +318,13 @@ impl Shard {
             let _why = self.finish(link, asked.calls, asked.script, answer).await;
         }
         match end {
-            End::Moved(..) => self.keep_untouched(gathered.calls),
-            End::Closed | End::Away(..) | End::Failed(_) if gathered.leaves => return End::Closed,
-            End::Closed | End::Away(..) | End::Failed(_) => {}
+            End::Away(..) | End::Moved(..) if gathered.leaves => End::Closed,
+            End::Moved(..) => {
+                self.keep_untouched(gathered.calls);
+                end
+            }
+            End::Closed | End::Away(..) | End::Failed(_) => end,
         }
-        end
     }
 
     async fn go_on(&mut self, link: &mut Link, gathered: &mut Gathered, under_way: &mut UnderWay) -> End {
@@ -394,7 +399,8 @@ impl Shard {
     /// this plane then, nor this plane for the store; fewer would make steps that cost the store more than they gain.
     fn goes_beside(&self, link: &Link, gathered: &Gathered, under_way: &UnderWay) -> bool {
         let worth = (under_way.calls() * 3 / 4).max(BESIDE_MIN);
-        gathered.calls.len() >= worth && !gathered.leaves && under_way.steps() < self.most_under_way(link)
+        let leaves = gathered.leaves || under_way.leaves();
+        gathered.calls.len() >= worth && !leaves && under_way.steps() < self.most_under_way(link)
     }
 
     /// What a step was answered; how work ends, if it does.

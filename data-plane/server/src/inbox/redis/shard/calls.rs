@@ -91,6 +91,10 @@ impl UnderWay {
         self.asked.iter().map(|asked| asked.calls.len()).sum()
     }
 
+    pub(super) fn leaves(&self) -> bool {
+        self.asked.iter().any(|asked| asked.leaves)
+    }
+
     pub(super) fn accepts(&self) -> usize {
         self.asked.iter().map(|asked| asked.accepts).sum()
     }

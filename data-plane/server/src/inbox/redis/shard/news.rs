@@ -65,15 +65,17 @@ impl Shard {
     }
 
     pub(super) fn show_reports(&mut self, trimmed: i64, last: i64) {
-        let offset = &mut self.offset;
+        let (offset, is_back) = (&mut self.offset, std::mem::take(&mut self.is_back));
         self.board.shards.send_if_modified(|all| {
             let Some(shown) = all.get_mut(usize::from(self.number)) else { return false };
             // One that took over may lack the last of them, which nobody was promised.
             let is_behind = offset.checked_add(last).is_none_or(|last| last < shown.last);
-            if *offset == i64::MIN || is_behind {
+            if *offset == i64::MIN || (is_behind && is_back) {
                 *offset = shown.last - trimmed;
             }
-            let new = Shown { last: last + *offset, trimmed: trimmed + *offset, away_since: None };
+            // The answer to an earlier step may be heard after that to a later one.
+            let (last, trimmed) = ((last + *offset).max(shown.last), (trimmed + *offset).max(shown.trimmed));
+            let new = Shown { last, trimmed, away_since: None };
             let news = *shown != new;
             *shown = new;
             news
@@ -82,6 +84,7 @@ impl Shard {
 
     /// Until the store has told of them anew: one that took over may have numbered the latest of them otherwise.
     pub(super) fn forget_flows(&mut self) {
+        self.is_back = true;
         let gone: Vec<(i64, Known)> = self.known.drain().collect();
         let gone = gone.into_iter().map(|(number, known)| {
             (known.lane, Waiting { id: FlowId(number), flow: known.flow, first: 0, retries: 0 })
