@@ -89,15 +89,14 @@ pub(crate) struct Building {
     control_plane: Option<Subject>,
     paths: Vec<(Door, Vec<String>)>,
     token: String,
-    _folders: [TempDir; 2],
+    _folders: (TempDir, Option<TempDir>),
 }
 
 impl Building {
     pub(crate) async fn start(doors: &[Door], wanted: Wanted<'_>) -> Self {
         let parent = tempfile::tempdir().expect("a folder");
-        let memory = if wanted.elsewhere { tempfile::tempdir_in("/dev/shm") } else { tempfile::tempdir() };
-        let memory = memory.expect("a folder");
-        let mut setup = Setup::on(&if wanted.elsewhere { &memory } else { &parent }.path().join("data"));
+        let memory = wanted.elsewhere.then(|| tempfile::tempdir_in("/dev/shm").expect("a folder in memory"));
+        let mut setup = Setup::on(&memory.as_ref().unwrap_or(&parent).path().join("data"));
         setup.redis = wanted.redis.map(str::to_owned);
         setup.lease = LEASE;
         match wanted.sink {
@@ -154,7 +153,7 @@ impl Building {
             Some(key) => login(setup.ingress, key).await,
             None => String::new(),
         };
-        Self { acme, setup, subject, control_plane, paths, token, _folders: [parent, memory] }
+        Self { acme, setup, subject, control_plane, paths, token, _folders: (parent, memory) }
     }
 
     /// Requests to the endpoints of this kind, each with an order of its own.

@@ -363,7 +363,6 @@ impl Taking {
 
     /// Gives each job that was leased its permit.
     pub fn give(mut self, leased: Vec<Leased>) -> Vec<(Leased, Permit)> {
-        let expiring: Vec<Slot> = self.slots.iter().filter(|slot| slot.expiry).cloned().collect();
         let mut slots: HashMap<_, Vec<Slot>> = HashMap::new();
         // From the back: what was granted for sending is used before what was for ending.
         for slot in std::mem::take(&mut self.slots).into_iter().rev() {
@@ -373,19 +372,11 @@ impl Taking {
         for job in leased {
             // The inbox gives no more than was granted.
             let Some(slot) = slots.get_mut(&(job.flow, job.attempt > 0)).and_then(Vec::pop) else { continue };
-            given.push((job, Permit::new(self.dispatch.clone(), slot)));
-        }
-        // Where some had waited too long there may be more: of very large jobs the inbox gives fewer than there are.
-        for slot in &expiring {
-            let is_ended = |left: &Vec<Slot>| {
-                let of = |all: &[Slot]| {
-                    all.iter().filter(|one| one.expiry && one.id == slot.id && one.retry == slot.retry).count()
-                };
-                of(left) < of(&expiring)
-            };
-            if slots.get(&(slot.id, slot.retry)).is_some_and(is_ended) {
-                self.dispatch.inner().state.expire_more(slot, self.dispatch.now());
+            // Where one had waited too long there may be more: of very large jobs the inbox gives fewer than there are.
+            if slot.expiry {
+                self.dispatch.inner().state.expire_more(&slot, self.dispatch.now());
             }
+            given.push((job, Permit::new(self.dispatch.clone(), slot)));
         }
         self.slots = slots.into_values().flatten().collect();
         given
