@@ -146,6 +146,14 @@ pub enum OpenError {
         /// Why it failed.
         source: io::Error,
     },
+    /// The thread that writes to the file.
+    #[error("no thread for the inbox {path}: {source}")]
+    Thread {
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
     /// SQLite.
     #[error("inbox database: {0}")]
     Database(#[from] sqlx::Error),
@@ -215,7 +223,8 @@ impl Embedded {
             clock: clock.clone(),
             path: settings.path,
         };
-        tokio::spawn(Committer::new((store, log), book, clock, limits, board, queue, lock).run());
+        let committer = Committer::new((store, log), book, clock, limits, board, queue, lock);
+        start(committer).await.map_err(|source| OpenError::Thread { path: shared.path.clone(), source })?;
         Ok(Self(Arc::new(shared)))
     }
 
@@ -359,6 +368,23 @@ impl Embedded {
         }
         let _already_closed = self.ask(Command::Close).await;
     }
+}
+
+/// Runs the committer in a thread of its own. As a task among others it would wait behind requests whenever the file has answered, and
+/// meanwhile nothing would be written.
+async fn start(committer: Committer) -> io::Result<()> {
+    let (started, has_started) = oneshot::channel();
+    let work = move || match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+        Ok(runtime) => {
+            let _nobody_waits = started.send(Ok(()));
+            runtime.block_on(committer.run());
+        }
+        Err(error) => {
+            let _nobody_waits = started.send(Err(error));
+        }
+    };
+    std::thread::Builder::new().name("inbox".to_owned()).spawn(work)?;
+    has_started.await.map_err(io::Error::other)?
 }
 
 /// The reports of a row with their numbers.

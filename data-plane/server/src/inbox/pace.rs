@@ -1,8 +1,8 @@
 //! Whom a group waits for. Senders who were answered ask again a moment later: a group that goes without them pays an fsync for itself,
 //! and they pay another one. Where an fsync costs more than that moment, waiting for them is faster for all; of a shared store a script
-//! call as well.
+//! call as well. Where the moment is longer, it is faster to write what is there while they come.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Fewer are not worth it: an inbox that has little to do answers at once.
 const FEW: usize = 8;
@@ -18,6 +18,7 @@ const UNASKED: u32 = 16;
 pub(in crate::inbox) struct Pace {
     expected: usize,
     took: Duration,
+    ended: Option<Instant>,
     at_once: u32,
 }
 
@@ -28,6 +29,7 @@ impl Pace {
         let all = answered + waiting;
         self.expected = all - all / 8;
         self.took = took;
+        self.ended = Some(Instant::now());
         self.at_once = self.at_once.saturating_sub(1);
     }
 
@@ -35,6 +37,14 @@ impl Pace {
     pub(in crate::inbox) fn expects(&self) -> Option<(usize, Duration)> {
         let waits = self.at_once == 0 && self.expected >= FEW && self.took >= FAST;
         waits.then_some((self.expected, self.took.min(PATIENCE)))
+    }
+
+    /// They came. It took them too long if they needed more than half of what a group takes: about so much does not depend on its size, and
+    /// is what waiting saves.
+    pub(in crate::inbox) fn gathered(&mut self) {
+        if self.ended.is_some_and(|ended| ended.elapsed() > self.took / 2) {
+            self.in_vain();
+        }
     }
 
     /// They did not come.
@@ -65,5 +75,20 @@ mod tests {
         }
         pace.committed(64, 0, slow / 3);
         assert_eq!(pace.expects(), Some((56, slow / 3)));
+    }
+
+    #[test]
+    fn it_does_not_wait_for_those_who_need_longer_than_waiting_saves() {
+        let (mut pace, hour) = (Pace::default(), Duration::from_secs(3_600));
+        pace.committed(64, 0, hour);
+        pace.gathered();
+        assert_eq!(pace.expects(), Some((56, PATIENCE)), "they were back at once");
+        pace.committed(64, 0, FAST);
+        let begun = Instant::now();
+        while begun.elapsed() <= FAST / 2 {
+            std::hint::spin_loop();
+        }
+        pace.gathered();
+        assert_eq!(pace.expects(), None);
     }
 }

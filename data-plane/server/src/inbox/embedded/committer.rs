@@ -1,6 +1,6 @@
 //! The one writer: takes a first command and whatever is already waiting, does it all in one transaction, and answers
 //! everybody after the fsync. A busy inbox makes large groups by itself, an idle one answers at once. Where an fsync takes long, a group
-//! waits a moment for senders who were answered just now ([`Pace`]).
+//! waits a moment for senders who were answered just now, if they are back soon ([`Pace`]).
 //!
 //! A dropped reply is the answer "unavailable", so a group that failed is answered by forgetting it.
 
@@ -145,11 +145,9 @@ impl Committer {
         next.max(self.rest_until).saturating_sub(self.clock.now()).max(0)
     }
 
-    /// Adds what is already waiting. Yielding once lets those run who were answered a moment ago and are about to ask
-    /// again; otherwise the first of them would make a group, and pay an fsync, alone.
+    /// Adds what is already waiting, and waits for those who were answered just now where that is faster.
     async fn gather(&mut self, group: &mut Group, first: Command) {
         self.add(group, first);
-        tokio::task::yield_now().await;
         self.take_waiting(group);
         let Some((expected, patience)) = self.pace.expects() else { return };
         let over = tokio::time::sleep(patience);
@@ -165,6 +163,7 @@ impl Committer {
             }
             self.take_waiting(group);
         }
+        self.pace.gathered();
     }
 
     fn take_waiting(&mut self, group: &mut Group) {
