@@ -23,7 +23,7 @@ use super::group::{Answers, Command, Group, Leases, Question, Reply};
 use super::log::Log;
 use super::pack::Lease;
 use super::script::Script;
-use super::store::{Kept, Store};
+use super::store::{Kept, Store, is_not_new};
 use crate::clock::{Clock, UnixMillis};
 
 mod accepting;
@@ -34,6 +34,8 @@ mod wake;
 use accepting::NewJobs;
 use trouble::Trouble;
 
+/// Groups whose keys are looked for before they are written, after one that had a key which was not new.
+const ASK_FIRST: u32 = 64;
 /// Reports trimmed by one command.
 const TRIM_ROWS: i64 = 2_048;
 /// Between sweeps that found less than a full batch, and after a failed group.
@@ -86,6 +88,8 @@ pub(super) struct Committer {
     /// Leases that were given and are not in the file yet: the next transaction writes them.
     given: Vec<Lease>,
     pace: Pace,
+    /// For so many groups.
+    asks_first: u32,
     /// After a failed group nothing is tried again before this without being asked.
     rest_until: UnixMillis,
 }
@@ -102,8 +106,21 @@ impl Committer {
     ) -> Self {
         let rest_until = UnixMillis::MIN;
         let (fresh, given, pace) = (Fresh::new(1), Vec::new(), Pace::default());
-        let mut committer =
-            Self { store, log, book, fresh, clock, limits, board, commands, lock, given, pace, rest_until };
+        let mut committer = Self {
+            store,
+            log,
+            book,
+            fresh,
+            clock,
+            limits,
+            board,
+            commands,
+            lock,
+            given,
+            pace,
+            asks_first: 0,
+            rest_until,
+        };
         committer.settle(&Ok(()));
         committer
     }
@@ -250,7 +267,13 @@ impl Committer {
 
     /// One transaction: all of the group or, rolled back, nothing.
     async fn transact(&mut self, group: &mut Group) -> Result<Answers, sqlx::Error> {
-        let result = self.attempt(group).await;
+        let mut result = self.attempt(group).await;
+        if self.asks_first == 0 && result.as_ref().is_err_and(is_not_new) {
+            self.undo();
+            self.asks_first = ASK_FIRST;
+            result = self.attempt(group).await;
+        }
+        self.asks_first = self.asks_first.saturating_sub(1);
         self.settle(&result);
         result
     }
@@ -262,10 +285,14 @@ impl Committer {
             let flows = self.book.commit();
             self.publish(flows);
         } else {
-            self.fresh.rollback();
-            self.book.rollback();
+            self.undo();
             self.rest_until = self.clock.now().saturating_add(SWEEP_PAUSE_MS);
         }
+    }
+
+    fn undo(&mut self) {
+        self.fresh.rollback();
+        self.book.rollback();
     }
 
     /// Jobs are leased first: what else the group does to jobs is not yet in the file.
@@ -280,7 +307,7 @@ impl Committer {
         for (grants, _) in &group.leases {
             leases.push(self.lease(grants, step, now, &mut new_leases).await?);
         }
-        let known = self.known(&group.accepts).await?;
+        let known = self.known(&group.accepts, &mut script).await?;
         let mut new_attempts = Vec::new();
         let mut answers = Answers {
             leases,

@@ -12,12 +12,16 @@ use uuid::Uuid;
 
 use super::super::{Fence, Flow, FlowId, Lane, Leased, MAX_LEASES, NewJob, Place};
 use super::book::{Counts, Held};
-use super::claims::{Claims, Key, Known, SPAN_BITS};
+use super::claims::{Claims, SPAN_BITS};
 use super::find::place;
 use super::flows::{Entry, Ready, ReadyJob};
 use super::pack;
 use super::script::{Arena, Script, json};
 use crate::clock::UnixMillis;
+
+mod keys;
+
+pub(super) use self::keys::is_not_new;
 
 /// Jobs promoted from delayed to ready in one step.
 const PROMOTE_LIMIT: i64 = 512;
@@ -228,36 +232,6 @@ impl Store {
         })
     }
 
-    /// Keys that wait for their place.
-    async fn load_claims(&mut self) -> Result<Claims, sqlx::Error> {
-        let mut claims = Claims::default();
-        let mut rows = sqlx::query("SELECT step, keys FROM claim ORDER BY step").fetch(&mut self.conn);
-        while let Some(row) = rows.try_next().await? {
-            let keys = pack::read_claims(row.try_get::<Vec<u8>, _>(1)?.into());
-            claims.load(row.try_get(0)?, keys.ok_or_else(|| sqlx::Error::Decode("a row of claim".into()))?);
-        }
-        Ok(claims)
-    }
-
-    /// Which of these keys have their place, expired or not.
-    pub(super) async fn known(&mut self, keys: &[Key]) -> Result<HashMap<Key, Known>, sqlx::Error> {
-        let mut arena = Arena::with_capacity(keys.len() * 32);
-        let rows: Vec<usize> = keys.iter().map(|key| arena.put(key)).collect();
-        let found = sqlx::query(
-            "SELECT d.k, d.request, d.exp FROM json_each(?2) AS r CROSS JOIN dedup AS d ON d.k = substr(?1, r.value, 32)",
-        )
-        .bind(arena.into_blob())
-        .bind(json(&rows))
-        .fetch_all(&mut self.conn)
-        .await?;
-        let mut known = HashMap::with_capacity(keys.len());
-        for row in found {
-            let key = Key::try_from(row.try_get::<&[u8], _>(0)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
-            known.insert(key, Known { request: uuid(row.try_get(1)?)?, exp: row.try_get(2)? });
-        }
-        Ok(known)
-    }
-
     /// Jobs with everything that belongs to them, as their next lease.
     pub(super) async fn jobs(&mut self, seqs: &[i64]) -> Result<Vec<Leased>, sqlx::Error> {
         let rows = sqlx::query(
@@ -377,37 +351,6 @@ impl Script {
         .bind(arena.into_blob())
         .bind(json(&rows))
         .bind(now);
-    }
-
-    /// Records keys that came, in a row of their own.
-    pub(super) fn claim(&mut self, step: i64, keys: &[(Key, Known)]) {
-        self.add("INSERT INTO claim (step, keys) VALUES (?1, ?2)").bind(step).bind(pack::claims(keys));
-    }
-
-    /// Forgets rows whose keys have their place.
-    pub(super) fn forget_claims(&mut self, up_to: i64) {
-        self.add("DELETE FROM claim WHERE step <= ?1").bind(up_to);
-    }
-
-    /// Gives keys their place among all.
-    pub(super) fn move_keys(&mut self, keys: &[(Key, Known)]) {
-        let mut arena = Arena::with_capacity(keys.len() * 48);
-        let rows: Vec<(usize, UnixMillis)> = keys
-            .iter()
-            .map(|(key, known)| {
-                let at = arena.put(key);
-                arena.put(known.request.as_bytes());
-                (at, known.exp)
-            })
-            .collect();
-        self.add(
-            "INSERT INTO dedup (k, request, exp)
-                 SELECT substr(?1, r.value ->> 0, 32), substr(?1, (r.value ->> 0) + 32, 16), r.value ->> 1
-                 FROM json_each(?2) AS r WHERE true
-             ON CONFLICT (k) DO UPDATE SET request = excluded.request, exp = excluded.exp",
-        )
-        .bind(arena.into_blob())
-        .bind(json(&rows));
     }
 
     /// Names what is worked on since this step: leases, and attempts that begin with their bytes.

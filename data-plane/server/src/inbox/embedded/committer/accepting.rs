@@ -60,10 +60,12 @@ impl<'a> NewJobs<'a> {
 }
 
 impl Committer {
-    /// What is known of the keys of these requests: here, or in the file.
+    /// What is known of the keys of these requests: here, or in the file. Most are new, and asking first would be a second way to the file
+    /// and back: the script expects it of them.
     pub(super) async fn known(
         &mut self,
         accepts: &[(Accept, Reply<Accepted>)],
+        script: &mut Script,
     ) -> Result<HashMap<Key, Known>, sqlx::Error> {
         let mut known = HashMap::with_capacity(accepts.len());
         let mut others = Vec::with_capacity(accepts.len());
@@ -75,8 +77,13 @@ impl Committer {
                 others.push(key);
             }
         }
-        if !others.is_empty() {
+        if others.is_empty() {
+            return Ok(known);
+        }
+        if self.asks_first > 0 {
             known.extend(self.store.known(&others).await?);
+        } else {
+            script.expect_new(&others);
         }
         Ok(known)
     }
