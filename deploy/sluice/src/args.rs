@@ -129,7 +129,7 @@ impl ControlPlaneArgs {
 #[derive(Debug, Args)]
 struct ThreadArgs {
     /// Threads that serve calls, triggers and deliveries, 1 to 1024: one for each core that the process may use unless set. A SQLite
-    /// file has a thread of its own beside them. Fewer are faster where Redis or others need the same cores.
+    /// file has threads of its own beside them. Fewer are faster where Redis or others need the same cores.
     #[arg(long, env = "SLUICE_WORKER_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     worker_threads: Option<u16>,
 }

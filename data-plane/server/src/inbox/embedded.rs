@@ -182,7 +182,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Embedded {
-    /// Opens or creates the file, releases the leases of earlier processes and starts the committer on this runtime. All of the file is
+    /// Opens or creates the file, releases the leases of earlier processes and starts the committer. All of the file is
     /// read once: about a second for each GB, if the disk is as fast.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Whom a group waits for. Senders who were answered ask again a moment later: a group that goes without them pays an fsync for itself,
 //! and they pay another one. Where an fsync costs more than that moment, waiting for them is faster for all; of a shared store a script
-//! call as well. Where the moment is longer, it is faster to write what is there while they come.
+//! call as well. Where the moment is longer, a file writes faster what is there while they come.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ const UNASKED: u32 = 16;
 pub(in crate::inbox) struct Pace {
     expected: usize,
     took: Duration,
-    ended: Option<Instant>,
+    answered: Option<Instant>,
     at_once: u32,
 }
 
@@ -29,7 +29,6 @@ impl Pace {
         let all = answered + waiting;
         self.expected = all - all / 8;
         self.took = took;
-        self.ended = Some(Instant::now());
         self.at_once = self.at_once.saturating_sub(1);
     }
 
@@ -39,10 +38,15 @@ impl Pace {
         waits.then_some((self.expected, self.took.min(PATIENCE)))
     }
 
-    /// They came. It took them too long if they needed more than half of what a group takes: about so much does not depend on its size, and
-    /// is what waiting saves.
+    /// All of a group were answered, and may ask again.
+    pub(in crate::inbox) fn answered(&mut self) {
+        self.answered = Some(Instant::now());
+    }
+
+    /// They were waited for, and came. It took them too long if they needed more than half of what a group takes: about so much does not
+    /// depend on its size, and is what waiting saves.
     pub(in crate::inbox) fn gathered(&mut self) {
-        if self.ended.is_some_and(|ended| ended.elapsed() > self.took / 2) {
+        if self.answered.is_some_and(|answered| answered.elapsed() > self.took / 2) {
             self.in_vain();
         }
     }
@@ -81,9 +85,11 @@ mod tests {
     fn it_does_not_wait_for_those_who_need_longer_than_waiting_saves() {
         let (mut pace, hour) = (Pace::default(), Duration::from_secs(3_600));
         pace.committed(64, 0, hour);
+        pace.answered();
         pace.gathered();
         assert_eq!(pace.expects(), Some((56, PATIENCE)), "they were back at once");
         pace.committed(64, 0, FAST);
+        pace.answered();
         let begun = Instant::now();
         while begun.elapsed() <= FAST / 2 {
             std::hint::spin_loop();

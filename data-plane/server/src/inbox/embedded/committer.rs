@@ -13,6 +13,8 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
+#[cfg(feature = "fault-injection")]
+use super::super::Fault;
 use super::super::board::FlowBoard;
 use super::super::fresh::Fresh;
 use super::super::life::Life;
@@ -34,7 +36,7 @@ mod wake;
 use accepting::NewJobs;
 use trouble::Trouble;
 
-/// Groups whose keys are looked for before they are written, after one that had a key which was not new.
+/// Groups whose keys are looked for before they are written, after the last one that had a key which was not new.
 const ASK_FIRST: u32 = 64;
 /// Reports trimmed by one command.
 const TRIM_ROWS: i64 = 2_048;
@@ -67,7 +69,18 @@ pub(super) struct Limits {
     pub(super) lease_ms: i64,
     pub(super) dead_retention_ms: i64,
     #[cfg(feature = "fault-injection")]
-    pub(super) fault: Option<super::super::Fault>,
+    pub(super) fault: Option<Fault>,
+}
+
+impl Limits {
+    /// For how many groups the file is asked first. A bug in what comes before the commit is not to be hidden by a second attempt.
+    fn asks_first(self) -> u32 {
+        #[cfg(feature = "fault-injection")]
+        if let Some(Fault::KeyBeforeJobs | Fault::AnswerBeforeCommit) = self.fault {
+            return u32::MAX;
+        }
+        0
+    }
 }
 
 fn millis(duration: Duration) -> i64 {
@@ -118,7 +131,7 @@ impl Committer {
             lock,
             given,
             pace,
-            asks_first: 0,
+            asks_first: limits.asks_first(),
             rest_until,
         };
         committer.settle(&Ok(()));
@@ -169,7 +182,9 @@ impl Committer {
         let Some((expected, patience)) = self.pace.expects() else { return };
         let over = tokio::time::sleep(patience);
         tokio::pin!(over);
+        let mut waited = false;
         while group.has_accepts_alone() && group.accepts.len() < expected && !group.is_full() {
+            waited = true;
             tokio::select! {
                 biased;
                 command = self.commands.recv() => match command {
@@ -180,7 +195,9 @@ impl Committer {
             }
             self.take_waiting(group);
         }
-        self.pace.gathered();
+        if waited && group.has_accepts_alone() {
+            self.pace.gathered();
+        }
     }
 
     fn take_waiting(&mut self, group: &mut Group) {
@@ -244,6 +261,7 @@ impl Committer {
         if self.log.wrote(bytes).await {
             self.move_log().await;
         }
+        self.pace.answered();
         woken.or_else(|error| self.pass(error, 0))
     }
 
@@ -273,7 +291,9 @@ impl Committer {
             self.asks_first = ASK_FIRST;
             result = self.attempt(group).await;
         }
-        self.asks_first = self.asks_first.saturating_sub(1);
+        if !group.accepts.is_empty() {
+            self.asks_first = self.asks_first.saturating_sub(1);
+        }
         self.settle(&result);
         result
     }
@@ -330,7 +350,7 @@ impl Committer {
             script.forget_steps(&over);
         }
         #[cfg(feature = "fault-injection")]
-        if self.limits.fault == Some(super::super::Fault::AnswerBeforeCommit) && !group.accepts.is_empty() {
+        if self.limits.fault == Some(Fault::AnswerBeforeCommit) && !group.accepts.is_empty() {
             for ((_, reply), answer) in group.accepts.drain(..).zip(answers.accepts.drain(..)) {
                 let _nobody_waits = reply.send(answer);
             }

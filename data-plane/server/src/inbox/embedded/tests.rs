@@ -363,9 +363,15 @@ async fn a_full_disk_refuses_without_failing_and_work_goes_on() {
     let finish =
         |at: usize| inbox.finish(jobs[at].id, jobs[at].fence, Finish::Done { report: Bytes::from(vec![0; 9]).into() });
     let large = || keyed(999, DAY, 100_000);
-    let (a, b, c) = tokio::join!(inbox.accept(large()), finish(0), inbox.accept(large()));
-    assert_eq!((a, b, c), (Err(Unavailable), Ok(()), Err(Unavailable)));
-    finish(1).await.unwrap();
+    let mut other = place.sql().await;
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let mut before = Box::pin(finish(1));
+    assert!((&mut before).now_or_never().is_none());
+    taken(&inbox).await;
+    let mut group = Box::pin(async { tokio::join!(inbox.accept(large()), finish(0), inbox.accept(large())) });
+    assert!((&mut group).now_or_never().is_none());
+    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+    assert_eq!((before.await, group.await), (Ok(()), (Err(Unavailable), Ok(()), Err(Unavailable))));
     assert_eq!(inbox.accept(refused).await, Ok(Accepted::Accepted), "room was made, and nothing had been claimed");
     assert!(inbox.failed().now_or_never().is_none());
     assert_eq!(inbox.outbox_read(0, 9, 99).await.unwrap().len(), 2);

@@ -12,7 +12,7 @@ use super::super::claims::{Key, Known, swept_at};
 use super::super::flows::ReadyJob;
 use super::super::group::Reply;
 use super::super::script::Script;
-use super::{Committer, SWEEP_PAUSE_MS, millis};
+use super::{ASK_FIRST, Committer, SWEEP_PAUSE_MS, millis};
 use crate::clock::UnixMillis;
 
 /// A request without a key is remembered under its own id. Padded with zeros to the length of a key: no digest that
@@ -81,7 +81,11 @@ impl Committer {
             return Ok(known);
         }
         if self.asks_first > 0 {
-            known.extend(self.store.known(&others).await?);
+            let found = self.store.known(&others).await?;
+            if !found.is_empty() {
+                self.asks_first = self.asks_first.max(ASK_FIRST);
+            }
+            known.extend(found);
         } else {
             script.expect_new(&others);
         }
