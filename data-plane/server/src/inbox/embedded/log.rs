@@ -12,8 +12,11 @@ use tokio::task::JoinHandle;
 
 use super::options;
 
-/// The log is moved when about so many bytes were written to it.
+/// The log is moved when about so many bytes were written to it, or before they are more than its disk has room for: a log that took all
+/// the room could not be moved into the file any more, and nothing would go on (F35).
 const EVERY: usize = if cfg!(test) { 2 << 20 } else { 32 << 20 };
+/// Fewer are not moved, however full the disk is, and after a failure it is tried again when so many more were written.
+const LEAST: usize = 1 << 20;
 /// What a transaction writes beside what it is given: pages that it changes a little.
 const BESIDE: usize = 8 * 8192;
 /// Pages that the writer moves in no time.
@@ -27,6 +30,8 @@ pub(super) struct Log {
     /// Open for as long as the database is: a process that closes any handle of a file loses all its locks on it.
     file: Arc<File>,
     written: usize,
+    /// It is not moved before so many were written.
+    not_before: usize,
     moving: Option<JoinHandle<Result<(), sqlx::Error>>>,
 }
 
@@ -37,28 +42,42 @@ impl Log {
         beside.push("-wal");
         let left = std::fs::metadata(beside).map_or(0, |log| log.len());
         let written = usize::try_from(left).unwrap_or(usize::MAX);
-        Self { path: path.to_owned(), file: Arc::new(file), written, moving: None }
+        Self { path: path.to_owned(), file: Arc::new(file), written, not_before: LEAST, moving: None }
     }
 
     /// A transaction wrote so many bytes. Answers whether the writer is to move what is left.
     pub(super) async fn wrote(&mut self, bytes: usize) -> bool {
         self.written = self.written.saturating_add(bytes).saturating_add(BESIDE);
         if let Some(moving) = self.moving.take_if(|moving| moving.is_finished()) {
-            self.written = 0;
-            return match moving.await {
-                Ok(Ok(())) => true,
+            if let Err(error) = moving.await.unwrap_or_else(|stopped| Err(std::io::Error::other(stopped).into())) {
                 // SQLite sees to it that the log does not grow for ever (`CHECKPOINT_PAGES`).
-                Ok(Err(error)) => {
-                    tracing::warn!(error = %error, "the log of the inbox could not be moved into its file");
-                    false
-                }
-                Err(_stopped) => false,
-            };
+                tracing::warn!(error = %error, "the log of the inbox could not be moved into its file");
+                self.not_before = self.written.saturating_add(LEAST);
+                return false;
+            }
+            (self.written, self.not_before) = (0, LEAST);
+            return true;
         }
-        if self.moving.is_none() && self.written >= EVERY {
+        if self.moving.is_none()
+            && self.written >= self.not_before
+            && (self.written >= EVERY || self.written >= self.room())
+        {
             self.moving = Some(tokio::spawn(move_most(self.path.clone(), self.file.clone())));
         }
         false
+    }
+
+    /// Bytes that are free on the disk.
+    #[cfg(unix)]
+    fn room(&self) -> usize {
+        let free = |disk: rustix::fs::StatVfs| disk.f_bavail.saturating_mul(disk.f_frsize);
+        let free = rustix::fs::fstatvfs(&*self.file).map_or(u64::MAX, free);
+        usize::try_from(free).unwrap_or(usize::MAX)
+    }
+
+    #[cfg(not(unix))]
+    fn room(&self) -> usize {
+        usize::MAX
     }
 
     /// Waits until nobody moves anything.
