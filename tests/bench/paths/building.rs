@@ -24,14 +24,15 @@ const LEASE: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Door {
     Open { dedup: bool },
-    Token,
+    Token { dedup: bool },
     Meta { dedup: bool },
 }
 
-pub(crate) const DOORS: [Door; 5] = [
+pub(crate) const DOORS: [Door; 6] = [
     Door::Open { dedup: false },
     Door::Open { dedup: true },
-    Door::Token,
+    Door::Token { dedup: false },
+    Door::Token { dedup: true },
     Door::Meta { dedup: false },
     Door::Meta { dedup: true },
 ];
@@ -41,14 +42,16 @@ impl Door {
         match self {
             Self::Open { dedup: false } => "open",
             Self::Open { dedup: true } => "open-dedup",
-            Self::Token => "token",
+            Self::Token { dedup: false } => "token",
+            Self::Token { dedup: true } => "token-dedup",
             Self::Meta { dedup: false } => "meta",
             Self::Meta { dedup: true } => "meta-dedup",
         }
     }
 
     fn dedup(self) -> bool {
-        matches!(self, Self::Open { dedup: true } | Self::Token | Self::Meta { dedup: true })
+        let (Self::Open { dedup } | Self::Token { dedup } | Self::Meta { dedup }) = self;
+        dedup
     }
 
     fn integration(self, key: &str) -> admin::IncomingIntegration {
@@ -56,7 +59,7 @@ impl Door {
         let of = match self {
             Self::Open { .. } => resources::open(),
             Self::Meta { .. } => resources::meta(APP_SECRET, "verify"),
-            Self::Token => {
+            Self::Token { .. } => {
                 let source = Some(admin::jwt_authorization::Source::ApiKey(key.to_owned()));
                 let jwt = admin::incoming_integration::Authorization::Jwt(admin::JwtAuthorization { source });
                 admin::IncomingIntegration { authorization: Some(jwt), ..resources::open() }
@@ -126,7 +129,8 @@ impl Building {
         let key = std::fs::read_to_string(folder.admin_key_file()).expect("a key");
         let client = Client::connect(&format!("http://{}", setup.grpc), key.trim()).await.expect("a client");
         let acme = Workspace::create(&client, "acme").await;
-        let key = if doors.contains(&Door::Token) { Some(api_key(&acme).await) } else { None };
+        let key =
+            if doors.iter().any(|door| matches!(door, Door::Token { .. })) { Some(api_key(&acme).await) } else { None };
         let mut paths = Vec::new();
         for door in doors {
             let mut incoming = Vec::new();
@@ -162,7 +166,7 @@ impl Building {
         let paths = self.paths.iter().find(|(of, _)| *of == door).map(|(_, paths)| paths).expect("it has such");
         let shot = |path: &String| match door {
             Door::Open { .. } => Shot::numbered(path, body, &[]),
-            Door::Token => Shot::numbered(path, body, &[("Authorization", &shown)]),
+            Door::Token { .. } => Shot::numbered(path, body, &[("Authorization", &shown)]),
             Door::Meta { .. } => Shot::signed(path, body),
         };
         let shots = paths.iter().map(shot).collect();
